@@ -1,0 +1,22 @@
+"""Mask R-CNN for Keras 3.
+
+Read in the order in which data flows: `data` (files to batches), `ops` (boxes, anchors, matching, RoIAlign, losses as
+pure functions), `layers` and `backbones` (what holds weights), `models` (the flow, `models/mask_rcnn.py` first),
+`training`, `evaluation`, `visualize`, `export`, `cli`.
+"""
+
+import importlib
+
+from keras_maskrcnn.models import MaskRCNN
+
+__version__ = "0.1.0"
+__all__ = ["MaskRCNN", "__version__", "data", "evaluation", "training", "visualize"]
+
+_MODULES = ("backbones", "data", "evaluation", "export", "layers", "models", "ops", "training", "visualize")
+
+
+def __getattr__(name):
+    """Import submodules on first use, so that `import keras_maskrcnn` does not load what is not needed."""
+    if name in _MODULES:
+        return importlib.import_module(f"keras_maskrcnn.{name}")
+    raise AttributeError(f"module 'keras_maskrcnn' has no attribute {name!r}")

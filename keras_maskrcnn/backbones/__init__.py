@@ -1,0 +1,38 @@
+"""Backbones: images to a dict of feature maps {"C2": stride 4, …, "C5": stride 32}, one file a family."""
+
+import keras
+
+from keras_maskrcnn.backbones.resnet import ResNet
+from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
+
+__all__ = ["NAMES", "ResNet", "SimpleCNN", "get"]
+
+NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "simple_cnn")
+
+
+def get(backbone, dtype=None):
+    """A backbone from its name, from a name with options, or the given Keras model as it is.
+
+    Args:
+        backbone: one of `NAMES`; or a dict such as `{"name": "resnet18", "norm": "group", "width": 32}`; or a Keras
+            model whose output is a dict {"C2": …}, which keeps its own dtype policy.
+        dtype: Keras dtype policy of a backbone that is made here.
+
+    Returns:
+        A Keras model.
+
+    Raises:
+        ValueError: for an unknown name, or a model of another form.
+    """
+    if isinstance(backbone, str | dict):
+        options = {"name": backbone} if isinstance(backbone, str) else dict(backbone)
+        name = options.pop("name", None)
+        if name not in NAMES:
+            raise ValueError(f"backbone {name!r} is not one of {', '.join(NAMES)}")
+        options.setdefault("dtype", dtype)
+        if name == "simple_cnn":
+            return SimpleCNN(**options)
+        return ResNet(depth=int(name.removeprefix("resnet")), **options)
+    if not isinstance(backbone, keras.Model) or not isinstance(getattr(backbone, "output", None), dict):
+        raise ValueError(f"backbone={backbone!r} must be a name or a Keras model with outputs {{'C2': …}}")
+    return backbone

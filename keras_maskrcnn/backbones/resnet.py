@@ -1,0 +1,110 @@
+"""ResNet-18/34/50/101 (He et al. 2015) as torchvision builds it: v1.5 strides, symmetric padding, no bias."""
+
+import keras
+from keras import layers
+
+from keras_maskrcnn.layers.norm import norm as make_norm
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class ResNet(keras.Model):
+    """Residual network without its classifier: `[B, H, W, 3]` to {"C2", "C3", "C4", "C5"} of strides 4 to 32.
+
+    Args:
+        depth: 18, 34, 50 or 101.
+        norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
+        width: channels of the stem; 64 is the paper's, 32 gives a network of a quarter of the cost.
+        freeze_at: 0 trains everything, 1 freezes the stem, 2 the first stage too, and so on up to 5.
+
+    Raises:
+        ValueError: for an unknown depth.
+    """
+
+    def __init__(self, depth=50, norm="batch", width=64, freeze_at=0, dtype=None, name=None, **kwargs):
+        if depth not in BLOCKS:
+            raise ValueError(f"depth={depth} is not one of {tuple(BLOCKS)}")
+        make = _Builder(norm, dtype)
+        block, expansion = (make.basic_block, 1) if depth < 50 else (make.bottleneck, 4)
+        inputs = keras.Input((None, None, 3), name="images", dtype="float32")
+        x = make.conv_norm(inputs, width, 7, stride=2, name="stem")
+        x = layers.ZeroPadding2D(1, name="stem_pool_pad", dtype=dtype)(x)
+        # After the ReLU zero is the lowest value, so zero padding equals padding with minus infinity.
+        x = layers.MaxPooling2D(3, 2, name="stem_pool", dtype=dtype)(x)
+        outputs = {}
+        for stage, blocks in enumerate(BLOCKS[depth], start=1):
+            channels = width * 2 ** (stage - 1)
+            for i in range(blocks):
+                stride = 2 if stage > 1 and i == 0 else 1
+                x = block(x, channels, channels * expansion, stride, name=f"stage{stage}_block{i + 1}")
+            outputs[f"C{stage + 1}"] = x
+        super().__init__(inputs=inputs, outputs=outputs, name=name or f"resnet{depth}", **kwargs)
+        self.depth, self.norm, self.width, self.freeze_at = depth, norm, width, freeze_at
+        self._dtype_argument = dtype
+        self._freeze(freeze_at)
+
+    def _freeze(self, freeze_at):
+        frozen = ("stem", "stage1", "stage2", "stage3", "stage4")[:freeze_at]
+        for layer in self.layers:
+            if layer.name.split("_")[0] in frozen:
+                layer.trainable = False
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            "depth": self.depth,
+            "norm": self.norm,
+            "width": self.width,
+            "freeze_at": self.freeze_at,
+            "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})
+
+
+class _Builder:
+    """Residual blocks with one kind of normalisation and one dtype policy."""
+
+    def __init__(self, norm, dtype):
+        self.norm, self.dtype = norm, dtype
+
+    def conv_norm(self, x, channels, size, stride=1, relu=True, name=""):
+        """Convolution padded alike on all sides (torch's rule, not TensorFlow's "same"), normalised, ReLU."""
+        if stride > 1 and size > 1:
+            x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad", dtype=self.dtype)(x)
+        x = layers.Conv2D(
+            channels,
+            size,
+            strides=stride,
+            padding="valid" if stride > 1 else "same",
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            name=f"{name}_conv",
+            dtype=self.dtype,
+        )(x)
+        x = make_norm(self.norm, f"{name}_norm", self.dtype)(x)
+        return layers.ReLU(name=f"{name}_relu", dtype=self.dtype)(x) if relu else x
+
+    def basic_block(self, x, channels, outputs, stride, name):
+        """Two 3×3 convolutions around a shortcut."""
+        y = self.conv_norm(x, channels, 3, stride, name=f"{name}_1")
+        y = self.conv_norm(y, outputs, 3, relu=False, name=f"{name}_2")
+        return self._add(x, y, stride, name)
+
+    def bottleneck(self, x, channels, outputs, stride, name):
+        """1×1, 3×3 (which carries the stride: "v1.5"), 1×1 around a shortcut."""
+        y = self.conv_norm(x, channels, 1, name=f"{name}_1")
+        y = self.conv_norm(y, channels, 3, stride, name=f"{name}_2")
+        y = self.conv_norm(y, outputs, 1, relu=False, name=f"{name}_3")
+        return self._add(x, y, stride, name)
+
+    def _add(self, x, y, stride, name):
+        if stride > 1 or x.shape[-1] != y.shape[-1]:
+            x = self.conv_norm(x, y.shape[-1], 1, stride, relu=False, name=f"{name}_shortcut")
+        y = layers.Add(name=f"{name}_add", dtype=self.dtype)([x, y])
+        return layers.ReLU(name=f"{name}_relu", dtype=self.dtype)(y)

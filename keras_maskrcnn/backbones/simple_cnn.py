@@ -1,0 +1,60 @@
+"""The small backbone of the CIS 680 assignment: five 5×5 convolutions, four poolings."""
+
+import keras
+from keras import layers
+
+from keras_maskrcnn.layers.norm import norm as make_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class SimpleCNN(keras.Model):
+    """Five convolutions of 16-32-64-128-256 channels, each normalised and rectified, 2×2 max pooling between them.
+
+    Maps `[B, H, W, 3]` to {"C1", "C2", "C3", "C4"} of strides 2 to 16, where C4 has 256 channels; H and W must be
+    multiples of 16.
+
+    Args:
+        channels: width of each convolution.
+        kernel_size: side of every kernel.
+        norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
+    """
+
+    def __init__(
+        self, channels=(16, 32, 64, 128, 256), kernel_size=5, norm="batch", dtype=None, name="simple_cnn", **kwargs
+    ):
+        inputs = keras.Input((None, None, 3), name="images", dtype="float32")
+        x, outputs = inputs, {}
+        for i, width in enumerate(channels, start=1):
+            x = layers.Conv2D(
+                width,
+                kernel_size,
+                padding="same",
+                use_bias=False,
+                kernel_initializer="he_normal",
+                name=f"conv{i}",
+                dtype=dtype,
+            )(x)
+            x = make_norm(norm, f"norm{i}", dtype)(x)
+            x = layers.ReLU(name=f"relu{i}", dtype=dtype)(x)
+            if i > 1:
+                outputs[f"C{i - 1}"] = x
+            if i < len(channels):
+                x = layers.MaxPooling2D(2, name=f"pool{i}", dtype=dtype)(x)
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.channels, self.kernel_size, self.norm = tuple(channels), kernel_size, norm
+        self._dtype_argument = dtype
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            "channels": list(self.channels),
+            "kernel_size": self.kernel_size,
+            "norm": self.norm,
+            "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})

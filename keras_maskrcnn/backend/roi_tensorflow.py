@@ -1,0 +1,141 @@
+"""The two TensorFlow lowerings of RoIAlign: one sparse matrix, and `tf.image.crop_and_resize`.
+
+Both take the arguments of `ops.roi.gather_align` and give its numbers. Neither has an XLA kernel.
+"""
+
+import tensorflow as tf
+
+from keras_maskrcnn.ops import roi
+
+# One ring of border pixels is what the border rule asks for. The second, of the same values, is for rounding: a sample that lies
+# exactly on the line where the map ends must not fall behind it.
+RINGS = 2
+
+
+def sparse_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
+    """RoIAlign as a product with a sparse matrix, forward and backward.
+
+    A bin is a weighted sum of (2S)² pixels of the pyramid, so all bins together are `A @ table` with a sparse A, and the
+    gradient of the table is `Aᵀ @ gradient`. Each sum is taken in one fixed order by one thread: the same input gives the
+    same bits.
+
+    Args:
+        features: list of `[B, H, W, C]`, any float dtype; the product is taken in float32.
+        boxes: float32 `[N, 4]` in input pixels; N may be 0 or unknown.
+        image_index: int32 `[N]`.
+        levels: int32 `[N]`, index into `features`.
+        strides: sequence of numbers, one a level.
+        bins: int, P.
+        samples: int, S.
+        aligned: bool, see `ops.roi.box_to_level`.
+
+    Returns:
+        `[N, P, P, C]` in the features' dtype.
+    """
+    table = roi.flatten_pyramid(features)
+    layout = roi.pyramid_layout(features)
+    taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
+    matrix = _sampling_matrix(taps, tf.shape(table, tf.int64)[0])
+
+    count = tf.shape(boxes)[0] * (bins * bins)
+
+    @tf.custom_gradient
+    def multiply(pixels):
+        def gradient(upstream):
+            return _transposed_product(matrix, upstream)
+
+        # The matrix has a row more than there are bins when there are none. A slice from the start is no copy.
+        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=pixels)[:count], gradient
+
+    flat = tf.cast(multiply(tf.cast(table, tf.float32)), table.dtype)
+    return tf.reshape(flat, (-1, bins, bins, table.shape[-1]))
+
+
+def tf_image_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
+    """RoIAlign by `tf.image.crop_and_resize`, with the gradient of `sparse_align` in place of its own, racy one.
+
+    The docstring of `layers/roi_align.py` derives the box that is handed over. Arguments and result as for `sparse_align`,
+    with `samples` = 2.
+    """
+    layout = roi.pyramid_layout(features)
+    taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
+    inside = tf.add(*tf.split(taps[1], 2, axis=-1)) > 0.0
+
+    @tf.custom_gradient
+    def align(*features):
+        def gradient(upstream):
+            shapes = [tf.shape(feature, tf.int64) for feature in features]
+            counts = [tf.reduce_prod(shape[:3]) for shape in shapes]
+            matrix = _sampling_matrix(taps, tf.add_n(counts))
+            upstream = tf.cast(tf.reshape(upstream, (-1, features[0].shape[-1])), tf.float32)
+            tables = tf.split(_transposed_product(matrix, upstream), counts)
+            pairs = zip(tables, features, shapes, strict=True)
+            return [tf.cast(tf.reshape(table, shape), feature.dtype) for table, feature, shape in pairs]
+
+        places, crops = [], []
+        for index, (feature, stride) in enumerate(zip(features, strides, strict=True)):
+            here = tf.where(levels == index)[:, 0]
+            rows = (tf.gather(rows, here) for rows in (boxes, image_index, inside))
+            places.append(tf.cast(here, tf.int32))
+            crops.append(_crop(feature, *rows, stride, bins, aligned))
+        return tf.cast(tf.dynamic_stitch(places, crops), features[0].dtype), gradient
+
+    return align(*features)
+
+
+def _sampling_matrix(taps, pixels):
+    """The matrix A of `sparse_align`, `[N·P·P, pixels]`, as a CSR variant."""
+    places, weights = taps
+    bins, per_axis = places.shape[2:]
+    count = tf.shape(places, tf.int64)[0] * bins * bins
+    # Row by row, so nothing needs sorting; inside a row columns may stand in any order and twice. Interleaving the pairs
+    # (row, column) while they are small, and adding once at full size, takes half the time of stacking at full size.
+    places = tf.cast(places, tf.int64)
+    bin_y = tf.reshape(tf.range(0, count, bins), (-1, bins))
+    index_y = _pairs(bin_y, tf.repeat(places[:, 0], per_axis, axis=-1))
+    index_x = _pairs(tf.range(bins, dtype=tf.int64)[None], tf.tile(places[:, 1], (1, 1, per_axis)))
+    index = index_y[:, :, None] + index_x[:, None]
+    weights_y = tf.repeat(weights[:, 0], per_axis, axis=-1)
+    weights_x = tf.tile(weights[:, 1], (1, 1, per_axis))
+    value = weights_y[:, :, None] * weights_x[:, None]
+    return tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        # The product with a matrix of no rows divides by their number and kills the process: one empty row then.
+        indices=tf.reshape(index, (-1, 2)), values=tf.reshape(value, (-1,)), dense_shape=tf.stack([tf.maximum(count, 1), pixels])
+    )
+
+
+def _pairs(rows, columns):
+    """(row, column) of every tap along one axis, interleaved: int64 `[N, P, 2T]` from `[1 or N, P]` and `[N, P, T]`."""
+    rows = tf.broadcast_to(rows[..., None], tf.shape(columns))
+    return tf.reshape(tf.stack([rows, columns], axis=-1), (-1, columns.shape[1], 2 * columns.shape[2]))
+
+
+def _transposed_product(matrix, dense):
+    """Aᵀ @ dense, where dense has no row if there is no bin, and A then one."""
+    if dense.shape[0] is None:
+        none = tf.equal(tf.shape(dense)[0], 0)
+        dense = tf.cond(none, lambda: tf.zeros((1, dense.shape[-1])), lambda: dense)
+    elif dense.shape[0] == 0:
+        dense = tf.zeros((1, dense.shape[-1]))
+    # Transposing first is faster than transpose_a=True, which runs on one thread.
+    transposed = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
+    return tf.raw_ops.SparseMatrixMatMul(a=transposed, b=dense)
+
+
+def _crop(feature, boxes, image_index, inside, stride, bins, aligned):
+    """Rows that all lie on one level: `[n, P, P, C]` float32; `inside` is bool `[n, 2, P, 2]`, by axis (y, x) and sample."""
+    size = tf.cast(tf.shape(feature)[1:3], tf.float32)
+    start, length = roi.box_to_level(boxes, stride, aligned)
+    inset = length / (4 * bins)
+    corners = tf.concat([start + inset, start + length - inset], axis=1)
+    normalised = (corners + RINGS) / (tf.tile(size, (2,)) + (2 * RINGS - 1))
+    # A box of NaN would make the kernel read anywhere: it goes outside, where everything is 0.
+    finite = tf.reduce_all(tf.math.is_finite(normalised), axis=1, keepdims=True)
+    normalised = tf.where(finite, normalised, -1.0)
+    padded = tf.cast(feature, tf.float32)
+    for _ in range(RINGS):
+        padded = tf.pad(padded, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    samples = tf.image.crop_and_resize(padded, normalised, image_index, (2 * bins, 2 * bins))
+    inside = tf.cast(tf.reshape(inside, (-1, 2, 2 * bins)), tf.float32)
+    samples *= inside[:, 0, :, None, None] * inside[:, 1, None, :, None]
+    return tf.nn.avg_pool2d(samples, 2, 2, "VALID")

@@ -1,0 +1,123 @@
+"""Augmentation that moves image, boxes and masks together."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+from PIL import Image
+
+from keras_maskrcnn.data.geometry import fitted_size, flip, reframe, transpose
+
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """A random change of a sample: geometry first (one resize, of only what stays in the frame), then colour.
+
+    Each share below is the probability that the change is made; each amount is drawn anew for each sample.
+
+    Attributes:
+        flip: Share mirrored left to right.
+        vertical_flip: Share mirrored top to bottom.
+        transpose: Share with rows and columns exchanged; together with both flips this gives all eight turns.
+        scale: Smallest and largest factor on the image's size; drawn evenly on a logarithmic axis.
+        crop: (height, width) of the frame cut out at a random place; an image smaller than that is padded with zeros
+            at a random place. None keeps the size of the (unscaled) image.
+        fit: (height, width) that an output without `crop` is resized to fit in, keeping its aspect; None keeps its
+            size. `data.batches` sets it to its canvas, so that an image is resized once.
+        brightness: Largest relative change b: colours are multiplied by 1 - b .. 1 + b.
+        contrast: Largest relative change of the distance to the mean grey.
+        saturation: Largest relative change of the distance of each pixel to its own grey.
+        grey: Share turned grey.
+        min_visible: An instance of which a smaller share of the mask's area remains in the frame is dropped.
+    """
+
+    flip: float = 0.0
+    vertical_flip: float = 0.0
+    transpose: float = 0.0
+    scale: tuple = (1.0, 1.0)
+    crop: tuple | None = None
+    fit: tuple | None = None
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    grey: float = 0.0
+    min_visible: float = 0.25
+
+    def __call__(self, sample, rng):
+        """Returns a changed copy.
+
+        Args:
+            sample: A validated sample.
+            rng: numpy.random.Generator; the number of draws does not depend on the sample.
+
+        Returns:
+            A sample; instances that left the frame are missing from it.
+        """
+        mirror, upside_down, exchange, grey = rng.random(4) < [self.flip, self.vertical_flip, self.transpose, self.grey]
+        amounts = np.array([self.brightness, self.contrast, self.saturation])
+        brightness, contrast, saturation = 1 + amounts * rng.uniform(-1, 1, 3)
+        recolour = functools.partial(_recolour, brightness, contrast, 0.0 if grey else saturation)
+        sample = self._move(sample, exchange, recolour, rng)
+        if exchange:
+            sample = transpose(sample)
+        if mirror:
+            sample = flip(sample)
+        return flip(sample, vertical=True) if upside_down else sample
+
+    def _move(self, sample, exchange, recolour, rng):
+        """Scales and crops in the orientation of the input, which is cheaper than turning a whole image."""
+        if self.crop is None and self.scale == (1.0, 1.0):  # `fit` alone is left to the pipeline: it spares the masks
+            return {**sample, "image": recolour(sample["image"])}
+        factor = math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
+        places = rng.random(2)
+        size = np.array(sample["image"].shape[:2])
+        order = -1 if exchange else 1
+        frame = size if self.crop is None else np.array(self.crop[::order])
+        if self.crop is None and self.fit is not None:
+            frame = fitted_size(size, self.fit[::order])
+            factor *= (frame / size).max()
+        scaled = np.maximum(1, np.rint(size * factor).astype(int))
+        if (frame == size).all() and (scaled == size).all():
+            return {**sample, "image": recolour(sample["image"])}
+        offset = np.rint(places * (frame - scaled)).astype(int)  # negative: cut off, positive: padding
+        return reframe(sample, scaled, offset, frame, self.min_visible, recolour)
+
+
+PRESETS = {
+    "flip": Augment(flip=0.5),
+    "standard": Augment(flip=0.5, scale=(0.8, 1.5), brightness=0.2, contrast=0.2, saturation=0.2),
+    "strong": Augment(flip=0.5, scale=(0.4, 2.0), brightness=0.4, contrast=0.4, saturation=0.4, grey=0.1),
+}
+
+
+def get(identifier):
+    """Returns an augmentation by name.
+
+    Args:
+        identifier: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
+
+    Returns:
+        The callable, or None.
+
+    Raises:
+        ValueError: No preset has that name.
+    """
+    if identifier is None or callable(identifier):
+        return identifier
+    if identifier not in PRESETS:
+        raise ValueError(f"augment must be a callable or one of {', '.join(PRESETS)}, not {identifier!r}")
+    return PRESETS[identifier]
+
+
+def _recolour(brightness, contrast, saturation, image):
+    """Changes brightness, contrast, saturation: all are affine in the colour, so one 3 x 4 matrix does them."""
+    if (brightness, contrast, saturation) == (1, 1, 1):
+        return image
+    matrix = contrast * brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
+    middle = brightness * image[::4, ::4].reshape(-1, 3).mean(0) @ GREY
+    rows = np.column_stack([matrix, np.full(3, (1 - contrast) * middle)])
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.array(picture.convert("RGB", tuple(rows.ravel().tolist())))

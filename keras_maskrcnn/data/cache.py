@@ -1,0 +1,66 @@
+"""Decoded samples kept in memory, for data sets that are small enough."""
+
+import logging
+
+import numpy as np
+
+from keras_maskrcnn.data.mini_masks import mask_boxes
+from keras_maskrcnn.data.sample import DataError, Dataset
+
+logger = logging.getLogger(__name__)
+
+
+class Cached(Dataset):
+    """Reads every sample of a data set once, now, and keeps it: images decoded, masks cropped to their extent.
+
+    Samples that cannot be read are left out and noted in `skipped`.
+
+    Args:
+        dataset: A Dataset.
+
+    Attributes:
+        positions: For each sample kept, its position in the data set.
+    """
+
+    always_readable = True
+
+    def __init__(self, dataset):
+        self.dataset, self.class_names = dataset, dataset.class_names
+        self.positions, self._kept = [], []
+        for position in range(len(dataset)):
+            try:
+                self._kept.append(_packed(dataset[position]))
+                self.positions.append(position)
+            except DataError as error:
+                skip(dataset, error)
+
+    @property
+    def skipped(self):
+        """The whole data set's skipped samples."""
+        return self.dataset.skipped
+
+    def __len__(self):
+        return len(self.positions)
+
+    def read(self, position):
+        """Returns a sample from memory; its image must not be written to."""
+        sample, extents, parts = self._kept[position]
+        masks = np.zeros((len(parts), *sample["image"].shape[:2]), bool)
+        for mask, (x1, y1, x2, y2), part in zip(masks, extents, parts, strict=True):
+            mask[y1:y2, x1:x2] = part
+        return {**sample, "masks": masks}
+
+
+def skip(dataset, error):
+    """Notes a sample that cannot be used, and names it in the log the first time."""
+    if error.source not in dataset.skipped:
+        dataset.skipped[error.source] = error.reason
+        logger.warning("skipped %s", error)
+
+
+def _packed(sample):
+    extents = mask_boxes(sample["masks"]).astype(int)
+    parts = [mask[y1:y2, x1:x2].copy() for mask, (x1, y1, x2, y2) in zip(sample["masks"], extents, strict=True)]
+    image = sample["image"].view()
+    image.setflags(write=False)
+    return {**sample, "image": image, "masks": None}, extents, parts

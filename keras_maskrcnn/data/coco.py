@@ -1,0 +1,192 @@
+"""COCO annotation files: polygons, compressed and uncompressed run lengths, crowds, category ids with gaps."""
+
+import collections
+import json
+import logging
+import math
+import pathlib
+
+import numpy as np
+from pycocotools import mask as run_length
+
+from keras_maskrcnn.data.image_file import read_image
+from keras_maskrcnn.data.mini_masks import mask_boxes
+from keras_maskrcnn.data.sample import DataError, Dataset
+
+logger = logging.getLogger(__name__)
+
+
+class Coco(Dataset):
+    """Reads a COCO instances file and its folder of images.
+
+    Images without objects are kept as negatives. An annotation that cannot be learnt from (no extent, outside its
+    image, an empty mask) is left out and noted in `dropped`. Images are read as stored, for COCO's annotations ignore
+    the EXIF orientation.
+
+    Args:
+        annotations: Path of the JSON file; `info` and `licenses` may be missing.
+        images: Folder of the pictures that the file names.
+
+    Attributes:
+        class_names: Names of the categories in the order of their ids.
+        category_ids: The ids in that order: class k has id `category_ids[k - 1]`.
+        dropped: Dict from annotation id to the reason why it was left out.
+
+    Raises:
+        DataError: The file or the folder is missing or is not in the COCO format.
+    """
+
+    def __init__(self, annotations, images):
+        self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
+        content = _load(self.path)
+        if not self.folder.is_dir():
+            raise DataError(self.folder, "no such folder of images")
+        self.images = content["images"]
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        self.category_ids = [category["id"] for category in categories]
+        self.class_names = [str(category["name"]) for category in categories]
+        self._labels = {number: label for label, number in enumerate(self.category_ids, 1)}
+        self.dropped = {}
+        self._annotations = self._by_image(content.get("annotations", []))
+
+    @classmethod
+    def from_folder(cls, root, split):
+        """Opens the layout of the COCO downloads: `annotations/instances_SPLIT.json` beside the folder `SPLIT`.
+
+        Args:
+            root: The folder that holds both.
+            split: For example "train2017".
+
+        Returns:
+            A Coco reader.
+        """
+        root = pathlib.Path(root)
+        return cls(root / "annotations" / f"instances_{split}.json", root / split)
+
+    def _by_image(self, annotations):
+        sizes = {image["id"]: (image["height"], image["width"]) for image in self.images}
+        groups = collections.defaultdict(list)
+        for annotation in annotations:
+            name = f"annotation {annotation['id']}"
+            if annotation["category_id"] not in self._labels:
+                raise DataError(self.path, f"{name} has the unknown category {annotation['category_id']}")
+            if annotation["image_id"] not in sizes:
+                raise DataError(self.path, f"{name} has the unknown image {annotation['image_id']}")
+            reason = _unusable(annotation, *sizes[annotation["image_id"]])
+            if reason:
+                self.dropped[annotation["id"]] = reason
+            else:
+                groups[annotation["image_id"]].append(annotation)
+        if self.dropped:
+            first, reason = next(iter(self.dropped.items()))
+            logger.warning("%s: %d annotations left out (%d: %s)", self.path, len(self.dropped), first, reason)
+        return groups
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, position):
+        """Returns one picture with its instances."""
+        record = self.images[position]
+        path = self.folder / record["file_name"]
+        image = read_image(path, turn=False)
+        size = image.shape[:2]
+        if size != (record["height"], record["width"]):
+            told = f"{record['width']} x {record['height']}"
+            raise DataError(path, f"is {size[1]} x {size[0]} pixels, but {self.path.name} says {told}")
+        annotations, masks = self._masks(self._annotations.get(record["id"], []), size, path)
+        return {
+            "image": image,
+            "boxes": _boxes(annotations, masks),
+            "labels": np.array([self._labels[a["category_id"]] for a in annotations], np.int32),
+            "masks": masks,
+            "crowd": np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
+            "image_id": record["id"],
+            "source": str(path),
+        }
+
+    def _masks(self, annotations, size, path):
+        runs = [_run_lengths(annotation["segmentation"], size, path, annotation["id"]) for annotation in annotations]
+        areas = [run_length.area(run) if run else 0 for run in runs]
+        for annotation, area in zip(annotations, areas, strict=True):
+            if not area:
+                self.dropped[annotation["id"]] = "its mask is empty"
+        kept = [index for index, area in enumerate(areas) if area]
+        if not kept:
+            return [], np.zeros((0, *size), bool)
+        masks = run_length.decode([runs[index] for index in kept])
+        masks = np.ascontiguousarray(masks.transpose(2, 0, 1)).view(bool)
+        return [annotations[index] for index in kept], masks
+
+
+def _load(path):
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(path, "no such annotation file") from None
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        reason = "the annotation file is empty" if not path.stat().st_size else f"is not valid JSON ({error})"
+        raise DataError(path, reason) from error
+    wanted = {
+        "images": {"id", "file_name", "height", "width"},
+        "categories": {"id", "name"},
+        "annotations": {"id", "image_id", "category_id"},
+    }
+    for name, keys in wanted.items():
+        records = content.get(name) if isinstance(content, dict) else None
+        if records is None and name == "annotations" and isinstance(content, dict):
+            continue  # a file of negatives, or of images to predict on
+        if not isinstance(records, list) or (not records and name != "annotations"):
+            raise DataError(path, f"is no COCO file: it lists no {name}")
+        for index, record in enumerate(records):
+            if not isinstance(record, dict) or not keys <= record.keys():
+                raise DataError(path, f"is no COCO file: {name}[{index}] lacks one of {', '.join(sorted(keys))}")
+    return content
+
+
+def _unusable(annotation, height, width):
+    """Returns why an annotation cannot be used, or None."""
+    if not annotation.get("segmentation"):
+        return "it has no mask"
+    if "bbox" not in annotation:
+        return None
+    box = annotation["bbox"]
+    if len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
+        return "its box is not four finite numbers"
+    x, y, w, h = box
+    if w <= 0 or h <= 0:
+        return "its box has no extent"
+    if min(x + w, width) <= max(x, 0) or min(y + h, height) <= max(y, 0):
+        return "its box lies outside the image"
+    return None
+
+
+def _run_lengths(segmentation, size, path, number):
+    """Returns a segmentation in pycocotools' compressed form, or None for polygons without three corners."""
+    try:
+        if isinstance(segmentation, list):
+            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+            return run_length.merge(run_length.frPyObjects(polygons, *size)) if polygons else None
+        told, counts = tuple(segmentation["size"]), segmentation["counts"]
+        runs = run_length.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(path, f"the mask of annotation {number} is neither polygons nor run lengths") from error
+    if told != size:
+        reason = f"is {told[1]} x {told[0]} pixels, the image {size[1]} x {size[0]}"
+        raise DataError(path, f"the mask of annotation {number} {reason}")
+    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+        raise DataError(path, f"the run lengths of annotation {number} do not add up to the image's pixels")
+    return runs
+
+
+def _boxes(annotations, masks):
+    """Annotated boxes (COCO's AP scores these), clipped to the image; boxes of the masks where none is given."""
+    boxes = mask_boxes(masks)
+    height, width = masks.shape[1:]
+    for box, annotation in zip(boxes, annotations, strict=True):
+        if "bbox" in annotation:
+            x, y, w, h = annotation["bbox"]
+            box[:] = np.clip([x, y, x + w, y + h], 0, [width, height, width, height])
+    return boxes

@@ -1,0 +1,147 @@
+"""Samples mirrored, transposed, scaled and cut: image, boxes and masks moved together."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_maskrcnn.data.mini_masks import mask_boxes, resample
+
+
+def fitted_size(size, canvas):
+    """Returns the (height, width) int array of an image of `size` resized to fit in `canvas` with its aspect kept."""
+    size = np.asarray(size)
+    factor = (np.asarray(canvas) / size).min()
+    return np.clip(np.rint(size * factor).astype(int), 1, canvas)
+
+
+def flip(sample, vertical=False):
+    """Returns a sample mirrored left to right, or top to bottom."""
+    image, masks, boxes = sample["image"], sample["masks"], sample["boxes"].copy()
+    low, high = (1, 3) if vertical else (0, 2)
+    boxes[:, [low, high]] = image.shape[0 if vertical else 1] - boxes[:, [high, low]]
+    index = np.s_[::-1] if vertical else np.s_[:, ::-1]
+    image = np.ascontiguousarray(image[index])
+    return {**sample, "image": image, "boxes": boxes, "masks": masks[:, ::-1] if vertical else masks[:, :, ::-1]}
+
+
+def transpose(sample):
+    """Returns a sample with rows and columns exchanged (mirrored at the main diagonal)."""
+    image = np.ascontiguousarray(sample["image"].swapaxes(0, 1))
+    boxes = sample["boxes"][:, [1, 0, 3, 2]]
+    return {**sample, "image": image, "boxes": boxes, "masks": sample["masks"].swapaxes(1, 2)}
+
+
+def crop(sample, box, min_visible=0.25):
+    """Returns the part of a sample inside a box of whole pixels.
+
+    Args:
+        sample: A validated sample.
+        box: Four ints x1, y1, x2, y2; what lies outside the image is padded with zeros.
+        min_visible: Share of its mask's area that an instance must keep to stay.
+
+    Returns:
+        A sample of size (y2 - y1, x2 - x1). The box of an instance that was cut is recomputed from what remains of its
+        mask; other boxes are moved.
+    """
+    size = np.array(sample["image"].shape[:2])
+    offset = -np.array([box[1], box[0]])
+    return reframe(sample, size, offset, np.array([box[3] - box[1], box[2] - box[0]]), min_visible, np.asarray)
+
+
+def reframe(sample, scaled, offset, frame, min_visible, recolour):
+    """Resizes a sample to `scaled`, moves it by `offset` and cuts it at `frame`; all three are int arrays (y, x).
+
+    `recolour` is given the pixels of the image alone, so that padding stays zero.
+    """
+    image, masks = sample["image"], sample["masks"]
+    move = _Move(np.array(image.shape[:2]), scaled, offset, np.maximum(0, offset), np.minimum(frame, offset + scaled))
+    canvas = np.zeros((*frame, 3), np.uint8)
+    if (move.stop > move.start).all():
+        move.part(canvas)[:] = recolour(move.pixels(image))
+    boxes, cut = move.boxes(sample["boxes"])
+    kept = np.flatnonzero(move.visible_shares(masks, cut) >= max(min_visible, 1e-9))
+    moved = np.zeros((len(kept), *frame), bool)
+    for target, index in zip(moved, kept, strict=True):
+        move.mask(masks[index], target)
+    again = cut[kept]
+    boxes = boxes[kept]
+    boxes[again] = mask_boxes(moved[again])
+    whole = (boxes[:, 2:] > boxes[:, :2]).all(1) & moved.any((1, 2))
+    kept = kept[whole]
+    return {
+        **sample,
+        "image": canvas,
+        "boxes": boxes[whole],
+        "labels": sample["labels"][kept],
+        "masks": moved[whole],
+        "crowd": sample["crowd"][kept],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Move:
+    """Where a resized image lies in a frame; all fields are int arrays (y, x).
+
+    Attributes:
+        size: Size before.
+        scaled: Size after resizing.
+        offset: Place of its top left corner in the frame; negative where that is cut off.
+        start: Top left corner of what is visible, in the frame.
+        stop: Its bottom right corner.
+    """
+
+    size: np.ndarray
+    scaled: np.ndarray
+    offset: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+
+    def window(self, low, high):
+        """Returns x1, y1, x2, y2 in the image of a part of the frame, as float64."""
+        low, high = (np.clip((corner - self.offset) * self.size / self.scaled, 0, self.size) for corner in (low, high))
+        return np.array([low[1], low[0], high[1], high[0]])
+
+    def part(self, canvas):
+        """Returns a view of what the image covers in an array of the frame's size."""
+        return canvas[self.start[0] : self.stop[0], self.start[1] : self.stop[1]]
+
+    def pixels(self, image):
+        """Returns the visible part of the image, resized."""
+        window = self.window(self.start, self.stop)
+        if (self.size == self.scaled).all():
+            x1, y1, x2, y2 = np.rint(window).astype(int)
+            return image[y1:y2, x1:x2]
+        return resample(image, window, self.stop - self.start)
+
+    def boxes(self, boxes):
+        """Returns the boxes in the frame, float32 [n, 4], clipped to the visible part, and which of them were cut."""
+        boxes = boxes * np.tile((self.scaled / self.size)[::-1], 2) + np.tile(self.offset[::-1], 2)
+        low, high = np.tile(self.start[::-1], 2), np.tile(self.stop[::-1], 2)
+        cut = ((boxes < low - 1e-3) | (boxes > high + 1e-3)).any(1)
+        return np.clip(boxes, low, np.maximum(low, high)).astype(np.float32), cut
+
+    def visible_shares(self, masks, cut):
+        """Returns for each instance the share of its area that is visible; 1 where its box was not cut."""
+        x1, y1, x2, y2 = np.rint(self.window(self.start, self.stop)).astype(int)
+        shares = np.ones(len(masks))
+        for index in np.flatnonzero(cut):
+            shares[index] = np.count_nonzero(masks[index, y1:y2, x1:x2]) / np.count_nonzero(masks[index])
+        return shares
+
+    def mask(self, mask, target):
+        """Resamples a mask into the frame, around its extent only; a mask thinner than a pixel keeps its core."""
+        # The annotated box will not do as the extent, for a mask may reach beyond it.
+        x1, y1, x2, y2 = mask_boxes(mask[None])[0].astype(int)
+        extent = np.array([[y1, x1], [y2, x2]]) * self.scaled / self.size + self.offset
+        low = np.maximum(np.floor(extent[0]).astype(int) - 1, self.start)
+        high = np.minimum(np.ceil(extent[1]).astype(int) + 1, self.stop)
+        if (high <= low).any():
+            return
+        window = self.window(low, high)
+        part = target[low[0] : high[0], low[1] : high[1]]
+        if (self.size == self.scaled).all():
+            x1, y1, x2, y2 = np.rint(window).astype(int)
+            part[:] = mask[y1:y2, x1:x2]
+        else:
+            coverage = resample(mask, window, part.shape)
+            part[:] = coverage >= max(1, min(128, coverage.max()))

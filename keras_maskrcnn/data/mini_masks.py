@@ -1,0 +1,104 @@
+"""Masks that travel cropped to their box: M x M numbers of coverage an instance instead of H x W.
+
+The round trip (crop, paste at full size, threshold 0.5) keeps a mean IoU of 0.998 on Penn-Fudan's masks at M = 112,
+0.991 at 56 and 0.971 at 28; tests/data/test_mini_masks.py measures it.
+"""
+
+import math
+
+import numpy as np
+from PIL import Image
+
+
+def mask_boxes(masks):
+    """Returns the tightest box around each mask.
+
+    Args:
+        masks: bool [n, H, W].
+
+    Returns:
+        float32 [n, 4], x1, y1, x2, y2 in continuous pixels; zeros where a mask is empty.
+    """
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows = np.flatnonzero(mask.any(axis=1))
+        if rows.size:
+            columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def crop_masks(masks, boxes, size):
+    """Samples each mask inside its box: area averages where that shrinks the mask, bilinear where it enlarges it.
+
+    The result does not change when image, mask and box are scaled together, so it may be taken at any resolution.
+
+    Args:
+        masks: bool [n, H, W].
+        boxes: float32 [n, 4] in pixels of the masks, inside the image, of positive size.
+        size: M.
+
+    Returns:
+        uint8 [n, M, M]: coverage, 255 where a cell lies wholly on the instance.
+    """
+    crops = np.zeros((len(masks), size, size), np.uint8)
+    for crop, mask, box in zip(crops, masks, np.asarray(boxes, np.float64), strict=True):
+        left, top = int(box[0]), int(box[1])
+        # Pixels outside the box are no neighbours: a mask that fills its box is 255 up to the edge.
+        part = mask[top : math.ceil(box[3]), left : math.ceil(box[2])]
+        crop[:] = resample(part, box - [left, top, left, top], (size, size))
+    return crops
+
+
+def resample(pixels, window, size):
+    """Resizes what lies inside a window, touching only that part and its margin.
+
+    Args:
+        pixels: uint8 [H, W] or [H, W, 3], or a mask, bool [H, W].
+        window: Four floats x1, y1, x2, y2 inside the frame of `pixels`.
+        size: (height, width) of the result.
+
+    Returns:
+        uint8 of that size (coverage 0..255 for a mask): bilinear, with averaging along an axis that shrinks.
+    """
+    x1, y1, x2, y2 = (float(value) for value in window)
+    height, width = (int(side) for side in size)
+    margin = 2 + math.ceil(max((x2 - x1) / width, (y2 - y1) / height))
+    left, top = max(0, int(x1) - margin), max(0, int(y1) - margin)
+    part = pixels[top : math.ceil(y2) + margin, left : math.ceil(x2) + margin]
+    if part.dtype == bool:
+        part = part.astype(np.uint8) * np.uint8(255)
+    x1, x2 = max(0.0, x1 - left), min(x2 - left, float(part.shape[1]))  # rounding must not lead out of the part
+    y1, y2 = max(0.0, y1 - top), min(y2 - top, float(part.shape[0]))
+    picture = Image.fromarray(np.ascontiguousarray(part))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2)))
+
+
+def paste_masks(crops, boxes, image_size, threshold=0.5):
+    """Undoes `crop_masks` at full size, by sampling at the centres of the pixels.
+
+    Args:
+        crops: uint8 [n, M, M] coverage.
+        boxes: float32 [n, 4] in pixels of the image.
+        image_size: (H, W).
+        threshold: Share of coverage from which on a pixel belongs to the instance.
+
+    Returns:
+        bool [n, H, W], False outside the boxes.
+    """
+    masks = np.zeros((len(crops), *image_size), bool)
+    for mask, crop, box in zip(masks, crops, np.asarray(boxes, np.float64), strict=True):
+        rows, weights_y = _taps(box[1], box[3], image_size[0], crop.shape[0])
+        columns, weights_x = _taps(box[0], box[2], image_size[1], crop.shape[1])
+        if rows.size and columns.size:
+            values = weights_y @ (crop.astype(np.float32) / 255) @ weights_x.T
+            mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = values >= threshold
+    return masks
+
+
+def _taps(low, high, length, size):
+    """Returns the pixels whose centres lie in [low, high), and their bilinear weights [pixels, size] on the cells."""
+    pixels = np.arange(max(0, math.ceil(low - 0.5)), min(length, math.ceil(high - 0.5)))
+    places = np.clip((pixels + 0.5 - low) * size / (high - low) - 0.5, 0, size - 1)
+    distance = np.abs(places[:, None] - np.arange(size))
+    return pixels, np.maximum(0, 1 - distance).astype(np.float32)

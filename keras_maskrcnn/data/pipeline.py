@@ -1,0 +1,179 @@
+"""The input pipeline: shuffle, read, augment, resize, batch, prefetch; seeded, and the same on every backend."""
+
+import importlib.util
+import itertools
+
+import numpy as np
+
+from keras_maskrcnn.data import augment as augmentation
+from keras_maskrcnn.data.cache import Cached, skip
+from keras_maskrcnn.data.prepare import INPUTS, TARGETS, Prepare
+from keras_maskrcnn.data.sample import DataError
+
+
+def batches(
+    dataset,
+    image_size,
+    batch_size,
+    max_instances=100,
+    mask_size=112,
+    augment=None,
+    shuffle=None,
+    seed=0,
+    repeat=False,
+    drop_remainder=None,
+    cache=False,
+    workers=2,
+    backend="auto",
+):
+    """Makes the batches that `model.fit` takes.
+
+    A sample that cannot be read is left out, named once in the log and noted in `dataset.skipped`; where the length of
+    an epoch must be known beforehand (`backend="numpy"` without `cache`), the next readable one stands in for it.
+    Order and augmentation differ from epoch to epoch (each new iteration is one) and depend on the seed alone.
+
+    Args:
+        dataset: A `data.Dataset`.
+        image_size: (H, W) of the canvas; images are resized to fit in it with their aspect kept, at its top left.
+        batch_size: B.
+        max_instances: N, rows of the targets; of more instances the largest are kept.
+        mask_size: M, side of the masks, each cropped to its box.
+        augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
+        shuffle: New order each epoch; None means: if there is augmentation.
+        seed: Non-negative int.
+        repeat: Go on for ever; `fit` then wants `steps_per_epoch`.
+        drop_remainder: Leave out a last batch that is not full; None means: when shuffling, if any batch is full.
+        cache: Keep decoded samples in memory; they are read now.
+        workers: Threads that prepare samples.
+        backend: "tf" (a tf.data.Dataset), "numpy" (a keras.utils.PyDataset), or "auto": "tf" where Keras runs on
+            TensorFlow.
+
+    Returns:
+        An iterable of (x, y):
+        x: "images" uint8 [B, H, W, 3], "sizes" float32 [B, 2] (height and width of the resized image in the canvas),
+        "image_index" int32 [B] (position in the data set);
+        y: "boxes" float32 [B, N, 4] in canvas pixels, "labels" int32 [B, N] (0 is padding), "masks" uint8
+        [B, N, M, M] coverage of the instance inside its own box, "crowd" and "valid" bool [B, N].
+
+    Raises:
+        DataError: The data set is empty, no sample of it can be read, or it does not fill one batch that must be full.
+        ValueError: An argument has a value that is not listed above.
+    """
+    augment = augmentation.get(augment)
+    shuffle = augment is not None if shuffle is None else shuffle
+    prepare = Prepare(image_size, max_instances, mask_size, augment)
+    rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed)
+    if drop_remainder is None:
+        drop_remainder = shuffle and len(rows) >= batch_size
+    if drop_remainder and len(rows) < batch_size:
+        raise DataError(_name(dataset), f"{len(rows)} samples do not fill a batch of {batch_size}")
+    if _chosen(backend) == "tf":
+        return _tf_dataset(rows, batch_size, repeat, drop_remainder, workers)
+    from keras_maskrcnn.data.py_dataset import NumpyBatches
+
+    return NumpyBatches(rows, batch_size, repeat, drop_remainder, workers=workers)
+
+
+class Rows:
+    """What both backends share: the order of an epoch, and the row at a place in it.
+
+    Args:
+        dataset: A Dataset.
+        prepare: A Prepare.
+        shuffle: Whether the order changes from epoch to epoch.
+        seed: Non-negative int.
+    """
+
+    def __init__(self, dataset, prepare, shuffle, seed):
+        self.dataset, self.prepare, self.shuffle, self.seed = dataset, prepare, shuffle, seed
+        self._failed_in_a_row = 0
+        # One readable sample is enough to know that an epoch will not be empty.
+        if not any(self._sample(position) for position in range(len(dataset))):
+            reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
+            raise DataError(_name(dataset), reasons[0] if reasons else "has no samples")
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def order(self, epoch):
+        """Returns the positions of an epoch: int64 [n]."""
+        if not self.shuffle:
+            return np.arange(len(self))
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self))
+
+    def row(self, position, epoch):
+        """Returns the row of a position in an epoch, or None where the sample cannot be read."""
+        sample = self._sample(position)
+        if sample is None:
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row > 2 * len(self):  # a disk that went away would make an endless loop of repeats
+                raise DataError(_name(self.dataset), "no sample can be read any more")
+            return None
+        self._failed_in_a_row = 0
+        index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
+        return self.prepare(sample, np.random.default_rng([self.seed, epoch, index]), index)
+
+    def _sample(self, position):
+        try:
+            return self.dataset[position]
+        except DataError as error:
+            skip(self.dataset, error)
+            return None
+
+
+def _name(dataset):
+    return type(dataset.dataset if isinstance(dataset, Cached) else dataset).__name__
+
+
+def _chosen(backend):
+    if backend not in ("auto", "tf", "numpy"):
+        raise ValueError(f"backend must be auto, tf or numpy, not {backend!r}")
+    if backend != "auto":
+        return backend
+    import keras
+
+    found = importlib.util.find_spec("tensorflow") is not None
+    return "tf" if found and keras.backend.backend() == "tensorflow" else "numpy"
+
+
+def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
+    import tensorflow as tf
+
+    epochs = itertools.count()
+    signature = rows.prepare.signature()
+    empty = [np.zeros(shape, dtype) for shape, dtype in signature.values()]
+
+    def next_epoch():
+        epoch = next(epochs)
+        order = rows.order(epoch)
+        return np.stack([order, np.full_like(order, epoch)], 1)
+
+    def read(place):
+        row = rows.row(*place.tolist())
+        return [np.bool_(row is not None), *(empty if row is None else row.values())]
+
+    def load(place):
+        kinds = [tf.bool, *(tf.as_dtype(dtype) for _, dtype in signature.values())]
+        readable, *arrays = tf.numpy_function(read, [place], kinds)
+        readable.set_shape(())
+        for array, (shape, _) in zip(arrays, signature.values(), strict=True):
+            array.set_shape(shape)
+        return readable, dict(zip(signature, arrays, strict=True))
+
+    def split(row):
+        return {name: row[name] for name in INPUTS}, {name: row[name] for name in TARGETS}
+
+    def one_epoch(_):
+        places = tf.numpy_function(next_epoch, [], tf.int64)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 2)))
+
+    result = tf.data.Dataset.range(1).flat_map(one_epoch)
+    result = result.repeat() if repeat else result
+    result = result.map(load, num_parallel_calls=workers, deterministic=True)
+    result = result.filter(lambda readable, _: readable).map(lambda _, row: split(row))
+    result = result.batch(batch_size, drop_remainder=drop_remainder)
+    if rows.dataset.always_readable:  # otherwise a skipped sample would make the assertion false, and fit fail
+        full, rest = divmod(len(rows), batch_size)
+        length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
+        result = result.apply(tf.data.experimental.assert_cardinality(length))
+    return result.prefetch(2)

@@ -1,0 +1,99 @@
+"""One sample becomes one row of a batch: augmented, resized, padded to static shapes."""
+
+import dataclasses
+import logging
+
+import numpy as np
+from PIL import Image
+
+from keras_maskrcnn.data.augment import Augment
+from keras_maskrcnn.data.geometry import fitted_size
+from keras_maskrcnn.data.mini_masks import crop_masks
+
+logger = logging.getLogger(__name__)
+
+INPUTS = ("images", "sizes", "image_index")
+TARGETS = ("boxes", "labels", "masks", "crowd", "valid")
+
+
+class Prepare:
+    """Turns a sample into the arrays of one batch row.
+
+    Args:
+        image_size: (H, W) of the canvas. An image is resized to fit in it, keeping its aspect; the rest, at the bottom
+            and on the right, is zero.
+        max_instances: N, rows of the targets. Of more instances the largest are kept, crowds last.
+        mask_size: M, the side of the masks cropped to their boxes.
+        augment: A callable (sample, rng) -> sample, or None.
+    """
+
+    def __init__(self, image_size, max_instances, mask_size, augment):
+        self.image_size, self.max_instances, self.mask_size = tuple(image_size), max_instances, mask_size
+        if isinstance(augment, Augment) and augment.crop is None and augment.fit is None:
+            augment = dataclasses.replace(augment, fit=self.image_size)
+        self.augment = augment
+        self._warned = False
+
+    def signature(self):
+        """Returns the (shape, dtype) of each array of a row, by its name."""
+        (height, width), count, size = self.image_size, self.max_instances, self.mask_size
+        return {
+            "images": ((height, width, 3), np.uint8),
+            "sizes": ((2,), np.float32),
+            "image_index": ((), np.int32),
+            "boxes": ((count, 4), np.float32),
+            "labels": ((count,), np.int32),
+            "masks": ((count, size, size), np.uint8),
+            "crowd": ((count,), np.bool_),
+            "valid": ((count,), np.bool_),
+        }
+
+    def __call__(self, sample, rng, index):
+        """Prepares one sample.
+
+        Args:
+            sample: A validated sample.
+            rng: numpy.random.Generator for the augmentation.
+            index: The sample's position in its data set, which travels along.
+
+        Returns:
+            Dict with the arrays of `signature`.
+        """
+        if self.augment is not None:
+            sample = self.augment(sample, rng)
+        row = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self.signature().items()}
+        image = sample["image"]
+        size = fitted_size(image.shape[:2], self.image_size)
+        row["images"][: size[0], : size[1]] = _resize(image, size)
+        row["sizes"][:] = size
+        row["image_index"] = np.int32(index)
+        kept = self._largest(sample)
+        count = len(kept)
+        boxes = sample["boxes"][kept]
+        row["boxes"][:count] = boxes * np.tile(size / image.shape[:2], 2)[[1, 0, 3, 2]]
+        row["labels"][:count] = sample["labels"][kept]
+        # In the sample's own resolution, so that masks are resampled once.
+        row["masks"][:count] = crop_masks([sample["masks"][i] for i in kept], boxes, self.mask_size)
+        row["crowd"][:count] = sample["crowd"][kept]
+        row["valid"][:count] = True
+        return row
+
+    def _largest(self, sample):
+        """Returns the instances that fit into the targets, in their order in the sample."""
+        boxes = sample["boxes"]
+        if len(boxes) <= self.max_instances:
+            return np.arange(len(boxes))
+        if not self._warned:
+            self._warned = True
+            told = (sample["source"], len(boxes), self.max_instances)
+            logger.warning("%s: %d instances, of which the %d largest are kept (max_instances)", *told)
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        return np.sort(np.lexsort((-areas, sample["crowd"]))[: self.max_instances])
+
+
+def _resize(image, size):
+    """Resizes to (height, width) as Pillow does: bilinear, with averaging where the image shrinks."""
+    if image.shape[:2] == tuple(size):
+        return image
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((int(size[1]), int(size[0])), Image.Resampling.BILINEAR))

@@ -1,0 +1,195 @@
+"""The one sample contract: what every reader yields, and the errors that a broken sample raises.
+
+A sample is a dict of NumPy arrays:
+
+    image     uint8 [H, W, 3], RGB
+    boxes     float32 [n, 4], x1, y1, x2, y2 in continuous pixels (pixel i covers [i, i + 1))
+    labels    int32 [n], 1..K (0 would be background, and no object is background)
+    masks     bool [n, H, W]
+    crowd     bool [n], True where the mask covers a group that is not to be counted
+    image_id  int or str
+    source    str, a path or a description, for messages
+"""
+
+import abc
+import collections.abc
+import functools
+import operator
+
+import numpy as np
+
+CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards, which is no error
+
+
+class DataError(ValueError):
+    """A file or a sample that cannot be used, in one line that names it.
+
+    Args:
+        source: Path or description of what is broken.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, source, reason=""):
+        self.source, self.reason = str(source), " ".join(str(reason).split())
+        super().__init__(f"{self.source}: {self.reason}" if self.reason else self.source)
+
+    def __reduce__(self):
+        return type(self), (self.source, self.reason)
+
+
+class Dataset(collections.abc.Sequence):
+    """A reader: a sequence of validated samples.
+
+    A subclass sets `class_names`, and implements `__len__` and `read`.
+
+    Attributes:
+        class_names: List of K str; class k is `class_names[k - 1]`.
+        always_readable: True only where `read` cannot fail, so that the number of batches is known beforehand.
+    """
+
+    class_names = ()
+    always_readable = False
+
+    @abc.abstractmethod
+    def read(self, position):
+        """Returns the sample at a position in 0..len(self) - 1; raises DataError where it cannot be read."""
+
+    @property
+    def num_classes(self):
+        """K, the number of classes without background."""
+        return len(self.class_names)
+
+    @functools.cached_property
+    def skipped(self):
+        """Samples that a pipeline could not use: a dict from source to reason."""
+        return {}
+
+    def __getitem__(self, index):
+        """Returns the validated sample at an index, or a Subset for a slice."""
+        if isinstance(index, slice):
+            return Subset(self, range(len(self))[index])
+        position = operator.index(index)
+        position += len(self) if position < 0 else 0
+        if not 0 <= position < len(self):
+            raise IndexError(f"index {index} of a data set of {len(self)} samples")
+        return validate(self.read(position), self.num_classes)
+
+
+class Subset(Dataset):
+    """Some samples of a data set, in the given order, for example ten to overfit.
+
+    Args:
+        dataset: A Dataset.
+        indices: Positions in it; negative ones count from the end.
+    """
+
+    def __init__(self, dataset, indices):
+        self.dataset = dataset
+        self.indices = [range(len(dataset))[index] for index in indices]
+        self.class_names = dataset.class_names
+        self.always_readable = dataset.always_readable
+
+    @property
+    def skipped(self):
+        """The whole data set's skipped samples."""
+        return self.dataset.skipped
+
+    def __len__(self):
+        return len(self.indices)
+
+    def read(self, position):
+        """Returns the chosen sample of the whole data set."""
+        return self.dataset[self.indices[position]]
+
+
+def validate(sample, num_classes):
+    """Checks a sample against the contract and returns it with the contract's dtypes.
+
+    Boxes that overlap the border by at most one pixel are clipped; `crowd` may be missing (nothing is a crowd).
+
+    Args:
+        sample: Dict as in the module's docstring; arrays may be lists or have other integer or float dtypes.
+        num_classes: K; labels must lie in 1..K.
+
+    Returns:
+        A new dict with exactly the contract's keys.
+
+    Raises:
+        DataError: Names the sample's source, the instance and the reason.
+    """
+    source = sample.get("source", "sample")
+    missing = [key for key in ("image", "boxes", "labels", "masks") if key not in sample]
+    if missing:
+        raise DataError(source, f"the sample has no {', '.join(missing)}")
+    image = _checked_image(sample["image"], source)
+    labels = _checked_labels(sample["labels"], num_classes, source)
+    boxes = _checked_boxes(sample["boxes"], len(labels), image.shape[:2], source)
+    masks = _checked_masks(sample["masks"], len(labels), image.shape[:2], source)
+    crowd = np.asarray(sample.get("crowd", np.zeros(len(labels))), bool)
+    if crowd.shape != labels.shape:
+        raise DataError(source, f"crowd has shape {list(crowd.shape)} for {len(labels)} labels")
+    return {
+        "image": image,
+        "boxes": boxes,
+        "labels": labels,
+        "masks": masks,
+        "crowd": crowd,
+        "image_id": sample.get("image_id", source),
+        "source": source,
+    }
+
+
+def _checked_image(image, source):
+    image = np.asarray(image)
+    if image.dtype != np.uint8:
+        raise DataError(source, f"the image is {image.dtype}, not uint8")
+    if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise DataError(source, f"the image has shape {list(image.shape)}, not [height, width, 3]")
+    return image
+
+
+def _checked_labels(labels, num_classes, source):
+    labels = np.asarray(labels)
+    labels = labels.astype(np.int32) if labels.size == 0 else labels
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(source, f"labels are {labels.dtype} of shape {list(labels.shape)}, not integers of shape [n]")
+    wrong = np.flatnonzero((labels < 1) | (labels > num_classes))
+    if wrong.size:
+        raise DataError(source, f"label {labels[wrong[0]]} of instance {wrong[0]} is not in 1..{num_classes}")
+    return labels.astype(np.int32)
+
+
+def _checked_boxes(boxes, count, image_size, source):
+    boxes = np.asarray(boxes)
+    boxes = boxes.reshape(0, 4) if boxes.size == 0 else boxes
+    if boxes.shape != (count, 4) or boxes.dtype.kind not in "iuf":
+        raise DataError(source, f"boxes have shape {list(boxes.shape)} for {count} labels, not [{count}, 4]")
+    height, width = image_size
+    limits = np.array([width, height, width, height], np.float32)
+    boxes = boxes.astype(np.float32)
+    clipped = np.clip(boxes, 0, limits)
+    for index, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
+        reason = None
+        if not np.isfinite(box).all():
+            reason = "is not finite"
+        elif box[2] <= box[0] or box[3] <= box[1]:
+            reason = "has no width" if box[2] <= box[0] else "has no height"
+        elif (inside[2:] <= inside[:2]).any() or np.abs(box - inside).max() > CLIP_TOLERANCE:
+            reason = f"lies outside the image of {width} x {height} pixels"
+        if reason:
+            corners = ", ".join(f"{value:g}" for value in box)
+            raise DataError(source, f"box {index} ({corners}) {reason}")
+    return clipped
+
+
+def _checked_masks(masks, count, image_size, source):
+    masks = np.asarray(masks)
+    masks = np.zeros((0, *image_size), bool) if masks.size == 0 and count == 0 else masks
+    if masks.shape != (count, *image_size) or masks.dtype.kind not in "biu":
+        want = [count, *image_size]
+        raise DataError(source, f"masks are {masks.dtype} of shape {list(masks.shape)}, not bool of shape {want}")
+    masks = masks.astype(bool, copy=False)
+    for index, mask in enumerate(masks):
+        if not mask.any():
+            raise DataError(source, f"mask {index} is empty")
+    return masks

@@ -1,0 +1,226 @@
+"""The COCO figures for any reader: ground truth is built in memory, pycocotools is the referee.
+
+Figures are the twelve of the COCO detection challenge (https://cocodataset.org/#detection-eval): average precision over
+IoU 0.50:0.05:0.95, at 0.50, at 0.75, for small (< 32² px), medium and large (> 96² px) objects, and average recall
+with 1, 10 and 100 detections an image and by size. They are read from COCOeval's own tables.
+"""
+
+import contextlib
+import io
+
+import numpy as np
+from pycocotools import mask as mask_tools
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from keras_maskrcnn.evaluation.predictions import predictions
+
+# name: (table of COCOeval, IoU threshold or None for the mean of all ten, areas, which of three detection limits)
+FIGURES = {
+    "AP": ("precision", None, "all", 2),
+    "AP50": ("precision", 0.5, "all", 2),
+    "AP75": ("precision", 0.75, "all", 2),
+    "APs": ("precision", None, "small", 2),
+    "APm": ("precision", None, "medium", 2),
+    "APl": ("precision", None, "large", 2),
+    "AR1": ("recall", None, "all", 0),
+    "AR10": ("recall", None, "all", 1),
+    "AR100": ("recall", None, "all", 2),
+    "ARs": ("recall", None, "small", 2),
+    "ARm": ("recall", None, "medium", 2),
+    "ARl": ("recall", None, "large", 2),
+}
+KINDS = ("bbox", "segm")
+
+
+def coco_scores(
+    model,
+    dataset,
+    kinds=KINDS,
+    score_threshold=0.0,
+    max_detections=100,
+    batch_size=8,
+    limit=None,
+    progress=False,
+):
+    """Runs a model over a data set and returns the COCO figures.
+
+    Args:
+        model: an object with `detect`, as `MaskRCNN`.
+        dataset: any reader of samples.
+        kinds: which overlaps to score: "bbox", "segm" or both.
+        score_threshold: detections below are left out. AP integrates over all scores, so 0 is the honest value.
+        max_detections: most detections an image. Above 100 (microscope images with hundreds of nuclei) it also becomes
+            COCOeval's largest limit, and `AR100` and every AP are then at this limit.
+        batch_size: images per call of `detect`; only so many samples are in memory at once.
+        limit: only the first `limit` images.
+        progress: draw a progress bar.
+
+    Returns:
+        dict: `bbox_AP`, `bbox_AP50`, … `segm_ARl` (12 a kind, 0..1, NaN where no object of that size exists), and
+        `per_class`: {class name: {"bbox_AP": …, "segm_AP": …}}.
+
+    Raises:
+        ValueError: no image could be read, an unknown kind, or the model's classes are not the data set's.
+    """
+    truth = coco_ground_truth([], dataset.class_names)
+    results = []
+    for sample, found in predictions(
+        model, dataset, score_threshold, max_detections, batch_size=batch_size, limit=limit, progress=progress
+    ):
+        image_id = add_sample(truth, sample)
+        # Masks become run lengths at once: a thousand images of boolean masks would not fit in memory.
+        results.extend(coco_results([found], [image_id]))
+    return score_detections(truth, results, kinds, max_detections)
+
+
+def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
+    """Scores detections that are already made, whoever made them.
+
+    Args:
+        ground_truth: a COCO dictionary (`images`, `annotations`, `categories`), as `coco_ground_truth` makes it or as
+            `json.load` reads it from a COCO file.
+        detections: a list in the COCO result format, as `coco_results` makes it. `segmentation` may be absent where
+            only "bbox" is scored, and `bbox` where only "segm" is.
+        kinds: "bbox", "segm" or both.
+        max_detections: the largest number of detections counted in an image, at least 100.
+
+    Returns:
+        dict of the figures, as `coco_scores`.
+
+    Raises:
+        ValueError: an unknown kind, or a detection on an image that is not in the ground truth.
+    """
+    if unknown := set(kinds) - set(KINDS):
+        raise ValueError(f"kinds must be among {KINDS}, got {sorted(unknown)}")
+    strangers = {found["image_id"] for found in detections} - {image["id"] for image in ground_truth["images"]}
+    if strangers:
+        raise ValueError(f"detections on images that the ground truth does not have: {sorted(strangers)[:5]}")
+    names = {category["id"]: category["name"] for category in ground_truth["categories"]}
+    scores, per_class = {}, {name: {} for name in names.values()}
+    for kind in kinds:
+        evaluator = _evaluate(ground_truth, detections, kind, max_detections)
+        for figure, where in FIGURES.items():
+            scores[f"{kind}_{figure}"] = _figure(evaluator, *where)
+        for column, category_id in enumerate(evaluator.params.catIds):
+            per_class[names[category_id]][f"{kind}_AP"] = _figure(evaluator, *FIGURES["AP"], classes=[column])
+    return {**scores, "per_class": per_class}
+
+
+def coco_ground_truth(samples, class_names):
+    """COCO's dictionary for an iterable of samples: image ids 1…n in their order, category ids 1…K."""
+    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
+    truth = {"images": [], "annotations": [], "categories": categories}
+    for sample in samples:
+        add_sample(truth, sample)
+    return truth
+
+
+def add_sample(truth, sample):
+    """Appends one sample to a dictionary of `coco_ground_truth`.
+
+    Args:
+        truth: the dictionary, changed in place.
+        sample: a sample; its `image_id` may be anything, since COCOeval needs integers of its own.
+
+    Returns:
+        int: the image id that the sample got, from 1.
+    """
+    height, width = sample["image"].shape[:2]
+    image_id = len(truth["images"]) + 1
+    truth["images"].append({"id": image_id, "height": height, "width": width, "file_name": str(sample["source"])})
+    for box, label, mask, crowd in zip(
+        sample["boxes"], sample["labels"], np.asarray(sample["masks"]), sample["crowd"], strict=True
+    ):
+        run_lengths = encode_mask(mask)
+        truth["annotations"].append(
+            {
+                "id": len(truth["annotations"]) + 1,  # from 1: COCOeval reads a match with id 0 as no match
+                "image_id": image_id,
+                "category_id": int(label),
+                "bbox": _to_xywh(box),
+                "area": float(mask_tools.area(run_lengths)),
+                "iscrowd": int(crowd),
+                "segmentation": run_lengths,
+            }
+        )
+    return image_id
+
+
+def coco_results(detections, image_ids, category_ids=None):
+    """Detections in COCO's result format, ready for `json.dump` and for `score_detections`.
+
+    Args:
+        detections: list of dicts as `MaskRCNN.detect` returns them, one an image; `masks` may be absent.
+        image_ids: one id an image.
+        category_ids: the category id of each label 1…K in turn (COCO's own ids have gaps); None leaves labels as ids.
+
+    Returns:
+        list of dicts: `image_id`, `category_id`, `bbox` [x, y, width, height], `score`, and `segmentation`, a
+        compressed run-length code whose `counts` is text.
+    """
+    results = []
+    for found, image_id in zip(detections, image_ids, strict=True):
+        masks = found.get("masks")
+        for index, (box, label, score) in enumerate(zip(found["boxes"], found["labels"], found["scores"], strict=True)):
+            result = {
+                "image_id": image_id,
+                "category_id": int(label) if category_ids is None else category_ids[int(label) - 1],
+                "bbox": _to_xywh(box),
+                "score": float(score),
+            }
+            if masks is not None:
+                result["segmentation"] = encode_mask(masks[index])
+            results.append(result)
+    return results
+
+
+def encode_mask(mask):
+    """COCO's compressed run-length code of a boolean [H, W] mask: {"size": [H, W], "counts": text}."""
+    code = mask_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def _to_xywh(box):
+    x1, y1, x2, y2 = (float(edge) for edge in box)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def _evaluate(ground_truth, detections, kind, max_detections):
+    """Runs COCOeval in silence (it prints its progress) and returns it with its tables filled."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = _indexed(ground_truth, [dict(annotation) for annotation in ground_truth["annotations"]])
+        found = _indexed(ground_truth, [_as_annotation(f, number, kind) for number, f in enumerate(detections, 1)])
+        evaluator = COCOeval(truth, found, kind)
+        evaluator.params.maxDets = [1, 10, max(100, max_detections)]
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator
+
+
+def _indexed(ground_truth, annotations):
+    """A COCO object made in memory; `COCO.loadRes` does the same, but fails when there is no detection at all."""
+    coco = COCO()
+    coco.dataset = {**ground_truth, "annotations": annotations}
+    coco.createIndex()
+    return coco
+
+
+def _as_annotation(found, number, kind):
+    """A detection as COCOeval expects it: its area is that of the box or of the mask, whichever is scored."""
+    if kind == "bbox":
+        overlap = {"bbox": found["bbox"], "area": found["bbox"][2] * found["bbox"][3]}
+    else:
+        overlap = {"segmentation": found["segmentation"], "area": float(mask_tools.area(found["segmentation"]))}
+    common = {key: found[key] for key in ("image_id", "category_id", "score")}
+    return {"id": number, "iscrowd": 0, **common, **overlap}
+
+
+def _figure(evaluator, table, iou, area, limit, classes=slice(None)):
+    """The mean over one slice of a table; NaN where COCOeval has no figure (it writes -1)."""
+    values = evaluator.eval[table]  # precision [IoU, recall, class, area, limit]; recall [IoU, class, area, limit]
+    if iou is not None:
+        values = values[np.isclose(evaluator.params.iouThrs, iou)]
+    values = values[..., evaluator.params.areaRngLbl.index(area), limit][..., classes]
+    values = values[values > -1]
+    return float(values.mean()) if values.size else float("nan")

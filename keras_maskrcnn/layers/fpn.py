@@ -1,0 +1,80 @@
+"""Feature pyramid network (Lin et al. 2017)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class FPN(keras.layers.Layer):
+    """Backbone levels C2…C5 to a pyramid P2…P5 of equal width, plus P6 for the RPN's largest anchors.
+
+    Each level is a 1×1 lateral convolution, plus the coarser level enlarged by nearest neighbours, smoothed by a 3×3
+    convolution. P6 is P5 subsampled by two and has no weights.
+
+    Args:
+        channels: width of every level.
+        extra_level: whether P6 is made.
+    """
+
+    def __init__(self, channels=256, extra_level=True, **kwargs):
+        super().__init__(**kwargs)
+        self.channels, self.extra_level = channels, extra_level
+
+    def build(self, input_shape):
+        """Create the convolutions from `input_shape`, a dict such as {"C2": (None, H, W, C), …}, finest first."""
+        self._levels = sorted(input_shape)
+        self.lateral = {level: self._conv(1, f"lateral_{level}") for level in self._levels}
+        self.output_conv = {level: self._conv(3, f"output_{level}") for level in self._levels}
+        for level in self._levels:
+            self.lateral[level].build(input_shape[level])
+            self.output_conv[level].build((*input_shape[level][:-1], self.channels))
+
+    def _conv(self, size, name):
+        return keras.layers.Conv2D(
+            self.channels,
+            size,
+            padding="same",
+            kernel_initializer=keras.initializers.VarianceScaling(1.0, "fan_in", "uniform"),
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def call(self, features):
+        """Build the pyramid.
+
+        Args:
+            features: dict of `[B, H, W, C]`, keys "C2", "C3", …, each half the size of the one before.
+
+        Returns:
+            dict of `[B, H, W, channels]` with keys "P2", "P3", …, finest first.
+        """
+        merged = {}
+        above = None
+        for level in reversed(self._levels):
+            lateral = self.lateral[level](features[level])
+            above = lateral if above is None else lateral + _enlarge(above)
+            merged[level] = above
+        pyramid = {f"P{level[1:]}": self.output_conv[level](merged[level]) for level in self._levels}
+        if self.extra_level:
+            coarsest = int(self._levels[-1][1:])
+            pyramid[f"P{coarsest + 1}"] = pyramid[f"P{coarsest}"][:, ::2, ::2]
+        return pyramid
+
+    def compute_output_spec(self, features):
+        """Shapes and dtypes of `call`'s result."""
+        dtype = self.compute_dtype
+        shapes = {f"P{level[1:]}": (*features[level].shape[:-1], self.channels) for level in self._levels}
+        if self.extra_level:
+            batch, height, width, channels = shapes[f"P{self._levels[-1][1:]}"]
+            half = [side and -(-side // 2) for side in (height, width)]
+            shapes[f"P{int(self._levels[-1][1:]) + 1}"] = (batch, *half, channels)
+        return {level: keras.KerasTensor(shape, dtype) for level, shape in shapes.items()}
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "channels": self.channels, "extra_level": self.extra_level}
+
+
+def _enlarge(x):
+    """Twice the height and width by repeating each cell, `[B, H, W, C]` to `[B, 2H, 2W, C]`."""
+    return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)

@@ -1,0 +1,104 @@
+"""Mask branch: a small fully convolutional network on each region (Mask R-CNN, figure 4 right)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class Deconvolution2x(keras.layers.Layer):
+    """Transposed 2×2 convolution of stride 2: each cell becomes four.
+
+    With stride equal to the kernel no outputs overlap, so this is one matrix product to four times the channels,
+    whose result is laid out as 2×2 blocks. That is faster than the general transposed convolution and the same.
+
+    Args:
+        filters: output channels.
+    """
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+
+    def build(self, input_shape):
+        """Create the kernel `[C, 2, 2, filters]` and the bias `[filters]`."""
+        # He scaling counts the inputs of one output cell, which are the C values of one input cell.
+        normal = keras.initializers.RandomNormal(stddev=(2.0 / input_shape[-1]) ** 0.5)
+        self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], 2, 2, self.filters), initializer=normal)
+        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
+
+    def call(self, inputs):
+        """Enlarge `[N, H, W, C]` to `[N, 2H, 2W, filters]`."""
+        _, height, width, channels = inputs.shape
+        kernel = ops.reshape(self.kernel, (1, 1, channels, 4 * self.filters))
+        blocks = ops.reshape(ops.conv(inputs, kernel), (-1, height, width, 2, 2, self.filters))
+        grid = ops.transpose(blocks, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(grid, (-1, 2 * height, 2 * width, self.filters)) + self.bias
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "filters": self.filters}
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class MaskHead(keras.layers.Layer):
+    """Convolutions, one deconvolution to twice the size, and one mask a class.
+
+    Args:
+        num_classes: classes without background; column 0 of the output is background and never learns.
+        width: channels of every hidden layer.
+        depth: number of 3×3 convolutions.
+    """
+
+    def __init__(self, num_classes, width=256, depth=4, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes, self.width, self.depth = num_classes, width, depth
+
+    def build(self, input_shape):
+        """Create the layers for regions of `input_shape` (N, P, P, C)."""
+        self.convs = [
+            keras.layers.Conv2D(
+                self.width,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                name=f"conv{i + 1}",
+                dtype=self.dtype_policy,
+            )
+            for i in range(self.depth)
+        ]
+        self.deconvolution = Deconvolution2x(self.width, name="deconvolution", dtype=self.dtype_policy)
+        self.logits = keras.layers.Conv2D(
+            self.num_classes + 1, 1, kernel_initializer="he_normal", name="logits", dtype=self.dtype_policy
+        )
+        channels = input_shape[-1]
+        for layer in (*self.convs, self.deconvolution):
+            layer.build((None, *input_shape[1:3], channels))
+            channels = self.width
+        self.logits.build((None, None, None, channels))
+
+    def call(self, regions, labels):
+        """Predict the mask of each region for its own class.
+
+        Args:
+            regions: `[N, P, P, C]`.
+            labels: int32 `[N]`, 0…K, the class whose mask is wanted.
+
+        Returns:
+            float32 `[N, 2P, 2P]` logits.
+        """
+        hidden = regions
+        for conv in self.convs:
+            hidden = conv(hidden)
+        logits = self.logits(ops.relu(self.deconvolution(hidden)))
+        chosen = ops.take_along_axis(logits, labels[:, None, None, None], axis=-1)
+        return ops.cast(chosen[..., 0], "float32")
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "width": self.width,
+            "depth": self.depth,
+        }

@@ -1,0 +1,130 @@
+"""Normalisation after a convolution: batch, frozen batch, or group, chosen by name."""
+
+import keras
+from keras import ops
+
+from keras_maskrcnn import backend
+
+KINDS = ("batch", "frozen_batch", "group", None)
+
+
+def norm(kind, name, dtype=None, epsilon=1e-5):
+    """Make a normalisation layer for channels-last features.
+
+    Args:
+        kind: "batch" (statistics of the batch; for batches of eight or more), "frozen_batch" (stored statistics, no
+            weight trains; for fine-tuning pretrained backbones), "group" (independent of the batch size; for
+            training from scratch with small batches), or None for no normalisation.
+        name: name of the layer.
+        dtype: Keras dtype policy.
+        epsilon: added to the variance; 1e-5 is torch's value.
+
+    Returns:
+        A Keras layer.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+    if kind == "batch":
+        return BatchNorm(epsilon=epsilon, momentum=0.9, name=name, dtype=dtype)
+    if kind == "frozen_batch":
+        return FrozenBatchNorm(epsilon=epsilon, name=name, dtype=dtype)
+    if kind == "group":
+        return GroupNorm(epsilon=epsilon, name=name, dtype=dtype)
+    if kind is None:
+        return keras.layers.Identity(name=name, dtype=dtype)
+    raise ValueError(f"norm={kind!r} is not one of {KINDS}")
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Keras batch normalisation over channels-last features, as one fused operation where the backend has it."""
+
+    def call(self, inputs, training=None, mask=None):
+        """Normalise `[B, H, W, C]`; batch statistics when `training` and trainable, stored ones otherwise."""
+        if not backend.is_tensorflow():
+            return super().call(inputs, training=training, mask=mask)
+        from keras_maskrcnn.backend import tensorflow
+
+        return tensorflow.batch_norm(self, inputs, training=bool(training) and self.trainable)
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class FrozenBatchNorm(keras.layers.Layer):
+    """Batch normalisation with stored statistics and an affine part that never train.
+
+    Args:
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Create gamma, beta, moving_mean and moving_variance, all non-trainable."""
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", trainable=False)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", trainable=False)
+        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", trainable=False)
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=shape, initializer="ones", trainable=False, autocast=False
+        )
+
+    def call(self, inputs):
+        """Scale and shift `[..., C]` by constants."""
+        gamma, beta, mean, variance = (
+            ops.cast(w, "float32") for w in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        )
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        offset = beta - mean * scale
+        return inputs * ops.cast(scale, inputs.dtype) + ops.cast(offset, inputs.dtype)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class GroupNorm(keras.layers.Layer):
+    """Group normalisation (Wu & He 2018) with statistics taken in two passes over channels, then merged by group.
+
+    Summing over space first leaves `[B, C]` moments, so that the large tensor is read and never reshaped.
+
+    Args:
+        groups: number of groups; lowered to the channel count where there are fewer channels.
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, groups=32, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.groups, self.epsilon = groups, epsilon
+
+    def build(self, input_shape):
+        """Create gamma and beta.
+
+        Raises:
+            ValueError: if the channels do not divide into the groups.
+        """
+        channels = input_shape[-1]
+        if channels % min(self.groups, channels):
+            raise ValueError(f"{channels} channels do not divide into {self.groups} groups")
+        self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros", autocast=False)
+
+    def call(self, inputs):
+        """Normalise `[B, H, W, C]` within each image and group."""
+        channels = inputs.shape[-1]
+        groups = min(self.groups, channels)
+        values = ops.cast(inputs, "float32")
+        moments = ops.stack([ops.mean(values, axis=(1, 2)), ops.mean(ops.square(values), axis=(1, 2))])
+        moments = ops.mean(ops.reshape(moments, (2, -1, groups, channels // groups)), axis=-1, keepdims=True)
+        mean, inverse = moments[0], ops.rsqrt(ops.maximum(moments[1] - ops.square(moments[0]), 0) + self.epsilon)
+        gamma, beta = (ops.reshape(ops.cast(w, "float32"), (groups, -1)) for w in (self.gamma, self.beta))
+        scale = ops.reshape(inverse * gamma, (-1, 1, 1, channels))
+        offset = ops.reshape(beta - mean * inverse * gamma, (-1, 1, 1, channels))
+        return inputs * ops.cast(scale, inputs.dtype) + ops.cast(offset, inputs.dtype)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}

@@ -1,0 +1,53 @@
+"""Region proposal network: the head (Faster R-CNN, figure 3 left)."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class RPNHead(keras.layers.Layer):
+    """Objectness and box deltas for every anchor, with weights shared by all levels.
+
+    Args:
+        num_anchors: anchors a location.
+        channels: width of the 3×3 convolution; None takes the input's width.
+    """
+
+    def __init__(self, num_anchors, channels=None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_anchors, self.channels = num_anchors, channels
+
+    def build(self, input_shape):
+        """Create the convolutions for levels of `input_shape` (…, C)."""
+        channels = self.channels or input_shape[-1]
+        normal = keras.initializers.RandomNormal(stddev=0.01)
+        conv = {"kernel_initializer": normal, "dtype": self.dtype_policy}
+        self.conv = keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name="conv", **conv)
+        self.objectness = keras.layers.Conv2D(self.num_anchors, 1, name="objectness", **conv)
+        self.deltas = keras.layers.Conv2D(4 * self.num_anchors, 1, name="deltas", **conv)
+        self.conv.build(input_shape)
+        hidden = (*input_shape[:-1], channels)
+        self.objectness.build(hidden)
+        self.deltas.build(hidden)
+
+    def call(self, features):
+        """Score all anchors of all levels.
+
+        Args:
+            features: list of `[B, H, W, C]`, finest first.
+
+        Returns:
+            (logits, deltas): lists, one entry a level, of float32 `[B, H·W·A]` and `[B, H·W·A, 4]`, in the order of
+            `ops.anchors.grid_anchors`.
+        """
+        logits, deltas = [], []
+        for level in features:
+            hidden = self.conv(level)
+            cells = level.shape[1] * level.shape[2]
+            logits.append(ops.reshape(self.objectness(hidden), (-1, cells * self.num_anchors)))
+            deltas.append(ops.reshape(self.deltas(hidden), (-1, cells * self.num_anchors, 4)))
+        return [ops.cast(x, "float32") for x in logits], [ops.cast(x, "float32") for x in deltas]
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "num_anchors": self.num_anchors, "channels": self.channels}

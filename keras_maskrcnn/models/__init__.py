@@ -1,0 +1,5 @@
+"""Models: the two-stage flow and what its siblings share with it."""
+
+from keras_maskrcnn.models.mask_rcnn import MaskRCNN
+
+__all__ = ["MaskRCNN"]

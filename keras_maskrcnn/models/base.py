@@ -1,0 +1,277 @@
+"""What every model here shares: the step, loss bookkeeping, input preparation, detection, presets and export."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.models import options, presets
+from keras_maskrcnn.ops import images as image_ops
+from keras_maskrcnn.ops.masks import paste
+
+# How many sample positions `skipped_images` remembers.
+REMEMBERED = 64
+
+
+class InstanceModel(keras.Model):
+    """Base of the instance segmentation models.
+
+    A subclass implements `call(inputs, training)`: a dict of the loss terms named in `LOSSES` (and further figures)
+    where ground truth is among the inputs, a dict of detections where it is not.
+
+    Args:
+        num_classes: classes without background.
+        class_names: `num_classes` names or None.
+        image_size: (height, width) of the canvas, or None.
+        detection: `options.Detection`, a dict of its fields, or None.
+        pixel_mean: three values.
+        pixel_std: three values.
+        dtype: Keras dtype policy of the layers.
+        name: name of the model.
+    """
+
+    LOSSES = ()
+    HEALTH = ()
+
+    def __init__(self, num_classes, class_names, image_size, detection, pixel_mean, pixel_std, dtype, name):
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
+        # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.num_classes = num_classes
+        self.class_names = list(class_names) if class_names is not None else None
+        self.image_size = tuple(image_size) if image_size is not None else None
+        self.detection = options.Detection.of(detection)
+        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+        self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
+        self.loss_weights = {}
+        self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.LOSSES + self.HEALTH}
+        self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
+        self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
+        self.skipped_images = self.add_weight(
+            name="skipped_images",
+            shape=(REMEMBERED,),
+            dtype="int32",
+            initializer=keras.initializers.Constant(-1),
+            trainable=False,
+            autocast=False,
+        )
+        self._predict_functions = {}
+
+    # Input ------------------------------------------------------------------------------------------------------
+
+    def normalise(self, images, sizes):
+        """Pixels 0…255 to standardised float32, zero in the padding right of and below each picture."""
+        mean, std = (np.asarray(v, "float32") for v in (self.pixel_mean, self.pixel_std))
+        images = (ops.cast(images, "float32") - mean) / std
+        inside = image_ops.inside(images.shape[1], images.shape[2], sizes)
+        return ops.where(inside[..., None], images, 0.0)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def compile(self, optimizer="rmsprop", *, loss_weights=None, **kwargs):
+        """Configure training. The losses are the model's own, so `loss` is not taken.
+
+        Args:
+            optimizer: Keras optimizer.
+            loss_weights: dict from names in `LOSSES` to factors; what is not named counts once.
+            **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
+
+        Raises:
+            ValueError: for a name that is no loss of this model, or if `loss` or `metrics` is passed.
+        """
+        unknown = set(loss_weights or {}) - set(self.LOSSES)
+        if unknown:
+            raise ValueError(f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.LOSSES)}")
+        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
+            raise ValueError(f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only")
+        self.loss_weights = dict(loss_weights or {})
+        self._predict_functions = {}
+        super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
+
+    def compile_from_config(self, config):
+        """Compile as the saved model was, loss weights included."""
+        config = keras.saving.deserialize_keras_object(config)
+        keep = {"optimizer", "loss_weights", "jit_compile", "run_eagerly", "steps_per_execution"}
+        self.compile(**{key: value for key, value in config.items() if key in keep})
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Train, see `keras.Model.fit`; `x` is what `data.batches` makes.
+
+        The canvas size and the class names of the data become the model's where it has none.
+
+        Raises:
+            ValueError: if the data has more classes than the model.
+        """
+        self._adopt(x)
+        return super().fit(x, y, **kwargs)
+
+    def _adopt(self, data):
+        names = getattr(data, "class_names", None)
+        if names is not None and len(names) > self.num_classes:
+            raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
+        if names is not None and len(names) == self.num_classes and self.class_names is None:
+            self.class_names = list(names)
+        if self.image_size is None and hasattr(data, "element_spec"):
+            self.image_size = tuple(data.element_spec[0]["images"].shape[1:3])
+        elif self.image_size is None and isinstance(data, keras.utils.PyDataset):
+            self.image_size = tuple(data[0][0]["images"].shape[1:3])
+
+    def train_step(self, *args):
+        """One step of training: one forward pass gives the losses; see `backend.tensorflow.train_step`."""
+        *state, data = args
+        if backend.is_tensorflow():
+            from keras_maskrcnn.backend import tensorflow
+
+            return tensorflow.train_step(self, _merged(data))
+        return super().train_step(*state, (_merged(data),))
+
+    def test_step(self, *args):
+        """One step of evaluation: the losses without an update."""
+        *state, data = args
+        return super().test_step(*state, (_merged(data),))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Weighted sum of the loss terms in `y_pred`, scalar, plus the layers' regularisation losses."""
+        if self.LOSSES[0] not in y_pred:
+            raise ValueError("the data has no ground truth: x, y = batch must hold boxes, labels, masks, crowd, valid")
+        total = sum(self.loss_weights.get(name, 1.0) * y_pred[name] for name in self.LOSSES)
+        return total + sum(self.losses) if self.losses else total
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Update the running mean of every term and return them with the loss."""
+        for name, metric in self.loss_terms.items():
+            metric.update_state(y_pred[name])
+        return {"loss": self._loss_tracker.result(), **{name: m.result() for name, m in self.loss_terms.items()}}
+
+    # Detection --------------------------------------------------------------------------------------------------
+
+    def detect(self, image, score_threshold=0.5, nms_iou=None, max_detections=None, batch_size=8):
+        """Find the objects of pictures of any size.
+
+        Args:
+            image: uint8 `[H, W, 3]`, or a list of such arrays of unequal sizes.
+            score_threshold: lowest score of what is returned.
+            nms_iou: overlap from which the lower-scored one of two boxes of a class goes; None takes the model's.
+            max_detections: highest number of objects a picture; None takes the model's.
+            batch_size: pictures that go through the network together.
+
+        Returns:
+            dict in pixels of the picture given: `boxes` float32 `[n, 4]` x1, y1, x2, y2; `labels` int32 `[n]` of
+            1…K; `scores` float32 `[n]`, descending; `masks` bool `[n, H, W]`. For a list, a list of dicts.
+
+        Raises:
+            ValueError: if a picture is not uint8 `[H, W, 3]`.
+        """
+        if not isinstance(image, list | tuple):
+            return self.detect([image], score_threshold, nms_iou, max_detections, 1)[0]
+        wanted = dataclasses.replace(
+            self.detection,
+            score_threshold=min(score_threshold, self.detection.score_threshold),
+            nms_iou=self.detection.nms_iou if nms_iou is None else nms_iou,
+            max_detections=max_detections or self.detection.max_detections,
+        )
+        found = []
+        for start in range(0, len(image), batch_size):
+            chunk = [image_ops.check(picture) for picture in image[start : start + batch_size]]
+            batch = self._predict_with(wanted, self._canvas_batch(chunk, min(batch_size, len(image))))
+            found += [self._in_picture(batch, i, p, score_threshold) for i, p in enumerate(chunk)]
+        return found
+
+    def _canvas_batch(self, pictures, batch_size):
+        """Pictures fitted into the canvas; the last batch is filled up with empty images, so that one trace serves."""
+        canvas = self.canvas_size()
+        images = np.zeros((batch_size, *canvas, 3), "float32")
+        sizes = np.ones((batch_size, 2), "float32")
+        for i, picture in enumerate(pictures):
+            fitted = ops.convert_to_numpy(image_ops.fit(picture, canvas))
+            images[i, : fitted.shape[0], : fitted.shape[1]] = fitted
+            sizes[i] = fitted.shape[:2]
+        return {"images": images, "sizes": sizes}
+
+    def canvas_size(self):
+        """(height, width) into which pictures are fitted: `image_size`, or 800×1344 where none was set or learnt."""
+        return self.image_size or (800, 1344)
+
+    def _predict_with(self, detection, inputs):
+        """Run the network under other detection options; compiled functions are kept by options."""
+        usual, function = self.detection, self.predict_function
+        self.detection, self.predict_function = detection, self._predict_functions.get(detection)
+        try:
+            batch = self.predict_on_batch(inputs)
+            self._predict_functions[detection] = self.predict_function
+        finally:
+            self.detection, self.predict_function = usual, function
+        return batch
+
+    def _in_picture(self, batch, i, picture, score_threshold):
+        """Detections of image `i` of a batch in the picture's own pixels, masks pasted."""
+        height, width = picture.shape[:2]
+        fitted = image_ops.fitted_size(height, width, self.canvas_size())
+        keep = batch["valid"][i] & (batch["scores"][i] >= score_threshold)
+        scale = np.array([width / fitted[1], height / fitted[0]] * 2, "float32")
+        boxes = batch["boxes"][i][keep] * scale
+        return {
+            "boxes": boxes,
+            "labels": batch["labels"][i][keep].astype("int32"),
+            "scores": batch["scores"][i][keep],
+            "masks": paste(batch["masks"][i][keep], boxes, (height, width)),
+        }
+
+    # Saving -----------------------------------------------------------------------------------------------------
+
+    def export(self, filepath, **kwargs):
+        """Write a SavedModel that takes pictures and gives detections, see `keras_maskrcnn.export.saved_model`."""
+        from keras_maskrcnn.export import saved_model
+
+        saved_model(self, filepath, **kwargs)
+
+    @classmethod
+    def from_preset(cls, name, num_classes, weights=None, **overrides):
+        """Make a model from a named configuration.
+
+        Args:
+            name: a preset, see `keras_maskrcnn.models.presets.names`.
+            num_classes: classes without background.
+            weights: path of a `.weights.h5` file to load, or None for random weights.
+            **overrides: constructor arguments that replace the preset's.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        model = cls(num_classes, **{**presets.config(name), **overrides})
+        if weights is not None:
+            model.load_weights(weights)
+        return model
+
+    def get_config(self):
+        """Constructor arguments that all models share."""
+        return {
+            "num_classes": self.num_classes,
+            "class_names": self.class_names,
+            "image_size": self.image_size,
+            "detection": self.detection.asdict(),
+            "pixel_mean": self.pixel_mean,
+            "pixel_std": self.pixel_std,
+            "dtype": self.layer_dtype,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        config = dict(config)
+        if "class_name" in config["backbone"]:
+            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
+        return cls(**config)
+
+
+def _merged(data):
+    """One dict of inputs from (x, y), (x,) or x: ground truth travels to `call` beside the images."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return {**x, **(y or {})}

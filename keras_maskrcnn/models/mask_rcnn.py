@@ -1,0 +1,280 @@
+"""Mask R-CNN (He et al. 2017): image → features → proposals → regions → heads → losses or detections."""
+
+import keras
+from keras import ops
+
+from keras_maskrcnn import backbones
+from keras_maskrcnn.backend.rows import active_rows, restore_rows
+from keras_maskrcnn.layers.box_head import BoxHead
+from keras_maskrcnn.layers.fpn import FPN
+from keras_maskrcnn.layers.mask_head import MaskHead
+from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.layers.rpn import RPNHead
+from keras_maskrcnn.models import losses, options
+from keras_maskrcnn.models.base import InstanceModel
+from keras_maskrcnn.ops import boxes as box_ops
+from keras_maskrcnn.ops.anchors import pyramid_anchors
+from keras_maskrcnn.ops.gather import rows
+from keras_maskrcnn.ops.masks import mask_targets
+from keras_maskrcnn.ops.proposals import select_detections, select_proposals
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class MaskRCNN(InstanceModel):
+    """Two-stage instance segmentation. One model trains, evaluates, predicts and exports.
+
+    Args:
+        num_classes: classes K without background.
+        backbone: "resnet18" … "resnet101", "simple_cnn"; a dict of such a name and options; or a Keras model with
+            outputs {"C2": …}, see `backbones.get`.
+        neck: "fpn", or None to work on the backbone's last level alone.
+        class_names: K names, stored with the model.
+        image_size: (height, width) of the canvas into which `detect` and the SavedModel fit pictures; None takes it
+            from the first data that `fit` sees. Multiples of the coarsest backbone stride (32 for ResNets).
+        fpn_channels: width of the pyramid.
+        anchors: `options.Anchors` or a dict of its fields, like all groups below.
+        proposals: `options.Proposals`.
+        rpn_sampling: `options.Sampling` of anchors.
+        box_sampling: `options.Sampling` of regions.
+        regions: `options.Regions`, RoIAlign's conventions.
+        box_stage: `options.BoxStage`.
+        mask_stage: `options.MaskStage`.
+        detection: `options.Detection`.
+        pixel_mean: mean of the R, G, B values 0…255 that the backbone expects.
+        pixel_std: their standard deviation.
+        seed: seed of the samplers; None draws one.
+        dtype: Keras dtype policy of the layers, such as "mixed_bfloat16". Coordinates, losses, box decoding and NMS
+            run in float32 under any policy.
+
+    Raises:
+        ValueError: in one line, for `num_classes` below 1, unknown names, or class names that do not fit.
+    """
+
+    LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
+    HEALTH = ("proposal_recall", "foreground", "background")
+
+    def __init__(
+        self,
+        num_classes,
+        backbone="resnet50",
+        neck="fpn",
+        *,
+        class_names=None,
+        image_size=None,
+        fpn_channels=256,
+        anchors=None,
+        proposals=None,
+        rpn_sampling=None,
+        box_sampling=None,
+        regions=None,
+        box_stage=None,
+        mask_stage=None,
+        detection=None,
+        pixel_mean=IMAGENET_MEAN,
+        pixel_std=IMAGENET_STD,
+        seed=None,
+        dtype=None,
+        name="mask_rcnn",
+    ):
+        super().__init__(num_classes, class_names, image_size, detection, pixel_mean, pixel_std, dtype, name)
+        if neck not in ("fpn", None):
+            raise ValueError(f"neck={neck!r} is not 'fpn' or None")
+        policy = self.layer_dtype
+        self.backbone = backbones.get(backbone, policy)
+        self.neck, self.fpn_channels, self.seed = neck, fpn_channels, seed
+        self.anchors = options.Anchors.of(anchors)
+        self.proposals = options.Proposals.of(proposals)
+        self.rpn_sampling = options.Sampling.of(rpn_sampling)
+        self.box_sampling = options.Sampling.of(box_sampling or {"size": 512, "positive_fraction": 0.25, "high": 0.5, "low": 0.5})
+        self.regions = options.Regions.of(regions)
+        self.box_stage = options.BoxStage.of(box_stage)
+        self.mask_stage = options.MaskStage.of(mask_stage)
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+        levels = self._build_pyramid(policy)
+        channels = fpn_channels if neck else self.backbone.output[levels[0]].shape[-1]
+        self.strides = tuple(2 ** int(level[1:]) for level in levels)
+        # P6 feeds the RPN alone: regions are never cut from it (FPN paper, section 4.1).
+        self.region_levels = [level for level in levels if not (neck and level == levels[-1])]
+        self.rpn = RPNHead(self.anchors.per_location(), name="rpn", dtype=policy)
+        self.rpn.build((None, None, None, channels))
+        self.box_align, self.box_head = self._region_head(BoxHead(num_classes, self.box_stage.width, name="box_head", dtype=policy), self.box_stage.pool, channels)
+        self.mask_align, self.mask_head = self._region_head(MaskHead(num_classes, self.mask_stage.width, self.mask_stage.depth, name="mask_head", dtype=policy), self.mask_stage.pool, channels)
+        self.built = True
+
+    def _build_pyramid(self, policy):
+        """Make the neck; returns the names of the levels that the RPN looks at, finest first."""
+        shapes = {level: tensor.shape for level, tensor in sorted(self.backbone.output.items())}
+        if self.neck is None:
+            return [list(shapes)[-1]]
+        self.fpn = FPN(self.fpn_channels, name="fpn", dtype=policy)
+        self.fpn.build(shapes)
+        return list(self.fpn.compute_output_spec(self.backbone.output))
+
+    def _region_head(self, head, pool, channels):
+        """A head and the RoIAlign that feeds it."""
+        head.build((None, pool, pool, channels))
+        strides = [2 ** int(level[1:]) for level in self.region_levels]
+        align = RoIAlign(pool, strides, name=f"{head.name}_align", **self.regions.asdict())
+        return align, head
+
+    def call(self, inputs, training=False):
+        """Losses where ground truth is among the inputs, detections where it is not.
+
+        Args:
+            inputs: dict of `images` uint8 or float `[B, H, W, 3]` with values 0…255, `sizes` float32 `[B, 2]` (height
+                and width of each image inside the canvas); for training also `boxes` float32 `[B, N, 4]`, `labels`
+                int32 `[B, N]`, `masks` uint8 `[B, N, M, M]`, `crowd` and `valid` bool `[B, N]`.
+            training: whether batch normalisation uses the batch's statistics.
+
+        Returns:
+            dict of scalars (`LOSSES` and `HEALTH`); or dict of `boxes` float32 `[B, D, 4]` in canvas pixels, `labels`
+            int32 `[B, D]`, `scores` float32 `[B, D]`, `masks` float32 `[B, D, m, m]` probabilities inside the box,
+            `valid` bool `[B, D]`.
+        """
+        sizes = ops.cast(inputs["sizes"], "float32")
+        features = self.features(inputs["images"], sizes, training)
+        anchors = self.level_anchors(inputs["images"].shape[1:3])
+        logits, deltas = self.rpn(list(features.values()))
+        proposals, valid = self.propose(logits, deltas, anchors, sizes)
+        features = [features[level] for level in self.region_levels]
+        if "boxes" not in inputs:
+            return self.detections(features, proposals, valid, sizes)
+        truth = self.truth(inputs)
+        return {
+            **self.rpn_losses(logits, deltas, anchors, truth),
+            **self.region_losses(features, proposals, valid, truth),
+            "proposal_recall": losses.proposal_recall(proposals, valid, truth),
+        }
+
+    def features(self, images, sizes, training=False):
+        """Pixels to the pyramid: dict of `[B, H_l, W_l, C]`, finest first."""
+        features = self.backbone(self.normalise(images, sizes), training=training)
+        if self.neck is None:
+            level = max(features)
+            return {level: features[level]}
+        return self.fpn(features)
+
+    def level_anchors(self, image_size):
+        """Anchors of every level for one canvas size, list of float32 `[A_l, 4]`."""
+        setup = self.anchors
+        return pyramid_anchors(
+            image_size, self.strides, setup.level_sizes(self.strides), setup.ratios, setup.rounded, setup.offset
+        )
+
+    def propose(self, logits, deltas, anchors, sizes):
+        """The RPN's boxes: float32 `[B, P, 4]` and bool `[B, P]`. They are data to what follows, not a path for gradients."""
+        logits, deltas = ([ops.stop_gradient(x) for x in levels] for levels in (logits, deltas))
+        return select_proposals(logits, deltas, anchors, sizes, **self.proposals.asdict())
+
+    def rpn_losses(self, logits, deltas, anchors, truth):
+        """First-stage losses over anchors of all levels."""
+        class_loss, box_loss = losses.rpn_losses(
+            ops.concatenate(logits, axis=1),
+            ops.concatenate(deltas, axis=1),
+            ops.concatenate([ops.convert_to_tensor(a) for a in anchors], axis=0),
+            truth,
+            self.rpn_sampling,
+            self.seed_generator,
+        )
+        return {"rpn_class_loss": class_loss, "rpn_box_loss": box_loss}
+
+    def region_losses(self, features, proposals, valid, truth):
+        """Second-stage losses over sampled regions, masks over the positive ones."""
+        regions = losses.sample_regions(proposals, valid, truth, self.box_sampling, self.seed_generator)
+        logits, deltas = self.classify(features, regions.boxes)
+        class_loss, box_loss = losses.box_losses(logits, deltas, regions, truth, self.box_stage)
+        images = ops.cast(ops.shape(regions.boxes)[0], "float32")
+        positive = ops.sum(ops.cast(regions.positive, "float32"))
+        return {
+            "class_loss": class_loss,
+            "box_loss": box_loss,
+            "mask_loss": self.mask_loss(features, regions, truth),
+            "foreground": positive / images,
+            "background": (ops.sum(ops.cast(regions.valid, "float32")) - positive) / images,
+        }
+
+    def classify(self, features, boxes):
+        """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`."""
+        regions = self.box_align(features, boxes)
+        logits, deltas = self.box_head(ops.reshape(regions, (-1, *regions.shape[2:])))
+        count, outputs = boxes.shape[1], self.num_classes + 1
+        return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
+
+    def mask_loss(self, features, regions, truth):
+        """Mask loss over the slots that may hold positives."""
+        slots = regions.positive_slots
+        matched = regions.matched[:, :slots]
+        boxes, labels, mask_boxes, masks, positive = (
+            ops.reshape(x, (-1, *x.shape[2:]))
+            for x in (
+                regions.boxes[:, :slots],
+                regions.label[:, :slots],
+                rows(truth.boxes, matched),
+                matched + truth.boxes.shape[1] * ops.arange(ops.shape(matched)[0], dtype="int32")[:, None],
+                regions.positive[:, :slots],
+            )
+        )
+        index = active_rows(positive)
+        boxes, labels, mask_boxes, masks, positive = (
+            ops.take(x, index, axis=0) for x in (boxes, labels, mask_boxes, masks, positive)
+        )
+        logits = self.mask_head(self.mask_align.align_rows(features, boxes, index // slots), labels)
+        masks = ops.take(ops.reshape(truth.masks, (-1, *truth.masks.shape[2:])), masks, axis=0)
+        targets = mask_targets(masks, mask_boxes, boxes, 2 * self.mask_stage.pool)
+        return losses.mask_loss(logits, ops.stop_gradient(targets), positive)
+
+    def detections(self, features, proposals, valid, sizes):
+        """Refined boxes after NMS, and the masks of exactly those boxes."""
+        logits, deltas = self.classify(features, proposals)
+        boxes = box_ops.decode(deltas, proposals[:, :, None], self.box_stage.delta_weights)
+        boxes, scores, labels, valid = select_detections(
+            ops.softmax(logits, axis=-1), boxes, valid, sizes, **self.detection.asdict()
+        )
+        masks = self.predict_masks(features, boxes, labels, valid)
+        return {"boxes": boxes, "labels": labels, "scores": scores, "masks": masks, "valid": valid}
+
+    def predict_masks(self, features, boxes, labels, valid):
+        """Mask probabilities `[B, D, m, m]` of detections; zeros where not valid."""
+        count = boxes.shape[1]
+        boxes, labels, valid = (ops.reshape(x, (-1, *x.shape[2:])) for x in (boxes, labels, valid))
+        index = active_rows(valid)
+        regions = self.mask_align.align_rows(features, ops.take(boxes, index, axis=0), index // count)
+        masks = ops.sigmoid(self.mask_head(regions, ops.take(labels, index, axis=0)))
+        masks = ops.where(ops.take(valid, index)[:, None, None], masks, 0.0)
+        masks = restore_rows(masks, index, ops.shape(valid)[0])
+        return ops.reshape(masks, (-1, count, *masks.shape[1:]))
+
+    def truth(self, inputs):
+        """Ground truth among the inputs as a `losses.Truth`."""
+        return losses.Truth(
+            boxes=ops.cast(inputs["boxes"], "float32"),
+            labels=ops.cast(inputs["labels"], "int32"),
+            masks=inputs["masks"],
+            crowd=ops.cast(inputs["crowd"], "bool"),
+            valid=ops.cast(inputs["valid"], "bool"),
+        )
+
+    def get_config(self):
+        """Constructor arguments."""
+        groups = (
+            "anchors",
+            "proposals",
+            "rpn_sampling",
+            "box_sampling",
+            "regions",
+            "box_stage",
+            "mask_stage",
+            "detection",
+        )
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "neck": self.neck,
+            "fpn_channels": self.fpn_channels,
+            **{group: getattr(self, group).asdict() for group in groups},
+            "seed": self.seed,
+        }

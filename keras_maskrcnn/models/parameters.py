@@ -1,0 +1,44 @@
+"""Counting parameters in the ways that papers and reports count them."""
+
+import math
+
+from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm
+
+NORMS = (BatchNorm, FrozenBatchNorm)
+
+
+def count_parameters(model):
+    """Number of parameters of a model with a ResNet backbone.
+
+    Args:
+        model: a `MaskRCNN`.
+
+    Returns:
+        dict of int: `total` (all that training or batch statistics set), `trainable` (as the model stands),
+        `without_backbone_norm` (convolutions and dense layers, the backbone's batch-norm vectors left out) and
+        `trainable_frozen_stem` (the same, less the stem and the first stage).
+    """
+    weights = [w for layer in _layers(model) for w in layer.weights]
+    unique = {id(w): w for w in weights}.values()
+    norm = sum(_size(w) for layer in model.backbone.layers if isinstance(layer, NORMS) for w in layer.weights)
+    frozen = sum(
+        _size(w)
+        for layer in model.backbone.layers
+        if layer.name.startswith(("stem", "stage1")) and not isinstance(layer, NORMS)
+        for w in layer.weights
+    )
+    total = sum(_size(w) for w in unique)
+    return {
+        "total": total,
+        "trainable": sum(_size(w) for w in model.trainable_weights),
+        "without_backbone_norm": total - norm,
+        "trainable_frozen_stem": total - norm - frozen,
+    }
+
+
+def _layers(model):
+    return [layer for layer in model.layers if layer.weights]
+
+
+def _size(weight):
+    return math.prod(weight.shape)

@@ -1,0 +1,70 @@
+"""Anchor boxes, one set a pyramid level. Plain NumPy: for a given input size they are constants of the program."""
+
+import numpy as np
+
+
+def cell_anchors(sizes, ratios, rounded=False):
+    """Anchors around the origin for one location.
+
+    Each has the area `size²` and the aspect ratio `height / width = ratio`.
+
+    Args:
+        sizes: side lengths in pixels.
+        ratios: aspect ratios, height over width.
+        rounded: round the coordinates to integers, as torchvision's weights expect.
+
+    Returns:
+        float32 `[len(ratios) * len(sizes), 4]`, ratios outermost (torchvision's order).
+    """
+    sizes, ratios = np.asarray(sizes, "float32"), np.asarray(ratios, "float32")
+    heights = (np.sqrt(ratios)[:, None] * sizes).ravel()
+    widths = (1 / np.sqrt(ratios)[:, None] * sizes).ravel()
+    anchors = np.stack([-widths, -heights, widths, heights], axis=-1) / 2
+    return np.round(anchors) if rounded else anchors
+
+
+def grid_anchors(height, width, stride, cell, offset=0.0):
+    """Anchors of a feature map: `cell` moved to every location.
+
+    With symmetric padding the value at index i of a map of stride s looks at pixel `i * s`, hence the offset 0.
+
+    Args:
+        height: rows of the feature map.
+        width: columns of the feature map.
+        stride: pixels of input a cell.
+        cell: float32 `[A, 4]` from `cell_anchors`.
+        offset: shift of all centres as a fraction of the stride.
+
+    Returns:
+        float32 `[height * width * A, 4]`, rows outermost, then columns, then the anchors of a cell.
+    """
+    x = (np.arange(width, dtype="float32") + offset) * stride
+    y = (np.arange(height, dtype="float32") + offset) * stride
+    shift = np.stack([*np.meshgrid(x, y)] * 2, axis=-1)
+    return (shift[:, :, None] + cell).reshape(-1, 4).astype("float32")
+
+
+def pyramid_anchors(image_size, strides, sizes, ratios, rounded=False, offset=0.0):
+    """Anchors of all levels for an input of a given size.
+
+    Args:
+        image_size: (height, width) of the network's input.
+        strides: stride of each level; a level has `ceil(side / stride)` cells a side.
+        sizes: one tuple of anchor side lengths a level.
+        ratios: aspect ratios (height / width), the same on every level.
+        rounded: see `cell_anchors`.
+        offset: see `grid_anchors`.
+
+    Returns:
+        list of float32 `[cells * A, 4]`, one array a level.
+    """
+    return [
+        grid_anchors(
+            -(-image_size[0] // stride),
+            -(-image_size[1] // stride),
+            stride,
+            cell_anchors(level_sizes, ratios, rounded),
+            offset,
+        )
+        for stride, level_sizes in zip(strides, sizes, strict=True)
+    ]

@@ -1,0 +1,19 @@
+"""Selecting rows image by image."""
+
+from keras import ops
+
+
+def rows(values, index):
+    """Rows of each image: `values[b, index[b, k]]`.
+
+    Args:
+        values: `[B, A, ...]`; A is static.
+        index: int32 `[B, K]`.
+
+    Returns:
+        `[B, K, ...]`.
+    """
+    count = values.shape[1]
+    start = ops.arange(ops.shape(values)[0], dtype="int32")[:, None] * count
+    flat = ops.reshape(values, (-1, *values.shape[2:]))
+    return ops.take(flat, start + ops.cast(index, "int32"), axis=0)

@@ -1,0 +1,41 @@
+"""Fitting pictures of any size into the network's canvas."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def check(picture):
+    """The picture as an array.
+
+    Raises:
+        ValueError: if it is not uint8 `[H, W, 3]` with at least one pixel.
+    """
+    picture = np.asarray(picture)
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        raise ValueError(f"a picture must be uint8 [H, W, 3], not {picture.dtype} {list(picture.shape)}")
+    return picture
+
+
+def fitted_size(height, width, canvas):
+    """(height, width) of a picture enlarged or shrunk, aspect kept, until it just fits into the canvas."""
+    scale = min(canvas[0] / height, canvas[1] / width)
+    return (min(max(round(height * scale), 1), canvas[0]), min(max(round(width * scale), 1), canvas[1]))
+
+
+def fit(picture, canvas):
+    """The picture at its fitted size: uint8 `[H, W, 3]` to float32 `[h, w, 3]`, bilinear, smoothed when shrunk."""
+    size = fitted_size(*picture.shape[:2], canvas)
+    picture = ops.cast(picture, "float32")
+    if size == tuple(picture.shape[:2]):
+        return picture
+    return keras.ops.image.resize(
+        picture, size, interpolation="bilinear", antialias=True, data_format="channels_last"
+    )
+
+
+def inside(height, width, sizes):
+    """Bool `[B, height, width]`: which canvas pixels belong to the picture, `sizes` being float32 `[B, 2]`."""
+    rows = np.arange(height, dtype="float32")[None, :] < sizes[:, :1]
+    columns = np.arange(width, dtype="float32")[None, :] < sizes[:, 1:]
+    return ops.logical_and(rows[:, :, None], columns[:, None, :])

@@ -1,0 +1,178 @@
+"""RoIAlign as arithmetic: which level a box is cut from, which pixels a sample reads, and with what weights.
+
+Everything that a RoIAlign has to decide is decided here once, and the lowerings (the gather below, the sparse matrix
+and `tf.image` in `backend/`) only multiply and add.
+
+**The samples.** A box on a feature map of stride `s` is divided into P×P bins, and a bin is the mean of S×S bilinear
+samples. With `x1, x2 = box / s` (minus half a pixel when `aligned`), `w = x2 - x1` and bins of `w / P`, sample i of bin
+p lies at
+
+    x = x1 + p · w/P + (i + 1/2) · w/(P·S),        i = 0 … S-1,  p = 0 … P-1
+
+where the value of pixel k sits at x = k. Without `aligned`, w and h are at least 1. He et al., Mask R-CNN (2017),
+section 3; the rules at the border are those of torchvision.ops.roi_align: a sample beyond one pixel outside the map
+(x < -1 or x > W) is 0, any other is moved to [0, W-1].
+"""
+
+from keras import ops
+
+
+def assign_levels(boxes, min_level=2, max_level=5, canonical_size=224, canonical_level=4):
+    """Level of the feature pyramid that each box is cut from.
+
+    Lin et al., Feature Pyramid Networks (2017), equation 1: k = ⌊k0 + log2(√(w·h) / 224)⌋, limited to the levels that
+    exist. As in torchvision 1e-6 is added inside the floor, so that a box of exactly 112 pixels does not fall below its
+    level by rounding.
+
+    Args:
+        boxes: float `[..., 4]`, x1, y1, x2, y2 in input pixels.
+        min_level: int, finest level (2 for P2, stride 4).
+        max_level: int, coarsest level.
+        canonical_size: √area, in pixels, of a box that belongs to `canonical_level`.
+        canonical_level: int, k0.
+
+    Returns:
+        int32 `[...]` in `min_level … max_level`; boxes without area get `min_level`.
+    """
+    boxes = ops.cast(boxes, "float32")
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    size = ops.sqrt(ops.where(area > 0, area, 1.0))
+    level = ops.floor(canonical_level + ops.log2(size / canonical_size) + 1e-6)
+    level = ops.where(area > 0, ops.clip(level, min_level, max_level), float(min_level))
+    return ops.cast(level, "int32")
+
+
+def flatten_pyramid(features):
+    """Puts the pixels of all levels and images into one table.
+
+    Args:
+        features: list of `[B, H, W, C]`, one a level.
+
+    Returns:
+        Table `[Σ B·H·W, C]`: levels one after the other, then images, rows of pixels, pixels.
+    """
+    channels = features[0].shape[-1]
+    table = ops.concatenate([ops.reshape(feature, (-1, channels)) for feature in features], axis=0)
+    # Changes nothing but the gradient: TensorFlow makes that of a gather dense here, at once, where the concatenation would
+    # search the taps of every level among all taps (under XLA that took most of the time to compile).
+    return ops.reshape(table, (-1, channels))
+
+
+def pyramid_layout(features):
+    """Where each level lies in the table of `flatten_pyramid`.
+
+    Args:
+        features: list of `[B, H, W, C]`.
+
+    Returns:
+        int32 `[L, 3]`: height, width, and the table's row of the first pixel, for each level.
+    """
+    layout, first = [], 0
+    for feature in features:
+        batch, height, width = ops.shape(feature)[:3]
+        layout.append(ops.stack([ops.cast(number, "int32") for number in (height, width, first)]))
+        first = first + batch * height * width
+    return ops.stack(layout)
+
+
+def box_to_level(boxes, stride, aligned):
+    """Boxes in the pixels of their feature map, axis by axis.
+
+    Args:
+        boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
+        stride: number, or float32 `[N, 1]`: input pixels a feature pixel.
+        aligned: bool, whether the value of a pixel sits at its centre (half a pixel is taken off) and small boxes stay small;
+            False is the convention of the first implementations, with sides of at least one pixel.
+
+    Returns:
+        `(start, length)`, each float32 `[N, 2]` as (y, x), in feature pixels.
+    """
+    boxes = boxes * (1.0 / stride) - (0.5 if aligned else 0.0)
+    start = ops.flip(boxes[:, :2], axis=1)
+    length = ops.flip(boxes[:, 2:], axis=1) - start
+    return start, length if aligned else ops.maximum(length, 1.0)
+
+
+def axis_taps(start, length, size, bins, samples):
+    """The two pixels, and their weights, that each sample reads along one axis.
+
+    Args:
+        start: float32 `[...]`, first coordinate of the box in feature pixels.
+        length: float32 `[...]`, its extent.
+        size: int32 `[...]`, pixels of the map along this axis.
+        bins: int, P.
+        samples: int, S, samples a bin.
+
+    Returns:
+        `(pixels, weights)`, each `[..., P, 2S]`: int32 in `[0, size)`, and float32, 0 where the sample lies outside.
+    """
+    limit = ops.cast(size, "float32")[..., None, None]
+    step = (length / bins)[..., None, None]
+    bin_index = ops.arange(bins, dtype="float32")[:, None]
+    sample = ops.arange(samples, dtype="float32") + 0.5
+    at = start[..., None, None] + bin_index * step + sample * step / samples
+    inside = (at >= -1.0) & (at <= limit)
+    # A box of NaN is nowhere inside: it must not reach the cast to int, whose answer would be any number.
+    at = ops.where(inside, ops.clip(at, 0.0, limit - 1.0), 0.0)
+    low = ops.floor(at)
+    high_weight = at - low
+    pixels = ops.concatenate([low, ops.minimum(low + 1.0, limit - 1.0)], axis=-1)
+    inside = ops.cast(inside, "float32")
+    weights = ops.concatenate([inside * (1.0 - high_weight), inside * high_weight], axis=-1)
+    return ops.cast(pixels, "int32"), weights
+
+
+def row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned):
+    """All that is needed to cut every row from the table of `flatten_pyramid`.
+
+    Args:
+        boxes: float32 `[N, 4]` in input pixels.
+        image_index: int32 `[N]`, image of each row.
+        levels: int32 `[N]`, index into `strides`.
+        layout: int32 `[L, 3]` of `pyramid_layout`.
+        strides: sequence of L numbers.
+        bins: int, P.
+        samples: int, S.
+        aligned: bool, see `box_to_level`.
+
+    Returns:
+        `(places, weights)`, each `[N, 2, P, 2S]` with the axes (y, x) second. A place along y (int32) is the table's row of the
+        first pixel of that line, a place along x is to be added to it. The mean over the S·S samples is in the weights
+        (float32), so that bin (p, q) is Σ_i Σ_j weights[y, p, i] · weights[x, q, j] · table[places[y, p, i] + places[x, q, j]].
+    """
+    stride = ops.take(ops.convert_to_tensor(strides, "float32"), levels)
+    layout = ops.take(layout, levels, axis=0)
+    size, first = layout[:, :2], layout[:, 2]
+    start, length = box_to_level(boxes, stride[:, None], aligned)
+    pixels, weights = axis_taps(start, length, size, bins, samples)
+    height, width = size[:, 0], size[:, 1]
+    pitch = ops.stack([width, ops.ones_like(width)], axis=1)
+    origin = ops.stack([first + image_index * height * width, ops.zeros_like(width)], axis=1)
+    return pixels * pitch[..., None, None] + origin[..., None, None], weights / samples
+
+
+def gather_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
+    """RoIAlign with static shapes: every tap is a gather from the table of pixels, weighted and added.
+
+    Args:
+        features: list of `[B, H, W, C]`, any float dtype.
+        boxes: float32 `[N, 4]` in input pixels.
+        image_index: int32 `[N]`.
+        levels: int32 `[N]`, index into `features`.
+        strides: sequence of numbers, one a level.
+        bins: int, P.
+        samples: int, S.
+        aligned: bool, see `box_to_level`.
+
+    Returns:
+        `[N, P, P, C]` in the features' dtype.
+    """
+    table, layout = flatten_pyramid(features), pyramid_layout(features)
+    places, weights = row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
+    total = 0.0
+    # Line by line of taps: all (2S)² at once would hold sixteen times the result in memory wherever XLA does not fuse it.
+    for line in range(2 * samples):
+        pixels = ops.take(table, places[:, 0, :, None, line, None] + places[:, 1, None], axis=0)
+        weight = weights[:, 0, :, None, line, None] * weights[:, 1, None]
+        total = total + ops.sum(ops.cast(pixels, "float32") * weight[..., None], axis=3)
+    return ops.cast(total, table.dtype)

@@ -1,0 +1,216 @@
+"""Callbacks that watch a run: COCO figures in the logs, TensorBoard with pictures, and who made a step fail."""
+
+import logging
+import math
+import pathlib
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_maskrcnn import visualize
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.evaluation.coco import KINDS, coco_scores
+from keras_maskrcnn.training.event_log import EventLog
+
+_log = logging.getLogger(__name__)
+
+
+class CocoEval(keras.callbacks.Callback):
+    """Scores a validation set with pycocotools as epochs end, and shows everything in TensorBoard.
+
+    The 12 figures a kind enter the logs as `val_bbox_AP`, `val_segm_AP`, `val_segm_AP50`, …, so that callbacks placed
+    AFTER this one see them. Keras cannot guess that more is better, so say so:
+    `EarlyStopping("val_segm_AP", mode="max")`, `ModelCheckpoint(path, "val_segm_AP", mode="max", save_best_only=True)`.
+
+    The first epoch of a `fit` is always scored, so is the last, and between them each whose number divides by `every`.
+    In the epochs between, the logs repeat the last figures: a CSVLogger keeps its columns, and a repeated figure is no
+    improvement, so that ModelCheckpoint saves nothing and EarlyStopping's patience counts epochs, not scorings.
+
+    Args:
+        dataset: any reader of samples.
+        log_dir: folder for TensorBoard: every number in the logs, the learning rate, AP by class (as
+            `val_segm_AP/NAME`), and pictures, which also go to `LOG_DIR/pictures/epoch_NNN.png`. None writes nothing.
+        every: score each `every`-th epoch.
+        kinds: "bbox", "segm" or both.
+        pictures: how many pictures, truth beside prediction, of images spread evenly over the data set; the same
+            ones every time.
+        max_detections: most detections an image.
+        limit: score the first `limit` images only.
+        batch_size: images per call of `detect`.
+        picture_threshold: least score of what is drawn.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        log_dir=None,
+        every=1,
+        kinds=KINDS,
+        pictures=4,
+        max_detections=100,
+        limit=None,
+        batch_size=8,
+        picture_threshold=0.5,
+    ):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self.dataset = dataset
+        self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
+        self.every = every
+        self.kinds = tuple(kinds)
+        self.pictures = pictures
+        self.max_detections = max_detections
+        self.limit = limit
+        self.batch_size = batch_size
+        self.picture_threshold = picture_threshold
+        self.scores = None  # the figures of the last scoring, with per_class
+        self._events = None if log_dir is None else EventLog(log_dir)
+        self._shown = None  # the samples of the pictures, read once
+
+    def on_train_begin(self, logs=None):
+        """Forgets figures of an earlier `fit`."""
+        self.scores = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Scores if it is time, completes `logs`, writes to TensorBoard."""
+        logs = {} if logs is None else logs
+        due = self._due(epoch)
+        if due:
+            self.scores = coco_scores(
+                self.model,
+                self.dataset,
+                self.kinds,
+                max_detections=self.max_detections,
+                batch_size=self.batch_size,
+                limit=self.limit,
+            )
+        logs.update({f"val_{name}": value for name, value in self.scores.items() if name != "per_class"})
+        if self._events:
+            self._write_numbers(epoch + 1, logs, due)
+            if due and self.pictures:
+                self._write_pictures(epoch + 1)
+            self._events.flush()
+
+    def on_train_end(self, logs=None):
+        """Closes the TensorBoard file."""
+        if self._events:
+            self._events.close()
+
+    def _due(self, epoch):
+        last = epoch + 1 == self.params.get("epochs") or self.model.stop_training
+        return self.scores is None or last or (epoch + 1) % self.every == 0
+
+    def _write_numbers(self, step, logs, due):
+        figures = {f"val_{name}" for name in self.scores}
+        for name, value in logs.items():
+            # A repeated figure would draw a plateau that nobody measured, NaN stands for "no such objects".
+            if name not in figures or (due and not math.isnan(value)):
+                self._events.scalar(name, value, step)
+        if self.model.optimizer is not None:
+            rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+            self._events.scalar("learning_rate", rate, step)
+        if not due:
+            return
+        for class_name, by_kind in self.scores["per_class"].items():
+            for figure, value in by_kind.items():
+                if not math.isnan(value):
+                    self._events.scalar(f"val_{figure}/{class_name}", value, step)
+
+    def _write_pictures(self, step):
+        if self._shown is None:
+            self._shown = list(_spread(self.dataset, self.pictures))
+        images = [sample["image"] for sample in self._shown]
+        if not images:
+            return
+        found = self.model.detect(images, score_threshold=self.picture_threshold, max_detections=self.max_detections)
+        pairs = [
+            _at_most(visualize.side_by_side(sample["image"], sample, answer, self.dataset.class_names))
+            for sample, answer in zip(self._shown, found, strict=True)
+        ]
+        for sample, pair in zip(self._shown, pairs, strict=True):
+            self._events.image(f"truth and prediction/{sample['image_id']}", pair, step)
+        folder = self.log_dir / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(visualize.grid(pairs, columns=1)).save(folder / f"epoch_{step:03d}.png")
+
+
+class SkippedSteps(keras.callbacks.Callback):
+    """Names the images of training steps that were skipped because their loss or gradient was not finite.
+
+    The model keeps an int32 variable `skipped_images` of positions in the data set, the latest first, -1 for none, and
+    a metric `skipped_steps` that rises with every skipped step of an epoch. A model without them is left alone.
+
+    Args:
+        dataset: the reader that training runs on; names come from its `image_ids` if it has them, else from samples.
+    """
+
+    async_safe = True  # only looks at numbers, so Keras need not wait for each step
+
+    def __init__(self, dataset):
+        super().__init__()
+        self.dataset = dataset
+        self._count = 0
+        self._known = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """The metric starts again at 0 with each epoch."""
+        self._count = 0
+        if self._known is None and getattr(self.model, "skipped_images", None) is not None:
+            self._known = self._register()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Speaks up as soon as a step was skipped."""
+        self._report((logs or {}).get("skipped_steps", 0))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Catches what the last batch's logs did not yet show."""
+        self._report((logs or {}).get("skipped_steps", 0))
+
+    def _report(self, count):
+        if count <= self._count or self._known is None:
+            return
+        skipped, self._count = count - self._count, count
+        register = self._register()
+        indices = _news(register, self._known)
+        self._known = register
+        if indices:
+            names = ", ".join(str(self._name(index)) for index in indices)
+            print(f"\nskipped {skipped:.0f} step(s) whose loss or gradient was not finite; images: {names}")
+
+    def _register(self):
+        return keras.ops.convert_to_numpy(self.model.skipped_images).tolist()
+
+    def _name(self, index):
+        names = getattr(self.dataset, "image_ids", None)
+        if names is not None:
+            return names[index]
+        try:
+            return self.dataset[index]["image_id"]  # reads the image, but skipped steps are rare
+        except (DataError, OSError):
+            return f"number {index}"
+
+
+def _news(register, known):
+    """The entries that were pushed in front since `known` was read: the shortest front whose removal restores it."""
+    for count in range(len(register) + 1):
+        if register[count:] == known[: len(known) - count]:
+            return [index for index in register[:count] if index >= 0]
+    return []
+
+
+def _spread(dataset, count):
+    """Yields up to `count` readable samples spread evenly over a data set."""
+    for index in np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)):
+        try:
+            yield dataset[int(index)]
+        except (DataError, OSError) as error:
+            _log.warning("no picture of sample %d: %s", index, error)
+
+
+def _at_most(picture, side=1400):
+    """The picture, made smaller where its longer side exceeds `side` pixels: TensorBoard keeps every one."""
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side))
+    return np.asarray(image)

@@ -1,0 +1,197 @@
+"""What all scripts in `train/` share: arguments, the run itself, and the summary at its end."""
+
+import argparse
+import importlib.metadata
+import json
+import pathlib
+import shlex
+import sys
+import time
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_maskrcnn import data, evaluation, visualize
+from keras_maskrcnn.backend.precision import fastest_policy
+from keras_maskrcnn.saved_model import SavedModel
+from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps
+from keras_maskrcnn.training.schedules import warmup_cosine
+
+
+def parser(description, **defaults):
+    """Argument parser of a recipe.
+
+    Args:
+        description: the recipe's docstring, shown by `--help`.
+        **defaults: defaults of the arguments below.
+
+    Returns:
+        argparse.ArgumentParser.
+    """
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = result.add_argument
+    add("--output", type=pathlib.Path, required="output" not in defaults, help="folder of the run, made if missing")
+    add("--steps", type=int, help="training steps in all (default: %(default)s)")
+    add("--epochs", type=int, help="parts into which the steps are cut; scores after each (default: %(default)s)")
+    add("--batch-size", type=int, help="images a step (default: %(default)s)")
+    add("--image-size", type=int, nargs="+", help="side, or height and width, of the canvas (default: %(default)s)")
+    add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
+    add("--backbone", help="resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
+    add("--width", type=int, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
+    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 where the machine has it")
+    add("--workers", type=int, help="threads that prepare pictures (default: %(default)s)")
+    add("--seed", type=int, help="seed of everything random (default: %(default)s)")
+    result.set_defaults(
+        **{"epochs": 10, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18", **defaults}
+    )
+    return result
+
+
+def main(run, arguments):
+    """Call `run(arguments)`; bad input ends in one line on stderr and exit code 2."""
+    try:
+        run(arguments)
+    except (data.DataError, ValueError, OSError) as error:
+        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        sys.exit(2)
+
+
+def canvas(arguments):
+    """(height, width) from `--image-size`."""
+    sides = arguments.image_size if isinstance(arguments.image_size, list | tuple) else [arguments.image_size]
+    return (sides[0], sides[-1])
+
+
+def policy(arguments):
+    """Keras dtype policy from `--precision`."""
+    return fastest_policy() if arguments.precision == "auto" else arguments.precision
+
+
+def optimizer(arguments, hold=0.3):
+    """AdamW for training from scratch: warm-up, a constant part, then half a cosine; vectors are not decayed."""
+    schedule = warmup_cosine(
+        arguments.learning_rate,
+        arguments.steps,
+        warmup=min(200, arguments.steps // 10),
+        hold_steps=int(hold * arguments.steps),
+        final_factor=0.01,
+    )
+    result = keras.optimizers.AdamW(schedule, weight_decay=0.05, global_clipnorm=5.0)
+    result.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return result
+
+
+def train(arguments, model, train_data, val_data, batches, max_detections=100):
+    """Fit, score, save, export, draw, and say where everything is.
+
+    Killed and started again with the same arguments, a run goes on after the last finished epoch.
+
+    Args:
+        arguments: what `parser` read.
+        model: a compiled model.
+        train_data: reader of the training samples (for their names).
+        val_data: reader of the validation samples.
+        batches: what `fit` takes, endless (`data.batches(..., repeat=True)`).
+        max_detections: most detections an image in the scores.
+
+    Returns:
+        dict, the content of `OUTPUT/summary.json`.
+    """
+    output = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
+    clock = _Clock(arguments.batch_size)
+    scores = CocoEval(val_data, log_dir=output / "logs", max_detections=max_detections)
+    model.fit(
+        batches,
+        epochs=arguments.epochs,
+        steps_per_epoch=max(arguments.steps // arguments.epochs, 1),
+        callbacks=[
+            keras.callbacks.BackupAndRestore(output / "backup"),
+            clock,
+            scores,
+            SkippedSteps(train_data),
+            keras.callbacks.CSVLogger(output / "history.csv", append=(output / "backup").exists()),
+        ],
+    )
+    figures = scores.scores or evaluation.coco_scores(model, val_data, max_detections=max_detections)
+    print("\n" + evaluation.format_scores(figures))
+    paths = _write(model, val_data, output)
+    summary = {
+        "command": shlex.join(["python", *sys.argv]),
+        "train_images": len(train_data),
+        "val_images": len(val_data),
+        "steps": arguments.steps,
+        "batch_size": arguments.batch_size,
+        "precision": model.layer_dtype,
+        "parameters": model.count_params(),
+        **{name: _number(value) for name, value in figures.items() if name != "per_class"},
+        "per_class": {k: {n: _number(v) for n, v in f.items()} for k, f in figures["per_class"].items()},
+        "training_seconds": round(clock.seconds, 1),
+        "images_per_second": round(clock.images / max(clock.seconds, 1e-9), 2),
+        "versions": {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")},
+        **{name: str(path) for name, path in paths.items()},
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _tell(summary, output)
+    return summary
+
+
+class _Clock(keras.callbacks.Callback):
+    """Seconds and images of training alone: evaluation, saving and the first step (tracing) are not counted."""
+
+    def __init__(self, batch_size):
+        super().__init__()
+        self.batch_size, self.seconds, self.images = batch_size, 0.0, 0
+        self._last = None
+        self._traced = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start, unless the step function has yet to be traced."""
+        self._last = time.perf_counter() if self._traced else None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Add the time since the last batch."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self.seconds += now - self._last
+            self.images += self.batch_size
+        self._last, self._traced = now, True
+
+
+def _write(model, val_data, output):
+    """Save, export, reload what was exported, and draw with it."""
+    paths = {
+        "keras_file": output / "model.keras",
+        "saved_model": output / "saved_model",
+        "tensorboard": output / "logs",
+        "pictures": output / "pictures",
+        "curves": output / "curves.png",
+    }
+    model.save(paths["keras_file"])
+    model.export(paths["saved_model"])
+    visualize.curves(output / "history.csv", paths["curves"])
+    served = SavedModel(paths["saved_model"])
+    paths["pictures"].mkdir(exist_ok=True)
+    for i in np.unique(np.linspace(0, len(val_data) - 1, 12).astype(int)):
+        sample = val_data[int(i)]
+        pair = visualize.side_by_side(sample["image"], sample, served.detect(sample["image"]), val_data.class_names)
+        Image.fromarray(pair).save(paths["pictures"] / f"{sample['image_id']}.png")
+    return paths
+
+
+def _number(value):
+    return None if np.isnan(value) else round(float(value), 4)
+
+
+def _tell(summary, output):
+    print(
+        f"\n{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training"
+        f"\nfigures      {output / 'summary.json'}"
+        f"\ncurves       {summary['curves']}, or: tensorboard --logdir {summary['tensorboard']}"
+        f"\npictures     {summary['pictures']} (truth beside what the exported model finds)"
+        f"\nmodel        {summary['keras_file']}"
+        f"\nSavedModel   {summary['saved_model']}"
+        f"\nnext         python -m keras_maskrcnn predict --model {summary['keras_file']} "
+        f"--output {output / 'predictions'} YOUR_PICTURES"
+    )

@@ -1,0 +1,127 @@
+"""Learning rates over steps. All are pure keras.ops with Python control flow on constants only, so they compile."""
+
+import math
+
+import keras
+from keras import ops
+
+_registered = keras.saving.register_keras_serializable(package="keras_maskrcnn")
+
+
+@_registered
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Raises the rate linearly to that of an inner schedule, which goes on counting from step 0.
+
+    At step s the rate is `inner(s) * (start_factor + (1 - start_factor) * min(s / warmup_steps, 1))`. Detectors diverge
+    without it: the first gradients come from thousands of anchors that all look alike (Goyal et al. 2017, section 2.2).
+
+    Args:
+        inner: a float, or a `LearningRateSchedule`.
+        warmup_steps: steps until the inner rate is reached in full; 0 for none.
+        start_factor: share of the inner rate at step 0.
+    """
+
+    def __init__(self, inner, warmup_steps, start_factor=0.001):
+        super().__init__()
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must not be negative, got {warmup_steps}")
+        self.inner = inner
+        self.warmup_steps = warmup_steps
+        self.start_factor = start_factor
+
+    def __call__(self, step):
+        """The rate at `step` (an integer, from 0): a float32 scalar."""
+        rate = ops.cast(self.inner(step) if callable(self.inner) else self.inner, "float32")
+        if not self.warmup_steps:
+            return rate
+        reached = ops.minimum(ops.cast(step, "float32") / self.warmup_steps, 1.0)
+        return rate * (self.start_factor + (1.0 - self.start_factor) * reached)
+
+    def get_config(self):
+        """Constructor arguments; an inner schedule is serialised."""
+        inner = keras.saving.serialize_keras_object(self.inner) if callable(self.inner) else self.inner
+        return {"inner": inner, "warmup_steps": self.warmup_steps, "start_factor": self.start_factor}
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the schedule and the one inside it."""
+        inner = config["inner"]
+        if isinstance(inner, dict):
+            inner = keras.saving.deserialize_keras_object(inner)
+        return cls(**{**config, "inner": inner})
+
+
+@_registered
+class Steps(keras.optimizers.schedules.LearningRateSchedule):
+    """Multiplies the rate by `factor` at each boundary: the classic detection schedule.
+
+    Args:
+        base_lr: the rate before the first boundary.
+        boundaries: ascending steps; from a boundary on, the lower rate holds.
+        factor: multiplier at each boundary.
+    """
+
+    def __init__(self, base_lr, boundaries, factor=0.1):
+        super().__init__()
+        if list(boundaries) != sorted(boundaries):
+            raise ValueError(f"boundaries must ascend, got {list(boundaries)}")
+        self.base_lr = base_lr
+        self.boundaries = list(boundaries)
+        self.factor = factor
+
+    def __call__(self, step):
+        """The rate at `step` (an integer, from 0): a float32 scalar."""
+        rate = ops.convert_to_tensor(self.base_lr, "float32")
+        for boundary in self.boundaries:
+            rate = rate * ops.where(ops.cast(step, "float32") >= boundary, self.factor, 1.0)
+        return rate
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {"base_lr": self.base_lr, "boundaries": self.boundaries, "factor": self.factor}
+
+
+@_registered
+class Cosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Holds the rate, then lets it fall along half a cosine (Loshchilov and Hutter 2017, equation 5).
+
+    Args:
+        base_lr: the rate while it is held.
+        total_steps: step at which the fall ends; the last rate holds from then on.
+        hold_steps: steps before the fall begins.
+        final_factor: share of `base_lr` that is left at the end.
+    """
+
+    def __init__(self, base_lr, total_steps, hold_steps=0, final_factor=0.0):
+        super().__init__()
+        if not 0 <= hold_steps < total_steps:
+            raise ValueError(f"hold_steps must be in 0…total_steps-1, got {hold_steps} of {total_steps}")
+        self.base_lr = base_lr
+        self.total_steps = total_steps
+        self.hold_steps = hold_steps
+        self.final_factor = final_factor
+
+    def __call__(self, step):
+        """The rate at `step` (an integer, from 0): a float32 scalar."""
+        fallen = (ops.cast(step, "float32") - self.hold_steps) / (self.total_steps - self.hold_steps)
+        cosine = 0.5 * (1.0 + ops.cos(math.pi * ops.clip(fallen, 0.0, 1.0)))
+        return self.base_lr * (self.final_factor + (1.0 - self.final_factor) * cosine)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            "base_lr": self.base_lr,
+            "total_steps": self.total_steps,
+            "hold_steps": self.hold_steps,
+            "final_factor": self.final_factor,
+        }
+
+
+def warmup_steps(base_lr, boundaries, factor=0.1, warmup=500, start_factor=0.001):
+    """Warm-up, then constant, then lower by `factor` at each boundary. Returns a `WarmUp` around `Steps`."""
+    return WarmUp(Steps(base_lr, boundaries, factor), warmup, start_factor)
+
+
+def warmup_cosine(base_lr, total_steps, warmup=500, hold_steps=0, final_factor=0.0, start_factor=0.001):
+    """Warm-up, then constant until `hold_steps`, then half a cosine. Returns a `WarmUp` around `Cosine`."""
+    return WarmUp(Cosine(base_lr, total_steps, hold_steps, final_factor), warmup, start_factor)

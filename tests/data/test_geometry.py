@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_maskrcnn import data
+from keras_maskrcnn.data import geometry
+
+SHAPES = data.Shapes(40, image_size=(48, 64), seed=5)
+KEYS = ("image", "boxes", "labels", "masks", "crowd")
+
+
+def rectangle(x1, y1, x2, y2):
+    masks = np.zeros((1, 32, 48), bool)
+    masks[0, y1:y2, x1:x2] = True
+    image = np.zeros((32, 48, 3), np.uint8)
+    boxes, labels = data.mask_boxes(masks), np.ones(1, np.int32)
+    return {"image": image, "boxes": boxes, "labels": labels, "masks": masks, "crowd": np.zeros(1, bool)}
+
+
+def assert_same(one, other):
+    for key in KEYS:
+        np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+@given(st.integers(0, 39), st.sampled_from(["flip", "vertical", "transpose"]))
+@settings(max_examples=60, deadline=None)
+def test_twice_is_the_identity_and_boxes_follow_masks(index, kind):
+    def move(sample):
+        return geometry.transpose(sample) if kind == "transpose" else geometry.flip(sample, vertical=kind == "vertical")
+
+    before = SHAPES[index]
+    after = move(before)
+    np.testing.assert_array_equal(after["boxes"], data.mask_boxes(after["masks"]))
+    data.validate(after, 3)
+    assert_same(move(after), before)
+    assert not np.array_equal(after["image"], before["image"])
+
+
+def test_flip_worked_by_hand(sample):
+    before = sample([[1, 2, 4, 9]])  # 32 high, 48 wide
+    assert geometry.flip(before)["boxes"].tolist() == [[44, 2, 47, 9]]
+    assert geometry.flip(before, vertical=True)["boxes"].tolist() == [[1, 23, 4, 30]]
+    assert geometry.transpose(before)["boxes"].tolist() == [[2, 1, 9, 4]]
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_cropped_boxes_are_the_boxes_of_the_cropped_masks(draw):
+    before = SHAPES[draw.draw(st.integers(0, 39))]
+    x1, y1 = draw.draw(st.integers(-10, 60)), draw.draw(st.integers(-10, 44))
+    x2, y2 = draw.draw(st.integers(x1 + 1, 80)), draw.draw(st.integers(y1 + 1, 60))
+    after = geometry.crop(before, (x1, y1, x2, y2), min_visible=0)
+    assert after["image"].shape == (y2 - y1, x2 - x1, 3)
+    np.testing.assert_array_equal(after["boxes"], data.mask_boxes(after["masks"]))
+    data.validate(after, 3)
+    padded = np.pad(before["masks"], ((0, 0), (20, 20), (20, 20)))[:, 20 + y1 : 20 + y2, 20 + x1 : 20 + x2]
+    remaining = padded.any((1, 2))
+    np.testing.assert_array_equal(after["masks"], padded[remaining])
+    np.testing.assert_array_equal(after["labels"], before["labels"][remaining])
+
+
+def test_cropped_pixels_and_padding(sample):
+    before = sample([])
+    after = geometry.crop(before, (-2, 1, 10, 5))
+    np.testing.assert_array_equal(after["image"][:, 2:], before["image"][1:5, :10])
+    assert not after["image"][:, :2].any()
+
+
+@pytest.mark.parametrize(("min_visible", "kept"), [(0.2, [1, 2]), (0.3, [1]), (0, [1, 2])])
+def test_instances_of_which_too_little_remains_are_dropped(sample, min_visible, kept):
+    before = sample([[0, 0, 10, 10], [7, 20, 17, 30], [30, 0, 40, 10]], labels=[1, 2, 3])
+    after = geometry.crop(before, (0, 0, 15, 32), min_visible=0.9)
+    assert after["labels"].tolist() == [1]
+    after = geometry.crop(before, (0, 0, 9, 32), min_visible=min_visible)  # 90 % of the first, 20 % of the second
+    assert after["labels"].tolist() == kept
+    assert after["boxes"][0].tolist() == [0, 0, 9, 10]
+
+
+def test_a_box_that_was_cut_fits_what_remains_of_the_mask(sample):
+    before = sample([[0, 0, 20, 20]])
+    before["masks"][0] = np.tri(32, 48, dtype=bool) & before["masks"][0]  # the lower left half
+    after = geometry.crop(before, (0, 0, 40, 5), min_visible=0)
+    assert after["boxes"].tolist() == [[0, 0, 5, 5]]  # not as wide as the box
+
+
+def test_a_box_that_was_not_cut_keeps_its_annotated_edges(sample):
+    before = sample([[4, 4, 10, 10]])
+    before["boxes"] = np.array([[3.5, 4.25, 10.5, 9.75]], np.float32)
+    assert geometry.crop(before, (2, 1, 30, 30))["boxes"].tolist() == [[1.5, 3.25, 8.5, 8.75]]
+
+
+def test_a_crop_beside_the_image_is_empty(sample):
+    after = geometry.crop(sample([[0, 0, 40, 30]]), (100, 100, 110, 120), min_visible=0)
+    assert after["image"].shape == (20, 10, 3) and not after["image"].any() and len(after["boxes"]) == 0
+
+
+def test_fitted_size():
+    assert geometry.fitted_size((100, 200), (64, 64)).tolist() == [32, 64]
+    assert geometry.fitted_size((50, 20), (100, 100)).tolist() == [100, 40]
+    assert geometry.fitted_size((1, 1000), (64, 64)).tolist() == [1, 64]
+
+
+@given(st.data(), st.floats(0.5, 3), st.integers(-20, 20), st.integers(-20, 20))
+@settings(max_examples=60, deadline=None)
+def test_a_scaled_box_lies_within_half_a_pixel_of_its_mask(draw, factor, down, right):
+    x, y = draw.draw(st.integers(0, 40)), draw.draw(st.integers(0, 24))
+    before = rectangle(x, y, draw.draw(st.integers(x + 6, 48)), draw.draw(st.integers(y + 6, 32)))
+    scaled, frame = np.rint(np.array([32, 48]) * factor).astype(int), np.array([32, 48])
+    after = geometry.reframe(before, scaled, np.array([down, right]), frame, 0.25, np.asarray)
+    data.validate(after, 1)
+    assert np.abs(after["boxes"] - data.mask_boxes(after["masks"])).max(initial=0) <= 0.51
+
+
+def test_a_mask_thinner_than_a_pixel_survives_shrinking(sample):
+    before = sample([[20, 10, 21, 30]])
+    after = geometry.reframe(before, np.array([8, 12]), np.array([0, 0]), np.array([8, 12]), 0.25, np.asarray)
+    assert after["masks"].any() and after["boxes"].tolist() == [[5, 2.5, 5.25, 7.5]]
+
+
+def test_enlarging_keeps_shape(sample):
+    before = sample([[4, 4, 10, 10]])
+    after = geometry.reframe(before, np.array([64, 96]), np.array([0, 0]), np.array([64, 96]), 0.25, np.asarray)
+    assert after["boxes"].tolist() == [[8, 8, 20, 20]]
+    assert after["masks"][0, 8:20, 8:20].mean() > 0.95 and after["masks"].sum() <= 144

@@ -1,0 +1,308 @@
+import itertools
+import logging
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_maskrcnn import data
+
+SHAPES = data.Shapes(10, image_size=(40, 60), seed=1)
+SMALL = {"image_size": (32, 48), "batch_size": 4, "max_instances": 6, "mask_size": 14}
+BACKENDS = pytest.mark.parametrize("backend", ["tf", "numpy"])
+
+
+def arrays(dataset, count=None):
+    """The first batches of a pipeline (all of them for None) as dicts of arrays, x and y merged."""
+    return [{key: np.asarray(value) for key, value in {**x, **y}.items()} for x, y in itertools.islice(dataset, count)]
+
+
+def equal(one, other):
+    return len(one) == len(other) and all(
+        a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def seen(batches):
+    return np.concatenate([batch["image_index"] for batch in batches]).tolist()
+
+
+@BACKENDS
+def test_shapes_and_dtypes_of_the_contract(backend):
+    x, y = next(iter(data.batches(SHAPES, **SMALL, backend=backend)))
+    found = {key: (np.asarray(value).dtype.name, np.asarray(value).shape) for key, value in {**x, **y}.items()}
+    assert set(x) == {"images", "sizes", "image_index"}
+    assert found == {
+        "images": ("uint8", (4, 32, 48, 3)),
+        "sizes": ("float32", (4, 2)),
+        "image_index": ("int32", (4,)),
+        "boxes": ("float32", (4, 6, 4)),
+        "labels": ("int32", (4, 6)),
+        "masks": ("uint8", (4, 6, 14, 14)),
+        "crowd": ("bool", (4, 6)),
+        "valid": ("bool", (4, 6)),
+    }
+
+
+def test_static_shapes_are_known_to_tensorflow():
+    x, y = data.batches(SHAPES, **SMALL, drop_remainder=True, backend="tf").element_spec
+    assert x["images"].shape.as_list() == [4, 32, 48, 3] and y["masks"].shape.as_list() == [4, 6, 14, 14]
+
+
+@BACKENDS
+def test_worked_by_hand(sample, in_memory, backend):
+    """20 x 40 fits into 32 x 48 at factor 1.2, so that rows from 24 on are padding."""
+    one = sample([[10, 5, 20, 15]], size=(20, 40), labels=[3], crowd=np.array([True]))
+    (batch,) = arrays(data.batches(in_memory([one]), **SMALL, backend=backend))
+    assert batch["sizes"].tolist() == [[24, 48]]
+    np.testing.assert_allclose(batch["boxes"][0, 0], [12, 6, 24, 18])
+    assert batch["labels"][0].tolist() == [3, 0, 0, 0, 0, 0]
+    assert batch["valid"][0].tolist() == batch["crowd"][0].tolist() == [True] + [False] * 5
+    assert (batch["masks"][0, 0] == 255).all() and not batch["masks"][0, 1:].any()
+    assert batch["images"][0, :24].min() > 0 and not batch["images"][0, 24:].any()
+
+
+def test_boxes_follow_the_rounded_size_of_the_image(sample, in_memory):
+    """10 x 3 pixels grow to 32 x 10, by 3.2 down and by 3.33 across."""
+    (batch,) = arrays(data.batches(in_memory([sample([[0, 0, 3, 10]], size=(10, 3))]), **SMALL))
+    assert batch["sizes"].tolist() == [[32, 10]]
+    np.testing.assert_allclose(batch["boxes"][0, 0], [0, 0, 10, 32], rtol=1e-6)
+
+
+@pytest.mark.parametrize("augment", [None, "flip", "standard", "strong", data.Augment(crop=(20, 20), scale=(0.5, 2))])
+@pytest.mark.parametrize("cache", [False, True])
+def test_both_backends_give_the_same_batches(augment, cache):
+    options = {**SMALL, "augment": augment, "shuffle": True, "seed": 7, "cache": cache}
+    tf, numpy = (data.batches(SHAPES, **options, backend=backend) for backend in ("tf", "numpy"))
+    first, second = arrays(tf), arrays(tf)
+    assert equal(first, arrays(numpy))
+    numpy.on_epoch_end()
+    assert equal(second, arrays(numpy))
+    assert not equal(first, second)
+
+
+@BACKENDS
+def test_the_seed_decides(backend):
+    def stream(seed):
+        return arrays(data.batches(SHAPES, **SMALL, augment="standard", repeat=True, seed=seed, backend=backend), 7)
+
+    assert equal(stream(1), stream(1))
+    assert not equal(stream(1), stream(2))
+
+
+@BACKENDS
+def test_repeated_epochs_differ_in_order_and_augmentation(backend):
+    one = data.Subset(SHAPES, [0])
+    options = {**SMALL, "batch_size": 1, "repeat": True, "backend": backend}
+    images = [batch["images"] for batch in arrays(data.batches(one, **options, augment="standard"), 3)]
+    assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[1], images[2])
+    order = seen(arrays(data.batches(SHAPES, **options, shuffle=True), 20))
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert order[:10] != order[10:]
+
+
+@BACKENDS
+def test_epochs_run_into_each_other_when_repeated(backend):
+    found = seen(arrays(data.batches(SHAPES, **SMALL, repeat=True, backend=backend), 5))
+    assert found == [*range(10), *range(10)]
+
+
+@BACKENDS
+def test_the_last_batch(backend):
+    whole = data.batches(SHAPES, **SMALL, backend=backend)
+    assert [len(batch["labels"]) for batch in arrays(whole)] == [4, 4, 2]
+    shuffled = data.batches(SHAPES, **SMALL, shuffle=True, backend=backend)
+    assert [len(batch["labels"]) for batch in arrays(shuffled)] == [4, 4]
+    kept = data.batches(SHAPES, **SMALL, shuffle=True, drop_remainder=False, backend=backend)
+    assert sorted(seen(arrays(kept))) == list(range(10))
+
+
+def test_shuffles_if_there_is_augmentation():
+    assert seen(arrays(data.batches(SHAPES, **SMALL))) == list(range(10))
+    assert seen(arrays(data.batches(SHAPES, **SMALL, augment="flip"))) != list(range(8))
+
+
+def test_length_is_known_where_nothing_can_be_skipped(sample, in_memory):
+    assert int(data.batches(SHAPES, **SMALL, backend="tf").cardinality()) == 3
+    assert int(data.batches(SHAPES, **SMALL, shuffle=True, backend="tf").cardinality()) == 2
+    assert int(data.batches(SHAPES, **SMALL, repeat=True, backend="tf").cardinality()) == -1
+    files = in_memory([sample([], seed=i) for i in range(5)])
+    assert int(data.batches(files, **SMALL, backend="tf").cardinality()) == -2
+    assert int(data.batches(files, **SMALL, cache=True, backend="tf").cardinality()) == 2
+    assert len(arrays(data.batches(files, **SMALL, cache=True, backend="tf"))) == 2
+    assert data.batches(files, **SMALL, backend="numpy").num_batches == 2
+
+
+def test_a_few_samples_still_make_a_batch(sample, in_memory):
+    three = in_memory([sample([], seed=i) for i in range(3)])
+    assert len(seen(arrays(data.batches(three, **SMALL, augment="flip")))) == 3
+    with pytest.raises(data.DataError, match="InMemory: 3 samples do not fill a batch of 4"):
+        data.batches(three, **SMALL, drop_remainder=True)
+
+
+@pytest.fixture
+def with_a_truncated_file(coco_folder, truncated_jpeg):
+    """Six pictures, of which number 2 is cut off."""
+    path, folder = coco_folder([], images=[f"{i}.jpg" for i in range(6)])
+    (folder / "2.jpg").write_bytes(truncated_jpeg)
+    return data.Coco(path, folder)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_truncated_jpeg_is_skipped_counted_and_named_once(with_a_truncated_file, caplog, cache):
+    with caplog.at_level(logging.WARNING):
+        batches = data.batches(with_a_truncated_file, **SMALL, cache=cache, backend="tf")
+        assert seen(arrays(batches)) == seen(arrays(batches)) == [0, 1, 3, 4, 5]
+    assert caplog.text.count("2.jpg") == 1 and "truncated" in caplog.text
+    ((source, reason),) = with_a_truncated_file.skipped.items()
+    assert source.endswith("2.jpg") and "truncated" in reason
+
+
+def test_numpy_backend_takes_the_next_readable_sample(with_a_truncated_file):
+    assert seen(arrays(data.batches(with_a_truncated_file, **SMALL, backend="numpy"))) == [0, 1, 3, 3, 4, 5]
+    assert len(with_a_truncated_file.skipped) == 1
+    cached = data.batches(with_a_truncated_file, **SMALL, cache=True, backend="numpy")
+    assert seen(arrays(cached)) == [0, 1, 3, 4, 5]
+
+
+@BACKENDS
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_data_set_without_a_readable_sample_raises(in_memory, backend, cache):
+    broken = in_memory([data.DataError(f"{i}.jpg", "is truncated") for i in range(3)])
+    with pytest.raises(data.DataError, match=r"InMemory: no sample can be read, among them 0\.jpg: is truncated"):
+        data.batches(broken, **SMALL, repeat=True, cache=cache, backend=backend)
+    with pytest.raises(data.DataError, match="InMemory: has no samples"):
+        data.batches(in_memory([]), **SMALL, backend=backend, cache=cache)
+
+
+def test_a_disk_that_goes_away_stops_an_endless_stream(sample, in_memory):
+    files = in_memory([sample([], seed=i) for i in range(3)])
+    stream = iter(data.batches(files, **{**SMALL, "batch_size": 1}, repeat=True, backend="tf"))
+    next(stream)
+    files.samples = [data.DataError(f"{i}.jpg", "is gone") for i in range(3)]
+    with pytest.raises(Exception, match="InMemory: no sample can be read any more"):
+        list(itertools.islice(stream, 50))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"boxes": np.array([[5, 5, 5, 9]])}, "has no width"),
+        ({"boxes": np.array([[90, 5, 99, 9]])}, "lies outside the image"),
+        ({"labels": np.array([4])}, r"label 4 of instance 0 is not in 1..3"),
+        ({"masks": np.ones((1, 9, 9), bool)}, "masks are bool of shape"),
+    ],
+)
+def test_broken_samples_are_skipped(sample, in_memory, change, reason):
+    mixed = in_memory([sample([]), {**sample([[5, 5, 9, 9]]), **change, "source": "bad"}])
+    assert seen(arrays(data.batches(mixed, **SMALL, backend="tf"))) == [0]
+    assert reason in mixed.skipped["bad"]
+
+
+def test_an_error_of_the_program_is_not_skipped(sample, in_memory):
+    def wrong(sample, rng):
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(Exception, match="a bug"):
+        arrays(data.batches(in_memory([sample([])]), **SMALL, augment=wrong, backend="tf"))
+
+
+@BACKENDS
+def test_of_a_hundred_objects_the_largest_are_kept(sample, in_memory, caplog, backend):
+    boxes = [
+        [3 * (i % 10), 3 * (i // 10), 3 * (i % 10) + 1 + (i > 97), 3 * (i // 10) + 1 + (i > 96)] for i in range(100)
+    ]
+    crowd = np.arange(100) == 99
+    crowded = in_memory([sample(boxes, seed=i, crowd=crowd) for i in range(2)])
+    with caplog.at_level(logging.WARNING):
+        (batch,) = arrays(data.batches(crowded, **{**SMALL, "max_instances": 2}, backend=backend))
+    assert caplog.text.count("100 instances, of which the 2 largest are kept") == 1
+    np.testing.assert_allclose(batch["boxes"][0], np.array(boxes, np.float32)[[97, 98]])
+    assert batch["valid"].all() and not batch["crowd"].any()
+    (batch,) = arrays(data.batches(crowded, **{**SMALL, "max_instances": 100}, backend=backend))
+    assert batch["valid"].all() and batch["crowd"].sum() == 2
+
+
+@BACKENDS
+def test_empty_images_and_objects_of_one_pixel(sample, in_memory, backend):
+    samples = in_memory([sample([]), sample([[7, 9, 8, 10]])])
+    for augment in (None, "strong"):
+        options = {**SMALL, "augment": augment, "drop_remainder": False, "shuffle": False}
+        (batch,) = arrays(data.batches(samples, **options, backend=backend))
+        assert not batch["valid"][0].any() and np.isfinite(batch["boxes"]).all()
+        if augment is None:
+            np.testing.assert_allclose(batch["boxes"][1, 0], [7, 9, 8, 10])
+            assert (batch["masks"][1, 0] == 255).all()
+
+
+def test_masks_are_cut_at_full_resolution(sample, in_memory):
+    """Two stripes of 2 px survive in M = 14 cells although the canvas shrinks them to a quarter of a pixel."""
+    big = sample([[0, 0, 280, 256]], size=(256, 384))
+    big["masks"][0] = (np.arange(384) // 20 % 2 == 0) & big["masks"][0]
+    (batch,) = arrays(data.batches(in_memory([big]), **SMALL, backend="tf"))
+    row = batch["masks"][0, 0, 7]
+    assert row[::2].min() > 150 and row[1::2].max() < 105
+
+
+def test_position_in_a_subset(sample, in_memory):
+    whole = in_memory([sample([], seed=i) for i in range(9)])
+    assert seen(arrays(data.batches(data.Subset(whole, [8, 3]), **SMALL))) == [0, 1]
+
+
+def test_arguments_are_checked():
+    with pytest.raises(ValueError, match="backend must be auto, tf or numpy"):
+        data.batches(SHAPES, **SMALL, backend="torch")
+    with pytest.raises(ValueError, match="augment must be"):
+        data.batches(SHAPES, **SMALL, augment="unknown")
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None  # importing it raises ImportError
+from keras_maskrcnn import data
+batches = data.batches(data.Shapes(6), (64, 64), 2, augment="flip")
+assert type(batches).__name__ == "NumpyBatches", batches
+import keras
+inputs = keras.Input((64, 64, 3), name="images")
+model = keras.Model({"images": inputs}, {"labels": keras.layers.Dense(100)(keras.layers.Flatten()(inputs))})
+model.compile(loss={"labels": "mse"})
+x, y = batches[0]
+print("images a batch:", len(x["images"]), sorted(y))
+"""
+
+
+def test_without_tensorflow():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "images a batch: 2 ['boxes', 'crowd', 'labels', 'masks', 'valid']" in run.stdout
+
+
+@BACKENDS
+def test_fit_takes_the_batches(backend):
+    """A model that predicts the number of objects sees every batch of every epoch."""
+    import keras
+
+    class Count(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(keras.ops.mean(keras.ops.cast(x["images"], "float32"), (1, 2)) / 255)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            count = keras.ops.sum(keras.ops.cast(y["valid"], "float32"), 1, keepdims=True)
+            return keras.ops.mean((y_pred - count) ** 2)
+
+    model = Count()
+    model.compile("sgd", jit_compile=False)
+    training, validation = (data.batches(SHAPES, **SMALL, augment=kind, backend=backend) for kind in ("flip", None))
+    history = model.fit(training, validation_data=validation, epochs=2, verbose=0)
+    assert len(history.history["loss"]) == 2 and np.isfinite(history.history["val_loss"]).all()
+    assert int(model.optimizer.iterations) == 4

@@ -1,0 +1,159 @@
+"""Precision, recall, confusion: worked by hand. Text tables."""
+
+import math
+
+import numpy as np
+import pytest
+
+from keras_maskrcnn import evaluation
+from keras_maskrcnn.evaluation.report import match
+
+SIDE = 64
+A, B, C, D = (0, 0, 20, 20), (30, 30, 60, 60), (0, 40, 20, 60), (40, 0, 60, 20)
+
+
+class Reader(list):
+    class_names = ("cat", "dog")
+
+
+class FakeModel:
+    def __init__(self, answers):
+        self.answers = list(answers)
+
+    def detect(self, images, score_threshold, max_detections):
+        answers = [self.answers.pop(0) for _ in images]
+        return [{key: value[a["scores"] >= score_threshold] for key, value in a.items()} for a in answers]
+
+
+def sample(boxes, labels, crowd=None):
+    masks = np.zeros((len(boxes), SIDE, SIDE), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[y1:y2, x1:x2] = True
+    return {
+        "image": np.zeros((SIDE, SIDE, 3), np.uint8),
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "labels": np.array(labels, np.int32),
+        "masks": masks,
+        "crowd": np.array(crowd if crowd is not None else [False] * len(boxes), bool),
+        "image_id": 1,
+        "source": "picture",
+    }
+
+
+def found(boxes, labels, scores):
+    parts = sample(boxes, labels)
+    return {**{key: parts[key] for key in ("boxes", "labels", "masks")}, "scores": np.array(scores, np.float32)}
+
+
+def report(samples, answers, **options):
+    return evaluation.precision_recall(FakeModel(answers), Reader(samples), **options)
+
+
+@pytest.mark.parametrize("kind", ["segm", "bbox"])
+def test_a_page_of_mistakes(kind):
+    # cat A found, cat B taken for a dog, dog C missed, a cat seen in D where nothing is; a weak one is not counted.
+    samples = [sample([A, B, C], [1, 1, 2])]
+    answers = [found([A, B, D, C], [1, 2, 1, 2], [0.9, 0.8, 0.7, 0.4])]
+    result = report(samples, answers, kind=kind)
+    np.testing.assert_array_equal(result["confusion"], [[1, 1, 0], [0, 0, 1], [1, 0, 0]])
+    assert result["names"] == ["cat", "dog", "background"]
+    cat, dog = result["classes"]["cat"], result["classes"]["dog"]
+    assert (cat["true_positives"], cat["false_positives"], cat["false_negatives"]) == (1, 1, 1)
+    assert (cat["precision"], cat["recall"], cat["f1"]) == (0.5, 0.5, 0.5)
+    assert (dog["precision"], dog["recall"], dog["f1"]) == (0.0, 0.0, 0.0)
+    overall = result["overall"]
+    assert (overall["true_positives"], overall["false_positives"], overall["false_negatives"]) == (1, 2, 2)
+    assert overall["precision"] == overall["recall"] == pytest.approx(1 / 3)
+
+
+def test_counts_add_up_over_images():
+    samples = [sample([A], [1]), sample([B], [1]), sample([], [])]
+    answers = [found([A], [1], [0.9]), found([], [], []), found([C], [1], [0.9])]
+    overall = report(samples, answers)["overall"]
+    assert (overall["precision"], overall["recall"], overall["f1"]) == (0.5, 0.5, 0.5)
+
+
+def test_second_detection_of_one_object_is_wrong():
+    result = report([sample([A], [1])], [found([A, A], [1, 1], [0.9, 0.8])])
+    np.testing.assert_array_equal(result["confusion"], [[1, 0, 0], [0, 0, 0], [1, 0, 0]])
+
+
+def test_the_right_class_wins_the_object_from_a_surer_wrong_one():
+    result = report([sample([A], [1])], [found([A, A], [2, 1], [0.9, 0.8])])
+    np.testing.assert_array_equal(result["confusion"], [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
+
+
+def test_each_detection_takes_the_object_it_covers_best():
+    # Two objects overlap; the surer detection lies exactly on the second.
+    left, right = (0, 0, 20, 20), (4, 0, 24, 20)  # IoU 16/24
+    truth, taken = match(sample([left, right], [1, 1]), found([right, left], [1, 1], [0.9, 0.8]), 0.5, "bbox")
+    np.testing.assert_array_equal(truth, [0, 0])
+    np.testing.assert_array_equal(taken, [0, 0])
+
+
+def test_threshold_of_overlap():
+    samples, answers = [sample([A], [1])], [found([(0, 0, 20, 14)], [1], [0.9])]  # IoU 0.7
+    assert report(samples, answers, iou=0.7)["overall"]["true_positives"] == 1
+    assert report(samples, answers, iou=0.71)["overall"]["true_positives"] == 0
+
+
+def test_mask_and_box_overlap_differ():
+    answer = found([A], [1], [0.9])
+    answer["masks"][0, :, 10:] = False  # half the mask, the whole box
+    assert report([sample([A], [1])], [answer], kind="bbox", iou=0.6)["overall"]["true_positives"] == 1
+    answer = {**answer, "boxes": answer["boxes"].copy()}
+    assert report([sample([A], [1])], [answer], kind="segm", iou=0.6)["overall"]["true_positives"] == 0
+
+
+def test_crowd_counts_neither_way():
+    truth = sample([A, B], [1, 1], crowd=[False, True])
+    answers = found([A, (32, 32, 42, 42), (44, 44, 58, 58)], [1, 1, 2], [0.9, 0.8, 0.7])
+    result = report([truth], [answers])
+    # The cat on the crowd of cats is not counted; the dog on it is a mistake, but not one for a cat.
+    np.testing.assert_array_equal(result["confusion"], [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
+
+
+def test_nothing_found_and_nothing_there():
+    rates = report([sample([A], [1])], [found([], [], [])])["classes"]
+    assert math.isnan(rates["cat"]["precision"]) and rates["cat"]["recall"] == 0.0 and rates["cat"]["f1"] == 0.0
+    assert all(math.isnan(rates["dog"][key]) for key in ("precision", "recall", "f1"))
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="keypoints"):
+        report([], [], kind="keypoints")
+
+
+def test_rows_and_columns_sum_to_objects_and_detections():
+    rng = np.random.default_rng(0)
+    samples, answers = [], []
+    for _ in range(20):
+        corners = rng.integers(0, 40, (6, 2))
+        boxes = [(int(x), int(y), int(x) + 16, int(y) + 16) for x, y in corners]
+        samples.append(sample(boxes[:4], rng.integers(1, 3, 4)))
+        answers.append(found(boxes[1:], rng.integers(1, 3, 5), np.sort(rng.random(5))[::-1]))
+    confusion = report(samples, answers, score_threshold=0.0)["confusion"]
+    objects = np.bincount(np.concatenate([s["labels"] for s in samples]), minlength=3)[1:]
+    detections = np.bincount(np.concatenate([a["labels"] for a in answers]), minlength=3)[1:]
+    np.testing.assert_array_equal(confusion.sum(axis=1)[:2], objects)
+    np.testing.assert_array_equal(confusion.sum(axis=0)[:2], detections)
+    assert confusion[2, 2] == 0
+
+
+def test_tables_line_up_and_show_every_figure():
+    scores = evaluation.coco_scores(FakeModel([found([A], [1], [0.9])]), Reader([sample([A], [1])]))
+    lines = evaluation.format_scores(scores).splitlines()
+    assert lines[0].split() == ["bbox", "segm"]
+    assert lines[1].split() == ["AP", "1.000", "1.000"]
+    assert "APl" in lines[6] and lines[6].split() == ["APl", "-", "-"]
+    assert ["cat", "1.000", "1.000"] in [line.split() for line in lines]
+    assert ["dog", "-", "-"] in [line.split() for line in lines]
+    assert len({len(line) for line in lines[:13]}) == 1
+
+
+def test_report_table():
+    text = evaluation.format_report(report([sample([A, B], [1, 1])], [found([A, C], [1, 1], [0.9, 0.8])]))
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[1] == ["cat", "0.500", "0.500", "0.500", "1", "1", "1"]
+    assert rows[2] == ["dog", "-", "-", "-", "0", "0", "0"]
+    assert rows[-3:] == [["cat", "1", "0", "1"], ["dog", "0", "0", "0"], ["background", "1", "0", "0"]]

@@ -1,0 +1,382 @@
+"""RoIAlign by hand, against torchvision, against a slow reference, and the lowerings against each other."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.layers.roi_align import RoIAlign
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "roi_align.npz"
+ALL = ("gather", "sparse", "tf_image")
+CASES = ("one_level_unaligned", "one_level_aligned", "pyramid")
+everywhere = pytest.mark.parametrize("implementation", ALL)
+
+
+def ramp(height, width):
+    """f(x, y) = x + 10 y as a map [1, height, width, 1]: a bilinear sample of it is exactly that, at any place inside."""
+    y, x = np.mgrid[:height, :width]
+    return (x + 10 * y).astype("float32")[None, :, :, None]
+
+
+def golden_case(name, implementation):
+    """Layer, features, boxes, image index, cotangent, expected output and expected gradients of a golden case."""
+    golden = np.load(GOLDEN)
+    if name == "pyramid":
+        layer = RoIAlign(7, canonical_size=56, implementation=implementation)
+        levels = ("P2", "P3", "P4", "P5")
+        gradients = [golden[f"pyramid_gradient_{level}"] for level in levels]
+    else:
+        layer = RoIAlign(7, strides=(8,), aligned=name.endswith("_aligned"), implementation=implementation)
+        levels, gradients = ("P3",), [golden[name + "_gradient"]]
+    features = [golden[level] for level in levels]
+    return layer, features, golden["boxes"], golden["image_index"], golden["cotangent"], golden[name], gradients
+
+
+def value_and_gradients(layer, features, boxes, image_index, cotangent, **function):
+    """Output and gradients to every level, from one tf.function."""
+
+    @tf.function(**function)
+    def run(features, boxes, image_index, cotangent):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            output = layer.align_rows(features, boxes, image_index)
+        return output, tape.gradient(output, features, cotangent)
+
+    output, gradients = run([tf.constant(f) for f in features], boxes, image_index, tf.constant(cotangent))
+    return output.numpy(), [tf.convert_to_tensor(g).numpy() for g in gradients]
+
+
+def assert_close(found, wanted, relative=1e-4):
+    """Within `relative` of the scale of what is wanted."""
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=relative * max(np.abs(wanted).max(), 1e-6))
+
+
+@everywhere
+def test_ramp_by_hand(implementation):
+    # Box (2, 1)–(6, 5) on a map of stride 1, two bins of two by two pixels: their centres are (3, 2), (5, 2), (3, 4), (5, 4).
+    layer = RoIAlign(2, strides=(1,), implementation=implementation)
+    output = layer([ramp(8, 9)], np.array([[[2, 1, 6, 5]]], "float32"))
+    np.testing.assert_allclose(output[0, 0, ..., 0], [[23, 25], [43, 45]], atol=1e-4)
+
+
+@everywhere
+def test_aligned_is_half_a_pixel_back(implementation):
+    layer = RoIAlign(2, strides=(1,), aligned=True, implementation=implementation)
+    output = layer([ramp(8, 9)], np.array([[[2, 1, 6, 5]]], "float32"))
+    np.testing.assert_allclose(output[0, 0, ..., 0], np.array([[23, 25], [43, 45]]) - 5.5, atol=1e-4)
+
+
+@everywhere
+def test_stride_divides_the_box(implementation):
+    layer = RoIAlign(2, strides=(16,), implementation=implementation)
+    output = layer([ramp(8, 9)], np.array([[[32, 16, 96, 80]]], "float32"))
+    np.testing.assert_allclose(output[0, 0, ..., 0], [[23, 25], [43, 45]], atol=1e-4)
+
+
+@everywhere
+def test_small_boxes(implementation):
+    # Unaligned, a box of no size is one pixel: its centre is half a pixel on. Aligned it stays a point.
+    box = np.array([[[3, 2, 3, 2]]], "float32")
+    unaligned = RoIAlign(1, strides=(1,), implementation=implementation)([ramp(8, 9)], box)
+    aligned = RoIAlign(1, strides=(1,), aligned=True, implementation=implementation)([ramp(8, 9)], box)
+    np.testing.assert_allclose([unaligned[0, 0, 0, 0, 0], aligned[0, 0, 0, 0, 0]], [3.5 + 25, 2.5 + 15], atol=1e-4)
+
+
+@everywhere
+def test_border_by_hand(implementation):
+    # A row of pixels 0 1 2 (by 10 rows), one bin over (-2, 0)–(2, 2) has x samples at -1 (pixel 0: value 0) and 1; y at .5, 1.5.
+    # Over (-2.4, 0)–(1.6, 2) the first sample falls off and counts as zero: half of (0.6 + 10).
+    layer = RoIAlign(1, strides=(1,), implementation=implementation)
+    boxes = np.array([[[-2, 0, 2, 2], [-2.4, 0, 1.6, 2], [40, 0, 50, 2], [-9, -9, -5, -5]]], "float32")
+    output = layer([ramp(10, 3)], boxes)
+    np.testing.assert_allclose(output[0, :, 0, 0, 0], [0.5 + 10, 0.3 + 5, 0, 0], atol=1e-4)
+
+
+@everywhere
+def test_level_by_size(implementation):
+    # Each level is constant, so the answer names the level.
+    features = {f"P{k}": np.full((1, 512 >> k, 512 >> k, 1), k, "float32") for k in range(2, 6)}
+    boxes = np.array([[[10, 10, 60, 60], [0, 0, 112, 112], [100, 100, 330, 330], [0, 0, 460, 460]]], "float32")
+    output = RoIAlign(3, implementation=implementation)(features, boxes)
+    np.testing.assert_allclose(output, np.broadcast_to(np.array([2, 3, 4, 5]).reshape(1, 4, 1, 1, 1), (1, 4, 3, 3, 1)))
+
+
+@everywhere
+@pytest.mark.parametrize("name", CASES)
+def test_torchvision(implementation, name):
+    layer, features, boxes, image_index, cotangent, output, gradients = golden_case(name, implementation)
+    found, found_gradients = value_and_gradients(layer, features, boxes, image_index, cotangent)
+    assert_close(found, output)
+    for one, wanted in zip(found_gradients, gradients, strict=True):
+        assert_close(one, wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_torchvision_under_xla(name):
+    layer, features, boxes, image_index, cotangent, output, gradients = golden_case(name, "auto")
+    found, found_gradients = value_and_gradients(layer, features, boxes, image_index, cotangent, jit_compile=True)
+    assert_close(found, output)
+    for one, wanted in zip(found_gradients, gradients, strict=True):
+        assert_close(one, wanted)
+
+
+@everywhere
+def test_bfloat16_features(implementation):
+    layer, features, boxes, image_index, cotangent, *_ = golden_case("pyramid", implementation)
+    features = [tf.cast(f, tf.bfloat16) for f in features]  # multiples of 1/16 below 4: no bit is lost
+    wanted = golden_case("pyramid", implementation)[5:]
+    found, gradients = value_and_gradients(layer, features, boxes, image_index, tf.cast(cotangent, tf.bfloat16))
+    assert found.dtype == tf.bfloat16.as_numpy_dtype
+    assert_close(found.astype("float32"), wanted[0], relative=1e-2)
+    for one, other in zip(gradients, wanted[1], strict=True):
+        assert one.dtype == tf.bfloat16.as_numpy_dtype
+        assert_close(one.astype("float32"), other, relative=1e-2)
+
+
+@everywhere
+def test_mixed_precision_leaves_boxes_alone(implementation):
+    # 1001.5 is 1000 in bfloat16: cast boxes would move the answer by a pixel and a half.
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = RoIAlign(1, strides=(1,), implementation=implementation)
+        output = layer([ramp(4, 1100)], np.array([[[1001.5, 0, 1003.5, 2]]], "float32"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert output.dtype == "float32"
+    np.testing.assert_allclose(output[0, 0, 0, 0, 0], 1002.5 + 10, atol=1e-2)
+
+
+@pytest.mark.parametrize("implementation", ("sparse", "tf_image"))
+def test_gradient_has_the_same_bits_five_times(implementation):
+    # Many large boxes on few pixels: where TensorFlow's own gradient of crop_and_resize disagrees with itself.
+    rng = np.random.default_rng(0)
+    features = [rng.standard_normal((1, 32, 32, 64)).astype("float32")]
+    boxes = np.concatenate([rng.uniform(0, 10, (300, 2)), rng.uniform(20, 32, (300, 2))], axis=1).astype("float32")
+    layer = RoIAlign(7, strides=(1,), implementation=implementation)
+    cotangent = rng.standard_normal((300, 7, 7, 64)).astype("float32")
+    inputs = (layer, features, boxes, np.zeros(300, "int32"), cotangent)
+    runs = [value_and_gradients(*inputs) for _ in range(5)]
+    for output, gradients in runs[1:]:
+        np.testing.assert_array_equal(output, runs[0][0])
+        np.testing.assert_array_equal(gradients[0], runs[0][1][0])
+
+
+def slow_reference(feature, box, stride, bins, samples, aligned):
+    """One box on one map [H, W], sample by sample in float64: what the paper and torchvision say, in loops."""
+    height, width = feature.shape
+
+    def sample(y, x):
+        if y < -1 or y > height or x < -1 or x > width:
+            return 0.0
+        y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
+        top, left = int(y), int(x)
+        bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
+        upper = feature[top, left] * (1 - (x - left)) + feature[top, right] * (x - left)
+        lower = feature[bottom, left] * (1 - (x - left)) + feature[bottom, right] * (x - left)
+        return upper * (1 - (y - top)) + lower * (y - top)
+
+    x1, y1, x2, y2 = np.asarray(box, "float64") / stride - (0.5 if aligned else 0.0)
+    w, h = (x2 - x1, y2 - y1) if aligned else (max(x2 - x1, 1.0), max(y2 - y1, 1.0))
+    output = np.zeros((bins, bins))
+    for p, q in np.ndindex(bins, bins):
+        for i, j in np.ndindex(samples, samples):
+            y, x = y1 + (p + (i + 0.5) / samples) * h / bins, x1 + (q + (j + 0.5) / samples) * w / bins
+            output[p, q] += sample(y, x) / samples**2
+    return output
+
+
+# Coordinates off the lattice, so that no sample lies on the line -1 or W, where float32 and float64 may disagree.
+coordinate = st.integers(-400, 900).map(lambda v: v / 7 + 0.013)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    box=st.tuples(coordinate, coordinate, coordinate, coordinate),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    bins=st.integers(1, 5),
+    aligned=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_box_against_the_slow_reference(box, size, bins, aligned, seed):
+    feature = np.random.default_rng(seed).standard_normal(size).astype("float32")
+    wanted = slow_reference(feature, np.asarray(box, "float32"), 8, bins, 2, aligned)
+    for implementation in ALL:
+        layer = RoIAlign(bins, strides=(8,), aligned=aligned, implementation=implementation)
+        found = layer([feature[None, :, :, None]], np.array([[box]], "float32"))
+        np.testing.assert_allclose(found[0, 0, ..., 0], wanted, atol=3e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_other_sampling_ratios(samples):
+    feature = np.random.default_rng(0).standard_normal((9, 11)).astype("float32")
+    box = [-7.3, 10.1, 50.7, 66.6]
+    wanted = slow_reference(feature, box, 8, 3, samples, False)
+    for implementation in ("gather", "sparse"):
+        layer = RoIAlign(3, strides=(8,), sampling_ratio=samples, implementation=implementation)
+        found = layer([feature[None, :, :, None]], np.array([[box]], "float32"))
+        np.testing.assert_allclose(found[0, 0, ..., 0], wanted, atol=1e-4)
+
+
+@everywhere
+def test_batch_and_row_index(implementation):
+    features = [np.stack([np.full((8, 8, 3), i, "float32") for i in (5, 6)])]
+    boxes = np.tile(np.array([1, 1, 6, 6], "float32"), (2, 3, 1))
+    layer = RoIAlign(2, strides=(1,), implementation=implementation)
+    own = layer(features, boxes)
+    assert own.shape == (2, 3, 2, 2, 3)
+    np.testing.assert_allclose(own[:, :, 0, 0, 0], [[5, 5, 5], [6, 6, 6]], atol=1e-5)
+    chosen = layer(features, boxes, row_index=np.array([[0, 1, 0], [1, 1, 0]], "int32"))
+    np.testing.assert_allclose(chosen[:, :, 0, 0, 0], [[5, 6, 5], [6, 6, 5]], atol=1e-5)
+
+
+@everywhere
+def test_unknown_number_of_rows_and_none(implementation):
+    layer = RoIAlign(2, strides=(1,), implementation=implementation)
+    features = tf.constant(ramp(8, 9))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1)), tf.TensorSpec((None, 4))])
+    def run(features, boxes):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            output = layer.align_rows([features], boxes, tf.zeros(tf.shape(boxes)[:1], tf.int32))
+        return output, tape.gradient(output, features)
+
+    boxes = tf.constant([[2.0, 1, 6, 5], [2, 1, 6, 5], [3, 2, 7, 6]])
+    output, gradient = run(features, boxes)
+    np.testing.assert_allclose(output[:, 0, 0, 0], [23, 23, 34], atol=1e-4)
+    np.testing.assert_allclose(tf.reduce_sum(gradient), 12, atol=1e-4)  # every bin is a mean: its weights add up to one
+    output, gradient = run(features, boxes[:0])
+    assert output.shape == (0, 2, 2, 1)
+    assert not np.any(gradient)
+
+
+@everywhere
+def test_boxes_of_nan_give_zeros(implementation):
+    layer = RoIAlign(2, strides=(1,), implementation=implementation)
+    boxes = np.array([[[np.nan, 1, 6, 5], [2, 1, np.inf, 5], [2, 1, 6, 5]]], "float32")
+    output = np.array(layer([ramp(8, 9)], boxes))
+    assert not output[0, 0].any()
+    np.testing.assert_allclose(output[0, 2, 0, 0, 0], 23, atol=1e-4)
+
+
+@everywhere
+def test_boxes_get_no_gradient(implementation):
+    layer = RoIAlign(2, strides=(1,), implementation=implementation)
+    boxes = tf.constant([[[2.0, 1, 6, 5]]])
+    with tf.GradientTape() as tape:
+        tape.watch(boxes)
+        output = layer([tf.constant(ramp(8, 9))], boxes)
+    assert tape.gradient(output, boxes) is None
+
+
+def test_auto_chooses_by_what_is_traced(monkeypatch):
+    monkeypatch.setattr(backend, "has_gpu", lambda: False)
+    chosen = []
+    layer = RoIAlign(2, strides=(1,))
+    lowering = layer._lowering
+    monkeypatch.setattr(layer, "_lowering", lambda: chosen.append(lowering()) or chosen[-1])
+    inputs = ([tf.constant(ramp(8, 9))], tf.constant([[[2.0, 1, 6, 5]]]))
+    inner = tf.function(lambda: layer(*inputs))
+    layer(*inputs)
+    inner()
+    tf.function(lambda: inner(), jit_compile=True)()
+    tf.function(lambda: tf.map_fn(lambda _: layer(*inputs), tf.range(2), tf.float32), jit_compile=True)()
+    with backend.static_shapes_scope(True):
+        layer(*inputs)
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    layer(*inputs)
+    names = [f.__name__ for f in chosen]
+    assert names == ["sparse_align", "sparse_align", *["gather_align"] * 4]
+
+
+def test_functional_model_knows_the_shape():
+    inputs = {f"P{k}": keras.Input((128 >> k, 128 >> k, 4)) for k in range(2, 6)}
+    boxes = keras.Input((5, 4))
+    output = RoIAlign(3)(inputs, boxes)
+    assert output.shape == (None, 5, 3, 3, 4)
+    features = [np.ones((2, 128 >> k, 128 >> k, 4), "float32") for k in range(2, 6)]
+    model = keras.Model([*inputs.values(), boxes], output)
+    found = model.predict([*features, np.tile(np.array([8, 8, 90, 90], "float32"), (2, 5, 1))], verbose=0)
+    np.testing.assert_allclose(found, np.ones((2, 5, 3, 3, 4)), atol=1e-5)
+
+
+def test_config_round_trip():
+    options = dict(
+        output_size=5,
+        strides=[8, 16],
+        sampling_ratio=3,
+        aligned=True,
+        implementation="sparse",
+        canonical_size=100,
+        canonical_level=3,
+        name="cut",
+    )
+    layer = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(RoIAlign(**options)))
+    config = layer.get_config()
+    assert {name: config[name] for name in options} == options
+    assert not layer.autocast
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        (dict(implementation="fast"), "implementation must be one of"),
+        (dict(implementation="tf_image", sampling_ratio=1), "needs sampling_ratio=2"),
+        (dict(sampling_ratio=0), "sampling_ratio must be at least 1"),
+        (dict(strides=(4, 16)), "twice the one before"),
+        (dict(strides=()), "strides must not be empty"),
+    ],
+)
+def test_bad_options_are_refused(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        RoIAlign(7, **options)
+
+
+def test_wrong_number_of_levels_is_refused():
+    with pytest.raises(ValueError, match="4 strides but was given 1"):
+        RoIAlign(7).align_rows([ramp(4, 4)], np.zeros((1, 4), "float32"), np.zeros(1, "int32"))
+
+
+IN_JAX = """
+import sys
+import jax, numpy as np
+from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.ops.nms import nms
+golden = np.load(sys.argv[1])
+layer = RoIAlign(7, canonical_size=56)
+boxes, image_index = golden["boxes"], golden["image_index"]
+
+@jax.jit
+def run(features):
+    output = layer.align_rows(features, boxes, image_index)
+    return (output * golden["cotangent"]).sum(), output
+
+levels = ["P2", "P3", "P4", "P5"]
+(_, output), gradients = jax.value_and_grad(run, has_aux=True)([golden[level] for level in levels])
+assert np.abs(output - golden["pyramid"]).max() < 1e-4 * np.abs(golden["pyramid"]).max()
+for level, gradient in zip(levels, gradients):
+    wanted = golden[f"pyramid_gradient_{level}"]
+    assert np.abs(gradient - wanted).max() < 1e-4 * np.abs(wanted).max(), level
+
+golden = np.load(sys.argv[2])
+indices, valid = jax.jit(lambda b, s, g: nms(b, s, 0.5, 120, g))(golden["boxes"], golden["scores"], golden["groups"])
+np.testing.assert_array_equal(np.where(valid, indices, -1), golden["kept_0.5"])
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_torchvision_on_jax(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[2]))
+    command = [sys.executable, "-c", IN_JAX, str(GOLDEN), str(GOLDEN.with_name("nms.npz"))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,207 @@
+"""The verbs, as a user types them, with a tiny untrained model."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn.cli import _unique_names, main
+
+NAMES = ["circle", "square", "triangle"]
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    model = MaskRCNN(
+        3,
+        "resnet18",
+        class_names=NAMES,
+        image_size=(64, 64),
+        fpn_channels=16,
+        box_stage={"width": 16},
+        mask_stage={"width": 8, "depth": 1},
+        proposals={"pre_nms": 32, "post_nms": 16},
+        detection={"max_detections": 8, "score_threshold": 0.0},
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder with two pictures, a broken one and a text file."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("000000000042.png", (50, 70)), ("b.jpg", (90, 60))):
+        Image.fromarray(rng.integers(0, 255, (*size, 3)).astype(np.uint8)).save(folder / name)
+    (folder / "broken.jpg").write_bytes((folder / "b.jpg").read_bytes()[:200])
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def predict(model_file, *arguments):
+    return main(["predict", "--model", str(model_file), "--score-threshold", "0", *map(str, arguments)])
+
+
+def test_predict_writes_overlays_and_results(model_file, pictures, tmp_path, capsys):
+    output, found = tmp_path / "out", tmp_path / "json" / "found.json"
+    inputs = [pictures / "000000000042.png", pictures / "b.jpg"]
+    assert predict(model_file, *inputs, "--output", output, "--json", found) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "[1/2]" in printed.out and "[2/2]" in printed.out and "2 pictures done, 0 failed" in printed.out
+    assert sorted(path.name for path in output.iterdir()) == ["000000000042.png", "b.png"]
+    results = json.loads(found.read_text())
+    assert {result["image_id"] for result in results} == {42, "b"}
+    assert {result["category_name"] for result in results} <= set(NAMES)
+    sizes = {result["image_id"]: result["segmentation"]["size"] for result in results}
+    assert sizes == {42: [50, 70], "b": [90, 60]}
+
+
+def test_a_broken_file_is_named_and_the_rest_goes_on(model_file, pictures, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert predict(model_file, pictures, tmp_path / "missing.png", "--output", output) == 2
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert len(lines) == 2
+    assert any("missing.png" in line and "no such file" in line for line in lines)
+    assert any("broken.jpg" in line for line in lines)
+    assert sorted(path.name for path in output.iterdir()) == ["000000000042.png", "b.png"]
+    assert "2 pictures done, 2 failed" in printed.out
+
+
+def test_equal_names_do_not_overwrite_each_other():
+    files = [pathlib.Path(name) for name in ("a/x.png", "b/x.jpg", "x_2.png", "y.png", "c/x.png")]
+    assert _unique_names(files) == ["x", "x_2", "x_2_2", "y", "x_3"]
+
+
+def test_predict_on_all_kinds_of_photos(model_file, kmr_data, tmp_path, capsys):
+    folder = kmr_data / "photos"
+    count = sum(path.suffix in (".png", ".jpg") for path in folder.iterdir())
+    assert predict(model_file, folder, "--output", tmp_path) == 0
+    assert f"{count} pictures done, 0 failed" in capsys.readouterr().out
+    turned = Image.open(tmp_path / "chelsea_exif_orientation6.png").size
+    straight = Image.open(tmp_path / "chelsea.png").size
+    assert (turned[0] > turned[1]) == (straight[0] > straight[1])  # the turned photo is shown upright
+
+
+def test_evaluate_prints_a_table_and_writes_json(model_file, tmp_path, capsys):
+    figures = tmp_path / "figures.json"
+    arguments = ["--dataset", "shapes", "--count", "4", "--image-size", "64", "--report", "--json", str(figures)]
+    assert main(["evaluate", "--model", str(model_file), *arguments]) == 0
+    printed = capsys.readouterr()
+    assert "AP50" in printed.out and "triangle" in printed.out and "recall" in printed.out
+    scores = json.loads(figures.read_text())
+    assert 0 <= scores["segm_AP"] <= 1 and scores["segm_APl"] is None
+    assert np.shape(scores["report"]["confusion"]) == (4, 4)
+
+
+def test_evaluate_on_real_data_needs_matching_classes(model_file, kmr_data, capsys):
+    folder = str(kmr_data / "PennFudanPed")
+    assert main(["evaluate", "--model", str(model_file), "--dataset", "penn_fudan", "--data", folder]) == 2
+    assert capsys.readouterr().err == "error: the model has 3 classes but the data set has 1: person\n"
+
+
+def test_export_then_predict_with_the_saved_model(model_file, pictures, tmp_path, capsys):
+    folder = tmp_path / "exported"
+    assert main(["export", "--model", str(model_file), "--output", str(folder)]) == 0
+    assert str(folder) in capsys.readouterr().out
+    results = []
+    for source in (model_file, folder):
+        found = tmp_path / f"{source.name}.json"
+        assert predict(source, pictures / "b.jpg", "--output", tmp_path / "out", "--json", found) == 0
+        results.append(json.loads(found.read_text()))
+    assert len(results[0]) == len(results[1]) > 0
+    for one, other in zip(*results, strict=True):
+        assert one["category_name"] == other["category_name"]
+        np.testing.assert_allclose(one["bbox"], other["bbox"], atol=0.5)
+        assert one["score"] == pytest.approx(other["score"], abs=1e-3)
+
+
+def test_info_counts_the_parameters_of_the_report(capsys):
+    assert main(["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "22"]) == 0
+    printed = capsys.readouterr().out
+    assert "44,035,417" in printed and "43,813,017" in printed
+    assert keras.__version__ in printed and keras.backend.backend() in printed
+
+
+def test_info_of_a_file_and_of_nothing(model_file, capsys):
+    assert main(["info"]) == 0
+    assert "parameters" not in capsys.readouterr().out
+    assert main(["info", "--model", str(model_file)]) == 0
+    model = keras.saving.load_model(model_file)
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    printed = capsys.readouterr().out
+    assert str(model_file) in printed and f"{trainable:,}" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["predict", "--model", "none.keras", "x.png", "--output", "out"], "none.keras: no such model"),
+        (["predict", "--model", ".", "x.png", "--output", "out"], "no saved_model.pb"),
+        (["evaluate", "--model", "none.keras", "--dataset", "coco"], "--dataset coco needs --data"),
+        (
+            ["evaluate", "--model", "none.keras", "--dataset", "penn_fudan", "--data", "nowhere"],
+            "nowhere: no such folder",
+        ),
+        (["export", "--model", "none.keras", "--output", "out"], "none.keras: no such model"),
+        (["info", "--preset", "mask_rcnn_resnet50_fpn"], "--preset needs --num-classes"),
+        (["info", "--preset", "unheard_of", "--num-classes", "2"], "unheard_of"),
+        (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_two(arguments, reason, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all"])
+def test_a_file_that_is_no_model(content, tmp_path, capsys):
+    path = tmp_path / "bad.keras"
+    path.write_bytes(content)
+    assert predict(path, "x.png", "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "bad.keras" in error and error.count("\n") == 1
+
+
+def test_a_foreign_keras_model_is_refused(tmp_path, capsys):
+    path = tmp_path / "foreign.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
+    assert predict(path, "x.png", "--output", tmp_path / "out") == 2
+    assert "foreign.keras: holds a Sequential" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(data.DataError):
+        main(["export", "--model", str(tmp_path / "none.keras"), "--output", "out", "--debug"])
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "export", "info"])
+def test_each_verb_explains_itself_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"example:\n  python -m keras_maskrcnn {verb}" in capsys.readouterr().out
+
+
+def test_as_a_module_in_a_process_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "keras_maskrcnn", "predict", "--model", "none.keras", "x.png", "--output", "out"]
+    root = str(pathlib.Path(__file__).parents[1])
+    path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.rstrip().splitlines()[-1] == "error: none.keras: no such model"
+    assert "Traceback" not in done.stderr

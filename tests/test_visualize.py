@@ -1,0 +1,224 @@
+"""Drawing: what must be seen is seen, nothing breaks at the edges, and inputs stay as they are."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from keras_maskrcnn import visualize
+
+NAMES = ["person", "dog"]
+
+
+def picture(height=120, width=160, value=0):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def objects(height, width, count, seed=0):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 0.8, (count, 2)) * [width, height]
+    boxes = np.concatenate([corners, corners + rng.uniform(0.05, 0.2, (count, 2)) * [width, height]], axis=1)
+    masks = np.zeros((count, height, width), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.round().astype(int), strict=True):
+        mask[y1:y2, x1:x2] = True
+    scores = np.sort(rng.random(count))[::-1].astype(np.float32)
+    labels = rng.integers(1, 3, count).astype(np.int32)
+    return {"boxes": boxes.astype(np.float32), "labels": labels, "scores": scores, "masks": masks}
+
+
+def one(height, width, box, label=1, mask=True):
+    masks = np.zeros((1, height, width), bool)
+    if mask:
+        x1, y1, x2, y2 = box
+        masks[0, y1:y2, x1:x2] = True
+    return {
+        "boxes": np.array([box], np.float32),
+        "labels": np.array([label]),
+        "scores": np.array([0.9]),
+        "masks": masks,
+    }
+
+
+@pytest.mark.parametrize("count", [0, 1, 100])
+@pytest.mark.parametrize("size", [(64, 64), (120, 500), (700, 30)])
+def test_any_number_of_objects_on_any_size(count, size):
+    image = picture(*size, value=200)
+    drawn = visualize.draw(image, objects(*size, count), NAMES)
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8
+    assert np.array_equal(drawn, image) == (count == 0)
+
+
+def test_the_image_and_the_detections_are_not_changed():
+    image, found = picture(value=90), objects(120, 160, 5)
+    before = {key: value.copy() for key, value in found.items()}
+    visualize.draw(image, found, NAMES)
+    assert (image == 90).all()
+    for key, value in found.items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_fill_is_a_blend_inside_the_mask_and_nothing_outside():
+    image = picture(value=100)
+    found = one(120, 160, (40, 40, 100, 100))
+    drawn = visualize.draw(image, found, boxes=False, labels=False, opacity=0.4)
+    expected = (100 * 0.6 + np.array(visualize.colour(0)) * 0.4).astype(np.uint8)
+    np.testing.assert_array_equal(drawn[70, 70], expected)
+    np.testing.assert_array_equal(drawn[40, 70], visualize.colour(0))  # the outline, in full colour
+    assert (drawn[~found["masks"][0]] == 100).all()
+
+
+def test_box_line_lies_on_the_box_between_dark_seams():
+    drawn = visualize.draw(picture(value=255), one(120, 160, (40, 30, 100, 90), mask=False), labels=False)
+    np.testing.assert_array_equal(drawn[60, 40], visualize.colour(0))
+    np.testing.assert_array_equal(drawn[60, 99], visualize.colour(0))  # x2 = 100 is the right edge of pixel 99
+    np.testing.assert_array_equal(drawn[60, 39], visualize.SEAM)
+    np.testing.assert_array_equal(drawn[60, 41], visualize.SEAM)
+    assert (drawn[60, 50] == 255).all()
+
+
+@pytest.mark.parametrize("ground", [0, 255])
+def test_the_box_stands_out_on_dark_and_on_light_ground(ground):
+    drawn = visualize.draw(picture(value=ground), one(120, 160, (40, 30, 100, 90), mask=False), labels=False)
+    column = drawn[60, 36:46].astype(int)
+    assert (column.max(axis=0) - column.min(axis=0)).max() > 150
+
+
+@given(index=st.integers(0, 500))
+def test_ink_contrasts_with_its_plate(index):
+    tint, ink = visualize.colour(index), visualize._ink(visualize.colour(index))
+
+    def luminance(colour):
+        value = np.array(colour) / 255
+        return np.where(value <= 0.03928, value / 12.92, ((value + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    low, high = sorted([luminance(tint), luminance(ink)])
+    assert (high + 0.05) / (low + 0.05) > 4.3
+
+
+def test_colours_of_twenty_one_neighbours_differ():
+    colours = np.array([visualize.colour(index) for index in range(21)], int)
+    distance = np.abs(colours[:, None] - colours[None]).sum(axis=2) + 999 * np.eye(21, dtype=int)
+    assert distance.min() > 40
+
+
+def test_colour_by_class_gives_one_colour_to_a_class():
+    found = {key: np.concatenate([value, value]) for key, value in one(120, 160, (10, 40, 50, 80)).items()}
+    found["boxes"][1], found["masks"][1] = (100, 40, 140, 80), np.roll(found["masks"][0], 90, axis=1)
+    by_class = visualize.draw(picture(), found, boxes=False, labels=False, colour_by="class")
+    by_instance = visualize.draw(picture(), found, boxes=False, labels=False)
+    np.testing.assert_array_equal(by_class[60, 30], by_class[60, 120])
+    assert (by_instance[60, 30] != by_instance[60, 120]).any()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    x=st.integers(-50, 400),
+    y=st.integers(-50, 300),
+    side=st.integers(1, 200),
+    width=st.floats(5, 200),
+    height=st.just(14),
+)
+def test_plates_stay_inside_the_frame(x, y, side, width, height):
+    places = visualize._places((x, y, x + side, y + side), width, height, (320, 240))
+    assert (places[:, :2] >= 0).all()
+    assert (places[:, 2] <= 320).all() and (places[:, 3] <= 240).all()
+
+
+def test_label_is_written_even_for_a_box_that_fills_the_frame():
+    found = one(120, 160, (0, 0, 160, 120), mask=False)
+    with_label = visualize.draw(picture(), found, NAMES)
+    without = visualize.draw(picture(), found, NAMES, labels=False)
+    assert (with_label != without).any()
+
+
+def test_plates_of_two_equal_boxes_do_not_cover_each_other():
+    box = np.array([40.0, 40.0, 100.0, 100.0])
+    first, _ = visualize._free_place(visualize._places(box, 50, 12, (320, 240)), np.zeros((0, 4)))
+    second, hidden = visualize._free_place(visualize._places(box, 50, 12, (320, 240)), first[None])
+    assert hidden == 0 and not np.array_equal(first, second)
+
+
+def test_a_crowded_picture_stays_visible():
+    found = objects(512, 512, 300)
+    plates = visualize.draw(picture(512, 512), found, NAMES, boxes=False) != visualize.draw(
+        picture(512, 512), found, NAMES, boxes=False, labels=False
+    )
+    assert 0.05 < plates.any(axis=2).mean() <= visualize.PLATES
+
+
+def test_names_scores_crowds_and_unknown_labels():
+    found = {"labels": [1, 5], "scores": [0.756, 0.1]}
+    assert visualize._text(found, 0, NAMES) == "person 0.76"
+    assert visualize._text(found, 1, NAMES) == "5 0.10"
+    assert visualize._text({"labels": [2], "crowd": [True]}, 0, NAMES) == "dog (crowd)"
+    assert visualize._text({"labels": [2]}, 0, None) == "2"
+
+
+def test_sample_without_scores_and_detections_without_masks():
+    found = objects(120, 160, 3)
+    truth = {key: found[key] for key in ("boxes", "labels", "masks")}
+    boxes_only = {key: found[key] for key in ("boxes", "labels", "scores")}
+    assert (visualize.draw(picture(), truth, NAMES) > 0).any()
+    assert (visualize.draw(picture(), boxes_only, NAMES) > 0).any()
+
+
+def test_grey_is_accepted_and_other_arrays_are_refused():
+    assert visualize.draw(np.zeros((20, 30), np.uint8), objects(20, 30, 0)).shape == (20, 30, 3)
+    for image in (np.zeros((20, 30, 3), np.float32), np.zeros((20, 30, 4), np.uint8)):
+        with pytest.raises(ValueError, match="an image must be uint8"):
+            visualize.draw(image, objects(20, 30, 0))
+    with pytest.raises(ValueError, match="colour_by"):
+        visualize.draw(picture(), objects(120, 160, 1), colour_by="score")
+
+
+def test_scale_enlarges_picture_and_boxes_together():
+    found = one(60, 60, (10, 10, 40, 40))
+    drawn = visualize.draw(picture(60, 60, 255), found, labels=False, boxes=False, scale=4)
+    assert drawn.shape == (240, 240, 3)
+    changed = (drawn != 255).any(axis=2)
+    assert changed[40:160, 40:160].all() and changed.sum() == 120 * 120
+
+
+def test_save_makes_folders_and_enlarges_small_pictures(tmp_path):
+    path = visualize.save(tmp_path / "new" / "out.png", picture(64, 64), objects(64, 64, 2), NAMES)
+    assert Image.open(path).size == (512, 512)
+    path = visualize.save(tmp_path / "big.png", picture(600, 800), objects(600, 800, 2), NAMES)
+    assert Image.open(path).size == (800, 600)
+
+
+def test_side_by_side_holds_both_under_titles():
+    image = picture(400, 600, 30)
+    sheet = visualize.side_by_side(image, objects(400, 600, 2), objects(400, 600, 0), NAMES)
+    height, width = sheet.shape[:2]
+    assert width == 2 * 600 + 8 and height > 400
+    np.testing.assert_array_equal(sheet[-400:, -600:], image)  # nothing was found on the right
+    assert (sheet[-400:, :600] != image).any()
+
+
+def test_grid_centres_pictures_of_unequal_sizes():
+    sheet = visualize.grid([picture(10, 20, 0), picture(20, 10, 50), picture(20, 20, 90)], columns=2, gap=4)
+    assert sheet.shape == (44, 44, 3)
+    assert (sheet[5:15, :20] == 0).all() and (sheet[:5, :20] == visualize.PAPER).all()
+    assert (sheet[:20, 29:39] == 50).all()
+    assert (sheet[24:, :20] == 90).all()
+    with pytest.raises(ValueError, match="at least one"):
+        visualize.grid([])
+
+
+def test_curves_from_a_history_and_from_a_csv_file(tmp_path):
+    history = {"loss": [3.0, 2.0], "val_loss": [3.5, 2.5], "val_segm_AP": [0.1, 0.2], "gradient_norm": [9, 9]}
+    path = visualize.curves(history, tmp_path / "plots" / "curves.png")
+    image = np.asarray(Image.open(path).convert("RGB"))
+    assert image.shape[0] > 300
+    left, right = np.split(image, 2, axis=1)
+    for half in (left, right):  # each panel holds a line in the first colour
+        assert (half == visualize.PALETTE[0]).all(axis=2).sum() > 100
+    csv = tmp_path / "log.csv"
+    csv.write_text("epoch,loss,val_segm_AP\n0,3.0,\n1,2.0,0.2\n")
+    assert visualize.curves(csv, tmp_path / "csv.png").stat().st_size > 1000
+
+
+def test_curves_without_any_epoch(tmp_path):
+    (tmp_path / "log.csv").write_text("epoch,loss\n")
+    assert visualize.curves(tmp_path / "log.csv", tmp_path / "empty.png").is_file()

@@ -1,0 +1,97 @@
+"""Learning-rate schedules: values worked by hand, configs, compilation."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_maskrcnn.training import Cosine, Steps, WarmUp, warmup_cosine, warmup_steps
+
+
+def rates(schedule, steps):
+    return [float(ops.convert_to_numpy(schedule(step))) for step in steps]
+
+
+def test_warm_up_rises_linearly_and_then_holds():
+    schedule = WarmUp(0.4, warmup_steps=4, start_factor=0.5)
+    np.testing.assert_allclose(rates(schedule, [0, 1, 2, 4, 100]), [0.2, 0.25, 0.3, 0.4, 0.4], rtol=1e-6)
+
+
+def test_warm_up_of_no_steps_is_the_inner_rate():
+    np.testing.assert_allclose(rates(WarmUp(0.4, 0), [0, 1]), [0.4, 0.4], rtol=1e-6)
+
+
+def test_steps_fall_at_their_boundaries():
+    schedule = Steps(1.0, [10, 20], factor=0.1)
+    np.testing.assert_allclose(rates(schedule, [0, 9, 10, 19, 20, 99]), [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+
+
+def test_cosine_holds_then_falls_half_a_wave():
+    schedule = Cosine(2.0, total_steps=12, hold_steps=4, final_factor=0.1)
+    # At step 8 half of the fall is done: 2 * (0.1 + 0.9 / 2); at 6 a quarter: cos(pi / 4) = 0.7071.
+    expected = [2.0, 2.0, 2 * (0.1 + 0.9 * (1 + 0.5**0.5) / 2), 1.1, 0.2, 0.2]
+    np.testing.assert_allclose(rates(schedule, [0, 4, 6, 8, 12, 50]), expected, rtol=1e-6)
+
+
+def test_warmup_steps_combines_both():
+    schedule = warmup_steps(1.0, [10], factor=0.1, warmup=4, start_factor=0.0)
+    np.testing.assert_allclose(rates(schedule, [0, 1, 4, 9, 10]), [0, 0.25, 1, 1, 0.1], rtol=1e-6)
+
+
+def test_warmup_cosine_combines_both():
+    schedule = warmup_cosine(1.0, total_steps=20, warmup=5, hold_steps=10, start_factor=0.2)
+    np.testing.assert_allclose(rates(schedule, [0, 5, 10, 15, 20]), [0.2, 1, 1, 0.5, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        WarmUp(0.3, 7, 0.25),
+        Steps(0.3, [5, 9], 0.5),
+        Cosine(0.3, 30, 6, 0.2),
+        WarmUp(Cosine(0.3, 30, 6, 0.2), 7, 0.25),
+        WarmUp(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.9), 4),
+    ],
+    ids=lambda schedule: type(schedule).__name__,
+)
+def test_config_round_trip(schedule):
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert type(copy) is type(schedule)
+    np.testing.assert_allclose(rates(copy, range(0, 40, 3)), rates(schedule, range(0, 40, 3)), rtol=1e-6)
+    assert copy.get_config() == schedule.get_config()
+
+
+def test_a_saved_model_keeps_its_schedule(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(warmup_steps(0.1, [50], warmup=10)), "mse")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), epochs=3, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert int(again.optimizer.iterations) == 3
+    assert float(again.optimizer.learning_rate) == pytest.approx(float(model.optimizer.learning_rate))
+    assert float(again.optimizer.learning_rate) == pytest.approx(0.1 * (0.001 + 0.999 * 0.3))
+
+
+def test_a_compiled_step_moves_at_the_scheduled_rate():
+    # The gradient of mean(w * 1) is 1, so each step of plain SGD moves w by just the rate.
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    schedule = WarmUp(Cosine(0.5, 8, 2), 4, 0.0)
+    model.compile(keras.optimizers.SGD(schedule), loss=lambda y, p: ops.mean(p, axis=-1), jit_compile=True)
+    moved = []
+    for _ in range(8):
+        model.train_on_batch(np.ones((1, 1)), np.ones((1, 1)))
+        moved.append(-float(model.get_weights()[0][0, 0]))
+    np.testing.assert_allclose(np.diff([0, *moved]), rates(schedule, range(8)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WarmUp(0.1, -1), "warmup_steps"),
+        (lambda: Steps(0.1, [9, 5]), "ascend"),
+        (lambda: Cosine(0.1, 10, 10), "hold_steps"),
+    ],
+)
+def test_impossible_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,54 @@
+"""Train Mask R-CNN from scratch on circles, squares and triangles that are drawn on the spot.
+
+    python train/shapes.py --output runs/shapes
+"""
+
+import keras
+
+from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn.training import recipe
+
+
+def build(arguments, num_classes):
+    """A ResNet-18 of half width with a 64-channel pyramid: 4 million parameters, made for small pictures."""
+    return MaskRCNN(
+        num_classes,
+        backbone={"name": arguments.backbone, "norm": "batch", "width": arguments.width},
+        image_size=recipe.canvas(arguments),
+        fpn_channels=64,
+        anchors={"sizes": ((12,), (24,), (48,), (64,), (96,))},
+        proposals={"pre_nms": 200, "post_nms": 100},
+        rpn_sampling={"size": 64},
+        box_sampling={"size": 64, "positive_fraction": 0.25, "high": 0.5, "low": 0.5},
+        box_stage={"width": 256},
+        mask_stage={"width": 64, "depth": 2},
+        seed=arguments.seed,
+        dtype=recipe.policy(arguments),
+    )
+
+
+def run(arguments):
+    """Train, score on 200 pictures that training never saw, export."""
+    keras.utils.set_random_seed(arguments.seed)
+    size = recipe.canvas(arguments)
+    train = data.Shapes(arguments.steps * arguments.batch_size, image_size=size, seed=arguments.seed + 1)
+    val = data.Shapes(200, image_size=size, seed=arguments.seed + 2)
+    batches = data.batches(
+        train,
+        size,
+        arguments.batch_size,
+        max_instances=8,
+        mask_size=56,
+        shuffle=False,
+        repeat=True,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    model = build(arguments, train.num_classes)
+    model.compile(recipe.optimizer(arguments))
+    recipe.train(arguments, model, train, val, batches)
+
+
+if __name__ == "__main__":
+    parser = recipe.parser(__doc__, steps=2500, batch_size=8, image_size=128, learning_rate=1e-3, width=32)
+    recipe.main(run, parser.parse_args())
