@@ -7,8 +7,6 @@ pure functions), `layers` and `backbones` (what holds weights), `models` (the fl
 
 import importlib
 
-from keras_maskrcnn.models import MaskRCNN
-
 __version__ = "0.1.0"
 __all__ = ["MaskRCNN", "__version__", "data", "evaluation", "training", "visualize"]
 
@@ -16,7 +14,9 @@ _MODULES = ("backbones", "data", "evaluation", "export", "layers", "models", "op
 
 
 def __getattr__(name):
-    """Import submodules on first use, so that `import keras_maskrcnn` does not load what is not needed."""
+    """Import on first use: Keras and its backend load when something needs them, not for `--help`."""
+    if name == "MaskRCNN":
+        return importlib.import_module("keras_maskrcnn.models").MaskRCNN
     if name in _MODULES:
         return importlib.import_module(f"keras_maskrcnn.{name}")
     raise AttributeError(f"module 'keras_maskrcnn' has no attribute {name!r}")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_maskrcnn.ops import roi
 
-# One ring of border pixels is what the border rule asks for. The second, of the same values, is for rounding: a sample that lies
+# One ring of border pixels is what the border rule asks for. The second, of the same values, is for rounding: a sample
 # exactly on the line where the map ends must not fall behind it.
 RINGS = 2
 
@@ -15,9 +15,9 @@ RINGS = 2
 def sparse_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
     """RoIAlign as a product with a sparse matrix, forward and backward.
 
-    A bin is a weighted sum of (2S)² pixels of the pyramid, so all bins together are `A @ table` with a sparse A, and the
-    gradient of the table is `Aᵀ @ gradient`. Each sum is taken in one fixed order by one thread: the same input gives the
-    same bits.
+    A bin is a weighted sum of (2S)² pixels of the pyramid, so all bins together are `A @ table` with a sparse A, and
+    the gradient of the table is `Aᵀ @ gradient`. Each sum is taken in one fixed order by one thread: the same input
+    gives the same bits.
 
     Args:
         features: list of `[B, H, W, C]`, any float dtype; the product is taken in float32.
@@ -47,15 +47,14 @@ def sparse_align(features, boxes, image_index, levels, strides, bins, samples, a
         # The matrix has a row more than there are bins when there are none. A slice from the start is no copy.
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=pixels)[:count], gradient
 
-    flat = tf.cast(multiply(tf.cast(table, tf.float32)), table.dtype)
-    return tf.reshape(flat, (-1, bins, bins, table.shape[-1]))
+    return tf.cast(tf.reshape(multiply(table), (-1, bins, bins, table.shape[-1])), features[0].dtype)
 
 
 def tf_image_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
     """RoIAlign by `tf.image.crop_and_resize`, with the gradient of `sparse_align` in place of its own, racy one.
 
-    The docstring of `layers/roi_align.py` derives the box that is handed over. Arguments and result as for `sparse_align`,
-    with `samples` = 2.
+    The docstring of `layers/roi_align.py` derives the box that is handed over. Arguments and result as for
+    `sparse_align`, with `samples` = 2.
     """
     layout = roi.pyramid_layout(features)
     taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
@@ -88,8 +87,8 @@ def _sampling_matrix(taps, pixels):
     places, weights = taps
     bins, per_axis = places.shape[2:]
     count = tf.shape(places, tf.int64)[0] * bins * bins
-    # Row by row, so nothing needs sorting; inside a row columns may stand in any order and twice. Interleaving the pairs
-    # (row, column) while they are small, and adding once at full size, takes half the time of stacking at full size.
+    # Row by row, so nothing needs sorting; inside a row columns may stand in any order and twice. Interleaving the
+    # pairs (row, column) while small, and adding once at full size, takes half the time of stacking at full size.
     places = tf.cast(places, tf.int64)
     bin_y = tf.reshape(tf.range(0, count, bins), (-1, bins))
     index_y = _pairs(bin_y, tf.repeat(places[:, 0], per_axis, axis=-1))
@@ -100,7 +99,9 @@ def _sampling_matrix(taps, pixels):
     value = weights_y[:, :, None] * weights_x[:, None]
     return tf.raw_ops.SparseTensorToCSRSparseMatrix(
         # The product with a matrix of no rows divides by their number and kills the process: one empty row then.
-        indices=tf.reshape(index, (-1, 2)), values=tf.reshape(value, (-1,)), dense_shape=tf.stack([tf.maximum(count, 1), pixels])
+        indices=tf.reshape(index, (-1, 2)),
+        values=tf.reshape(value, (-1,)),
+        dense_shape=tf.stack([tf.maximum(count, 1), pixels]),
     )
 
 
@@ -123,7 +124,7 @@ def _transposed_product(matrix, dense):
 
 
 def _crop(feature, boxes, image_index, inside, stride, bins, aligned):
-    """Rows that all lie on one level: `[n, P, P, C]` float32; `inside` is bool `[n, 2, P, 2]`, by axis (y, x) and sample."""
+    """Rows that all lie on one level, float32 `[n, P, P, C]`; `inside`: bool `[n, 2, P, 2]`, axis (y, x), bin, sample."""
     size = tf.cast(tf.shape(feature)[1:3], tf.float32)
     start, length = roi.box_to_level(boxes, stride, aligned)
     inset = length / (4 * bins)

@@ -9,6 +9,7 @@ from keras_maskrcnn.data import augment as augmentation
 from keras_maskrcnn.data.cache import Cached, skip
 from keras_maskrcnn.data.prepare import INPUTS, TARGETS, Prepare
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.exit_gate import ExitGate
 
 
 def batches(
@@ -68,10 +69,13 @@ def batches(
     if drop_remainder and len(rows) < batch_size:
         raise DataError(_name(dataset), f"{len(rows)} samples do not fill a batch of {batch_size}")
     if _chosen(backend) == "tf":
-        return _tf_dataset(rows, batch_size, repeat, drop_remainder, workers)
-    from keras_maskrcnn.data.py_dataset import NumpyBatches
+        result = _tf_dataset(rows, batch_size, repeat, drop_remainder, workers)
+    else:
+        from keras_maskrcnn.data.py_dataset import NumpyBatches
 
-    return NumpyBatches(rows, batch_size, repeat, drop_remainder, workers=workers)
+        result = NumpyBatches(rows, batch_size, repeat, drop_remainder, workers=workers)
+    result.class_names = dataset.class_names  # as Keras' own image_dataset_from_directory does
+    return result
 
 
 class Rows:
@@ -140,6 +144,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     import tensorflow as tf
 
     epochs = itertools.count()
+    gate = ExitGate()
     signature = rows.prepare.signature()
     empty = [np.zeros(shape, dtype) for shape, dtype in signature.values()]
 
@@ -149,8 +154,9 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         return np.stack([order, np.full_like(order, epoch)], 1)
 
     def read(place):
-        row = rows.row(*place.tolist())
-        return [np.bool_(row is not None), *(empty if row is None else row.values())]
+        with gate as is_open:
+            row = rows.row(*place.tolist()) if is_open else None
+        return [np.bool_(row is not None or not is_open), *(empty if row is None else row.values())]
 
     def load(place):
         kinds = [tf.bool, *(tf.as_dtype(dtype) for _, dtype in signature.values())]

@@ -1,33 +1,36 @@
 """RoIAlign as a Keras layer, and why `tf.image.crop_and_resize` can compute it.
 
-`ops/roi.py` says where the samples of a box lie and what a sample near the border reads. Three lowerings give the same numbers,
-values and gradients:
+`ops/roi.py` says where the samples of a box lie and what a sample near the border reads. Three lowerings give the same
+numbers, values and gradients:
 
 - `"gather"`: `keras.ops` with static shapes; for XLA, JAX, torch and GPUs.
 - `"sparse"`: one sparse matrix times all pixels, and its transpose backward; the fastest on a CPU.
-- `"tf_image"`: `tf.image.crop_and_resize` forward, the sparse matrix backward, because TensorFlow's own gradient of that op
-  adds in parallel without care on a CPU and gives another answer each time (tensorflow issue 42033).
+- `"tf_image"`: `tf.image.crop_and_resize` forward, the sparse matrix backward, because TensorFlow's own gradient of
+  that op is a race between threads on a CPU and gives another answer each time (tensorflow issue 42033).
 
-**The derivation of `"tf_image"`.** Take one axis; a box covers x1 … x1 + w in feature pixels, whose values sit at 0, 1, … W-1.
+**The derivation of `"tf_image"`.** Take one axis; a box covers x1 … x1 + w in feature pixels, whose values sit at
+0, 1, … W-1.
 
-1. *Where the samples lie.* With two samples a bin, sample i of bin p is at x1 + p·w/P + (i + 1/2)·w/(2P). Number the samples
-   through, k = 2p + i: they lie at x1 + (k + 1/2)·w/(2P), k = 0 … 2P-1, evenly spaced over the whole box. The first is at
-   x1 + w/4P and the last at x1 + w - w/4P. So RoIAlign is a grid of 2P×2P bilinear samples and a 2×2 average of it.
+1. *Where the samples lie.* With two samples a bin, sample i of bin p is at x1 + p·w/P + (i + 1/2)·w/(2P). Number the
+   samples through, k = 2p + i: they lie at x1 + (k + 1/2)·w/(2P), k = 0 … 2P-1, evenly spaced over the whole box. The
+   first is at x1 + w/4P and the last at x1 + w - w/4P. So RoIAlign is a grid of 2P×2P bilinear samples, and the means of
+   2×2 of them.
 2. *Where crop_and_resize samples.* On a map of W' pixels, a box (a, b) and n samples, it reads at
-   a·(W'-1) + k·(b-a)·(W'-1)/(n-1): its first sample is on a·(W'-1) and its last on b·(W'-1). What must be handed over is
-   therefore not the box, but the first and the last sample, divided by W'-1.
+   a·(W'-1) + k·(b-a)·(W'-1)/(n-1): its first sample is on a·(W'-1) and its last on b·(W'-1). What must be handed over
+   is therefore not the box, but the first and the last sample, divided by W'-1.
 3. *The border.* RoIAlign repeats the border pixel up to one pixel outside (-1 ≤ x ≤ W) and is 0 beyond.
-   crop_and_resize is 0 as soon as it leaves 0 … W'-1. Padding the map by one pixel with its border value (`"SYMMETRIC"` mirrors
-   the border pixel itself) makes the two rules one: W' = W + 2, coordinates grow by 1, and 0 … W'-1 is -1 … W before.
-   Without the pad, samples between the border and half a pixel outside, which boxes clipped to the image have, are lost.
+   crop_and_resize is 0 as soon as it leaves 0 … W'-1. Padding the map by one pixel with its border value
+   (`"SYMMETRIC"` mirrors the border pixel itself) makes the two rules one: W' = W + 2, coordinates grow by 1, and
+   what was -1 … W is 0 … W'-1. Without the pad, the samples between W-1 and W are lost, which boxes clipped to the
+   image have.
 
 Together, for n = 2P and W'-1 = W+1, and likewise for y:
 
     a = (x1 + w/4P + 1) / (W + 1),        b = (x1 + w - w/4P + 1) / (W + 1)
 
-One thing remains, rounding: a sample exactly on -1 or W, as whole-numbered boxes have, may be computed a hair outside and lost. So
-the code pads a second ring (coordinates + 2, divided by W + 3) and applies the border rule by a mask, from the same float32
-coordinates as the other lowerings.
+One thing remains, rounding: a sample exactly on -1 or W, as boxes of whole numbers have, may be computed a hair outside
+and lost. So the code pads a second ring (coordinates + 2, divided by W + 3) and applies the border rule by a mask, from
+the same float32 coordinates as the other lowerings.
 """
 
 import math
@@ -49,8 +52,8 @@ class RoIAlign(keras.layers.Layer):
         output_size: int, P.
         strides: input pixels a feature pixel, one a level, each twice the one before. One stride means one level (C4).
         sampling_ratio: int, samples a bin along each axis; `"tf_image"` needs 2.
-        aligned: bool, whether half a pixel is taken off the box's coordinates (detectron2's later convention) and small boxes
-            stay small; False is torchvision's Mask R-CNN.
+        aligned: bool, whether half a pixel is taken off the box's coordinates (detectron2's later convention) and small
+            boxes stay small; False is torchvision's Mask R-CNN.
         implementation: `"auto"`, `"tf_image"`, `"sparse"` or `"gather"`; all give the same numbers.
         canonical_size: √area of a box, in pixels, that belongs to `canonical_level`.
         canonical_level: int, log2 of the stride of that level (4: stride 16).
@@ -113,9 +116,7 @@ class RoIAlign(keras.layers.Layer):
         image_index = ops.cast(image_index, "int32")
         finest = int(math.log2(self.strides[0]))
         levels = (
-            roi.assign_levels(
-                boxes, finest, finest + len(features) - 1, self.canonical_size, self.canonical_level
-            )
+            roi.assign_levels(boxes, finest, finest + len(features) - 1, self.canonical_size, self.canonical_level)
             - finest
         )
         align = self._lowering()

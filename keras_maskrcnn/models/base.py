@@ -179,12 +179,12 @@ class InstanceModel(keras.Model):
         found = []
         for start in range(0, len(image), batch_size):
             chunk = [image_ops.check(picture) for picture in image[start : start + batch_size]]
-            batch = self._predict_with(wanted, self._canvas_batch(chunk, min(batch_size, len(image))))
+            batch = self._predict_with(wanted, self._canvas_batch(chunk, batch_size))
             found += [self._in_picture(batch, i, p, score_threshold) for i, p in enumerate(chunk)]
         return found
 
     def _canvas_batch(self, pictures, batch_size):
-        """Pictures fitted into the canvas; the last batch is filled up with empty images, so that one trace serves."""
+        """Pictures fitted into the canvas; a short batch is filled up with empty images, so that one trace serves all."""
         canvas = self.canvas_size()
         images = np.zeros((batch_size, *canvas, 3), "float32")
         sizes = np.ones((batch_size, 2), "float32")

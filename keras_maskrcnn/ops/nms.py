@@ -9,7 +9,7 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     """Keeps the best boxes, each of which suppresses those that it overlaps too much.
 
     Boxes are taken by falling score (of equal scores the lower row first); one is kept if its IoU with every kept box
-    of its group is at most `iou_threshold`. Girshick et al., R-CNN (2014), section 2.2. Computed in float32; no gradient.
+    of its group is at most `iou_threshold`. Girshick et al., R-CNN (2014), section 2.2. In float32, without gradient.
 
     Args:
         boxes: float `[B, N, 4]`, x1, y1, x2, y2; all in one unit.
@@ -20,7 +20,7 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
         valid: bool `[B, N]`, rows that take part. None: all.
 
     Returns:
-        `(indices, valid)`: int32 `[B, max_output]` rows by falling score, 0 where there is none, and bool `[B, max_output]`.
+        `(indices, valid)`: int32 `[B, max_output]`, rows by falling score, 0 where there is none; bool `[B, max_output]`.
     """
     boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
     scores = ops.stop_gradient(ops.cast(scores, "float32"))
@@ -39,8 +39,8 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
 def nms_static(boxes, scores, iou_threshold, max_output, groups=None):
     """`nms` with static shapes for XLA and JAX: all IoUs at once, then suppression repeated until nothing changes.
 
-    With the rows sorted, greedy suppression is the one solution of keep_i = valid_i ∧ ¬∃ j < i: keep_j ∧ IoU_ij > t. It is
-    found by putting a guess into the right side again and again: after step k the first k links of every chain
+    With the rows sorted, greedy suppression is the one solution of keep_i = valid_i ∧ ¬∃ j < i: keep_j ∧ IoU_ij > t.
+    It is found by putting a guess into the right side again and again: after step k the first k links of every chain
     of suppressions are settled, so it takes as many steps as the longest chain, in practice about ten.
 
     Args:

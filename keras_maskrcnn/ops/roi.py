@@ -46,16 +46,17 @@ def flatten_pyramid(features):
     """Puts the pixels of all levels and images into one table.
 
     Args:
-        features: list of `[B, H, W, C]`, one a level.
+        features: list of `[B, H, W, C]`, one a level, any float dtype.
 
     Returns:
-        Table `[Σ B·H·W, C]`: levels one after the other, then images, rows of pixels, pixels.
+        Table float32 `[Σ B·H·W, C]`: levels one after the other, then images, rows of pixels, pixels. The gradient of a
+        pixel, a sum over all boxes around it, is added up in float32 too.
     """
     channels = features[0].shape[-1]
-    table = ops.concatenate([ops.reshape(feature, (-1, channels)) for feature in features], axis=0)
-    # Changes nothing but the gradient: TensorFlow makes that of a gather dense here, at once, where the concatenation would
-    # search the taps of every level among all taps (under XLA that took most of the time to compile).
-    return ops.reshape(table, (-1, channels))
+    tables = [ops.cast(ops.reshape(feature, (-1, channels)), "float32") for feature in features]
+    # The outer reshape changes nothing but the gradient: TensorFlow makes that of a gather dense here, where the
+    # concatenation would search the taps of every level among all taps (most of the time to compile under XLA).
+    return ops.reshape(ops.concatenate(tables, axis=0), (-1, channels))
 
 
 def pyramid_layout(features):
@@ -81,8 +82,8 @@ def box_to_level(boxes, stride, aligned):
     Args:
         boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
         stride: number, or float32 `[N, 1]`: input pixels a feature pixel.
-        aligned: bool, whether the value of a pixel sits at its centre (half a pixel is taken off) and small boxes stay small;
-            False is the convention of the first implementations, with sides of at least one pixel.
+        aligned: bool, whether the value of a pixel sits at its centre (half a pixel is taken off) and small boxes stay
+            small; False is the convention of the first implementations, with sides of at least one pixel.
 
     Returns:
         `(start, length)`, each float32 `[N, 2]` as (y, x), in feature pixels.
@@ -136,9 +137,10 @@ def row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned
         aligned: bool, see `box_to_level`.
 
     Returns:
-        `(places, weights)`, each `[N, 2, P, 2S]` with the axes (y, x) second. A place along y (int32) is the table's row of the
-        first pixel of that line, a place along x is to be added to it. The mean over the S·S samples is in the weights
-        (float32), so that bin (p, q) is Σ_i Σ_j weights[y, p, i] · weights[x, q, j] · table[places[y, p, i] + places[x, q, j]].
+        `(places, weights)`, each `[N, 2, P, 2S]` with the axes (y, x) second. A place along y (int32) is the table's row of
+        the first pixel of that line, a place along x is to be added to it. The mean over the S·S samples is in the
+        weights (float32), so that bin (p, q) is the sum over i and j of
+        weights[y, p, i] · weights[x, q, j] · table[places[y, p, i] + places[x, q, j]].
     """
     stride = ops.take(ops.convert_to_tensor(strides, "float32"), levels)
     layout = ops.take(layout, levels, axis=0)
@@ -170,9 +172,9 @@ def gather_align(features, boxes, image_index, levels, strides, bins, samples, a
     table, layout = flatten_pyramid(features), pyramid_layout(features)
     places, weights = row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
     total = 0.0
-    # Line by line of taps: all (2S)² at once would hold sixteen times the result in memory wherever XLA does not fuse it.
+    # Line by line of taps: all (2S)² at once would hold that many times the result wherever XLA does not fuse it.
     for line in range(2 * samples):
         pixels = ops.take(table, places[:, 0, :, None, line, None] + places[:, 1, None], axis=0)
         weight = weights[:, 0, :, None, line, None] * weights[:, 1, None]
-        total = total + ops.sum(ops.cast(pixels, "float32") * weight[..., None], axis=3)
-    return ops.cast(total, table.dtype)
+        total = total + ops.sum(pixels * weight[..., None], axis=3)
+    return ops.cast(total, features[0].dtype)

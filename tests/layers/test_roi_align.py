@@ -21,7 +21,7 @@ everywhere = pytest.mark.parametrize("implementation", ALL)
 
 
 def ramp(height, width):
-    """f(x, y) = x + 10 y as a map [1, height, width, 1]: a bilinear sample of it is exactly that, at any place inside."""
+    """f(x, y) = x + 10 y as a map [1, height, width, 1]: bilinear samples of it are exact at any place inside."""
     y, x = np.mgrid[:height, :width]
     return (x + 10 * y).astype("float32")[None, :, :, None]
 
@@ -61,7 +61,7 @@ def assert_close(found, wanted, relative=1e-4):
 
 @everywhere
 def test_ramp_by_hand(implementation):
-    # Box (2, 1)–(6, 5) on a map of stride 1, two bins of two by two pixels: their centres are (3, 2), (5, 2), (3, 4), (5, 4).
+    # Box (2, 1)–(6, 5) on a map of stride 1: bins of two by two pixels with centres (3, 2), (5, 2), (3, 4), (5, 4).
     layer = RoIAlign(2, strides=(1,), implementation=implementation)
     output = layer([ramp(8, 9)], np.array([[[2, 1, 6, 5]]], "float32"))
     np.testing.assert_allclose(output[0, 0, ..., 0], [[23, 25], [43, 45]], atol=1e-4)
@@ -92,8 +92,8 @@ def test_small_boxes(implementation):
 
 @everywhere
 def test_border_by_hand(implementation):
-    # A row of pixels 0 1 2 (by 10 rows), one bin over (-2, 0)–(2, 2) has x samples at -1 (pixel 0: value 0) and 1; y at .5, 1.5.
-    # Over (-2.4, 0)–(1.6, 2) the first sample falls off and counts as zero: half of (0.6 + 10).
+    # Lines of three pixels 0 1 2. One bin over (-2, 0)–(2, 2) samples x at -1 (pixel 0) and 1, y at 0.5 and 1.5.
+    # Over (-2.4, 0)–(1.6, 2) the first sample falls off and counts as zero: half of (0.6 + 10) is left.
     layer = RoIAlign(1, strides=(1,), implementation=implementation)
     boxes = np.array([[[-2, 0, 2, 2], [-2.4, 0, 1.6, 2], [40, 0, 50, 2], [-9, -9, -5, -5]]], "float32")
     output = layer([ramp(10, 3)], boxes)
@@ -106,7 +106,8 @@ def test_level_by_size(implementation):
     features = {f"P{k}": np.full((1, 512 >> k, 512 >> k, 1), k, "float32") for k in range(2, 6)}
     boxes = np.array([[[10, 10, 60, 60], [0, 0, 112, 112], [100, 100, 330, 330], [0, 0, 460, 460]]], "float32")
     output = RoIAlign(3, implementation=implementation)(features, boxes)
-    np.testing.assert_allclose(output, np.broadcast_to(np.array([2, 3, 4, 5]).reshape(1, 4, 1, 1, 1), (1, 4, 3, 3, 1)))
+    wanted = np.array([2, 3, 4, 5]).reshape(1, 4, 1, 1, 1)
+    np.testing.assert_allclose(output, np.broadcast_to(wanted, output.shape), rtol=1e-5)
 
 
 @everywhere
@@ -284,9 +285,9 @@ def test_auto_chooses_by_what_is_traced(monkeypatch):
     lowering = layer._lowering
     monkeypatch.setattr(layer, "_lowering", lambda: chosen.append(lowering()) or chosen[-1])
     inputs = ([tf.constant(ramp(8, 9))], tf.constant([[[2.0, 1, 6, 5]]]))
-    inner = tf.function(lambda: layer(*inputs))
     layer(*inputs)
-    inner()
+    tf.function(lambda: layer(*inputs))()
+    inner = tf.function(lambda: layer(*inputs))
     tf.function(lambda: inner(), jit_compile=True)()
     tf.function(lambda: tf.map_fn(lambda _: layer(*inputs), tf.range(2), tf.float32), jit_compile=True)()
     with backend.static_shapes_scope(True):

@@ -12,7 +12,7 @@ def square(side):
 
 
 def test_levels_follow_the_paper():
-    # k = floor(4 + log2(side / 224)): 224 is P4; half of it P3; a box of exactly 112 belongs to P3, one a little smaller to P2.
+    # k = floor(4 + log2(side / 224)): 224 is P4, a box of exactly 112 belongs to P3, one a little smaller to P2.
     boxes = np.array([square(s) for s in (224, 448, 447, 112, 111.9, 20, 2000)], "float32")
     assert ops.convert_to_numpy(roi.assign_levels(boxes)).tolist() == [4, 5, 4, 3, 2, 2, 5]
 
@@ -50,7 +50,7 @@ def test_taps_inside():
 
 
 def test_taps_at_the_border():
-    # Samples at -1 (the last place that counts: pixel 0) and at 3 = size (pixel 2); then just beyond both, where all is zero.
+    # Samples at -1, the last place that counts (pixel 0), and at 3 = size (pixel 2); then just beyond both: all is 0.
     pixels, weights = taps(-3, 8, 3)
     assert pixels == [[0, 2, 1, 2]]
     np.testing.assert_allclose(weights, [[1, 1, 0, 0]])

@@ -1,0 +1,165 @@
+"""Suppression by hand, against torchvision, against a slow reference; both lowerings, and under XLA."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.ops.nms import nms
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "nms.npz"
+both = pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+
+
+def kept(boxes, scores, threshold, max_output, static, **options):
+    """Rows that come out of one or several images, as lists."""
+    with backend.static_shapes_scope(static):
+        answer = nms(np.asarray(boxes, "float32"), np.asarray(scores, "float32"), threshold, max_output, **options)
+    indices, valid = (keras.ops.convert_to_numpy(a) for a in answer)
+    assert indices.dtype == "int32" and valid.dtype == "bool"
+    assert indices.shape == valid.shape == (len(boxes), max_output)
+    assert not indices[~valid].any()
+    assert all(row.tolist() == sorted(row, reverse=True) for row in valid)
+    return [row[ok].tolist() for row, ok in zip(indices, valid, strict=True)]
+
+
+# IoU of 0 and 1: 8·10 / (2·100 - 80) = 2/3; of 1 and 2: the same; of 0 and 2: 6·10 / (200 - 60) = 3/7. Box 3 is apart.
+CHAIN = [[[0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10], [50, 50, 60, 60]]]
+
+
+@both
+def test_chain_by_hand(static):
+    scores = [[0.9, 0.8, 0.7, 0.1]]
+    assert kept(CHAIN, scores, 0.5, 4, static) == [[0, 2, 3]]  # 1 falls to 0, so it no longer suppresses 2
+    assert kept(CHAIN, scores, 0.4, 4, static) == [[0, 3]]
+    assert kept(CHAIN, scores, 0.7, 4, static) == [[0, 1, 2, 3]]
+    assert kept(CHAIN, [[0.7, 0.9, 0.8, 0.1]], 0.5, 4, static) == [[1, 3]]
+
+
+@both
+def test_iou_equal_to_the_threshold_is_kept(static):
+    boxes = [[[0, 0, 10, 10], [0, 0, 10, 5]]]  # IoU exactly one half
+    assert kept(boxes, [[0.9, 0.8]], 0.5, 2, static) == [[0, 1]]
+    assert kept(boxes, [[0.9, 0.8]], 0.49, 2, static) == [[0]]
+
+
+@both
+def test_at_most_max_output(static):
+    assert kept(CHAIN, [[0.9, 0.8, 0.7, 0.1]], 0.7, 2, static) == [[0, 1]]
+    assert kept(CHAIN, [[0.9, 0.8, 0.7, 0.1]], 0.7, 9, static) == [[0, 1, 2, 3]]
+
+
+@both
+def test_of_equal_scores_the_lower_row_comes_first(static):
+    assert kept(CHAIN, [[0.5, 0.5, 0.5, 0.5]], 0.5, 4, static) == [[0, 2, 3]]
+    assert kept(CHAIN, [[0.2, 0.5, 0.5, 0.5]], 0.5, 4, static) == [[1, 3]]
+
+
+@both
+def test_groups_do_not_suppress_each_other(static):
+    scores = [[0.9, 0.8, 0.7, 0.1]]
+    assert kept(CHAIN, scores, 0.3, 4, static, groups=np.array([[0, 1, 0, 0]])) == [[0, 1, 3]]
+    assert kept(CHAIN, scores, 0.3, 4, static, groups=np.array([[7, 79, 0, 3]])) == [[0, 1, 2, 3]]
+
+
+@both
+def test_rows_that_take_no_part(static):
+    nan, inf = float("nan"), float("inf")
+    assert kept(CHAIN, [[-inf, 0.8, nan, 0.1]], 0.5, 4, static) == [[1, 3]]
+    assert kept(CHAIN, [[0.9, 0.8, 0.7, 0.1]], 0.5, 4, static, valid=np.array([[False, True, True, True]])) == [[1, 3]]
+    assert kept(CHAIN, [[0.9, 0.8, 0.7, 0.1]], 0.5, 4, static, valid=np.zeros((1, 4), "bool")) == [[]]
+    wild = np.array([[[nan, 0, 1e30, 10], *CHAIN[0][1:]]])
+    groups, valid = np.array([[1, 0, 1, 1]]), np.array([[False, True, True, True]])
+    assert kept(wild, [[0.9, 0.8, 0.7, 0.1]], 0.5, 4, static, groups=groups, valid=valid) == [[1, 2, 3]]
+
+
+@both
+def test_images_are_independent(static):
+    boxes, scores = np.repeat(CHAIN, 2, axis=0), [[0.9, 0.8, 0.7, 0.1], [0.1, 0.9, 0.2, 0.3]]
+    assert kept(boxes, scores, 0.5, 3, static) == [[0, 2, 3], [1, 3]]
+
+
+@both
+def test_no_boxes(static):
+    assert kept(np.zeros((2, 0, 4)), np.zeros((2, 0)), 0.5, 3, static) == [[], []]
+
+
+@both
+def test_boxes_without_area_suppress_nothing(static):
+    boxes = [[[5, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10], [4, 4, 4, 8]]]
+    assert kept(boxes, [[0.9, 0.8, 0.7, 0.6]], 0.1, 4, static) == [[0, 1, 2, 3]]
+
+
+@both
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+def test_torchvision(static, threshold):
+    golden = np.load(GOLDEN)
+    wanted = [row[row >= 0].tolist() for row in golden[f"kept_{threshold}"]]
+    assert kept(golden["boxes"], golden["scores"], threshold, 120, static, groups=golden["groups"]) == wanted
+
+
+def test_torchvision_under_xla():
+    golden = np.load(GOLDEN)
+    run = tf.function(lambda *inputs: nms(inputs[0], inputs[1], 0.5, 120, inputs[2]), jit_compile=True)
+    indices, valid = run(golden["boxes"], golden["scores"], golden["groups"])
+    np.testing.assert_array_equal(np.where(valid, indices, -1), golden["kept_0.5"])
+
+
+def test_dynamic_batch_and_rows_in_a_graph():
+    run = tf.function(
+        lambda boxes, scores: nms(boxes, scores, 0.5, 3),
+        input_signature=[tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None))],
+    )
+    indices, valid = run(np.asarray(CHAIN, "float32"), np.array([[0.9, 0.8, 0.7, 0.1]], "float32"))
+    assert indices.numpy().tolist() == [[0, 2, 3]] and valid.numpy().all()
+
+
+@both
+def test_bfloat16_scores_and_policy(static):
+    # Boxes that bfloat16 cannot tell apart: 1000 … 1003 are one number there.
+    boxes = np.array([[[1000, 0, 1001, 2], [1001, 0, 1002, 2], [1002, 0, 1003, 2]]], "float32")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        scores = keras.ops.cast(np.array([[0.9, 0.8, 0.7]]), "bfloat16")
+        with backend.static_shapes_scope(static):
+            _, valid = nms(boxes, scores, 0.5, 3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert keras.ops.convert_to_numpy(valid).all()
+
+
+def slow_reference(boxes, scores, threshold, groups):
+    """Greedy suppression in loops, in whole numbers: IoU > threshold as shared·den > union·num."""
+    numerator, denominator = threshold
+    chosen = []
+    for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
+        for j in chosen:
+            x1, y1 = np.maximum(boxes[i, :2], boxes[j, :2])
+            x2, y2 = np.minimum(boxes[i, 2:], boxes[j, 2:])
+            shared = max(x2 - x1, 0) * max(y2 - y1, 0)
+            areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (boxes[i], boxes[j])]
+            if groups[i] == groups[j] and min(areas) > 0 and shared * denominator > (sum(areas) - shared) * numerator:
+                break
+        else:
+            chosen.append(i)
+    return chosen
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), rows=st.integers(1, 40), sevenths=st.integers(1, 6), groups=st.integers(1, 30))
+def test_any_boxes_against_the_slow_reference(seed, rows, sevenths, groups):
+    # Whole-numbered boxes of sides up to 12; the threshold of sevenths less a little is never met exactly.
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 20, (rows, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(0, 12, (rows, 2))], axis=1)
+    scores, group = rng.integers(0, 6, rows) / 8, rng.integers(0, groups, rows)
+    threshold = (sevenths * 10000 - 37, 70000)
+    wanted = slow_reference(boxes, scores, threshold, group)
+    for static in (False, True):
+        found = kept(boxes[None], scores[None], threshold[0] / threshold[1], rows, static, groups=group[None])
+        assert found == [wanted]
