@@ -1,6 +1,6 @@
 """Train Mask R-CNN from scratch on Penn-Fudan pedestrians (120 photos train, 20 validate).
 
-    python train/penn_fudan.py --data PennFudanPed --output runs/penn_fudan
+python train/penn_fudan.py --data PennFudanPed --output runs/penn_fudan
 """
 
 import pathlib

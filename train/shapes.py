@@ -1,6 +1,6 @@
 """Train Mask R-CNN from scratch on circles, squares and triangles that are drawn on the spot.
 
-    python train/shapes.py --output runs/shapes
+python train/shapes.py --output runs/shapes
 """
 
 import keras

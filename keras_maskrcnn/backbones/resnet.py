@@ -19,12 +19,14 @@ class ResNet(keras.Model):
         freeze_at: 0 trains everything, 1 freezes the stem, 2 the first stage too, and so on up to 5.
 
     Raises:
-        ValueError: for an unknown depth.
+        ValueError: for an unknown depth, or `freeze_at` outside 0…5.
     """
 
     def __init__(self, depth=50, norm="batch", width=64, freeze_at=0, dtype=None, name=None, **kwargs):
         if depth not in BLOCKS:
             raise ValueError(f"depth={depth} is not one of {tuple(BLOCKS)}")
+        if freeze_at not in range(6):
+            raise ValueError(f"freeze_at={freeze_at} is not one of 0, 1, 2, 3, 4, 5")
         make = _Builder(norm, dtype)
         block, expansion = (make.basic_block, 1) if depth < 50 else (make.bottleneck, 4)
         inputs = keras.Input((None, None, 3), name="images", dtype="float32")

@@ -6,7 +6,7 @@ from keras_maskrcnn import backend
 
 
 def fastest_policy():
-    """ "mixed_bfloat16" where the GPU or the processor has bfloat16 matrix instructions, else "float32"."""
+    """Name of a policy: mixed_bfloat16 where GPU or processor have bfloat16 matrix instructions, else float32."""
     return "mixed_bfloat16" if backend.has_gpu() or _processor_has_bfloat16() else "float32"
 
 

@@ -35,17 +35,19 @@ def sparse_align(features, boxes, image_index, levels, strides, bins, samples, a
     table = roi.flatten_pyramid(features)
     layout = roi.pyramid_layout(features)
     taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
-    matrix = _sampling_matrix(taps, tf.shape(table, tf.int64)[0])
-
-    count = tf.shape(boxes)[0] * (bins * bins)
+    pixel_count = tf.shape(table, tf.int64)[0]
+    bin_count = tf.shape(boxes)[0] * (bins * bins)
 
     @tf.custom_gradient
     def multiply(pixels):
         def gradient(upstream):
-            return _transposed_product(matrix, upstream)
+            # Written a second time because a SavedModel cannot hold a gradient that captures a sparse matrix; graph
+            # optimisation finds that both are the same and makes one.
+            return _transposed_product(_sampling_matrix(taps, pixel_count), upstream)
 
+        matrix = _sampling_matrix(taps, pixel_count)
         # The matrix has a row more than there are bins when there are none. A slice from the start is no copy.
-        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=pixels)[:count], gradient
+        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=pixels)[:bin_count], gradient
 
     return tf.cast(tf.reshape(multiply(table), (-1, bins, bins, table.shape[-1])), features[0].dtype)
 
@@ -124,7 +126,7 @@ def _transposed_product(matrix, dense):
 
 
 def _crop(feature, boxes, image_index, inside, stride, bins, aligned):
-    """Rows that all lie on one level, float32 `[n, P, P, C]`; `inside`: bool `[n, 2, P, 2]`, axis (y, x), bin, sample."""
+    """Rows of one level, float32 `[n, P, P, C]`; `inside` is bool `[n, 2, P, 2]`: axis (y, x), bin, sample."""
     size = tf.cast(tf.shape(feature)[1:3], tf.float32)
     start, length = roi.box_to_level(boxes, stride, aligned)
     inset = length / (4 * bins)

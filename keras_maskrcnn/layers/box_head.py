@@ -20,8 +20,12 @@ class BoxHead(keras.layers.Layer):
     def build(self, input_shape):
         """Create the layers for regions of `input_shape` (N, P, P, C)."""
         dense = {"dtype": self.dtype_policy}
-        self.fc1 = keras.layers.Dense(self.width, activation="relu", kernel_initializer="he_normal", name="fc1", **dense)
-        self.fc2 = keras.layers.Dense(self.width, activation="relu", kernel_initializer="he_normal", name="fc2", **dense)
+        self.fc1 = keras.layers.Dense(
+            self.width, activation="relu", kernel_initializer="he_normal", name="fc1", **dense
+        )
+        self.fc2 = keras.layers.Dense(
+            self.width, activation="relu", kernel_initializer="he_normal", name="fc2", **dense
+        )
         outputs = self.num_classes + 1
         self.classes = keras.layers.Dense(
             outputs, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="classes", **dense

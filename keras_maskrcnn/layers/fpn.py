@@ -47,7 +47,11 @@ class FPN(keras.layers.Layer):
 
         Returns:
             dict of `[B, H, W, channels]` with keys "P2", "P3", …, finest first.
+
+        Raises:
+            ValueError: if a level is not twice as high and wide as the next.
         """
+        self._check(features)
         merged = {}
         above = None
         for level in reversed(self._levels):
@@ -59,6 +63,16 @@ class FPN(keras.layers.Layer):
             coarsest = int(self._levels[-1][1:])
             pyramid[f"P{coarsest + 1}"] = pyramid[f"P{coarsest}"][:, ::2, ::2]
         return pyramid
+
+    def _check(self, features):
+        """Refuses levels that do not halve: a map of one cell would broadcast, and the pyramid be wrong in silence."""
+        for fine, coarse in zip(self._levels, self._levels[1:], strict=False):
+            for fine_side, coarse_side in zip(features[fine].shape[1:3], features[coarse].shape[1:3], strict=True):
+                if None not in (fine_side, coarse_side) and fine_side != 2 * coarse_side:
+                    raise ValueError(
+                        f"{fine} {tuple(features[fine].shape[1:3])} is not twice {coarse} "
+                        f"{tuple(features[coarse].shape[1:3])}: the input's sides must be multiples of the last stride"
+                    )
 
     def compute_output_spec(self, features):
         """Shapes and dtypes of `call`'s result."""

@@ -81,7 +81,7 @@ class MaskHead(keras.layers.Layer):
         """Predict the mask of each region for its own class.
 
         Args:
-            regions: `[N, P, P, C]`.
+            regions: `[N, P, P, C]`, N ≥ 1 (TensorFlow's 1×1 convolution fails on an empty batch on the CPU).
             labels: int32 `[N]`, 0…K, the class whose mask is wanted.
 
         Returns:

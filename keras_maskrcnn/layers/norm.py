@@ -38,15 +38,25 @@ def norm(kind, name, dtype=None, epsilon=1e-5):
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Keras batch normalisation over channels-last features, as one fused operation where the backend has it."""
+    """Keras batch normalisation over channels-last features, as one fused operation where the backend has it.
+
+    Takes the arguments of `keras.layers.BatchNormalization`. The fused operation (TensorFlow) averages the unbiased
+    variance n / (n - 1), as torch does; Keras' own, used on other backends, averages the biased one. What the layer
+    returns is the same.
+    """
 
     def call(self, inputs, training=None, mask=None):
         """Normalise `[B, H, W, C]`; batch statistics when `training` and trainable, stored ones otherwise."""
-        if not backend.is_tensorflow():
+        if not backend.is_tensorflow() or mask is not None or not self._can_fuse(inputs):
             return super().call(inputs, training=training, mask=mask)
         from keras_maskrcnn.backend import tensorflow
 
         return tensorflow.batch_norm(self, inputs, training=bool(training) and self.trainable)
+
+    def _can_fuse(self, inputs):
+        """Whether the fused operation does what the options ask for."""
+        channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
+        return channels_last and self.scale and self.center and not self.synchronized
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -64,12 +74,12 @@ class FrozenBatchNorm(keras.layers.Layer):
     def build(self, input_shape):
         """Create gamma, beta, moving_mean and moving_variance, all non-trainable."""
         shape = (input_shape[-1],)
-        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", trainable=False)
-        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", trainable=False)
-        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", trainable=False)
-        self.moving_variance = self.add_weight(
-            name="moving_variance", shape=shape, initializer="ones", trainable=False, autocast=False
-        )
+        # Kept in float32 under any policy: scale and offset are worked out first and rounded once.
+        constant = {"shape": shape, "trainable": False, "autocast": False}
+        self.gamma = self.add_weight(name="gamma", initializer="ones", **constant)
+        self.beta = self.add_weight(name="beta", initializer="zeros", **constant)
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **constant)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **constant)
 
     def call(self, inputs):
         """Scale and shift `[..., C]` by constants."""
@@ -87,9 +97,9 @@ class FrozenBatchNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class GroupNorm(keras.layers.Layer):
-    """Group normalisation (Wu & He 2018) with statistics taken in two passes over channels, then merged by group.
+    """Group normalisation (Wu & He 2018) with moments taken for each channel, then merged by group.
 
-    Summing over space first leaves `[B, C]` moments, so that the large tensor is read and never reshaped.
+    Averaging over space first leaves `[B, C]` moments, so that the large tensor is read and never reshaped.
 
     Args:
         groups: number of groups; lowered to the channel count where there are fewer channels.

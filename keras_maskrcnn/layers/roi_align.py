@@ -13,8 +13,8 @@ numbers, values and gradients:
 
 1. *Where the samples lie.* With two samples a bin, sample i of bin p is at x1 + p·w/P + (i + 1/2)·w/(2P). Number the
    samples through, k = 2p + i: they lie at x1 + (k + 1/2)·w/(2P), k = 0 … 2P-1, evenly spaced over the whole box. The
-   first is at x1 + w/4P and the last at x1 + w - w/4P. So RoIAlign is a grid of 2P×2P bilinear samples, and the means of
-   2×2 of them.
+   first is at x1 + w/4P and the last at x1 + w - w/4P. So RoIAlign is a grid of 2P×2P bilinear samples, and then the
+   means of 2×2 of them.
 2. *Where crop_and_resize samples.* On a map of W' pixels, a box (a, b) and n samples, it reads at
    a·(W'-1) + k·(b-a)·(W'-1)/(n-1): its first sample is on a·(W'-1) and its last on b·(W'-1). What must be handed over
    is therefore not the box, but the first and the last sample, divided by W'-1.

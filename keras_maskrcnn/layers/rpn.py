@@ -18,7 +18,9 @@ class RPNHead(keras.layers.Layer):
         self.num_anchors, self.channels = num_anchors, channels
 
     def build(self, input_shape):
-        """Create the convolutions for levels of `input_shape` (…, C)."""
+        """Create the convolutions for levels of `input_shape` (…, C), or for a list of such shapes."""
+        if isinstance(input_shape[0], list | tuple):
+            input_shape = input_shape[0]
         channels = self.channels or input_shape[-1]
         normal = keras.initializers.RandomNormal(stddev=0.01)
         conv = {"kernel_initializer": normal, "dtype": self.dtype_policy}

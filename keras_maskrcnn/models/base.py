@@ -86,19 +86,24 @@ class InstanceModel(keras.Model):
         """
         unknown = set(loss_weights or {}) - set(self.LOSSES)
         if unknown:
-            raise ValueError(f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.LOSSES)}")
+            raise ValueError(
+                f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.LOSSES)}"
+            )
         if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
-            raise ValueError(f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only")
+            raise ValueError(
+                f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
+            )
         self.loss_weights = dict(loss_weights or {})
         self._predict_functions = {}
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
+        # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
+        self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
         """Compile as the saved model was, loss weights included."""
         config = keras.saving.deserialize_keras_object(config)
         keep = {"optimizer", "loss_weights", "jit_compile", "run_eagerly", "steps_per_execution"}
         self.compile(**{key: value for key, value in config.items() if key in keep})
-        self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, y=None, **kwargs):
         """Train, see `keras.Model.fit`; `x` is what `data.batches` makes.
@@ -184,7 +189,7 @@ class InstanceModel(keras.Model):
         return found
 
     def _canvas_batch(self, pictures, batch_size):
-        """Pictures fitted into the canvas; a short batch is filled up with empty images, so that one trace serves all."""
+        """Pictures fitted into the canvas; a short batch is filled up with empty ones, so that one trace serves all."""
         canvas = self.canvas_size()
         images = np.zeros((batch_size, *canvas, 3), "float32")
         sizes = np.ones((batch_size, 2), "float32")

@@ -36,9 +36,7 @@ def rpn_losses(logits, deltas, anchors, truth, sampling, seed):
     Returns:
         (class loss, box loss), scalars.
     """
-    matched, role = match(
-        anchors, truth.boxes, truth.valid, truth.crowd, sampling.high, sampling.low, keep_best=True
-    )
+    matched, role = match(anchors, truth.boxes, truth.valid, truth.crowd, sampling.high, sampling.low, keep_best=True)
     index, chosen = sample(role, sampling.size, sampling.positive_fraction, seed)
     count = ops.sum(ops.cast(chosen, "float32"))
     positive = rows(role, index) == POSITIVE

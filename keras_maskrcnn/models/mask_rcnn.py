@@ -88,22 +88,36 @@ class MaskRCNN(InstanceModel):
         self.anchors = options.Anchors.of(anchors)
         self.proposals = options.Proposals.of(proposals)
         self.rpn_sampling = options.Sampling.of(rpn_sampling)
-        self.box_sampling = options.Sampling.of(box_sampling or {"size": 512, "positive_fraction": 0.25, "high": 0.5, "low": 0.5})
+        self.box_sampling = options.Sampling.of(
+            box_sampling or {"size": 512, "positive_fraction": 0.25, "high": 0.5, "low": 0.5}
+        )
         self.regions = options.Regions.of(regions)
         self.box_stage = options.BoxStage.of(box_stage)
         self.mask_stage = options.MaskStage.of(mask_stage)
         self.seed_generator = keras.random.SeedGenerator(seed)
 
         levels = self._build_pyramid(policy)
+        self._check_image_size()
         channels = fpn_channels if neck else self.backbone.output[levels[0]].shape[-1]
         self.strides = tuple(2 ** int(level[1:]) for level in levels)
         # P6 feeds the RPN alone: regions are never cut from it (FPN paper, section 4.1).
         self.region_levels = [level for level in levels if not (neck and level == levels[-1])]
         self.rpn = RPNHead(self.anchors.per_location(), name="rpn", dtype=policy)
         self.rpn.build((None, None, None, channels))
-        self.box_align, self.box_head = self._region_head(BoxHead(num_classes, self.box_stage.width, name="box_head", dtype=policy), self.box_stage.pool, channels)
-        self.mask_align, self.mask_head = self._region_head(MaskHead(num_classes, self.mask_stage.width, self.mask_stage.depth, name="mask_head", dtype=policy), self.mask_stage.pool, channels)
+        self.box_align, self.box_head = self._region_head(
+            BoxHead(num_classes, self.box_stage.width, name="box_head", dtype=policy), self.box_stage.pool, channels
+        )
+        self.mask_align, self.mask_head = self._region_head(
+            MaskHead(num_classes, self.mask_stage.width, self.mask_stage.depth, name="mask_head", dtype=policy),
+            self.mask_stage.pool,
+            channels,
+        )
         self.built = True
+
+    def _check_image_size(self):
+        stride = 2 ** max(int(level[1:]) for level in self.backbone.output)
+        if self.image_size and any(side % stride for side in self.image_size):
+            raise ValueError(f"image_size={self.image_size} must be multiples of {stride}, the backbone's stride")
 
     def _build_pyramid(self, policy):
         """Make the neck; returns the names of the levels that the RPN looks at, finest first."""
@@ -166,7 +180,7 @@ class MaskRCNN(InstanceModel):
         )
 
     def propose(self, logits, deltas, anchors, sizes):
-        """The RPN's boxes: float32 `[B, P, 4]` and bool `[B, P]`. They are data to what follows, not a path for gradients."""
+        """The RPN's boxes: float32 `[B, P, 4]` and bool `[B, P]`; data to what follows, no path for gradients."""
         logits, deltas = ([ops.stop_gradient(x) for x in levels] for levels in (logits, deltas))
         return select_proposals(logits, deltas, anchors, sizes, **self.proposals.asdict())
 

@@ -45,12 +45,23 @@ class Anchors(Options):
         ratios: aspect ratios, height over width.
         rounded: integer corner coordinates, as torchvision's weights expect.
         offset: shift of the centres, in strides.
+
+    Raises:
+        ValueError: if `sizes` is not one tuple a level, all of one length.
     """
 
     sizes: tuple | None = None
     ratios: tuple = (0.5, 1.0, 2.0)
     rounded: bool = False
     offset: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.sizes is None:
+            return
+        lengths = {len(level) if isinstance(level, tuple) else 0 for level in self.sizes}
+        if 0 in lengths or len(lengths) != 1:
+            raise ValueError(f"sizes={self.sizes} must hold one tuple a level, all of one length")
 
     def level_sizes(self, strides):
         """Side lengths for levels of the given strides."""

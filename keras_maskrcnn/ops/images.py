@@ -29,9 +29,7 @@ def fit(picture, canvas):
     picture = ops.cast(picture, "float32")
     if size == tuple(picture.shape[:2]):
         return picture
-    return keras.ops.image.resize(
-        picture, size, interpolation="bilinear", antialias=True, data_format="channels_last"
-    )
+    return keras.ops.image.resize(picture, size, interpolation="bilinear", antialias=True, data_format="channels_last")
 
 
 def inside(height, width, sizes):

@@ -7,6 +7,14 @@ def masked_mean(values, mask, count=None):
     """Sum of `values` where `mask`, divided by `count` (default: the number of True entries), at least 1.
 
     Masked entries are replaced before the sum, not multiplied by zero, so that a NaN there cannot leak.
+
+    Args:
+        values: float `[...]`.
+        mask: bool, broadcastable to `values`.
+        count: scalar, or None.
+
+    Returns:
+        Scalar.
     """
     mask = ops.broadcast_to(mask, ops.shape(values))
     total = ops.sum(ops.where(mask, values, 0.0))
@@ -25,6 +33,12 @@ def softmax_cross_entropy(logits, labels):
 
 
 def smooth_l1(error, beta=1.0):
-    """Element-wise Huber form `0.5 e² / β` for |e| < β, else `|e| - 0.5 β` (Fast R-CNN, eq. 3 with β = 1)."""
+    """Element-wise Huber form `0.5 e² / β` for |e| < β, else `|e| - 0.5 β` (Fast R-CNN, eq. 3 with β = 1).
+
+    Raises:
+        ValueError: if `beta` is not above 0.
+    """
+    if beta <= 0:
+        raise ValueError(f"beta={beta} must be above 0")
     size = ops.abs(error)
     return ops.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)

@@ -38,14 +38,16 @@ def _coverage(start, end, mask_start, mask_end, size, cells):
     right = left + (bin_size * scale)[:, None]
     cell = np.arange(cells, dtype="float32")
     shared = ops.minimum(right[:, :, None], cell + 1) - ops.maximum(left[:, :, None], cell)
-    return ops.maximum(shared, 0.0) / (right - left)[:, :, None]
+    # Far from the mask an empty box has `left == right` in float32: its bins fill nothing, and 0 / 0 must not say NaN.
+    return ops.maximum(shared, 0.0) / ops.maximum(right - left, 1e-9)[:, :, None]
 
 
 def paste(masks, boxes, image_size, threshold=0.5):
     """Binary masks of the whole image from mask probabilities inside boxes.
 
-    Every pixel whose centre lies in the box samples the mask bilinearly at its exact position; beyond the outermost
-    cell centres the mask fades to zero. Only the rows and columns that a box touches are computed.
+    Every pixel that the box touches samples the mask bilinearly at the exact position of its centre; beyond the
+    outermost cell centres the mask fades to zero, so that a full mask has 0.5 on the box's edges (and less towards its
+    corners). Only the rows and columns that a box touches are computed.
 
     Args:
         masks: float32 array `[n, m, m]`, probabilities.
@@ -67,7 +69,7 @@ def paste(masks, boxes, image_size, threshold=0.5):
 
 
 def _bilinear(start, end, pixels, cells):
-    """Slice of the pixels inside [start, end] and the bilinear weights `[pixels in it, cells]` of their centres."""
+    """Slice of the pixels that [start, end] touches and the bilinear weights `[pixels, cells]` of their centres."""
     first, last = max(int(np.floor(start)), 0), min(int(np.ceil(end)), pixels)
     centres = np.arange(first, max(last, first), dtype="float32") + 0.5
     position = (centres - start) / max(end - start, 1e-3) * cells - 0.5

@@ -20,7 +20,7 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
         valid: bool `[B, N]`, rows that take part. None: all.
 
     Returns:
-        `(indices, valid)`: int32 `[B, max_output]`, rows by falling score, 0 where there is none; bool `[B, max_output]`.
+        `(indices, valid)`: int32 `[B, max_output]`, rows by falling score, 0 where there is none; bool, same shape.
     """
     boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
     scores = ops.stop_gradient(ops.cast(scores, "float32"))
@@ -41,7 +41,8 @@ def nms_static(boxes, scores, iou_threshold, max_output, groups=None):
 
     With the rows sorted, greedy suppression is the one solution of keep_i = valid_i ∧ ¬∃ j < i: keep_j ∧ IoU_ij > t.
     It is found by putting a guess into the right side again and again: after step k the first k links of every chain
-    of suppressions are settled, so it takes as many steps as the longest chain, in practice about ten.
+    of suppressions are settled, so it takes as many steps as the longest chain, in practice about ten. Time and memory
+    grow with B · N²: limit the rows to the best few thousand first.
 
     Args:
         boxes: float32 `[B, N, 4]`, N ≥ 0.

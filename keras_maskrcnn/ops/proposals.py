@@ -51,7 +51,7 @@ def select_detections(probabilities, boxes, valid, sizes, score_threshold, nms_i
         boxes: float32 `[B, P, K + 1, 4]`, refined for each class.
         valid: bool `[B, P]`, False for empty proposal slots.
         sizes: float32 `[B, 2]`, height and width of each image inside the input.
-        score_threshold: lowest score of a detection.
+        score_threshold: detections score higher than this.
         nms_iou: overlap from which the lower-scored box of the same class goes.
         max_detections: detections an image, D.
         candidates: highest number of (region, class) pairs that enter NMS.

@@ -137,9 +137,9 @@ def row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned
         aligned: bool, see `box_to_level`.
 
     Returns:
-        `(places, weights)`, each `[N, 2, P, 2S]` with the axes (y, x) second. A place along y (int32) is the table's row of
-        the first pixel of that line, a place along x is to be added to it. The mean over the S·S samples is in the
-        weights (float32), so that bin (p, q) is the sum over i and j of
+        `(places, weights)`, each `[N, 2, P, 2S]` with the axes (y, x) second. A place along y (int32) is the row of the
+        table for the first pixel of that line, a place along x is to be added to it. The mean over the S·S samples is
+        in the weights (float32), so that bin (p, q) is the sum over i and j of
         weights[y, p, i] · weights[x, q, j] · table[places[y, p, i] + places[x, q, j]].
     """
     stride = ops.take(ops.convert_to_tensor(strides, "float32"), levels)

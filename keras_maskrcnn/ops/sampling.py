@@ -9,8 +9,8 @@ from keras_maskrcnn.ops.matching import NEGATIVE, POSITIVE
 def sample(role, size, positive_fraction, seed):
     """Choose `size` candidates an image, positives first.
 
-    At most `size * positive_fraction` positives are drawn; negatives fill what is left. Positives occupy the first
-    slots, so that a head which learns from positives alone (the mask head) need only look at those.
+    At most `size * positive_fraction` positives (but one at least) are drawn; negatives fill what is left. Positives
+    occupy the first slots, so that a head which learns from positives alone (the mask head) need only look at those.
 
     Args:
         role: int32 `[B, A]` of 1 (positive), 0 (negative), -1 (ignored), see `matching.match`.

@@ -1,0 +1,91 @@
+"""Non-maximum suppression of this package against torchvision's.
+
+    python benchmarks/nms.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION
+
+Without `--peer-python` only ours is timed. Both sides start from boxes and scores and end with the rows that are kept.
+"""
+
+import argparse
+
+import numpy as np
+import pairs
+
+# Name: (images, rows, groups, IoU threshold, results an image, lowest score).
+CASES = {
+    "proposals, 4 levels x 1000": (1, 4000, 4, 0.7, 1000, 0.0),
+    "proposals, 8 images, 4 x 200": (8, 800, 4, 0.7, 200, 0.0),
+    "detections, 2000 rows of 80 classes": (1, 2000, 80, 0.5, 100, 0.05),
+    "detections, 8 images, 600 rows of 3": (8, 600, 3, 0.5, 100, 0.05),
+}
+
+
+def inputs(images, rows, groups):
+    """Boxes [B, N, 4] crowded around a few objects, scores and groups [B, N]; with many groups few rows score."""
+    rng = np.random.default_rng(0)
+    places = rng.uniform(0, 800, (images, 40, 4)) * (1, 1, 0.25, 0.25) + (0, 0, 20, 20)
+    chosen = np.take_along_axis(places, rng.integers(0, 40, (images, rows))[..., None], axis=1)
+    chosen = chosen + rng.normal(0, 8, chosen.shape)
+    boxes = np.concatenate([chosen[..., :2], chosen[..., :2] + np.maximum(chosen[..., 2:], 2)], axis=-1)
+    scores = rng.uniform(0, 1, (images, rows)) ** (3 if groups > 10 else 1)
+    return boxes.astype("float32"), scores.astype("float32"), rng.integers(0, groups, (images, rows)).astype("int32")
+
+
+def ours(case, implementation):
+    """Call of one case on this package; `implementation` is `auto`, or `xla` for the static form compiled."""
+    import tensorflow as tf
+
+    from keras_maskrcnn.ops.nms import nms
+
+    images, rows, groups, threshold, results, lowest = case
+    arrays = [tf.constant(a) for a in inputs(images, rows, groups)]
+
+    @tf.function(jit_compile=implementation == "xla")
+    def run(boxes, scores, group):
+        return nms(boxes, scores, threshold, results, group, valid=scores > lowest)
+
+    def call():
+        return [tensor.numpy() for tensor in run(*arrays)]
+
+    return call, 5
+
+
+def peer(case):
+    """Call of one case on torchvision, image by image as its detector does."""
+    import torch
+    from torchvision.ops import batched_nms
+
+    images, rows, groups, threshold, results, lowest = case
+    arrays = [torch.from_numpy(a) for a in inputs(images, rows, groups)]
+
+    def one_image(boxes, scores, group):
+        above = torch.where(scores > lowest)[0]
+        return above[batched_nms(boxes[above], scores[above], group[above], threshold)[:results]]
+
+    def call():
+        return [one_image(*rows) for rows in zip(*arrays, strict=True)]
+
+    return call, 5
+
+
+def main():
+    """Parent: starts the workers and prints the table. Worker: serves the cases of its side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", help="Python that has torch and torchvision")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--implementations", default="auto", help="of ours, separated by commas: auto, xla")
+    parser.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker is None:
+        asked = [f"{name}; {i}" for name in CASES for i in options.implementations.split(",")]
+        pairs.compare(__file__, asked, options.peer_python, options.rounds)
+        return
+
+    def case(name):
+        size, implementation = name.split("; ")
+        return ours(CASES[size], implementation) if options.worker == "ours" else peer(CASES[size])
+
+    pairs.serve(case)
+
+
+if __name__ == "__main__":
+    main()

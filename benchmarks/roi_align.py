@@ -1,0 +1,111 @@
+"""RoIAlign of this package against torchvision's, forward and forward + backward.
+
+    python benchmarks/roi_align.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION
+
+Without `--peer-python` only ours is timed. `--implementations auto,gather` adds other lowerings of ours; `gather+xla`
+is gather in a compiled function.
+"""
+
+import argparse
+
+import numpy as np
+import pairs
+
+STRIDES = (4, 8, 16, 32)
+# Boxes an image, images, output size, height, width, channels.
+SIZES = {
+    "1000 boxes, P7, 800x1088, 256 ch": (1000, 1, 7, 800, 1088, 256),
+    "8x64 boxes, P7, 128x128, 64 ch": (64, 8, 7, 128, 128, 64),
+    "8x16 boxes, P14, 128x128, 64 ch": (16, 8, 14, 128, 128, 64),
+}
+KINDS = ("forward", "forward+backward")
+
+
+def inputs(boxes, images, bins, height, width, channels):
+    """Features [B, H, W, C] by level, boxes [B, R, 4] clipped to the image, upstream gradient [B, R, P, P, C]."""
+    rng = np.random.default_rng(0)
+    features = [rng.standard_normal((images, height // s, width // s, channels), "float32") for s in STRIDES]
+    side = np.exp(rng.uniform(np.log(8), np.log(0.8 * min(height, width)), (images, boxes, 2)))
+    centre = rng.uniform((0, 0), (width, height), (images, boxes, 2))
+    corners = np.concatenate([centre - side / 2, centre + side / 2], axis=-1)
+    rows = np.clip(corners, 0, [width, height, width, height]).astype("float32")
+    return features, rows, rng.standard_normal((images, boxes, bins, bins, channels), "float32")
+
+
+def ours(size, kind, implementation):
+    """Call of one case on this package."""
+    import tensorflow as tf
+
+    from keras_maskrcnn.layers.roi_align import RoIAlign
+
+    features, boxes, upstream = inputs(*size)
+    layer = RoIAlign(size[2], strides=STRIDES, implementation=implementation.removesuffix("+xla"))
+
+    def forward(features, boxes, upstream):
+        return layer(features, boxes)
+
+    def both(features, boxes, upstream):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            output = layer(features, boxes)
+        return output, tape.gradient(output, features, upstream)
+
+    compiled = tf.function(both if kind == KINDS[1] else forward, jit_compile=implementation.endswith("+xla"))
+    arguments = [tf.constant(f) for f in features], tf.constant(boxes), tf.constant(upstream)
+
+    def call():
+        for tensor in tf.nest.flatten(compiled(*arguments)):
+            tensor[:1].numpy()
+
+    return call, 10 if size[1] > 1 else 3
+
+
+def peer(size, kind):
+    """Call of one case on torchvision."""
+    import torch
+    from torchvision.ops import MultiScaleRoIAlign
+
+    features, boxes, upstream = inputs(*size)
+    training = kind == KINDS[1]
+    maps = {
+        str(i): torch.from_numpy(f.transpose(0, 3, 1, 2).copy()).requires_grad_(training)
+        for i, f in enumerate(features)
+    }
+    rows, shapes = [torch.from_numpy(b) for b in boxes], [size[3:5]] * size[1]
+    upstream = torch.from_numpy(upstream.reshape(-1, *upstream.shape[2:]).transpose(0, 3, 1, 2).copy())
+    pooler = MultiScaleRoIAlign(list(maps), size[2], 2)
+
+    def call():
+        with torch.set_grad_enabled(training):
+            output = pooler(maps, rows, shapes)
+        return torch.autograd.grad(output, list(maps.values()), upstream) if training else output
+
+    return call, 3
+
+
+def main():
+    """Parent: starts the workers and prints the table. Worker: serves the cases of its side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", help="Python that has torch and torchvision")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--implementations", default="auto", help="of ours, separated by commas")
+    parser.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    names = [f"{size}; {kind}" for size in SIZES for kind in KINDS]
+    implementations = options.implementations.split(",")
+    if options.worker is None:
+        asked = [f"{name}; {implementation}" for name in names for implementation in implementations]
+        pairs.compare(__file__, asked, options.peer_python, options.rounds)
+        return
+
+    def case(name):
+        size, kind, implementation = name.split("; ")
+        if options.worker == "ours":
+            return ours(SIZES[size], kind, implementation)
+        return peer(SIZES[size], kind)
+
+    pairs.serve(case)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Normalisation against Keras' own layers, by hand, and what must not train."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn.layers.norm import KINDS, BatchNorm, FrozenBatchNorm, GroupNorm, norm
+
+SHAPE = (3, 5, 4, 6)
+COUNT = 3 * 5 * 4  # values a channel
+
+
+def features(shape=SHAPE, seed=0):
+    """Values whose channels differ in mean and spread."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=shape) * rng.uniform(0.5, 3, shape[-1]) + rng.normal(size=shape[-1]) * 2).astype("float32")
+
+
+def randomise(layer, seed=1):
+    """Weights that are neither zeros nor ones."""
+    rng = np.random.default_rng(seed)
+    layer.set_weights([rng.uniform(0.5, 2, w.shape) for w in layer.weights])
+
+
+def value_and_gradients(layer, x, **call):
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, **call)
+        loss = tf.reduce_sum(y * tf.constant(features(y.shape, seed=9)))
+    gradients = tape.gradient(loss, [x, *(w.value for w in layer.trainable_weights)])
+    return [y.numpy(), *(g.numpy() for g in gradients)]
+
+
+def twins(epsilon=1e-3, momentum=0.8):
+    ours, keras_layer = (
+        kind(epsilon=epsilon, momentum=momentum) for kind in (BatchNorm, keras.layers.BatchNormalization)
+    )
+    for layer in (ours, keras_layer):
+        layer.build(SHAPE)
+        randomise(layer)
+    return ours, keras_layer
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_gives_what_keras_gives(training):
+    ours, theirs = twins()
+    for found, wanted in zip(
+        value_and_gradients(ours, features(), training=training),
+        value_and_gradients(theirs, features(), training=training),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, wanted, atol=2e-4 * max(np.abs(wanted).max(), 1))
+
+
+def test_moving_averages_take_the_unbiased_variance():
+    ours, theirs = twins()
+    before = ours.moving_variance.numpy()
+    x = features()
+    ours(x, training=True)
+    theirs(x, training=True)
+    np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        ours.moving_variance, 0.8 * before + 0.2 * x.var(axis=(0, 1, 2)) * COUNT / (COUNT - 1), rtol=1e-5
+    )
+    # Keras' own takes the biased one: that is all the difference.
+    np.testing.assert_allclose(theirs.moving_variance, 0.8 * before + 0.2 * x.var(axis=(0, 1, 2)), rtol=1e-5)
+
+
+def test_moving_averages_by_hand_as_in_torch():
+    layer = norm("batch", "norm")
+    layer(np.array([0, 2], "float32").reshape(1, 1, 2, 1), training=True)
+    # Mean 1; variance 1 of two values, 2 without bias; torch's momentum 0.1 is Keras' 0.9.
+    np.testing.assert_allclose(layer.moving_mean, [0.1], rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, [0.9 + 0.1 * 2], rtol=1e-6)
+
+
+def test_a_frozen_batch_norm_layer_uses_and_keeps_its_stored_statistics():
+    layer, _ = twins()
+    layer.trainable = False
+    before = [w.numpy() for w in layer.weights]
+    np.testing.assert_array_equal(layer(features(), training=True), layer(features(), training=False))
+    for weight, value in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_inference_keeps_the_statistics():
+    layer, _ = twins()
+    before = layer.moving_mean.numpy()
+    layer(features())
+    np.testing.assert_array_equal(layer.moving_mean, before)
+
+
+@pytest.mark.parametrize(
+    "options", [{"scale": False}, {"center": False}, {"axis": 1}, {"scale": False, "center": False}]
+)
+def test_options_that_cannot_be_fused_still_count(options):
+    ours, theirs = BatchNorm(**options), keras.layers.BatchNormalization(**options)
+    for training in (True, False):
+        np.testing.assert_allclose(
+            ours(features(), training=training), theirs(features(), training=training), atol=1e-5
+        )
+
+
+def test_frozen_batch_norm_by_hand():
+    layer = FrozenBatchNorm(epsilon=0.25)
+    layer.build((None, None, None, 1))
+    for weight, value in ((layer.gamma, 3), (layer.beta, 5), (layer.moving_mean, 1), (layer.moving_variance, 3.75)):
+        weight.assign([value])
+    # 3 · (x - 1) / √(3.75 + 0.25) + 5
+    np.testing.assert_allclose(layer(np.array([[[[1.0], [3.0]]]])), [[[[5], [8]]]], rtol=1e-6)
+
+
+def test_frozen_batch_norm_agrees_with_keras_and_never_trains():
+    layer, reference = FrozenBatchNorm(epsilon=1e-3), keras.layers.BatchNormalization(epsilon=1e-3)
+    for each in (layer, reference):
+        each.build(SHAPE)
+        randomise(each)
+    assert [w.name for w in layer.weights] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    for trainable in (True, False, True):
+        layer.trainable = trainable
+        assert layer.trainable_weights == []
+        assert len(layer.non_trainable_weights) == 4
+    before = [w.numpy() for w in layer.weights]
+    expected = reference(features(), training=False)
+    np.testing.assert_allclose(layer(features()), expected, atol=1e-4)
+    model = keras.Sequential([layer])
+    np.testing.assert_allclose(model(features(), training=True), expected, atol=1e-4)
+    for weight, value in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_frozen_batch_norm_passes_gradients_on():
+    layer = FrozenBatchNorm(epsilon=0.0)
+    layer.build(SHAPE)
+    randomise(layer)
+    gradient = value_and_gradients(layer, features())[1]
+    scale = layer.gamma.numpy() / np.sqrt(layer.moving_variance.numpy())
+    np.testing.assert_allclose(gradient, features(seed=9) * scale, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("groups", "channels"), [(3, 6), (32, 6), (1, 6), (32, 64)])
+def test_group_norm_gives_what_keras_gives(groups, channels):
+    x = features((2, 4, 3, channels))
+    ours, theirs = GroupNorm(groups), keras.layers.GroupNormalization(min(groups, channels), epsilon=1e-5)
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        randomise(layer)
+    for found, wanted in zip(value_and_gradients(ours, x), value_and_gradients(theirs, x), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-4 * max(np.abs(wanted).max(), 1))
+
+
+def test_group_norm_looks_at_one_image_at_a_time():
+    layer = GroupNorm(3)
+    x = features()
+    np.testing.assert_allclose(layer(x)[1:2], layer(x[1:2]), atol=1e-6)
+
+
+def test_group_norm_of_a_constant_is_finite():
+    values = value_and_gradients(GroupNorm(2), np.full((1, 3, 3, 4), 7.0, "float32"))
+    assert all(np.isfinite(v).all() for v in values)
+    np.testing.assert_allclose(values[0], 0, atol=1e-2)
+
+
+def test_group_norm_refuses_channels_that_do_not_divide():
+    with pytest.raises(ValueError, match="48 channels do not divide into 32 groups"):
+        GroupNorm()(np.zeros((1, 2, 2, 48), "float32"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_by_name(kind):
+    layer = norm(kind, "here", dtype="mixed_bfloat16", epsilon=2e-3)
+    assert layer.name == "here" and layer.dtype_policy.name == "mixed_bfloat16"
+    assert kind is None or layer.epsilon == 2e-3
+    y = layer(tf.cast(features(), "bfloat16"))
+    assert y.dtype == "bfloat16" and y.shape == SHAPE
+    assert all(w.dtype == "float32" for w in layer.weights)
+
+
+@pytest.mark.parametrize("kind", ["batch", "frozen_batch", "group"])
+@pytest.mark.parametrize("training", [True, False])
+def test_bfloat16_follows_float32(kind, training):
+    exact, coarse = norm(kind, "a"), norm(kind, "b", dtype="mixed_bfloat16")
+    for layer in (exact, coarse):
+        layer.build(SHAPE)
+        randomise(layer)
+    x = tf.cast(features(), "bfloat16")
+    call = {"training": training} if kind == "batch" else {}
+    expected = exact(tf.cast(x, "float32"), **call).numpy()
+    np.testing.assert_allclose(tf.cast(coarse(x, **call), "float32"), expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_frozen_constants_are_not_rounded_to_bfloat16_before_use():
+    layer = FrozenBatchNorm(epsilon=0.0, dtype="mixed_bfloat16")
+    layer.build((None, None, None, 1))
+    # Offset 257.25 - 257 = 0.25. In bfloat16 both would be rounded, to 258 and 256: an offset of 2.
+    layer.beta.assign([257.25])
+    layer.moving_mean.assign([257.0])
+    assert float(layer(tf.zeros((1, 1, 1, 1), "bfloat16"))[0, 0, 0, 0]) == 0.25
+
+
+def test_unknown_kinds_are_named():
+    with pytest.raises(ValueError, match="norm='layer' is not one of"):
+        norm("layer", "here")

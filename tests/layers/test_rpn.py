@@ -1,0 +1,87 @@
+"""The RPN's head: the order of its outputs, its weights, its dtypes."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_maskrcnn.layers.rpn import RPNHead
+from keras_maskrcnn.ops.anchors import cell_anchors, grid_anchors
+
+
+def levels(channels=5):
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(2, *size, channels)).astype("float32") for size in ((4, 6), (2, 3))]
+
+
+def test_shapes_and_dtypes():
+    logits, deltas = RPNHead(3)(levels())
+    assert [x.shape for x in logits] == [(2, 72), (2, 18)]
+    assert [x.shape for x in deltas] == [(2, 72, 4), (2, 18, 4)]
+
+
+def test_logits_and_deltas_stay_float32_under_mixed_precision():
+    for policy in ("mixed_bfloat16", "mixed_float16"):
+        head = RPNHead(3, dtype=policy)
+        logits, deltas = head(levels())
+        assert {x.dtype for x in (*logits, *deltas)} == {tf.float32}
+        assert head.conv.compute_dtype == policy.removeprefix("mixed_")
+        assert all(w.dtype == "float32" for w in head.weights)
+
+
+def test_weights():
+    head = RPNHead(3, channels=7)
+    head.build((None, None, None, 5))
+    # 3×3 from 5 to 7, then 1×1 to 3 scores and 12 deltas.
+    assert head.count_params() == (9 * 5 * 7 + 7) + (7 * 3 + 3) + (7 * 12 + 12)
+    assert RPNHead(2)(levels()) is not None
+    wide = RPNHead(2)
+    wide.build((None, None, None, 256))
+    assert wide.conv.filters == 256
+    assert abs(np.std(wide.conv.kernel) - 0.01) < 1e-3 and not wide.conv.bias.numpy().any()
+
+
+def test_outputs_come_in_the_order_of_the_anchors():
+    """A head that copies the feature: the score of anchor a at (row, column) must stand where that anchor stands."""
+    height, width, count, stride = 3, 4, 2, 8
+    head = RPNHead(count, channels=2)
+    head.build((None, None, None, 2))
+    centre = np.zeros((3, 3, 2, 2))
+    centre[1, 1] = np.eye(2)
+    head.conv.set_weights([centre, np.zeros(2)])
+    # Objectness of anchor a = column + 100·row + 1000·a; the deltas of anchor a count 10·a + 0…3.
+    head.objectness.set_weights([np.array([[[[1, 1], [100, 100]]]]), np.array([0, 1000])])
+    head.deltas.set_weights([np.zeros((1, 1, 2, 8)), np.array([0, 1, 2, 3, 10, 11, 12, 13])])
+    row, column = np.mgrid[:height, :width]
+    logits, deltas = head([np.stack([column, row], axis=-1)[None].astype("float32")])
+    anchors = grid_anchors(height, width, stride, cell_anchors((16, 32), (1.0,)))
+    centre_x, centre_y = (anchors[:, 0] + anchors[:, 2]) / 2, (anchors[:, 1] + anchors[:, 3]) / 2
+    larger = anchors[:, 2] - anchors[:, 0] > 20
+    np.testing.assert_allclose(logits[0][0], centre_x / stride + 100 * centre_y / stride + 1000 * larger)
+    np.testing.assert_allclose(deltas[0][0], 10 * larger[:, None] + np.arange(4))
+
+
+def test_levels_share_the_weights():
+    head = RPNHead(3)
+    x = levels()[0]
+    logits, deltas = head([x, x])
+    np.testing.assert_array_equal(logits[0], logits[1])
+    np.testing.assert_array_equal(deltas[0], deltas[1])
+
+
+def test_every_weight_learns():
+    head = RPNHead(3)
+    head.build((None, None, None, 5))
+    with tf.GradientTape() as tape:
+        logits, deltas = head(levels())
+        loss = sum(tf.reduce_sum(x * x) for x in (*logits, *deltas)) + sum(tf.reduce_sum(x) for x in (*logits, *deltas))
+    gradients = tape.gradient(loss, [w.value for w in head.trainable_weights])
+    assert all(np.abs(g).max() > 0 for g in gradients) and len(gradients) == 6
+
+
+def test_saved_and_reloaded_it_says_the_same(tmp_path):
+    inputs = [keras.Input(x.shape[1:]) for x in levels()]
+    model = keras.Model(inputs, RPNHead(3, channels=6)(inputs))
+    model.save(tmp_path / "rpn.keras")
+    again = keras.saving.load_model(tmp_path / "rpn.keras")
+    for found, wanted in zip(keras.tree.flatten(again(levels())), keras.tree.flatten(model(levels())), strict=True):
+        np.testing.assert_array_equal(found, wanted)

@@ -1,0 +1,74 @@
+"""`detect`: original pixels, pasted masks, lists of unequal pictures, thresholds, no retracing."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def model(tiny):
+    return tiny(detection={"score_threshold": 0.2, "max_detections": 10})
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (*size, 3)).astype("uint8") for size in ((64, 64), (40, 90), (130, 50))]
+
+
+def test_result_is_in_the_pixels_of_the_picture(model, pictures):
+    for picture in pictures:
+        found = model.detect(picture, score_threshold=0.2)
+        count, (height, width) = len(found["scores"]), picture.shape[:2]
+        assert count > 0
+        assert found["boxes"].shape == (count, 4) and found["boxes"].dtype == np.float32
+        assert found["labels"].dtype == np.int32 and set(found["labels"]) <= {1, 2, 3}
+        assert found["masks"].shape == (count, height, width) and found["masks"].dtype == bool
+        assert (found["boxes"][:, [0, 2]] <= width + 1e-3).all() and (found["boxes"][:, [1, 3]] <= height + 1e-3).all()
+        assert (np.diff(found["scores"]) <= 0).all()
+
+
+def test_boxes_scale_with_the_picture(model, pictures):
+    # 64×64 fits the canvas as it is; drawn twice as large it is shrunk to the very same pixels (2×2 blocks alike).
+    small = model.detect(pictures[0], score_threshold=0.2)
+    large = model.detect(pictures[0].repeat(2, 0).repeat(2, 1), score_threshold=0.2)
+    count = min(len(small["scores"]), len(large["scores"]), 3)
+    assert count > 0
+    np.testing.assert_allclose(large["scores"][:count], small["scores"][:count], atol=0.05)
+
+
+def test_a_list_gives_what_single_pictures_give(model, pictures):
+    together = model.detect(pictures, score_threshold=0.2)
+    for one, picture in zip(together, pictures, strict=True):
+        alone = model.detect(picture, score_threshold=0.2)
+        np.testing.assert_allclose(one["boxes"], alone["boxes"], atol=1e-3)
+        np.testing.assert_array_equal(one["labels"], alone["labels"])
+
+
+def test_thresholds_and_limits(model, pictures):
+    everything = model.detect(pictures[0], score_threshold=0.0, max_detections=5)
+    assert len(everything["scores"]) == 5
+    assert len(model.detect(pictures[0], score_threshold=1.1)["scores"]) == 0
+    assert model.detect(pictures[0], score_threshold=1.1)["masks"].shape == (0, 64, 64)
+    assert len(model.detect(pictures[0], 0.0, nms_iou=0.05)["scores"]) <= len(model.detect(pictures[0], 0.0)["scores"])
+
+
+def test_one_trace_serves_pictures_of_all_sizes(model):
+    traces = []
+    call = model.call
+    model.call = lambda *args, **kwargs: (traces.append(1), call(*args, **kwargs))[1]
+    for height, width in [(40, 80), (80, 40), (64, 64), (10, 200), (333, 222)]:
+        model.detect(np.zeros((height, width, 3), "uint8"))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((8, 8), "uint8"), np.zeros((8, 8, 4), "uint8"), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), "uint8")],
+)
+def test_what_is_no_picture_is_refused(model, picture):
+    with pytest.raises(ValueError, match=r"a picture must be uint8 \[H, W, 3\]"):
+        model.detect(picture)
+
+
+def test_empty_list_gives_an_empty_list(model):
+    assert model.detect([]) == []

@@ -1,0 +1,92 @@
+"""Groups of options: where they come from, what they become, what they refuse."""
+
+import dataclasses
+import json
+
+import pytest
+
+from keras_maskrcnn.models import options
+
+GROUPS = [
+    options.Anchors,
+    options.Proposals,
+    options.Sampling,
+    options.BoxStage,
+    options.MaskStage,
+    options.Detection,
+    options.Regions,
+]
+
+
+def other(value):
+    """A value of the same kind that is not the default."""
+    changed = {
+        type(None): lambda: ((16,), (32,)),
+        bool: lambda: not value,
+        int: lambda: value + 3,
+        float: lambda: value + 0.5,
+        str: lambda: value + "_other",
+        tuple: lambda: (*value, 7.0),
+    }
+    return changed[type(value)]()
+
+
+def test_every_group_is_here():
+    assert set(GROUPS) == set(options.Options.__subclasses__())
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_field_survives_json(group):
+    values = {field.name: other(field.default) for field in dataclasses.fields(group)}
+    made = group(**values)
+    assert made != group()
+    assert all(getattr(made, name) == value for name, value in values.items())
+    assert set(made.asdict()) == set(values)
+    assert group.of(json.loads(json.dumps(made.asdict()))) == made
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_of_takes_nothing_an_instance_or_a_dict(group):
+    assert group.of(None) == group.of({}) == group()
+    made = group()
+    assert group.of(made) is made
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_they_are_frozen_and_can_key_a_dict(group):
+    made = group()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(made, dataclasses.fields(group)[0].name, 1)
+    assert {made: "found"}[group()] == "found"
+
+
+def test_every_field_is_described():
+    for group in GROUPS:
+        for field in dataclasses.fields(group):
+            assert f"\n        {field.name}: " in group.__doc__, f"{group.__name__}.{field.name}"
+
+
+def test_lists_become_tuples_however_deep():
+    made = options.Anchors(sizes=[[16, 24], [32, 48]], ratios=[1])
+    assert made.sizes == ((16, 24), (32, 48)) and made.ratios == (1,)
+    assert hash(made) == hash(options.Anchors(sizes=((16, 24), (32, 48)), ratios=(1,)))
+
+
+def test_unknown_fields_are_named():
+    with pytest.raises(ValueError, match="Sampling has no option fraction, sise"):
+        options.Sampling.of({"sise": 3, "fraction": 1, "high": 0.5})
+
+
+def test_anchor_sizes_by_hand():
+    default = options.Anchors()
+    assert default.level_sizes((4, 8, 16, 32, 64)) == ((32,), (64,), (128,), (256,), (512,))  # the FPN paper's
+    assert default.per_location() == 3
+    own = options.Anchors(sizes=((16, 24), (32, 48)), ratios=(0.5, 1, 2))
+    assert own.level_sizes((4, 8)) == ((16, 24), (32, 48))
+    assert own.per_location() == 6
+
+
+@pytest.mark.parametrize("sizes", [(32, 64), ((32,), (64, 96)), ((32,), 64), ((), ()), ()])
+def test_anchor_sizes_that_do_not_fit_one_head_are_refused(sizes):
+    with pytest.raises(ValueError, match="one tuple a level, all of one length"):
+        options.Anchors(sizes=sizes)

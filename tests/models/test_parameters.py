@@ -1,0 +1,40 @@
+"""The parameter counts that the student report printed."""
+
+import numpy as np
+import pytest
+
+from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn.models.parameters import count_parameters
+
+
+@pytest.fixture(scope="module")
+def model():
+    return MaskRCNN(num_classes=22, backbone="resnet50", neck="fpn")
+
+
+def test_resnet_50_fpn_with_22_classes(model):
+    counts = count_parameters(model)
+    assert counts["without_backbone_norm"] == 44_035_417
+    assert counts["trainable_frozen_stem"] == 43_813_017
+    # Stem 7·7·3·64 = 9,408; first stage 212,992 (3 bottlenecks and a shortcut): what the two figures differ by.
+    stage = 64 * 64 + 2 * 256 * 64 + 3 * 9 * 64 * 64 + 3 * 64 * 256 + 64 * 256
+    assert counts["without_backbone_norm"] - counts["trainable_frozen_stem"] == 9_408 + stage
+
+
+def test_total_and_trainable(model):
+    counts = count_parameters(model)
+    # ResNet-50 has 53 batch norms over 26,560 channels: two vectors that train and two that are measured.
+    assert counts["total"] - counts["without_backbone_norm"] == 4 * 26_560
+    assert counts["trainable"] == counts["total"] - 2 * 26_560
+    assert counts["trainable"] == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+
+
+def test_trainable_follows_the_model(model):
+    before = count_parameters(model)
+    model.mask_head.trainable = False
+    try:
+        after = count_parameters(model)
+    finally:
+        model.mask_head.trainable = True
+    assert before["trainable"] - after["trainable"] == model.mask_head.count_params()
+    assert after["total"] == before["total"]

@@ -1,0 +1,213 @@
+"""The train step: compiled, on TensorFlow and JAX, skipping what is not finite, resuming after a kill."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn import MaskRCNN, data, training
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def compiled(model, **kwargs):
+    model.compile(keras.optimizers.SGD(1e-2, momentum=0.9), **kwargs)
+    return model
+
+
+def test_logs_name_every_loss_and_every_figure_of_health(tiny, batch):
+    logs = compiled(tiny()).train_on_batch(*batch, return_dict=True)
+    assert set(logs) == {"loss", *MaskRCNN.LOSSES, *MaskRCNN.HEALTH, "gradient_norm", "skipped_steps"}
+    assert logs["loss"] == pytest.approx(sum(logs[name] for name in MaskRCNN.LOSSES), rel=1e-5)
+    assert logs["gradient_norm"] > 0
+    assert logs["skipped_steps"] == 0
+
+
+def test_step_compiled_by_xla_gives_the_losses_of_the_plain_one(tiny, batch):
+    # keras.random draws other numbers under XLA, so the samplers take every candidate.
+    everything = {"size": 5000, "positive_fraction": 1.0}
+    logs = []
+    for jit in (False, True):
+        model = tiny(rpn_sampling=everything, box_sampling={**everything, "high": 0.5, "low": 0.5})
+        logs.append(compiled(model, jit_compile=jit).train_on_batch(*batch, return_dict=True))
+    assert logs[1] == pytest.approx(logs[0], rel=2e-3)
+
+
+def test_evaluation_and_prediction_compile_under_xla(tiny, batch):
+    plain, fast = compiled(tiny(), jit_compile=False), compiled(tiny(), jit_compile=True)
+    assert np.isfinite(fast.test_on_batch(*batch))
+    a, b = plain.predict_on_batch(batch[0]), fast.predict_on_batch(batch[0])
+    np.testing.assert_allclose(a["scores"], b["scores"], atol=1e-4)
+
+
+def test_loss_weights_scale_their_terms(tiny, batch):
+    logs = compiled(tiny(), loss_weights={"box_loss": 5, "mask_loss": 2}).test_on_batch(*batch, return_dict=True)
+    plain = sum(logs[name] for name in MaskRCNN.LOSSES)
+    assert logs["loss"] == pytest.approx(plain + 4 * logs["box_loss"] + logs["mask_loss"], rel=1e-5)
+
+
+def test_unknown_loss_weight_and_foreign_loss_are_refused(tiny):
+    with pytest.raises(ValueError, match="maks_loss"):
+        tiny().compile("sgd", loss_weights={"maks_loss": 1})
+    with pytest.raises(ValueError, match="computes its own losses"):
+        tiny().compile("sgd", loss="mse")
+
+
+def test_fit_before_compile_says_so(tiny, shapes):
+    with pytest.raises(ValueError, match="compile"):
+        tiny().fit(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28))
+
+
+def test_data_with_more_classes_than_the_model_is_refused(shapes):
+    model = MaskRCNN(2, {"name": "resnet18", "width": 8})
+    with pytest.raises(ValueError, match="the data has 3 classes, the model num_classes=2"):
+        model.fit(data.batches(shapes, (64, 64), 2))
+
+
+def test_batches_without_ground_truth_are_refused(tiny, batch):
+    with pytest.raises(ValueError, match="no ground truth"):
+        compiled(tiny(), run_eagerly=True).train_on_batch(batch[0])
+
+
+def test_fit_learns_names_and_canvas_from_the_data(tiny, shapes):
+    model = compiled(tiny(image_size=None))
+    history = model.fit(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28), epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+    assert model.image_size == (64, 64)
+    assert model.class_names == ["circle", "square", "triangle"]
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_step_that_is_not_finite_changes_nothing_and_is_named(tiny, batch, norm, capsys, shapes):
+    model = compiled(tiny(backbone={"name": "resnet18", "width": 8, "norm": norm}))
+    model.train_on_batch(*batch)
+    before = [np.array(w) for w in model.get_weights()]
+    iterations = int(model.optimizer.iterations)
+    bad = {**batch[0], "images": batch[0]["images"].astype("float32") * np.float32(np.nan)}
+    bad["image_index"] = np.int32([4, 2])
+    names = training.SkippedSteps(shapes)
+    names.set_model(model)
+    names.on_epoch_begin(0)
+    logs = model.train_on_batch(bad, batch[1], return_dict=True)
+    names.on_train_batch_end(0, logs)
+    assert logs["skipped_steps"] == 1
+    assert np.isfinite(logs["loss"])
+    assert int(model.optimizer.iterations) == iterations
+    remembered = np.array(model.skipped_images)
+    assert remembered[:3].tolist() == [4, 2, -1]
+    for variable, old, new in zip(model.weights, before, model.get_weights(), strict=True):
+        if variable.name not in ("skipped_images", "seed_generator_state"):
+            np.testing.assert_array_equal(old, new, err_msg=variable.path)
+    assert "images: 4, 2" in capsys.readouterr().out
+    assert np.isfinite(model.train_on_batch(*batch))
+
+
+def test_validation_losses_do_not_touch_weights_or_statistics(tiny, batch):
+    model = compiled(tiny(backbone={"name": "resnet18", "width": 8, "norm": "batch"}))
+    before = model.get_weights()
+    model.test_on_batch(*batch)
+    changed = [v.path for v, a, b in zip(model.weights, before, model.get_weights(), strict=True) if (a != b).any()]
+    assert all("seed_generator" in path for path in changed)
+
+
+def test_same_seed_gives_the_same_training(tiny, batch):
+    runs = []
+    for _ in range(2):
+        model = compiled(tiny())
+        runs.append([float(model.train_on_batch(*batch)) for _ in range(3)])
+    assert runs[0] == runs[1]
+
+
+def test_fit_on_jax_reaches_the_losses_of_tensorflow(tiny, batch, tmp_path):
+    everything = {"size": 5000, "positive_fraction": 1.0}
+    model = tiny(rpn_sampling=everything, box_sampling={**everything, "high": 0.5, "low": 0.5})
+    model.save(tmp_path / "m.keras")
+    np.savez(tmp_path / "batch.npz", **batch[0], **batch[1])
+    compiled(model)
+    expected = [float(model.train_on_batch(*batch)) for _ in range(2)]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-c", JAX_PROGRAM, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    losses, fitted, found = answer.stdout.strip().splitlines()[-3:]
+    assert [float(v) for v in losses.split()] == pytest.approx(expected, rel=2e-3)
+    assert np.isfinite(float(fitted))
+    assert found == "['boxes', 'labels', 'masks', 'scores']"
+
+
+JAX_PROGRAM = """
+import sys
+import keras, numpy as np
+from keras_maskrcnn import MaskRCNN, data
+assert keras.backend.backend() == "jax"
+model = keras.saving.load_model(sys.argv[1] + "/m.keras")
+model.compile(keras.optimizers.SGD(1e-2, momentum=0.9))
+stored = dict(np.load(sys.argv[1] + "/batch.npz"))
+x = {k: stored.pop(k) for k in ("images", "sizes", "image_index")}
+losses = []
+for _ in range(2):
+    model.reset_metrics()
+    losses.append(float(model.train_on_batch(x, stored)))
+shapes = data.Shapes(4, image_size=(64, 64), seed=5, object_size=(12, 30))
+batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28)
+history = model.fit(batches, epochs=1, verbose=0)
+found = model.detect(shapes[0]["image"], score_threshold=0.1)
+print(*losses)
+print(history.history["loss"][0])
+print(sorted(found))
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
+    """A real kill: the process dies by SIGKILL after its first epoch; the second run starts at the next one."""
+    command = [sys.executable, "-c", RESUME_PROGRAM, str(tmp_path / "backup")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in first.stdout:
+        if line.startswith("epoch 1 ended"):
+            break
+    first.send_signal(signal.SIGKILL)
+    first.wait(60)
+    time.sleep(0.1)
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert second.returncode == 0, second.stderr[-2000:]
+    lines = second.stdout.splitlines()
+    assert lines[0].startswith("epoch 2 began")
+    assert int(lines[0].split()[-1]) == 4, "the optimizer's step count comes back too"
+    assert lines[-1].startswith("epoch 3 ended")
+
+
+RESUME_PROGRAM = """
+import sys, keras
+from keras_maskrcnn import MaskRCNN, data
+keras.utils.set_random_seed(0)
+shapes = data.Shapes(4, image_size=(64, 64), seed=5, object_size=(12, 30))
+batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28, repeat=True)
+model = MaskRCNN(3, {"name": "resnet18", "width": 8, "norm": "group"}, fpn_channels=16, box_stage={"width": 16},
+                 mask_stage={"width": 8, "depth": 1}, proposals={"pre_nms": 50, "post_nms": 20}, seed=1)
+model.compile(keras.optimizers.AdamW(1e-3))
+say = keras.callbacks.LambdaCallback(
+    on_epoch_begin=lambda e, logs: print("epoch", e, "began at step", int(model.optimizer.iterations), flush=True),
+    on_epoch_end=lambda e, logs: print("epoch", e, "ended", flush=True))
+# The backup comes first, so that an epoch is on disk when its end is announced.
+backup = keras.callbacks.BackupAndRestore(sys.argv[1])
+model.fit(batches, epochs=4, steps_per_epoch=2, verbose=0, callbacks=[backup, say])
+"""
+
+
+def test_step_has_no_host_callback_under_xla(tiny, batch):
+    model = compiled(tiny(), jit_compile=True)
+    inputs = {**batch[0], **batch[1]}
+    step = tf.function(lambda: model.compute_loss(y_pred=model(inputs, training=True)), jit_compile=True)
+    program = step.experimental_get_compiler_ir()(stage="hlo")
+    assert "custom-call" not in program or "callback" not in program.lower()
+    assert len(program) > 1000

@@ -1,0 +1,81 @@
+"""Fitting pictures into the canvas."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_maskrcnn.ops import images
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (np.zeros((4, 4, 3), "float32"), "float32"),
+        (np.zeros((4, 4), "uint8"), r"\[4, 4\]"),
+        (np.zeros((4, 4, 4), "uint8"), r"\[4, 4, 4\]"),
+        (np.zeros((0, 4, 3), "uint8"), r"\[0, 4, 3\]"),
+        (np.zeros((1, 4, 4, 3), "uint8"), r"\[1, 4, 4, 3\]"),
+    ],
+)
+def test_what_is_no_picture_is_refused(picture, reason):
+    with pytest.raises(ValueError, match=reason):
+        images.check(picture)
+
+
+def test_a_picture_passes():
+    picture = np.zeros((4, 5, 3), "uint8")
+    assert images.check(picture) is picture
+    assert images.check([[[np.uint8(1)] * 3]]).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "canvas", "expected"),
+    [
+        ((480, 640), (800, 1344), (800, 1067)),  # 800 / 480 = 1.667 < 2.1: the height just fits
+        ((100, 1000), (800, 1344), (134, 1344)),  # 1.344 < 8: the width just fits
+        ((1600, 2688), (800, 1344), (800, 1344)),
+        ((1, 5000), (64, 64), (1, 64)),  # a line keeps one pixel
+        ((64, 64), (64, 64), (64, 64)),
+    ],
+)
+def test_fitted_size_by_hand(size, canvas, expected):
+    assert images.fitted_size(*size, canvas) == expected
+
+
+@given(*[st.integers(1, 3000)] * 2, *[st.integers(1, 1500)] * 2)
+def test_fitted_size_fills_one_side_and_leaves_neither(height, width, canvas_height, canvas_width):
+    fitted = images.fitted_size(height, width, (canvas_height, canvas_width))
+    assert 1 <= fitted[0] <= canvas_height and 1 <= fitted[1] <= canvas_width
+    assert fitted[0] == canvas_height or fitted[1] == canvas_width
+
+
+def test_fit_leaves_a_picture_of_the_right_size_as_it_is():
+    picture = np.random.default_rng(0).integers(0, 256, (8, 6, 3)).astype("uint8")
+    fitted = keras.ops.convert_to_numpy(images.fit(picture, (8, 6)))
+    assert fitted.dtype == "float32"
+    np.testing.assert_array_equal(fitted, picture)
+
+
+def test_shrinking_averages_instead_of_skipping():
+    picture = np.zeros((64, 64, 3), "uint8")
+    picture[:, ::8] = 240  # one column in eight: plain bilinear sampling at 1/8 would see all or nothing of it
+    fitted = keras.ops.convert_to_numpy(images.fit(picture, (8, 8)))
+    assert fitted.shape == (8, 8, 3)
+    np.testing.assert_allclose(fitted[:, 1:-1], 30, atol=1)
+
+
+def test_enlarging_by_two_follows_pixel_centres():
+    picture = np.array([[[0] * 3, [100] * 3]] * 2, "uint8")
+    fitted = keras.ops.convert_to_numpy(images.fit(picture, (4, 4)))
+    # Centres of the four columns lie at -¼, ¼, ¾, 1¼ of the two.
+    np.testing.assert_allclose(fitted[..., 0], [[0, 25, 75, 100]] * 4, atol=1e-4)
+
+
+def test_inside_marks_the_picture():
+    found = keras.ops.convert_to_numpy(images.inside(3, 4, np.array([[2, 3], [3, 4], [1, 1]], "float32")))
+    expected = np.zeros((3, 3, 4), bool)
+    expected[0, :2, :3] = expected[1] = expected[2, :1, :1] = True
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == bool

@@ -1,0 +1,121 @@
+"""The matcher by hand and against a slow reference: padding, crowds, ties, no object at all."""
+
+import keras
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_maskrcnn.ops.matching import match
+
+
+def matched(candidates, truth, valid=None, crowd=None, high=0.7, low=0.3, **options):
+    """Index and role for one image, as lists."""
+    truth = np.array(truth, "float32").reshape(-1, 4)
+    valid = np.ones(len(truth), bool) if valid is None else np.array(valid)
+    crowd = np.zeros(len(truth), bool) if crowd is None else np.array(crowd)
+    index, role = match(np.array(candidates, "float32"), truth[None], valid[None], crowd[None], high, low, **options)
+    index, role = keras.ops.convert_to_numpy(index), keras.ops.convert_to_numpy(role)
+    assert index.dtype == role.dtype == "int32"
+    assert index.shape == role.shape == (1, len(candidates))
+    return index[0].tolist(), role[0].tolist()
+
+
+# IoU with [0, 0, 10, 10]: 1, 8/10, 1/2, 2/10, 0.
+SHRINKING = [[0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 5], [0, 0, 10, 2], [50, 50, 60, 60]]
+OBJECT = [[0, 0, 10, 10]]
+
+
+def test_thresholds_by_hand():
+    assert matched(SHRINKING, OBJECT)[1] == [1, 1, -1, 0, 0]
+    assert matched(SHRINKING, OBJECT, high=0.5, low=0.5)[1] == [1, 1, 1, 0, 0]  # exactly `high` is positive
+    assert matched(SHRINKING, OBJECT, high=0.6, low=0.5)[1] == [1, 1, -1, 0, 0]  # exactly `low` is not negative
+
+
+def test_each_candidate_gets_the_object_that_it_overlaps_most():
+    truth = [[0, 0, 10, 10], [8, 0, 18, 10]]
+    candidates = [[0, 0, 9, 10], [7, 0, 18, 10], [4, 0, 14, 10]]
+    # The third shares 6·10 with both (ties go to the lower row): 60 / 140 < 0.7.
+    assert matched(candidates, truth) == ([0, 1, 0], [1, 1, -1])
+
+
+def test_keep_best_leaves_no_object_without_a_candidate():
+    weak = [[0, 0, 10, 2], [0, 8, 10, 10], [0, 0, 10, 1], [30, 30, 40, 40]]
+    assert matched(weak, OBJECT)[1] == [0, 0, 0, 0]
+    assert matched(weak, OBJECT, keep_best=True)[1] == [1, 1, 0, 0]  # both of IoU 0.2: ties are all kept
+    assert matched(weak[3:], OBJECT, keep_best=True)[1] == [0]  # an overlap of nothing is not a best one
+
+
+def test_no_ground_truth_makes_everything_negative():
+    assert matched(SHRINKING, [[0, 0, 0, 0]] * 2, valid=[False, False], keep_best=True) == ([0] * 5, [0] * 5)
+    # Padding may hold anything.
+    assert matched(SHRINKING, OBJECT, valid=[False], keep_best=True)[1] == [0] * 5
+
+
+def test_crowds_are_never_matched_and_shield_what_lies_inside():
+    crowd = [[0, 0, 100, 100]]
+    candidates = [[0, 0, 100, 100], [10, 10, 20, 20], [95, 0, 105, 10], [96, 0, 106, 10], [300, 300, 310, 310]]
+    # Inside by 1, 1, exactly 0.5, 0.4 and 0 of their own area.
+    assert matched(candidates, crowd, crowd=[True], keep_best=True)[1] == [-1, -1, -1, 0, 0]
+    assert matched(candidates, crowd, crowd=[True], crowd_cover=0.6)[1] == [-1, -1, 0, 0, 0]
+    # A positive inside a crowd stays positive.
+    assert matched(candidates, [*crowd, [10, 10, 20, 20]], crowd=[True, False]) == ([1, 1, 1, 1, 1], [-1, 1, -1, 0, 0])
+    # A crowd that is only padding shields nothing.
+    assert matched(candidates, crowd, crowd=[True], valid=[False])[1] == [0] * 5
+
+
+def test_candidates_of_their_own_for_each_image():
+    candidates = np.array([[[0, 0, 10, 10]], [[0, 0, 10, 2]]], "float32")
+    truth = np.array([OBJECT, OBJECT], "float32")
+    yes, no = np.ones((2, 1), bool), np.zeros((2, 1), bool)
+    role = match(candidates, truth, yes, no, 0.7, 0.3)[1]
+    assert keras.ops.convert_to_numpy(role).tolist() == [[1], [0]]
+
+
+def overlaps(a, b):
+    """(IoU, share of a in b) of boxes of whole numbers; in float32, so that ties and thresholds are the op's."""
+    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    own, other = (max(c[2] - c[0], 0) * max(c[3] - c[1], 0) for c in (a, b))
+    union = own + other - shared
+    iou = np.float32(shared) / np.float32(union) if union else np.float32(0)
+    return iou, np.float32(shared) / np.float32(max(own, 1e-6))
+
+
+def slow_match(candidates, truth, valid, crowd, high, low, keep_best):
+    """The rules of `match`, one candidate and one object at a time."""
+    objects = [n for n in range(len(truth)) if valid[n] and not crowd[n]]
+    best_of = {n: max(overlaps(c, truth[n])[0] for c in candidates) for n in objects}
+    index, role = [], []
+    for candidate in candidates:
+        found = {n: overlaps(candidate, truth[n])[0] for n in objects}
+        best = max(found.values(), default=-1)
+        index.append(min((n for n in found if found[n] == best), default=0))
+        forced = keep_best and any(found[n] == best_of[n] > 0 for n in objects)
+        hidden = any(
+            valid[n] and crowd[n] and overlaps(candidate, truth[n])[1] >= np.float32(0.5) for n in range(len(truth))
+        )
+        if best >= np.float32(high) or forced:
+            role.append(1)
+        elif best < np.float32(low) and not hidden:
+            role.append(0)
+        else:
+            role.append(-1)
+    return index, role
+
+
+# A coarse grid, so that equal overlaps, exact thresholds and empty boxes are frequent.
+number = st.integers(0, 4)
+box = st.tuples(number, number, number, number).map(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]])
+row = st.tuples(box, st.booleans(), st.sampled_from([False, False, True]))
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(box, min_size=1, max_size=8),
+    st.lists(row, min_size=1, max_size=4),
+    st.sampled_from([(0.7, 0.3), (0.5, 0.5), (0.25, 0.125)]),
+    st.booleans(),
+)
+def test_against_the_slow_reference(candidates, rows, thresholds, keep_best):
+    truth, valid, crowd = (list(column) for column in zip(*rows, strict=True))
+    found = matched(candidates, truth, valid, crowd, *thresholds, keep_best=keep_best)
+    assert found == slow_match(candidates, truth, valid, crowd, *thresholds, keep_best)

@@ -1,0 +1,141 @@
+"""Every serialisable class gives back every constructor argument, with values that are not the defaults."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+
+import keras
+import pytest
+
+import keras_maskrcnn.backbones
+import keras_maskrcnn.layers
+import keras_maskrcnn.training.schedules
+from keras_maskrcnn.backbones import ResNet, SimpleCNN
+from keras_maskrcnn.layers.box_head import BoxHead
+from keras_maskrcnn.layers.fpn import FPN
+from keras_maskrcnn.layers.mask_head import Deconvolution2x, MaskHead
+from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm, GroupNorm
+from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.layers.rpn import RPNHead
+from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp
+
+LAYER = {"name": "other", "dtype": "mixed_bfloat16", "trainable": False}
+BACKBONE = {"name": "other", "dtype": "mixed_bfloat16"}
+
+# Class: (the arguments that it cannot do without, a value other than the default for every argument).
+CLASSES = {
+    BatchNorm: (
+        {},
+        {
+            "axis": 1,
+            "momentum": 0.8,
+            "epsilon": 0.02,
+            "center": False,
+            "scale": False,
+            "beta_initializer": keras.initializers.Constant(2.0),
+            "gamma_initializer": keras.initializers.Constant(3.0),
+            "moving_mean_initializer": keras.initializers.Constant(4.0),
+            "moving_variance_initializer": keras.initializers.Constant(5.0),
+            "beta_regularizer": keras.regularizers.L2(0.1),
+            "gamma_regularizer": keras.regularizers.L2(0.2),
+            "beta_constraint": keras.constraints.NonNeg(),
+            "gamma_constraint": keras.constraints.NonNeg(),
+            "synchronized": True,
+            "renorm": True,
+            "renorm_clipping": {"rmax": 2.0},
+            "renorm_momentum": 0.7,
+            **LAYER,
+        },
+    ),
+    FrozenBatchNorm: ({}, {"epsilon": 0.02, **LAYER}),
+    GroupNorm: ({}, {"groups": 5, "epsilon": 0.02, **LAYER}),
+    FPN: ({}, {"channels": 7, "extra_level": False, **LAYER}),
+    RPNHead: ({"num_anchors": 3}, {"num_anchors": 5, "channels": 7, **LAYER}),
+    BoxHead: ({"num_classes": 3}, {"num_classes": 5, "width": 7, **LAYER}),
+    MaskHead: ({"num_classes": 3}, {"num_classes": 5, "width": 7, "depth": 2, **LAYER}),
+    Deconvolution2x: ({"filters": 3}, {"filters": 5, **LAYER}),
+    RoIAlign: (
+        {"output_size": 7},
+        {
+            "output_size": 5,
+            "strides": [8, 16],
+            "sampling_ratio": 3,
+            "aligned": True,
+            "implementation": "gather",
+            "canonical_size": 56,
+            "canonical_level": 3,
+            **LAYER,
+        },
+    ),
+    ResNet: ({"width": 2}, {"depth": 18, "norm": "group", "width": 4, "freeze_at": 3, **BACKBONE}),
+    SimpleCNN: ({}, {"channels": [2, 3], "kernel_size": 3, "norm": "frozen_batch", **BACKBONE}),
+    Steps: ({"base_lr": 1.0, "boundaries": [3]}, {"base_lr": 0.5, "boundaries": [5, 9], "factor": 0.3}),
+    Cosine: (
+        {"base_lr": 1.0, "total_steps": 9},
+        {"base_lr": 0.5, "total_steps": 8, "hold_steps": 2, "final_factor": 0.3},
+    ),
+    WarmUp: (
+        {"inner": 1.0, "warmup_steps": 9},
+        {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
+    ),
+}
+every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+
+
+def arguments(cls):
+    """Named constructor arguments."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name for name, p in inspect.signature(cls).parameters.items() if p.kind not in kinds}
+
+
+def plain(value):
+    """Values as JSON would give them back."""
+    return json.loads(json.dumps(value, default=keras.saving.serialize_keras_object))
+
+
+def config_of(cls, values):
+    return plain(cls(**values).get_config())
+
+
+def test_every_registered_class_is_here():
+    for package in (keras_maskrcnn.layers, keras_maskrcnn.backbones):
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    places = ("keras_maskrcnn.layers.", "keras_maskrcnn.backbones.", "keras_maskrcnn.training.schedules")
+    registered = keras.saving.get_custom_objects().items()
+    ours = {cls for name, cls in registered if name.startswith("keras_maskrcnn>") and cls.__module__.startswith(places)}
+    assert ours == set(CLASSES)
+
+
+def test_every_layer_is_registered():
+    for package in (keras_maskrcnn.layers, keras_maskrcnn.backbones):
+        for module in pkgutil.iter_modules(package.__path__):
+            found = vars(importlib.import_module(f"{package.__name__}.{module.name}")).values()
+            layers = {c for c in found if isinstance(c, type) and issubclass(c, keras.layers.Layer)}
+            assert {c for c in layers if c.__module__.startswith("keras_maskrcnn")} <= set(CLASSES)
+
+
+@every_class
+def test_the_table_names_every_argument_with_another_value(cls):
+    required, other = CLASSES[cls]
+    assert arguments(cls) <= set(other)
+    usual, changed = config_of(cls, required), config_of(cls, other)
+    assert [name for name in other if usual[name] == changed[name]] == []
+
+
+@every_class
+def test_every_argument_is_in_the_config_and_survives(cls):
+    other = CLASSES[cls][1]
+    original = cls(**other)
+    config = original.get_config()
+    assert arguments(cls) <= set(config)
+    copy = keras.saving.deserialize_keras_object(plain(keras.saving.serialize_keras_object(original)))
+    assert type(copy) is cls
+    assert plain(copy.get_config()) == plain(config)
+    for name, value in other.items():
+        if isinstance(value, int | float | str | bool | list):
+            stored = getattr(copy, name) if name != "dtype" else copy.get_config()["dtype"]
+            if name == "dtype" and not isinstance(stored, str):
+                stored = stored["config"]["name"]
+            assert (list(stored) if isinstance(value, list) else stored) == value, name
