@@ -7,9 +7,9 @@ import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
 from keras_maskrcnn.data.cache import Cached, skip
+from keras_maskrcnn.data.exit_gate import ExitGate
 from keras_maskrcnn.data.prepare import INPUTS, TARGETS, Prepare
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.data.exit_gate import ExitGate
 
 
 def batches(
