@@ -21,7 +21,7 @@ def build(arguments, num_classes):
         num_classes,
         backbone={"name": arguments.backbone, "norm": arguments.norm, "width": arguments.width},
         image_size=recipe.canvas(arguments),
-        box_sampling={"size": 128, "positive_fraction": 0.25, "high": 0.5, "low": 0.5},
+        box_sampling={"size": 128},
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
     )

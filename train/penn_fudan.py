@@ -27,7 +27,7 @@ def build(arguments, num_classes):
         anchors={"sizes": ((32,), (64,), (112,), (160,), (224,)), "ratios": (1.0, 2.0, 3.0)},
         proposals={"pre_nms": 200, "post_nms": 100},
         rpn_sampling={"size": 64},
-        box_sampling={"size": 64, "positive_fraction": 0.25, "high": 0.5, "low": 0.5},
+        box_sampling={"size": 64},
         box_stage={"width": 256},
         mask_stage={"width": 96, "depth": 3},
         seed=arguments.seed,

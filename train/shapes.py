@@ -19,7 +19,7 @@ def build(arguments, num_classes):
         anchors={"sizes": ((12,), (24,), (48,), (64,), (96,))},
         proposals={"pre_nms": 200, "post_nms": 100},
         rpn_sampling={"size": 64},
-        box_sampling={"size": 64, "positive_fraction": 0.25, "high": 0.5, "low": 0.5},
+        box_sampling={"size": 64},
         box_stage={"width": 256},
         mask_stage={"width": 64, "depth": 2},
         seed=arguments.seed,
@@ -28,11 +28,11 @@ def build(arguments, num_classes):
 
 
 def run(arguments):
-    """Train, score on 200 pictures that training never saw, export."""
+    """Train, score on pictures that training never saw, export."""
     keras.utils.set_random_seed(arguments.seed)
     size = recipe.canvas(arguments)
     train = data.Shapes(arguments.steps * arguments.batch_size, image_size=size, seed=arguments.seed + 1)
-    val = data.Shapes(200, image_size=size, seed=arguments.seed + 2)
+    val = data.Shapes(arguments.val_images, image_size=size, seed=arguments.seed + 2)
     batches = data.batches(
         train,
         size,
@@ -51,4 +51,5 @@ def run(arguments):
 
 if __name__ == "__main__":
     parser = recipe.parser(__doc__, steps=2500, batch_size=8, image_size=128, learning_rate=1e-3, width=32)
+    parser.add_argument("--val-images", type=int, default=200, help="pictures to score on (default: %(default)s)")
     recipe.main(run, parser.parse_args())

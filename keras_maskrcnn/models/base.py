@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.data.geometry import fitted_size
 from keras_maskrcnn.models import options, presets
 from keras_maskrcnn.ops import images as image_ops
 from keras_maskrcnn.ops.masks import paste
@@ -190,18 +191,20 @@ class InstanceModel(keras.Model):
 
     def _canvas_batch(self, pictures, batch_size):
         """Pictures fitted into the canvas; a short batch is filled up with empty ones, so that one trace serves all."""
-        canvas = self.canvas_size()
-        images = np.zeros((batch_size, *canvas, 3), "float32")
+        images = np.zeros((batch_size, *self.canvas_size(), 3), "float32")
         sizes = np.ones((batch_size, 2), "float32")
         for i, picture in enumerate(pictures):
-            fitted = ops.convert_to_numpy(image_ops.fit(picture, canvas))
-            images[i, : fitted.shape[0], : fitted.shape[1]] = fitted
-            sizes[i] = fitted.shape[:2]
+            height, width = self._fitted_size(picture)
+            images[i, :height, :width] = ops.convert_to_numpy(image_ops.fit(picture, (height, width)))
+            sizes[i] = height, width
         return {"images": images, "sizes": sizes}
 
     def canvas_size(self):
         """(height, width) into which pictures are fitted: `image_size`, or 800×1344 where none was set or learnt."""
         return self.image_size or (800, 1344)
+
+    def _fitted_size(self, picture):
+        return tuple(fitted_size(picture.shape[:2], self.canvas_size()).tolist())
 
     def _predict_with(self, detection, inputs):
         """Run the network under other detection options; compiled functions are kept by options."""
@@ -217,7 +220,7 @@ class InstanceModel(keras.Model):
     def _in_picture(self, batch, i, picture, score_threshold):
         """Detections of image `i` of a batch in the picture's own pixels, masks pasted."""
         height, width = picture.shape[:2]
-        fitted = image_ops.fitted_size(height, width, self.canvas_size())
+        fitted = self._fitted_size(picture)
         keep = batch["valid"][i] & (batch["scores"][i] >= score_threshold)
         scale = np.array([width / fitted[1], height / fitted[0]] * 2, "float32")
         boxes = batch["boxes"][i][keep] * scale

@@ -38,7 +38,7 @@ class MaskRCNN(InstanceModel):
         anchors: `options.Anchors` or a dict of its fields, like all groups below.
         proposals: `options.Proposals`.
         rpn_sampling: `options.Sampling` of anchors.
-        box_sampling: `options.Sampling` of regions.
+        box_sampling: `options.RegionSampling`.
         regions: `options.Regions`, RoIAlign's conventions.
         box_stage: `options.BoxStage`.
         mask_stage: `options.MaskStage`.
@@ -82,36 +82,18 @@ class MaskRCNN(InstanceModel):
         super().__init__(num_classes, class_names, image_size, detection, pixel_mean, pixel_std, dtype, name)
         if neck not in ("fpn", None):
             raise ValueError(f"neck={neck!r} is not 'fpn' or None")
-        policy = self.layer_dtype
-        self.backbone = backbones.get(backbone, policy)
+        self.backbone = backbones.get(backbone, self.layer_dtype)
         self.neck, self.fpn_channels, self.seed = neck, fpn_channels, seed
         self.anchors = options.Anchors.of(anchors)
         self.proposals = options.Proposals.of(proposals)
         self.rpn_sampling = options.Sampling.of(rpn_sampling)
-        self.box_sampling = options.Sampling.of(
-            box_sampling or {"size": 512, "positive_fraction": 0.25, "high": 0.5, "low": 0.5}
-        )
+        self.box_sampling = options.RegionSampling.of(box_sampling)
         self.regions = options.Regions.of(regions)
         self.box_stage = options.BoxStage.of(box_stage)
         self.mask_stage = options.MaskStage.of(mask_stage)
         self.seed_generator = keras.random.SeedGenerator(seed)
-
-        levels = self._build_pyramid(policy)
         self._check_image_size()
-        channels = fpn_channels if neck else self.backbone.output[levels[0]].shape[-1]
-        self.strides = tuple(2 ** int(level[1:]) for level in levels)
-        # P6 feeds the RPN alone: regions are never cut from it (FPN paper, section 4.1).
-        self.region_levels = [level for level in levels if not (neck and level == levels[-1])]
-        self.rpn = RPNHead(self.anchors.per_location(), name="rpn", dtype=policy)
-        self.rpn.build((None, None, None, channels))
-        self.box_align, self.box_head = self._region_head(
-            BoxHead(num_classes, self.box_stage.width, name="box_head", dtype=policy), self.box_stage.pool, channels
-        )
-        self.mask_align, self.mask_head = self._region_head(
-            MaskHead(num_classes, self.mask_stage.width, self.mask_stage.depth, name="mask_head", dtype=policy),
-            self.mask_stage.pool,
-            channels,
-        )
+        self._build_heads(*self._build_pyramid())
         self.built = True
 
     def _check_image_size(self):
@@ -119,21 +101,32 @@ class MaskRCNN(InstanceModel):
         if self.image_size and any(side % stride for side in self.image_size):
             raise ValueError(f"image_size={self.image_size} must be multiples of {stride}, the backbone's stride")
 
-    def _build_pyramid(self, policy):
-        """Make the neck; returns the names of the levels that the RPN looks at, finest first."""
-        shapes = {level: tensor.shape for level, tensor in sorted(self.backbone.output.items())}
+    def _build_pyramid(self):
+        """Make the neck; returns the names of the levels that the RPN looks at, finest first, and their width."""
+        features = dict(sorted(self.backbone.output.items()))
         if self.neck is None:
-            return [list(shapes)[-1]]
-        self.fpn = FPN(self.fpn_channels, name="fpn", dtype=policy)
-        self.fpn.build(shapes)
-        return list(self.fpn.compute_output_spec(self.backbone.output))
+            coarsest = list(features)[-1]
+            return [coarsest], features[coarsest].shape[-1]
+        self.fpn = FPN(self.fpn_channels, name="fpn", dtype=self.layer_dtype)
+        self.fpn.build({level: tensor.shape for level, tensor in features.items()})
+        return list(self.fpn.compute_output_spec(features)), self.fpn_channels
 
-    def _region_head(self, head, pool, channels):
-        """A head and the RoIAlign that feeds it."""
-        head.build((None, pool, pool, channels))
-        strides = [2 ** int(level[1:]) for level in self.region_levels]
-        align = RoIAlign(pool, strides, name=f"{head.name}_align", **self.regions.asdict())
-        return align, head
+    def _build_heads(self, levels, channels):
+        """Make the RPN, and the two heads with the RoIAligns that feed them."""
+        self.strides = tuple(2 ** int(level[1:]) for level in levels)
+        # P6 feeds the RPN alone: regions are never cut from it (FPN paper, section 4.1).
+        self.region_levels = levels[:-1] if self.neck else levels
+        self.rpn = RPNHead(self.anchors.per_location(), name="rpn", dtype=self.layer_dtype)
+        self.rpn.build((None, None, None, channels))
+        box, mask = self.box_stage, self.mask_stage
+        self.box_align, self.mask_align = self._align(box.pool, "box_align"), self._align(mask.pool, "mask_align")
+        self.box_head = BoxHead(self.num_classes, box.width, name="box_head", dtype=self.layer_dtype)
+        self.mask_head = MaskHead(self.num_classes, mask.width, mask.depth, name="mask_head", dtype=self.layer_dtype)
+        self.box_head.build((None, box.pool, box.pool, channels))
+        self.mask_head.build((None, mask.pool, mask.pool, channels))
+
+    def _align(self, bins, name):
+        return RoIAlign(bins, self.strides[: len(self.region_levels)], name=name, **self.regions.asdict())
 
     def call(self, inputs, training=False):
         """Losses where ground truth is among the inputs, detections where it is not.
@@ -214,7 +207,7 @@ class MaskRCNN(InstanceModel):
     def classify(self, features, boxes):
         """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`."""
         regions = self.box_align(features, boxes)
-        logits, deltas = self.box_head(ops.reshape(regions, (-1, *regions.shape[2:])))
+        logits, deltas = self.box_head(_flat(regions))
         count, outputs = boxes.shape[1], self.num_classes + 1
         return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
 
@@ -222,24 +215,20 @@ class MaskRCNN(InstanceModel):
         """Mask loss over the slots that may hold positives."""
         slots = regions.positive_slots
         matched = regions.matched[:, :slots]
-        boxes, labels, mask_boxes, masks, positive = (
-            ops.reshape(x, (-1, *x.shape[2:]))
-            for x in (
+        index = active_rows(_flat(regions.positive[:, :slots]))
+        boxes, labels, positive, masks, mask_boxes = (
+            ops.take(_flat(values), index, axis=0)
+            for values in (
                 regions.boxes[:, :slots],
                 regions.label[:, :slots],
-                rows(truth.boxes, matched),
-                matched + truth.boxes.shape[1] * ops.arange(ops.shape(matched)[0], dtype="int32")[:, None],
                 regions.positive[:, :slots],
+                rows(truth.masks, matched),
+                rows(truth.boxes, matched),
             )
         )
-        index = active_rows(positive)
-        boxes, labels, mask_boxes, masks, positive = (
-            ops.take(x, index, axis=0) for x in (boxes, labels, mask_boxes, masks, positive)
-        )
         logits = self.mask_head(self.mask_align.align_rows(features, boxes, index // slots), labels)
-        masks = ops.take(ops.reshape(truth.masks, (-1, *truth.masks.shape[2:])), masks, axis=0)
-        targets = mask_targets(masks, mask_boxes, boxes, 2 * self.mask_stage.pool)
-        return losses.mask_loss(logits, ops.stop_gradient(targets), positive)
+        targets = ops.stop_gradient(mask_targets(masks, mask_boxes, boxes, 2 * self.mask_stage.pool))
+        return losses.mask_loss(logits, targets, positive)
 
     def detections(self, features, proposals, valid, sizes):
         """Refined boxes after NMS, and the masks of exactly those boxes."""
@@ -254,7 +243,7 @@ class MaskRCNN(InstanceModel):
     def predict_masks(self, features, boxes, labels, valid):
         """Mask probabilities `[B, D, m, m]` of detections; zeros where not valid."""
         count = boxes.shape[1]
-        boxes, labels, valid = (ops.reshape(x, (-1, *x.shape[2:])) for x in (boxes, labels, valid))
+        boxes, labels, valid = _flat(boxes), _flat(labels), _flat(valid)
         index = active_rows(valid)
         regions = self.mask_align.align_rows(features, ops.take(boxes, index, axis=0), index // count)
         masks = ops.sigmoid(self.mask_head(regions, ops.take(labels, index, axis=0)))
@@ -292,3 +281,8 @@ class MaskRCNN(InstanceModel):
             **{group: getattr(self, group).asdict() for group in groups},
             "seed": self.seed,
         }
+
+
+def _flat(values):
+    """Rows of all images in one: `[B, R, ...]` to `[B * R, ...]`."""
+    return ops.reshape(values, (-1, *values.shape[2:]))

@@ -107,6 +107,16 @@ class Sampling(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class RegionSampling(Sampling):
+    """Which regions train the second stage: more of them, fewer positives, no grey zone (Fast R-CNN, section 2.3)."""
+
+    size: int = 512
+    positive_fraction: float = 0.25
+    high: float = 0.5
+    low: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
 class BoxStage(Options):
     """Second stage.
 

@@ -17,17 +17,10 @@ def check(picture):
     return picture
 
 
-def fitted_size(height, width, canvas):
-    """(height, width) of a picture enlarged or shrunk, aspect kept, until it just fits into the canvas."""
-    scale = min(canvas[0] / height, canvas[1] / width)
-    return (min(max(round(height * scale), 1), canvas[0]), min(max(round(width * scale), 1), canvas[1]))
-
-
-def fit(picture, canvas):
-    """The picture at its fitted size: uint8 `[H, W, 3]` to float32 `[h, w, 3]`, bilinear, smoothed when shrunk."""
-    size = fitted_size(*picture.shape[:2], canvas)
+def fit(picture, size):
+    """A picture at another size: uint8 `[H, W, 3]` to float32 `[*size, 3]`, bilinear, smoothed when shrunk."""
     picture = ops.cast(picture, "float32")
-    if size == tuple(picture.shape[:2]):
+    if tuple(size) == tuple(picture.shape[:2]):
         return picture
     return keras.ops.image.resize(picture, size, interpolation="bilinear", antialias=True, data_format="channels_last")
 

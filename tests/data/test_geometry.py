@@ -95,10 +95,25 @@ def test_a_crop_beside_the_image_is_empty(sample):
     assert after["image"].shape == (20, 10, 3) and not after["image"].any() and len(after["boxes"]) == 0
 
 
-def test_fitted_size():
-    assert geometry.fitted_size((100, 200), (64, 64)).tolist() == [32, 64]
-    assert geometry.fitted_size((50, 20), (100, 100)).tolist() == [100, 40]
-    assert geometry.fitted_size((1, 1000), (64, 64)).tolist() == [1, 64]
+@pytest.mark.parametrize(
+    ("size", "canvas", "expected"),
+    [
+        ((480, 640), (800, 1344), (800, 1067)),  # 800 / 480 = 1.667 < 2.1: the height just fits
+        ((100, 1000), (800, 1344), (134, 1344)),  # 1.344 < 8: the width just fits
+        ((1600, 2688), (800, 1344), (800, 1344)),
+        ((1, 5000), (64, 64), (1, 64)),  # a line keeps one pixel
+        ((64, 64), (64, 64), (64, 64)),
+    ],
+)
+def test_fitted_size_by_hand(size, canvas, expected):
+    assert tuple(geometry.fitted_size(size, canvas)) == expected
+
+
+@given(*[st.integers(1, 3000)] * 2, *[st.integers(1, 1500)] * 2)
+def test_fitted_size_fills_one_side_and_leaves_neither(height, width, canvas_height, canvas_width):
+    fitted = geometry.fitted_size((height, width), (canvas_height, canvas_width))
+    assert 1 <= fitted[0] <= canvas_height and 1 <= fitted[1] <= canvas_width
+    assert fitted[0] == canvas_height or fitted[1] == canvas_width
 
 
 @given(st.data(), st.floats(0.5, 3), st.integers(-20, 20), st.integers(-20, 20))

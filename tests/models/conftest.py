@@ -12,7 +12,7 @@ TINY = {
     "anchors": {"sizes": ((12,), (24,), (48,), (64,), (96,))},
     "proposals": {"pre_nms": 50, "post_nms": 20},
     "rpn_sampling": {"size": 16},
-    "box_sampling": {"size": 16, "positive_fraction": 0.25, "high": 0.5, "low": 0.5},
+    "box_sampling": {"size": 16},
     "box_stage": {"width": 16},
     "mask_stage": {"width": 8, "depth": 1},
     "image_size": (64, 64),

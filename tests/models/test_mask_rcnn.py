@@ -52,7 +52,7 @@ def test_untrained_losses_start_where_theory_says(tiny, batch):
 def test_every_trainable_weight_gets_a_gradient(tiny, batch):
     # Samplers that take every candidate: a draw might leave a whole level out.
     everything = {"size": 5000, "positive_fraction": 1.0}
-    model = tiny(rpn_sampling=everything, box_sampling={**everything, "high": 0.5, "low": 0.5})
+    model = tiny(rpn_sampling=everything, box_sampling=everything)
     for weight, gradient in zip(model.trainable_weights, gradients(model, merged(batch)), strict=True):
         assert gradient is not None, weight.path
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, weight.path
@@ -112,7 +112,7 @@ def test_hundred_objects_in_one_image(tiny):
 def test_padding_of_the_ground_truth_changes_nothing(tiny, batch):
     # The same objects in twice as many slots; samplers that take every candidate leave nothing to chance.
     everything = {"size": 5000, "positive_fraction": 1.0}
-    model = tiny(rpn_sampling=everything, box_sampling={**everything, "high": 0.5, "low": 0.5})
+    model = tiny(rpn_sampling=everything, box_sampling=everything)
     wide = {k: np.concatenate([v, np.zeros_like(v)], 1) for k, v in batch[1].items()}
     narrow, padded = losses_of(model, merged(batch)), losses_of(model, merged(batch, **wide))
     for name in LOSSES:

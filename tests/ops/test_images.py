@@ -3,8 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from keras_maskrcnn.ops import images
 
@@ -28,27 +26,6 @@ def test_a_picture_passes():
     picture = np.zeros((4, 5, 3), "uint8")
     assert images.check(picture) is picture
     assert images.check([[[np.uint8(1)] * 3]]).shape == (1, 1, 3)
-
-
-@pytest.mark.parametrize(
-    ("size", "canvas", "expected"),
-    [
-        ((480, 640), (800, 1344), (800, 1067)),  # 800 / 480 = 1.667 < 2.1: the height just fits
-        ((100, 1000), (800, 1344), (134, 1344)),  # 1.344 < 8: the width just fits
-        ((1600, 2688), (800, 1344), (800, 1344)),
-        ((1, 5000), (64, 64), (1, 64)),  # a line keeps one pixel
-        ((64, 64), (64, 64), (64, 64)),
-    ],
-)
-def test_fitted_size_by_hand(size, canvas, expected):
-    assert images.fitted_size(*size, canvas) == expected
-
-
-@given(*[st.integers(1, 3000)] * 2, *[st.integers(1, 1500)] * 2)
-def test_fitted_size_fills_one_side_and_leaves_neither(height, width, canvas_height, canvas_width):
-    fitted = images.fitted_size(height, width, (canvas_height, canvas_width))
-    assert 1 <= fitted[0] <= canvas_height and 1 <= fitted[1] <= canvas_width
-    assert fitted[0] == canvas_height or fitted[1] == canvas_width
 
 
 def test_fit_leaves_a_picture_of_the_right_size_as_it_is():
