@@ -43,7 +43,7 @@ def saved_model(model, folder):
             names = pathlib.Path(temporary) / CLASS_NAMES
             names.write_text("\n".join(model.class_names) + "\n", encoding="utf-8")
             module.class_names = tf.saved_model.Asset(str(names))
-        # RoIAlign's own gradient is of no use to a client, and its sparse matrices cannot be stored.
+        # A client needs no gradients; without them the file is smaller.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
 
@@ -52,12 +52,13 @@ def _functions(model):
     """The two signatures as traced TensorFlow functions."""
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    # There is no Python control flow to convert, and autograph would read the source again, which may have changed.
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
     def serve(images):
         fitted, size = _fit(images, model.canvas_size())
         return _detect(model, fitted, tf.repeat(size[None], tf.shape(images)[0], axis=0))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes):
         canvas = model.canvas_size()
 
