@@ -1,5 +1,7 @@
 """Backbones: images to a dict of feature maps {"C2": stride 4, …, "C5": stride 32}, one file a family."""
 
+import functools
+
 import keras
 
 from keras_maskrcnn.backbones.resnet import ResNet
@@ -30,9 +32,11 @@ def get(backbone, dtype=None):
         if name not in NAMES:
             raise ValueError(f"backbone {name!r} is not one of {', '.join(NAMES)}")
         options.setdefault("dtype", dtype)
-        if name == "simple_cnn":
-            return SimpleCNN(**options)
-        return ResNet(depth=int(name.removeprefix("resnet")), **options)
+        make = SimpleCNN if name == "simple_cnn" else functools.partial(ResNet, int(name.removeprefix("resnet")))
+        try:
+            return make(**options)
+        except TypeError as error:
+            raise ValueError(f"backbone {name!r}: {error}") from error
     if not isinstance(backbone, keras.Model) or not isinstance(getattr(backbone, "output", None), dict):
         raise ValueError(f"backbone={backbone!r} must be a name or a Keras model with outputs {{'C2': …}}")
     return backbone

@@ -22,7 +22,7 @@ class ResNet(keras.Model):
         ValueError: for an unknown depth, or `freeze_at` outside 0…5.
     """
 
-    def __init__(self, depth=50, norm="batch", width=64, freeze_at=0, dtype=None, name=None, **kwargs):
+    def __init__(self, depth=50, norm="batch", width=64, freeze_at=0, dtype=None, name=None):
         if depth not in BLOCKS:
             raise ValueError(f"depth={depth} is not one of {tuple(BLOCKS)}")
         if freeze_at not in range(6):
@@ -41,7 +41,7 @@ class ResNet(keras.Model):
                 stride = 2 if stage > 1 and i == 0 else 1
                 x = block(x, channels, channels * expansion, stride, name=f"stage{stage}_block{i + 1}")
             outputs[f"C{stage + 1}"] = x
-        super().__init__(inputs=inputs, outputs=outputs, name=name or f"resnet{depth}", **kwargs)
+        super().__init__(inputs=inputs, outputs=outputs, name=name or f"resnet{depth}")
         self.depth, self.norm, self.width, self.freeze_at = depth, norm, width, freeze_at
         self._dtype_argument = dtype
         self._freeze(freeze_at)

@@ -19,9 +19,7 @@ class SimpleCNN(keras.Model):
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
     """
 
-    def __init__(
-        self, channels=(16, 32, 64, 128, 256), kernel_size=5, norm="batch", dtype=None, name="simple_cnn", **kwargs
-    ):
+    def __init__(self, channels=(16, 32, 64, 128, 256), kernel_size=5, norm="batch", dtype=None, name="simple_cnn"):
         inputs = keras.Input((None, None, 3), name="images", dtype="float32")
         x, outputs = inputs, {}
         for i, width in enumerate(channels, start=1):
@@ -40,7 +38,7 @@ class SimpleCNN(keras.Model):
                 outputs[f"C{i - 1}"] = x
             if i < len(channels):
                 x = layers.MaxPooling2D(2, name=f"pool{i}", dtype=dtype)(x)
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.channels, self.kernel_size, self.norm = tuple(channels), kernel_size, norm
         self._dtype_argument = dtype
 

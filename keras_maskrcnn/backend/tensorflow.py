@@ -20,12 +20,9 @@ def train_step(model, inputs):
     with tf.GradientTape() as tape:
         terms = model(inputs, training=True)
         loss = model.compute_loss(x=inputs, y_pred=terms)
-        scaled_loss = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
-    gradients = [_dense(g) for g in tape.gradient(scaled_loss, weights)]
-    # The factor is 1 but for float16, whose optimizer wrapper enlarges the loss and shrinks the gradients itself.
-    factor = model.optimizer.scale_loss(tf.constant(1.0))
-    norm = tf.linalg.global_norm([g for g in gradients if g is not None]) / factor
+    gradients = [_dense(g) for g in tape.gradient(loss, weights)]
+    norm = tf.linalg.global_norm([g for g in gradients if g is not None])
     finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
     _apply_if(finite, model.optimizer, gradients, weights)
     for variable, before in zip(_statistics(model), statistics, strict=True):

@@ -1,6 +1,5 @@
 """The input pipeline: shuffle, read, augment, resize, batch, prefetch; seeded, and the same on every backend."""
 
-import importlib.util
 import itertools
 
 import numpy as np
@@ -134,10 +133,9 @@ def _chosen(backend):
         raise ValueError(f"backend must be auto, tf or numpy, not {backend!r}")
     if backend != "auto":
         return backend
-    import keras
+    from keras_maskrcnn.backend import is_tensorflow
 
-    found = importlib.util.find_spec("tensorflow") is not None
-    return "tf" if found and keras.backend.backend() == "tensorflow" else "numpy"
+    return "tf" if is_tensorflow() else "numpy"
 
 
 def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):

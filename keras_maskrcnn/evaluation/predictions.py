@@ -29,14 +29,15 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
     Raises:
         ValueError: the model and the data set differ in their number of classes, or no image could be read.
     """
-    _check_classes(model, dataset)
+    check_classes(model, dataset)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     bar = _progress_bar(total) if progress else None
     done = 0
     readable = _readable(dataset, total)
     while samples := list(itertools.islice(readable, batch_size)):
         images = [sample["image"] for sample in samples]
-        answers = model.detect(images, score_threshold=score_threshold, max_detections=max_detections)
+        detect = getattr(model, "detect_each", model.detect)
+        answers = detect(images, score_threshold=score_threshold, max_detections=max_detections)
         yield from zip(samples, answers, strict=True)
         done += len(samples)
         if bar:
@@ -58,7 +59,7 @@ def _readable(dataset, total):
             _log.warning("skipped sample %d of %d: %s", index, total, error)
 
 
-def _check_classes(model, dataset):
+def check_classes(model, dataset):
     """Raises a ValueError where labels of the model could not mean the classes of the data set."""
     known = getattr(model, "num_classes", None)
     if known is not None and known != len(dataset.class_names):

@@ -56,7 +56,7 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _can_fuse(self, inputs):
         """Whether the fused operation does what the options ask for."""
         channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
-        return channels_last and self.scale and self.center and not self.synchronized
+        return channels_last and self.scale and self.center and not (self.synchronized or self.renorm)
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")

@@ -37,18 +37,22 @@ class InstanceModel(keras.Model):
     HEALTH = ()
 
     def __init__(self, num_classes, class_names, image_size, detection, pixel_mean, pixel_std, dtype, name):
-        if not isinstance(num_classes, int) or num_classes < 1:
+        if not isinstance(num_classes, int | np.integer) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
         # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
         super().__init__(name=name, dtype="float32", autocast=False)
-        self.num_classes = num_classes
+        self.num_classes = int(num_classes)
         self.class_names = list(class_names) if class_names is not None else None
         self.image_size = tuple(image_size) if image_size is not None else None
         self.detection = options.Detection.of(detection)
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
+        if "float16" in self.layer_dtype.replace("bfloat16", ""):
+            raise ValueError(
+                f"dtype={self.layer_dtype!r} is not supported: use 'mixed_bfloat16', which needs no scaling"
+            )
         self.loss_weights = {}
         self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.LOSSES + self.HEALTH}
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
@@ -103,7 +107,8 @@ class InstanceModel(keras.Model):
     def compile_from_config(self, config):
         """Compile as the saved model was, loss weights included."""
         config = keras.saving.deserialize_keras_object(config)
-        keep = {"optimizer", "loss_weights", "jit_compile", "run_eagerly", "steps_per_execution"}
+        # Not jit_compile: whether XLA pays off depends on the machine that loads, not on the one that saved.
+        keep = {"optimizer", "loss_weights", "run_eagerly", "steps_per_execution"}
         self.compile(**{key: value for key, value in config.items() if key in keep})
 
     def fit(self, x=None, y=None, **kwargs):
@@ -174,20 +179,29 @@ class InstanceModel(keras.Model):
         Raises:
             ValueError: if a picture is not uint8 `[H, W, 3]`.
         """
-        if not isinstance(image, list | tuple):
-            return self.detect([image], score_threshold, nms_iou, max_detections, 1)[0]
+        options = (score_threshold, nms_iou, max_detections, batch_size)
+        if isinstance(image, list | tuple):
+            return list(self.detect_each(image, *options))
+        return next(self.detect_each([image], *options))
+
+    def detect_each(self, images, score_threshold=0.5, nms_iou=None, max_detections=None, batch_size=8):
+        """As `detect` for a list, but one result at a time: pasted masks of large pictures fill the memory.
+
+        Yields:
+            dict as `detect` returns, in the order of `images`.
+        """
         wanted = dataclasses.replace(
             self.detection,
             score_threshold=min(score_threshold, self.detection.score_threshold),
             nms_iou=self.detection.nms_iou if nms_iou is None else nms_iou,
             max_detections=max_detections or self.detection.max_detections,
         )
-        found = []
-        for start in range(0, len(image), batch_size):
-            chunk = [image_ops.check(picture) for picture in image[start : start + batch_size]]
-            batch = self._predict_with(wanted, self._canvas_batch(chunk, batch_size))
-            found += [self._in_picture(batch, i, p, score_threshold) for i, p in enumerate(chunk)]
-        return found
+        for start in range(0, len(images), batch_size):
+            chunk = [image_ops.check(picture) for picture in images[start : start + batch_size]]
+            # Two batch sizes, so two traces, serve lists of any length.
+            batch = self._predict_with(wanted, self._canvas_batch(chunk, 1 if len(images) == 1 else batch_size))
+            for i, picture in enumerate(chunk):
+                yield self._in_picture(batch, i, picture, score_threshold)
 
     def _canvas_batch(self, pictures, batch_size):
         """Pictures fitted into the canvas; a short batch is filled up with empty ones, so that one trace serves all."""

@@ -8,7 +8,7 @@ from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import rows
 from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_l1, softmax_cross_entropy
 from keras_maskrcnn.ops.matching import POSITIVE, match
-from keras_maskrcnn.ops.sampling import sample
+from keras_maskrcnn.ops.sampling import count_positive_slots, sample
 
 RPN_BETA = 1.0 / 9.0
 
@@ -54,7 +54,7 @@ def sample_regions(proposals, proposal_valid, truth, sampling, seed):
         proposals: float32 `[B, P, 4]`.
         proposal_valid: bool `[B, P]`.
         truth: `Truth`.
-        sampling: `options.Sampling`.
+        sampling: `options.RegionSampling`.
         seed: `keras.random.SeedGenerator`.
 
     Returns:
@@ -67,7 +67,7 @@ def sample_regions(proposals, proposal_valid, truth, sampling, seed):
     positive = ops.logical_and(rows(role, index) == POSITIVE, valid)
     matched = rows(matched, index)
     label = ops.where(positive, ops.cast(rows(truth.labels, matched), "int32"), 0)
-    slots = min(max(int(sampling.size * sampling.positive_fraction), 1), index.shape[1])
+    slots = count_positive_slots(sampling.size, sampling.positive_fraction, index.shape[1])
     boxes = ops.stop_gradient(ops.where(valid[..., None], rows(boxes, index), 0.0))
     return Regions(boxes, label, matched, positive, valid, slots)
 

@@ -116,6 +116,11 @@ class MaskRCNN(InstanceModel):
         self.strides = tuple(2 ** int(level[1:]) for level in levels)
         # P6 feeds the RPN alone: regions are never cut from it (FPN paper, section 4.1).
         self.region_levels = levels[:-1] if self.neck else levels
+        given = len(self.anchors.sizes or levels)
+        if given != len(levels):
+            raise ValueError(
+                f"anchors has sizes for {given} levels, the RPN looks at {len(levels)}: {', '.join(levels)}"
+            )
         self.rpn = RPNHead(self.anchors.per_location(), name="rpn", dtype=self.layer_dtype)
         self.rpn.build((None, None, None, channels))
         box, mask = self.box_stage, self.mask_stage

@@ -22,6 +22,8 @@ class Options:
             return cls()
         if isinstance(value, cls):
             return value
+        if not isinstance(value, dict):
+            raise ValueError(f"{value!r} must be a dict or {cls.__name__}")
         unknown = set(value) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"{cls.__name__} has no option {', '.join(sorted(unknown))}")

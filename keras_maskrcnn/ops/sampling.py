@@ -6,6 +6,11 @@ from keras import ops
 from keras_maskrcnn.ops.matching import NEGATIVE, POSITIVE
 
 
+def count_positive_slots(size, positive_fraction, slots):
+    """How many of the first slots may hold positives: the fraction of the size asked for, one at least."""
+    return min(max(int(size * positive_fraction), 1), slots)
+
+
 def sample(role, size, positive_fraction, seed):
     """Choose `size` candidates an image, positives first.
 
@@ -23,7 +28,7 @@ def sample(role, size, positive_fraction, seed):
         draw. S is `size`, or A where there are fewer candidates than that.
     """
     slots = min(size, role.shape[1])
-    positive_slots = min(max(int(size * positive_fraction), 1), slots)
+    positive_slots = count_positive_slots(size, positive_fraction, slots)
     # Keys lie in [0, 1): positives that were drawn are lifted above all negatives, the rest sinks below zero.
     key = keras.random.uniform(ops.shape(role), dtype="float32", seed=seed)
     positive_key = ops.where(role == POSITIVE, key, -1.0)

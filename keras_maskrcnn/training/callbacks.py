@@ -11,6 +11,7 @@ from PIL import Image
 from keras_maskrcnn import visualize
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.evaluation.coco import KINDS, coco_scores
+from keras_maskrcnn.evaluation.predictions import check_classes
 from keras_maskrcnn.training.event_log import EventLog
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,8 @@ class CocoEval(keras.callbacks.Callback):
         self._shown = None  # the samples of the pictures, read once
 
     def on_train_begin(self, logs=None):
-        """Forgets figures of an earlier `fit`."""
+        """Forgets figures of an earlier `fit`; refuses a data set of other classes now, not after an epoch."""
+        check_classes(self.model, self.dataset)
         self.scores = None
 
     def on_epoch_end(self, epoch, logs=None):

@@ -32,20 +32,33 @@ def parser(description, **defaults):
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
     add("--output", type=pathlib.Path, required="output" not in defaults, help="folder of the run, made if missing")
-    add("--steps", type=int, help="training steps in all (default: %(default)s)")
-    add("--epochs", type=int, help="parts into which the steps are cut; scores after each (default: %(default)s)")
-    add("--batch-size", type=int, help="images a step (default: %(default)s)")
-    add("--image-size", type=int, nargs="+", help="side, or height and width, of the canvas (default: %(default)s)")
+    add("--steps", type=_positive, help="training steps in all (default: %(default)s)")
+    add("--epochs", type=_positive, help="parts into which the steps are cut; scores after each (default: %(default)s)")
+    add("--batch-size", type=_positive, help="images a step (default: %(default)s)")
+    add(
+        "--image-size",
+        type=_positive,
+        nargs="+",
+        help="side, or height and width, of the canvas (default: %(default)s)",
+    )
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
     add("--backbone", help="resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
-    add("--width", type=int, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
+    add("--width", type=_positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 where the machine has it")
-    add("--workers", type=int, help="threads that prepare pictures (default: %(default)s)")
+    add("--workers", type=_positive, help="threads that prepare pictures (default: %(default)s)")
     add("--seed", type=int, help="seed of everything random (default: %(default)s)")
+    add("--debug", action="store_true", help="show the traceback of an error")
     result.set_defaults(
         **{"epochs": 10, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18", **defaults}
     )
     return result
+
+
+def _positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return number
 
 
 def main(run, arguments):
@@ -53,6 +66,8 @@ def main(run, arguments):
     try:
         run(arguments)
     except (data.DataError, ValueError, OSError) as error:
+        if arguments.debug:
+            raise
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         sys.exit(2)
 
@@ -107,11 +122,12 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
         epochs=arguments.epochs,
         steps_per_epoch=max(arguments.steps // arguments.epochs, 1),
         callbacks=[
-            keras.callbacks.BackupAndRestore(output / "backup"),
             clock,
             scores,
             SkippedSteps(train_data),
             keras.callbacks.CSVLogger(output / "history.csv", append=(output / "backup").exists()),
+            # Last, so that an epoch counts as finished when its scores are on disk.
+            keras.callbacks.BackupAndRestore(output / "backup"),
         ],
     )
     figures = scores.scores or evaluation.coco_scores(model, val_data, max_detections=max_detections)
@@ -121,7 +137,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
         "command": shlex.join(["python", *sys.argv]),
         "train_images": len(train_data),
         "val_images": len(val_data),
-        "steps": arguments.steps,
+        "steps": int(model.optimizer.iterations),
         "batch_size": arguments.batch_size,
         "precision": model.layer_dtype,
         "parameters": model.count_params(),

@@ -1,11 +1,17 @@
 """The two-stage flow: shapes, gradients, degenerate ground truth, compilation, precision, saving."""
 
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn import MaskRCNN, data, training
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 LOSSES = MaskRCNN.LOSSES
 
@@ -194,6 +200,16 @@ def test_keras_file_round_trip_keeps_weights_optimizer_and_loss_weights(tiny, ba
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("first", ["import keras, keras_maskrcnn", "import keras; from keras_maskrcnn import MaskRCNN"])
+def test_file_with_a_schedule_loads_in_a_fresh_process(tiny, tmp_path, first):
+    model = tiny()
+    model.compile(keras.optimizers.SGD(training.warmup_cosine(1e-3, total_steps=100, warmup=10)))
+    model.save(tmp_path / "m.keras")
+    program = f"{first}; print(keras.saving.load_model({str(tmp_path / 'm.keras')!r}).optimizer.learning_rate)"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+
+
 def test_mixed_bfloat16_trains_and_keeps_coordinates_in_float32(tiny, batch):
     model = tiny(dtype="mixed_bfloat16")
     assert model.backbone.get_layer("stem_conv").compute_dtype == "bfloat16"
@@ -218,6 +234,10 @@ def test_mixed_bfloat16_trains_and_keeps_coordinates_in_float32(tiny, batch):
         ({"num_classes": 3, "class_names": ["a"]}, "1 class names for 3 classes"),
         ({"num_classes": 3, "anchors": {"size": 3}}, "Anchors has no option size"),
         ({"num_classes": 3, "image_size": (100, 64)}, "multiples of 32"),
+        ({"num_classes": 3, "backbone": {"name": "resnet18", "nrom": "group"}}, "nrom"),
+        ({"num_classes": 3, "anchors": {"sizes": ((16,), (32,))}}, "sizes for 2 levels, the RPN looks at 5"),
+        ({"num_classes": 3, "box_sampling": 5}, "must be a dict or RegionSampling"),
+        ({"num_classes": 3, "dtype": "mixed_float16"}, "use 'mixed_bfloat16'"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(arguments, message):
