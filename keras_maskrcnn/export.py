@@ -43,9 +43,7 @@ def saved_model(model, folder):
             names = pathlib.Path(temporary) / CLASS_NAMES
             names.write_text("\n".join(model.class_names) + "\n", encoding="utf-8")
             module.class_names = tf.saved_model.Asset(str(names))
-        # A client needs no gradients; without them the file is smaller.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
+        tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _functions(model):

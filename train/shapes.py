@@ -50,6 +50,6 @@ def run(arguments):
 
 
 if __name__ == "__main__":
-    parser = recipe.parser(__doc__, steps=2500, batch_size=8, image_size=128, learning_rate=1e-3, width=32)
+    parser = recipe.parser(__doc__, steps=2900, batch_size=8, image_size=128, learning_rate=1e-3, width=32)
     parser.add_argument("--val-images", type=int, default=200, help="pictures to score on (default: %(default)s)")
     recipe.main(run, parser.parse_args())
