@@ -5,6 +5,10 @@ from keras import ops
 from keras_maskrcnn import backend
 
 
+# Row counts are rounded up to multiples of this: for every new count oneDNN compiles and keeps new kernels.
+STEP = 16
+
+
 def active_rows(mask):
     """Indices of the rows worth computing.
 
@@ -12,15 +16,17 @@ def active_rows(mask):
         mask: bool `[N]`.
 
     Returns:
-        int32 `[n]`: with dynamic shapes the positions of True (position 0 if there is none, so that no operation
-        meets an empty batch); with static shapes all N positions. The caller weighs rows by `mask` in either case.
+        int32 `[n]`, no index twice: with dynamic shapes the positions of True and then some of False, until n is a
+        multiple of `STEP` (n ≥ 1, so that no operation meets an empty batch); with static shapes all N positions.
+        The caller weighs rows by `mask` in either case.
     """
     if backend.static_shapes():
         return ops.arange(ops.shape(mask)[0], dtype="int32")
     import tensorflow as tf
 
-    first = tf.concat([tf.logical_not(tf.reduce_any(mask))[None], tf.zeros_like(mask[1:])], axis=0)
-    return tf.cast(tf.where(tf.logical_or(mask, first))[:, 0], tf.int32)
+    mask = tf.cast(mask, tf.int32)
+    count = tf.maximum(-(-tf.reduce_sum(mask) // STEP), 1) * STEP
+    return tf.math.top_k(mask, tf.minimum(count, tf.size(mask))).indices  # of equal values the lower index comes first
 
 
 def restore_rows(values, index, count):

@@ -1,0 +1,36 @@
+"""Rows worth computing: all that are active, none twice, rounded up, and back to where they were."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.backend.rows import STEP, active_rows, restore_rows
+
+
+@pytest.mark.parametrize("positions", [[], [0], [5, 2, 63], range(64), range(0, 64, 2), range(STEP), range(STEP + 1)])
+def test_active_rows_come_first_and_the_count_is_rounded_up(positions):
+    mask = np.isin(np.arange(64), list(positions))
+    index = active_rows(tf.constant(mask)).numpy()
+    count = mask.sum()
+    assert index[:count].tolist() == sorted(positions)
+    assert len(index) == max(-(-count // STEP), 1) * STEP
+    assert len(set(index.tolist())) == len(index)
+
+
+def test_fewer_rows_than_a_step():
+    assert active_rows(tf.constant([False, True, False])).numpy().tolist() == [1, 0, 2]
+
+
+def test_rows_return_to_their_places():
+    mask = tf.constant(np.arange(40) % 7 == 3)
+    values = tf.reshape(tf.range(80.0), (40, 2))
+    index = active_rows(mask)
+    restored = restore_rows(tf.gather(values, index), index, 40).numpy()
+    np.testing.assert_array_equal(restored[mask], values[mask])
+    assert restored.shape == (40, 2)
+
+
+def test_static_shapes_take_every_row():
+    with backend.static_shapes_scope(True):
+        assert active_rows(tf.constant([False, True])).numpy().tolist() == [0, 1]
