@@ -4,7 +4,6 @@ from keras import ops
 
 from keras_maskrcnn import backend
 
-
 # Row counts are rounded up to multiples of this: for every new count oneDNN compiles and keeps new kernels.
 STEP = 16
 
