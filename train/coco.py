@@ -51,16 +51,7 @@ def run(arguments):
     keras.utils.set_random_seed(arguments.seed)
     train, val = readers(arguments)
     print(f"{len(train)} training and {len(val)} validation pictures, {train.num_classes} classes")
-    batches = data.batches(
-        train,
-        recipe.canvas(arguments),
-        arguments.batch_size,
-        mask_size=56,
-        augment=arguments.augment,
-        repeat=True,
-        seed=arguments.seed,
-        workers=arguments.workers,
-    )
+    batches = recipe.batches(arguments, train, augment=arguments.augment)
     model = build(arguments, train.num_classes)
     model.compile(recipe.optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)

@@ -46,13 +46,10 @@ def build(arguments, num_classes):
             "sizes": tuple((factor * size,) for size in (32, 64, 112, 160, 224)),
             "ratios": (1.0, 2.0, 3.0),
         },
-        proposals={"pre_nms": 200, "post_nms": 100},
-        rpn_sampling={"size": 64},
-        box_sampling={"size": 64},
-        box_stage={"width": 256},
         mask_stage={"width": 96, "depth": 3},
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
+        **recipe.SMALL,
     )
 
 
@@ -61,18 +58,7 @@ def run(arguments):
     keras.utils.set_random_seed(arguments.seed)
     train = data.PennFudan(arguments.data, split="train")
     val = data.PennFudan(arguments.data, split="val")
-    batches = data.batches(
-        train,
-        recipe.canvas(arguments),
-        arguments.batch_size,
-        max_instances=16,
-        mask_size=56,
-        augment=augment(arguments),
-        repeat=True,
-        cache=True,
-        seed=arguments.seed,
-        workers=arguments.workers,
-    )
+    batches = recipe.batches(arguments, train, max_instances=16, augment=augment(arguments), cache=True)
     model = build(arguments, train.num_classes)
     model.compile(recipe.optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)

@@ -17,13 +17,10 @@ def build(arguments, num_classes):
         image_size=recipe.canvas(arguments),
         fpn_channels=64,
         anchors={"sizes": ((12,), (24,), (48,), (64,), (96,))},
-        proposals={"pre_nms": 200, "post_nms": 100},
-        rpn_sampling={"size": 64},
-        box_sampling={"size": 64},
-        box_stage={"width": 256},
         mask_stage={"width": 64, "depth": 2},
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
+        **recipe.SMALL,
     )
 
 
@@ -33,17 +30,7 @@ def run(arguments):
     size = recipe.canvas(arguments)
     train = data.Shapes(arguments.steps * arguments.batch_size, image_size=size, seed=arguments.seed + 1)
     val = data.Shapes(arguments.val_images, image_size=size, seed=arguments.seed + 2)
-    batches = data.batches(
-        train,
-        size,
-        arguments.batch_size,
-        max_instances=8,
-        mask_size=56,
-        shuffle=False,
-        repeat=True,
-        seed=arguments.seed,
-        workers=arguments.workers,
-    )
+    batches = recipe.batches(arguments, train, max_instances=8, shuffle=False)
     model = build(arguments, train.num_classes)
     model.compile(recipe.optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)

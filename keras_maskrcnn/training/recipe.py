@@ -18,6 +18,14 @@ from keras_maskrcnn.saved_model import SavedModel
 from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps
 from keras_maskrcnn.training.schedules import warmup_cosine
 
+# Candidates and widths for small pictures with few objects; the paper's are some ten times as many.
+SMALL = {
+    "proposals": {"pre_nms": 200, "post_nms": 100},
+    "rpn_sampling": {"size": 64},
+    "box_sampling": {"size": 64},
+    "box_stage": {"width": 256},
+}
+
 
 def parser(description, **defaults):
     """Argument parser of a recipe.
@@ -81,6 +89,20 @@ def canvas(arguments):
 def policy(arguments):
     """Keras dtype policy from `--precision`."""
     return fastest_policy() if arguments.precision == "auto" else arguments.precision
+
+
+def batches(arguments, dataset, **options):
+    """Endless batches of a training set, see `data.batches`; masks travel at 56×56."""
+    return data.batches(
+        dataset,
+        canvas(arguments),
+        arguments.batch_size,
+        mask_size=56,
+        repeat=True,
+        seed=arguments.seed,
+        workers=arguments.workers,
+        **options,
+    )
 
 
 def optimizer(arguments, hold=0.3):

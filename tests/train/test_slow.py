@@ -6,14 +6,12 @@ import pytest
 
 from keras_maskrcnn import MaskRCNN, data, evaluation
 from keras_maskrcnn.backend.precision import fastest_policy
+from keras_maskrcnn.training import recipe
 
 SMALL = {
     "backbone": {"name": "resnet18", "norm": "batch", "width": 32},
     "fpn_channels": 64,
-    "proposals": {"pre_nms": 200, "post_nms": 100},
-    "rpn_sampling": {"size": 64},
-    "box_sampling": {"size": 64},
-    "box_stage": {"width": 256},
+    **recipe.SMALL,
     "mask_stage": {"width": 64, "depth": 2},
     "seed": 0,
 }
