@@ -2,8 +2,8 @@
 
     python train/shapes.py --output runs/shapes
 
-With these defaults (23,200 pictures, each seen once) on 200 unseen ones, 20 November 2026, two AMD EPYC (Zen 4) cores with
-bfloat16 instructions, 548 seconds of training at 42 images a second:
+With these defaults (23,200 pictures, each seen once) on 200 unseen ones, 20 November 2026, two AMD EPYC (Zen 4) cores
+with bfloat16 instructions, 548 seconds of training at 42 images a second:
 
     bbox AP 0.846, AP50 0.973; segm AP 0.849, AP50 0.962
 """
