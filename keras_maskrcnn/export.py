@@ -21,6 +21,9 @@ def saved_model(model, folder):
     `detection_masks` float32 [B, D, m, m] (probabilities inside the box) and `num_detections` int32 [B]. Class names
     go to `assets/class_names.txt`, one a line.
 
+    A model without an `image_size` gets two canvases, one for each orientation, for its shapes are fixed; `detect` pads
+    less.
+
     Args:
         model: an `InstanceModel`.
         folder: where to write; made if missing.
@@ -53,33 +56,82 @@ def _functions(model):
     # There is no Python control flow to convert, and autograph would read the source again, which may have changed.
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
     def serve(images):
-        fitted, size = _fit(images, model.canvas_size())
-        return _detect(model, fitted, tf.repeat(size[None], tf.shape(images)[0], axis=0))
+        if model.image_size:
+            return _on_canvas(model, images, model.image_size)
+        wide = _largest_canvas(model)
+        given = tf.shape(images)
+        return tf.cond(
+            given[1] > given[2],
+            lambda: _on_canvas(model, images, wide[::-1]),
+            lambda: _on_canvas(model, images, wide),
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes):
-        canvas = model.canvas_size()
-
-        def one(encoded):
-            picture = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-            fitted, size = _fit(tf.ensure_shape(picture, [None, None, 3])[None], canvas)
-            return fitted[0], size
-
-        specs = (tf.TensorSpec([*canvas, 3], tf.float32), tf.TensorSpec([2], tf.float32))
-        return _detect(model, *tf.map_fn(one, image_bytes, fn_output_signature=specs))
+        return _fitted_together(model, image_bytes) if model.image_size else _one_by_one(serve, image_bytes)
 
     return serve.get_concrete_function(), serve_bytes.get_concrete_function()
 
 
-def _fit(images, canvas):
-    """Pictures of one size fitted into the canvas as `ops.images.fit` does: float32 [B, *canvas, 3] and (h, w) [2]."""
+def _largest_canvas(model):
+    """The canvas, wider than high, that holds every picture which the rule of `model.resize` may make."""
+    stride, rule = model.canvas_stride(), model.resize
+    return tuple(-(-side // stride) * stride for side in (rule.shorter, rule.longer))
+
+
+def _on_canvas(model, images, canvas):
+    """Detections in pictures of one size."""
     import tensorflow as tf
 
-    canvas_size = tf.constant(canvas, tf.float64)
-    given = tf.cast(tf.shape(images)[1:3], tf.float64)
-    size = tf.round(given * tf.reduce_min(canvas_size / given))
-    size = tf.cast(tf.clip_by_value(size, 1.0, canvas_size), tf.int32)
-    resized = tf.image.resize(images, size, antialias=True)
+    fitted, size = _fit(model, images, canvas)
+    return _detect(model, fitted, tf.repeat(size[None], tf.shape(images)[0], axis=0))
+
+
+def _fitted_together(model, image_bytes):
+    """Detections in encoded pictures of unequal sizes, which share the model's canvas and so make one batch."""
+    import tensorflow as tf
+
+    def one(encoded):
+        fitted, size = _fit(model, _decode(encoded), model.image_size)
+        return fitted[0], size
+
+    specs = (tf.TensorSpec([*model.image_size, 3], tf.float32), tf.TensorSpec([2], tf.float32))
+    return _detect(model, *tf.map_fn(one, image_bytes, fn_output_signature=specs))
+
+
+def _one_by_one(serve, image_bytes):
+    """Detections in encoded pictures, each on the canvas of its orientation."""
+    import tensorflow as tf
+
+    outputs = serve.get_concrete_function().structured_outputs
+    specs = {name: tf.TensorSpec(output.shape[1:], output.dtype) for name, output in outputs.items()}
+
+    def one(encoded):
+        return {name: found[0] for name, found in serve(_decode(encoded)).items()}
+
+    return tf.map_fn(one, image_bytes, fn_output_signature=specs)
+
+
+def _decode(encoded):
+    """A JPEG or PNG file as uint8 [1, H, W, 3]."""
+    import tensorflow as tf
+
+    picture = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.ensure_shape(picture, [None, None, 3])[None]
+
+
+def _fit(model, images, canvas):
+    """Pictures of one size placed as `Detector.place` says: float32 [B, *canvas, 3] and (h, w) [2]."""
+    import tensorflow as tf
+
+    given, limits = tf.cast(tf.shape(images)[1:3], tf.float64), tf.constant(canvas, tf.float64)
+    rule, whole = model.resize, tf.round
+    factor = tf.reduce_min(limits / given)
+    if not model.image_size:
+        factor = tf.minimum(rule.shorter / tf.reduce_min(given), rule.longer / tf.reduce_max(given))
+        whole = tf.floor if rule.rounding == "down" else tf.round
+    size = tf.cast(tf.clip_by_value(whole(given * factor), 1.0, limits), tf.int32)
+    resized = tf.image.resize(images, size, antialias=rule.antialias)
     padding = [[0, 0], [0, canvas[0] - size[0]], [0, canvas[1] - size[1]], [0, 0]]
     fitted = tf.ensure_shape(tf.pad(resized, padding), [None, *canvas, 3])
     return fitted, tf.cast(size, tf.float32)

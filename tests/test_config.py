@@ -13,6 +13,7 @@ import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
 from keras_maskrcnn.backbones import ResNet, SimpleCNN
 from keras_maskrcnn.layers.box_head import BoxHead
+from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.mask_head import Deconvolution2x, MaskHead
 from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm, GroupNorm
@@ -50,10 +51,14 @@ CLASSES = {
     ),
     FrozenBatchNorm: ({}, {"epsilon": 0.02, **LAYER}),
     GroupNorm: ({}, {"groups": 5, "epsilon": 0.02, **LAYER}),
-    FPN: ({}, {"channels": 7, "extra_level": False, **LAYER}),
-    RPNHead: ({"num_anchors": 3}, {"num_anchors": 5, "channels": 7, **LAYER}),
-    BoxHead: ({"num_classes": 3}, {"num_classes": 5, "width": 7, **LAYER}),
-    MaskHead: ({"num_classes": 3}, {"num_classes": 5, "width": 7, "depth": 2, **LAYER}),
+    ConvStack: ({"depth": 1, "width": 2}, {"depth": 2, "width": 3, "norm": "group", **LAYER}),
+    FPN: ({}, {"channels": 7, "extra_level": False, "norm": "group", **LAYER}),
+    RPNHead: ({"num_anchors": 3}, {"num_anchors": 5, "channels": 7, "depth": 2, **LAYER}),
+    BoxHead: (
+        {"num_classes": 3},
+        {"num_classes": 5, "width": 7, "num_hidden": 1, "num_convs": 3, "norm": "group", **LAYER},
+    ),
+    MaskHead: ({"num_classes": 3}, {"num_classes": 5, "width": 7, "depth": 2, "norm": "batch", **LAYER}),
     Deconvolution2x: ({"filters": 3}, {"filters": 5, **LAYER}),
     RoIAlign: (
         {"output_size": 7},
@@ -68,7 +73,19 @@ CLASSES = {
             **LAYER,
         },
     ),
-    ResNet: ({"width": 2}, {"depth": 18, "norm": "group", "width": 4, "freeze_at": 3, **BACKBONE}),
+    ResNet: (
+        {"width": 2},
+        {
+            "depth": 18,
+            "norm": "group",
+            "width": 4,
+            "freeze_at": 3,
+            "norm_epsilon": 0.02,
+            "stride_in_1x1": True,
+            "stem_pool": "same",
+            **BACKBONE,
+        },
+    ),
     SimpleCNN: ({}, {"channels": [2, 3], "kernel_size": 3, "norm": "frozen_batch", **BACKBONE}),
     Steps: ({"base_lr": 1.0, "boundaries": [3]}, {"base_lr": 0.5, "boundaries": [5, 9], "factor": 0.3}),
     Cosine: (

@@ -17,23 +17,39 @@ class ResNet(keras.Model):
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
         width: channels of the stem; 64 is the paper's, 32 gives a network of a quarter of the cost.
         freeze_at: 0 trains everything, 1 freezes the stem, 2 the first stage too, and so on up to 5.
+        norm_epsilon: added to the variance by the normalisation.
+        stride_in_1x1: whether a bottleneck's first 1×1 convolution carries the stride (He et al. 2015, and the weights
+            of detectron2 and matterport) or its 3×3 one ("v1.5", torchvision).
+        stem_pool: "symmetric" pads the first pooling by one pixel on all sides; "same" is TensorFlow's rule, which pads
+            an even input at the bottom and on the right only.
 
     Raises:
-        ValueError: for an unknown depth, or `freeze_at` outside 0…5.
+        ValueError: for an unknown depth or `stem_pool`, or `freeze_at` outside 0…5.
     """
 
-    def __init__(self, depth=50, norm="batch", width=64, freeze_at=0, dtype=None, name=None):
+    def __init__(
+        self,
+        depth=50,
+        norm="batch",
+        width=64,
+        freeze_at=0,
+        norm_epsilon=1e-5,
+        stride_in_1x1=False,
+        stem_pool="symmetric",
+        dtype=None,
+        name=None,
+    ):
         if depth not in BLOCKS:
             raise ValueError(f"depth={depth} is not one of {tuple(BLOCKS)}")
         if freeze_at not in range(6):
             raise ValueError(f"freeze_at={freeze_at} is not one of 0, 1, 2, 3, 4, 5")
-        make = _Builder(norm, dtype)
+        if stem_pool not in ("symmetric", "same"):
+            raise ValueError(f"stem_pool={stem_pool!r} is not 'symmetric' or 'same'")
+        make = _Builder(norm, norm_epsilon, stride_in_1x1, dtype)
         block, expansion = (make.basic_block, 1) if depth < 50 else (make.bottleneck, 4)
         inputs = keras.Input((None, None, 3), name="images", dtype="float32")
         x = make.conv_norm(inputs, width, 7, stride=2, name="stem")
-        x = layers.ZeroPadding2D(1, name="stem_pool_pad", dtype=dtype)(x)
-        # After the ReLU zero is the lowest value, so zero padding equals padding with minus infinity.
-        x = layers.MaxPooling2D(3, 2, name="stem_pool", dtype=dtype)(x)
+        x = make.stem_pool(x, stem_pool)
         outputs = {}
         for stage, blocks in enumerate(BLOCKS[depth], start=1):
             channels = width * 2 ** (stage - 1)
@@ -43,6 +59,7 @@ class ResNet(keras.Model):
             outputs[f"C{stage + 1}"] = x
         super().__init__(inputs=inputs, outputs=outputs, name=name or f"resnet{depth}")
         self.depth, self.norm, self.width, self.freeze_at = depth, norm, width, freeze_at
+        self.norm_epsilon, self.stride_in_1x1, self.stem_pool = norm_epsilon, stride_in_1x1, stem_pool
         self._dtype_argument = dtype
         self._freeze(freeze_at)
 
@@ -59,6 +76,9 @@ class ResNet(keras.Model):
             "norm": self.norm,
             "width": self.width,
             "freeze_at": self.freeze_at,
+            "norm_epsilon": self.norm_epsilon,
+            "stride_in_1x1": self.stride_in_1x1,
+            "stem_pool": self.stem_pool,
             "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
             "name": self.name,
         }
@@ -70,10 +90,18 @@ class ResNet(keras.Model):
 
 
 class _Builder:
-    """Residual blocks with one kind of normalisation and one dtype policy."""
+    """Parts of a residual network with one kind of normalisation and one dtype policy."""
 
-    def __init__(self, norm, dtype):
-        self.norm, self.dtype = norm, dtype
+    def __init__(self, norm, norm_epsilon, stride_in_1x1, dtype):
+        self.norm, self.norm_epsilon, self.stride_in_1x1, self.dtype = norm, norm_epsilon, stride_in_1x1, dtype
+
+    def stem_pool(self, x, padding):
+        """3×3 maxima at stride 2."""
+        if padding == "same":
+            return layers.MaxPooling2D(3, 2, padding="same", name="stem_pool", dtype=self.dtype)(x)
+        x = layers.ZeroPadding2D(1, name="stem_pool_pad", dtype=self.dtype)(x)
+        # After the ReLU zero is the lowest value, so zero padding equals padding with minus infinity.
+        return layers.MaxPooling2D(3, 2, name="stem_pool", dtype=self.dtype)(x)
 
     def conv_norm(self, x, channels, size, stride=1, relu=True, name=""):
         """Convolution padded alike on all sides (torch's rule, not TensorFlow's "same"), normalised, ReLU."""
@@ -89,7 +117,7 @@ class _Builder:
             name=f"{name}_conv",
             dtype=self.dtype,
         )(x)
-        x = make_norm(self.norm, f"{name}_norm", self.dtype)(x)
+        x = make_norm(self.norm, f"{name}_norm", self.dtype, self.norm_epsilon)(x)
         return layers.ReLU(name=f"{name}_relu", dtype=self.dtype)(x) if relu else x
 
     def basic_block(self, x, channels, outputs, stride, name):
@@ -99,9 +127,10 @@ class _Builder:
         return self._add(x, y, stride, name)
 
     def bottleneck(self, x, channels, outputs, stride, name):
-        """1×1, 3×3 (which carries the stride: "v1.5"), 1×1 around a shortcut."""
-        y = self.conv_norm(x, channels, 1, name=f"{name}_1")
-        y = self.conv_norm(y, channels, 3, stride, name=f"{name}_2")
+        """1×1, 3×3, 1×1 around a shortcut."""
+        first, second = (stride, 1) if self.stride_in_1x1 else (1, stride)
+        y = self.conv_norm(x, channels, 1, first, name=f"{name}_1")
+        y = self.conv_norm(y, channels, 3, second, name=f"{name}_2")
         y = self.conv_norm(y, outputs, 1, relu=False, name=f"{name}_3")
         return self._add(x, y, stride, name)
 

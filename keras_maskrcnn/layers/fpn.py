@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn.layers.norm import norm as make_norm
+
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class FPN(keras.layers.Layer):
@@ -14,36 +16,50 @@ class FPN(keras.layers.Layer):
     Args:
         channels: width of every level.
         extra_level: whether P6 is made.
+        norm: normalisation after every convolution, which then has no bias; see `layers.norm.norm`.
     """
 
-    def __init__(self, channels=256, extra_level=True, **kwargs):
+    def __init__(self, channels=256, extra_level=True, norm=None, **kwargs):
         super().__init__(**kwargs)
-        self.channels, self.extra_level = channels, extra_level
+        self.channels, self.extra_level, self.norm = channels, extra_level, norm
 
     def build(self, input_shape):
         """Create the convolutions from `input_shape`, a dict such as {"C2": (None, H, W, C), …}, finest first."""
         self._levels = sorted(input_shape)
         self.lateral = {level: self._conv(1, f"lateral_{level}") for level in self._levels}
         self.output_conv = {level: self._conv(3, f"output_{level}") for level in self._levels}
+        self.lateral_norm = self._norms("lateral")
+        self.output_norm = self._norms("output")
         for level in self._levels:
+            shape = (*input_shape[level][:-1], self.channels)
             self.lateral[level].build(input_shape[level])
-            self.output_conv[level].build((*input_shape[level][:-1], self.channels))
+            self.output_conv[level].build(shape)
+            for norms in (self.lateral_norm, self.output_norm):
+                if norms:
+                    norms[level].build(shape)
+
+    def _norms(self, stem):
+        if self.norm is None:
+            return {}
+        return {level: make_norm(self.norm, f"{stem}_norm_{level}", self.dtype_policy) for level in self._levels}
 
     def _conv(self, size, name):
         return keras.layers.Conv2D(
             self.channels,
             size,
             padding="same",
+            use_bias=self.norm is None,
             kernel_initializer=keras.initializers.VarianceScaling(1.0, "fan_in", "uniform"),
             name=name,
             dtype=self.dtype_policy,
         )
 
-    def call(self, features):
+    def call(self, features, training=False):
         """Build the pyramid.
 
         Args:
             features: dict of `[B, H, W, C]`, keys "C2", "C3", …, each half the size of the one before.
+            training: whether batch normalisation uses the batch's statistics.
 
         Returns:
             dict of `[B, H, W, channels]` with keys "P2", "P3", …, finest first.
@@ -55,14 +71,22 @@ class FPN(keras.layers.Layer):
         merged = {}
         above = None
         for level in reversed(self._levels):
-            lateral = self.lateral[level](features[level])
+            lateral = self._normalised(self.lateral[level](features[level]), self.lateral_norm, level, training)
             above = lateral if above is None else lateral + _enlarge(above)
             merged[level] = above
-        pyramid = {f"P{level[1:]}": self.output_conv[level](merged[level]) for level in self._levels}
+        pyramid = {}
+        for level in self._levels:
+            smooth = self.output_conv[level](merged[level])
+            pyramid[f"P{level[1:]}"] = self._normalised(smooth, self.output_norm, level, training)
         if self.extra_level:
             coarsest = int(self._levels[-1][1:])
             pyramid[f"P{coarsest + 1}"] = pyramid[f"P{coarsest}"][:, ::2, ::2]
         return pyramid
+
+    def _normalised(self, x, norms, level, training):
+        if not norms:
+            return x
+        return norms[level](x, **({"training": training} if self.norm == "batch" else {}))
 
     def _check(self, features):
         """Refuses levels that do not halve: a map of one cell would broadcast, and the pyramid be wrong in silence."""
@@ -74,7 +98,7 @@ class FPN(keras.layers.Layer):
                         f"{tuple(features[coarse].shape[1:3])}: the input's sides must be multiples of the last stride"
                     )
 
-    def compute_output_spec(self, features):
+    def compute_output_spec(self, features, training=False):
         """Shapes and dtypes of `call`'s result."""
         dtype = self.compute_dtype
         shapes = {f"P{level[1:]}": (*features[level].shape[:-1], self.channels) for level in self._levels}
@@ -86,7 +110,7 @@ class FPN(keras.layers.Layer):
 
     def get_config(self):
         """Constructor arguments."""
-        return {**super().get_config(), "channels": self.channels, "extra_level": self.extra_level}
+        return {**super().get_config(), "channels": self.channels, "extra_level": self.extra_level, "norm": self.norm}
 
 
 def _enlarge(x):

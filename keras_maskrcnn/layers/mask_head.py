@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn.layers.conv_stack import ConvStack
+
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class Deconvolution2x(keras.layers.Layer):
@@ -47,49 +49,46 @@ class MaskHead(keras.layers.Layer):
         num_classes: classes without background; column 0 of the output is background and never learns.
         width: channels of every hidden layer.
         depth: number of 3×3 convolutions.
+        norm: normalisation after each of them, see `layers.norm.norm`.
     """
 
-    def __init__(self, num_classes, width=256, depth=4, **kwargs):
+    def __init__(self, num_classes, width=256, depth=4, norm=None, **kwargs):
         super().__init__(**kwargs)
-        self.num_classes, self.width, self.depth = num_classes, width, depth
+        self.num_classes, self.width, self.depth, self.norm = num_classes, width, depth, norm
 
     def build(self, input_shape):
         """Create the layers for regions of `input_shape` (N, P, P, C)."""
-        self.convs = [
-            keras.layers.Conv2D(
-                self.width,
-                3,
-                padding="same",
-                activation="relu",
-                kernel_initializer="he_normal",
-                name=f"conv{i + 1}",
-                dtype=self.dtype_policy,
-            )
-            for i in range(self.depth)
-        ]
+        self.stack = ConvStack(self.depth, self.width, self.norm, name="stack", dtype=self.dtype_policy)
         self.deconvolution = Deconvolution2x(self.width, name="deconvolution", dtype=self.dtype_policy)
         self.logits = keras.layers.Conv2D(
             self.num_classes + 1, 1, kernel_initializer="he_normal", name="logits", dtype=self.dtype_policy
         )
-        channels = input_shape[-1]
-        for layer in (*self.convs, self.deconvolution):
-            layer.build((None, *input_shape[1:3], channels))
-            channels = self.width
-        self.logits.build((None, None, None, channels))
+        self.stack.build((None, *input_shape[1:]))
+        self.deconvolution.build(self.stack.compute_output_shape((None, *input_shape[1:])))
+        self.logits.build((None, None, None, self.width))
 
-    def call(self, regions, labels):
+    @property
+    def convs(self):
+        """The 3×3 convolutions."""
+        return self.stack.convs
+
+    @property
+    def norms(self):
+        """Their normalisations; empty without."""
+        return self.stack.norms
+
+    def call(self, regions, labels, training=False):
         """Predict the mask of each region for its own class.
 
         Args:
             regions: `[N, P, P, C]`, N ≥ 1 (TensorFlow's 1×1 convolution fails on an empty batch on the CPU).
             labels: int32 `[N]`, 0…K, the class whose mask is wanted.
+            training: whether batch normalisation uses the batch's statistics.
 
         Returns:
             float32 `[N, 2P, 2P]` logits.
         """
-        hidden = regions
-        for conv in self.convs:
-            hidden = conv(hidden)
+        hidden = self.stack(regions, training=training)
         logits = self.logits(ops.relu(self.deconvolution(hidden)))
         chosen = ops.take_along_axis(logits, labels[:, None, None, None], axis=-1)
         return ops.cast(chosen[..., 0], "float32")
@@ -101,4 +100,5 @@ class MaskHead(keras.layers.Layer):
             "num_classes": self.num_classes,
             "width": self.width,
             "depth": self.depth,
+            "norm": self.norm,
         }

@@ -10,12 +10,13 @@ class RPNHead(keras.layers.Layer):
 
     Args:
         num_anchors: anchors a location.
-        channels: width of the 3×3 convolution; None takes the input's width.
+        channels: width of the 3×3 convolutions; None takes the input's width.
+        depth: number of 3×3 convolutions.
     """
 
-    def __init__(self, num_anchors, channels=None, **kwargs):
+    def __init__(self, num_anchors, channels=None, depth=1, **kwargs):
         super().__init__(**kwargs)
-        self.num_anchors, self.channels = num_anchors, channels
+        self.num_anchors, self.channels, self.depth = num_anchors, channels, depth
 
     def build(self, input_shape):
         """Create the convolutions for levels of `input_shape` (…, C), or for a list of such shapes."""
@@ -24,11 +25,15 @@ class RPNHead(keras.layers.Layer):
         channels = self.channels or input_shape[-1]
         normal = keras.initializers.RandomNormal(stddev=0.01)
         conv = {"kernel_initializer": normal, "dtype": self.dtype_policy}
-        self.conv = keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name="conv", **conv)
+        self.convs = [
+            keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"conv{i + 1}", **conv)
+            for i in range(self.depth)
+        ]
         self.objectness = keras.layers.Conv2D(self.num_anchors, 1, name="objectness", **conv)
         self.deltas = keras.layers.Conv2D(4 * self.num_anchors, 1, name="deltas", **conv)
-        self.conv.build(input_shape)
         hidden = (*input_shape[:-1], channels)
+        for i, layer in enumerate(self.convs):
+            layer.build(hidden if i else input_shape)
         self.objectness.build(hidden)
         self.deltas.build(hidden)
 
@@ -44,7 +49,9 @@ class RPNHead(keras.layers.Layer):
         """
         logits, deltas = [], []
         for level in features:
-            hidden = self.conv(level)
+            hidden = level
+            for conv in self.convs:
+                hidden = conv(hidden)
             cells = level.shape[1] * level.shape[2]
             logits.append(ops.reshape(self.objectness(hidden), (-1, cells * self.num_anchors)))
             deltas.append(ops.reshape(self.deltas(hidden), (-1, cells * self.num_anchors, 4)))
@@ -52,4 +59,9 @@ class RPNHead(keras.layers.Layer):
 
     def get_config(self):
         """Constructor arguments."""
-        return {**super().get_config(), "num_anchors": self.num_anchors, "channels": self.channels}
+        return {
+            **super().get_config(),
+            "num_anchors": self.num_anchors,
+            "channels": self.channels,
+            "depth": self.depth,
+        }

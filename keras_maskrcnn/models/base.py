@@ -1,22 +1,19 @@
-"""What every model here shares: the step, loss bookkeeping, input preparation, detection, presets and export."""
-
-import dataclasses
+"""What every model here shares: the step, loss bookkeeping, normalisation, presets and export."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.data.geometry import fitted_size
 from keras_maskrcnn.models import options, presets
+from keras_maskrcnn.models.detector import Detector
 from keras_maskrcnn.ops import images as image_ops
-from keras_maskrcnn.ops.masks import paste
 
 # How many sample positions `skipped_images` remembers.
 REMEMBERED = 64
 
 
-class InstanceModel(keras.Model):
+class InstanceModel(Detector, keras.Model):
     """Base of the instance segmentation models.
 
     A subclass implements `call(inputs, training)`: a dict of the loss terms named in `LOSSES` (and further figures)
@@ -26,6 +23,7 @@ class InstanceModel(keras.Model):
         num_classes: classes without background.
         class_names: `num_classes` names or None.
         image_size: (height, width) of the canvas, or None.
+        resize: `options.Resize`, a dict of its fields, or None.
         detection: `options.Detection`, a dict of its fields, or None.
         pixel_mean: three values.
         pixel_std: three values.
@@ -36,7 +34,7 @@ class InstanceModel(keras.Model):
     LOSSES = ()
     HEALTH = ()
 
-    def __init__(self, num_classes, class_names, image_size, detection, pixel_mean, pixel_std, dtype, name):
+    def __init__(self, num_classes, class_names, image_size, resize, detection, pixel_mean, pixel_std, dtype, name):
         if not isinstance(num_classes, int | np.integer) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")
         if class_names is not None and len(class_names) != num_classes:
@@ -46,6 +44,7 @@ class InstanceModel(keras.Model):
         self.num_classes = int(num_classes)
         self.class_names = list(class_names) if class_names is not None else None
         self.image_size = tuple(image_size) if image_size is not None else None
+        self.resize = options.Resize.of(resize)
         self.detection = options.Detection.of(detection)
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
@@ -160,91 +159,6 @@ class InstanceModel(keras.Model):
             metric.update_state(y_pred[name])
         return {"loss": self._loss_tracker.result(), **{name: m.result() for name, m in self.loss_terms.items()}}
 
-    # Detection --------------------------------------------------------------------------------------------------
-
-    def detect(self, image, score_threshold=0.5, nms_iou=None, max_detections=None, batch_size=8):
-        """Find the objects of pictures of any size.
-
-        Args:
-            image: uint8 `[H, W, 3]`, or a list of such arrays of unequal sizes.
-            score_threshold: lowest score of what is returned.
-            nms_iou: overlap from which the lower-scored one of two boxes of a class goes; None takes the model's.
-            max_detections: highest number of objects a picture; None takes the model's.
-            batch_size: pictures that go through the network together.
-
-        Returns:
-            dict in pixels of the picture given: `boxes` float32 `[n, 4]` x1, y1, x2, y2; `labels` int32 `[n]` of
-            1…K; `scores` float32 `[n]`, descending; `masks` bool `[n, H, W]`. For a list, a list of dicts.
-
-        Raises:
-            ValueError: if a picture is not uint8 `[H, W, 3]`.
-        """
-        options = (score_threshold, nms_iou, max_detections, batch_size)
-        if isinstance(image, list | tuple):
-            return list(self.detect_each(image, *options))
-        return next(self.detect_each([image], *options))
-
-    def detect_each(self, images, score_threshold=0.5, nms_iou=None, max_detections=None, batch_size=8):
-        """As `detect` for a list, but one result at a time: pasted masks of large pictures fill the memory.
-
-        Yields:
-            dict as `detect` returns, in the order of `images`.
-        """
-        wanted = dataclasses.replace(
-            self.detection,
-            score_threshold=min(score_threshold, self.detection.score_threshold),
-            nms_iou=self.detection.nms_iou if nms_iou is None else nms_iou,
-            max_detections=max_detections or self.detection.max_detections,
-        )
-        for start in range(0, len(images), batch_size):
-            chunk = [image_ops.check(picture) for picture in images[start : start + batch_size]]
-            # Two batch sizes, so two traces, serve lists of any length.
-            batch = self._predict_with(wanted, self._canvas_batch(chunk, 1 if len(images) == 1 else batch_size))
-            for i, picture in enumerate(chunk):
-                yield self._in_picture(batch, i, picture, score_threshold)
-
-    def _canvas_batch(self, pictures, batch_size):
-        """Pictures fitted into the canvas; a short batch is filled up with empty ones, so that one trace serves all."""
-        images = np.zeros((batch_size, *self.canvas_size(), 3), "float32")
-        sizes = np.ones((batch_size, 2), "float32")
-        for i, picture in enumerate(pictures):
-            height, width = self._fitted_size(picture)
-            images[i, :height, :width] = ops.convert_to_numpy(image_ops.fit(picture, (height, width)))
-            sizes[i] = height, width
-        return {"images": images, "sizes": sizes}
-
-    def canvas_size(self):
-        """(height, width) into which pictures are fitted: `image_size`, or 800×1344 where none was set or learnt."""
-        return self.image_size or (800, 1344)
-
-    def _fitted_size(self, picture):
-        return tuple(fitted_size(picture.shape[:2], self.canvas_size()).tolist())
-
-    def _predict_with(self, detection, inputs):
-        """Run the network under other detection options; compiled functions are kept by options."""
-        usual, function = self.detection, self.predict_function
-        self.detection, self.predict_function = detection, self._predict_functions.get(detection)
-        try:
-            batch = self.predict_on_batch(inputs)
-            self._predict_functions[detection] = self.predict_function
-        finally:
-            self.detection, self.predict_function = usual, function
-        return batch
-
-    def _in_picture(self, batch, i, picture, score_threshold):
-        """Detections of image `i` of a batch in the picture's own pixels, masks pasted."""
-        height, width = picture.shape[:2]
-        fitted = self._fitted_size(picture)
-        keep = batch["valid"][i] & (batch["scores"][i] >= score_threshold)
-        scale = np.array([width / fitted[1], height / fitted[0]] * 2, "float32")
-        boxes = batch["boxes"][i][keep] * scale
-        return {
-            "boxes": boxes,
-            "labels": batch["labels"][i][keep].astype("int32"),
-            "scores": batch["scores"][i][keep],
-            "masks": paste(batch["masks"][i][keep], boxes, (height, width)),
-        }
-
     # Saving -----------------------------------------------------------------------------------------------------
 
     def export(self, filepath, **kwargs):
@@ -260,15 +174,21 @@ class InstanceModel(keras.Model):
         Args:
             name: a preset, see `keras_maskrcnn.models.presets.names`.
             num_classes: classes without background.
-            weights: path of a `.weights.h5` file to load, or None for random weights.
+            weights: path of a file to load, or None for random weights: `.weights.h5` of this library, or what the
+                preset's source published, see `keras_maskrcnn.weights.load`.
             **overrides: constructor arguments that replace the preset's.
 
         Raises:
-            ValueError: for an unknown name.
+            ValueError: for an unknown name; and what `weights.load` raises.
         """
-        model = cls(num_classes, **{**presets.config(name), **overrides})
-        if weights is not None:
+        preset = presets.read(name)
+        model = cls(num_classes, **{**preset["config"], **overrides})
+        if weights is not None and str(weights).endswith(".weights.h5"):
             model.load_weights(weights)
+        elif weights is not None:
+            from keras_maskrcnn.weights import load
+
+            load(model, weights, preset["weights"]["source"])
         return model
 
     def get_config(self):
@@ -277,6 +197,7 @@ class InstanceModel(keras.Model):
             "num_classes": self.num_classes,
             "class_names": self.class_names,
             "image_size": self.image_size,
+            "resize": self.resize.asdict(),
             "detection": self.detection.asdict(),
             "pixel_mean": self.pixel_mean,
             "pixel_std": self.pixel_std,

@@ -10,8 +10,6 @@ from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_
 from keras_maskrcnn.ops.matching import POSITIVE, match
 from keras_maskrcnn.ops.sampling import count_positive_slots, sample
 
-RPN_BETA = 1.0 / 9.0
-
 # Ground truth of a batch: boxes [B, N, 4], labels [B, N], masks [B, N, M, M], crowd and valid [B, N].
 Truth = collections.namedtuple("Truth", "boxes labels masks crowd valid")
 
@@ -20,7 +18,7 @@ Truth = collections.namedtuple("Truth", "boxes labels masks crowd valid")
 Regions = collections.namedtuple("Regions", "boxes label matched positive valid positive_slots")
 
 
-def rpn_losses(logits, deltas, anchors, truth, sampling, seed):
+def rpn_losses(logits, deltas, anchors, truth, sampling, beta, seed):
     """Objectness and box loss over a sample of anchors (Faster R-CNN, eq. 1).
 
     Both are divided by the number of sampled anchors, so that they keep their balance when few are positive.
@@ -31,6 +29,7 @@ def rpn_losses(logits, deltas, anchors, truth, sampling, seed):
         anchors: float32 `[A, 4]`.
         truth: `Truth`.
         sampling: `options.Sampling`.
+        beta: of the box loss, see `ops.losses.smooth_l1`.
         seed: `keras.random.SeedGenerator`.
 
     Returns:
@@ -42,7 +41,7 @@ def rpn_losses(logits, deltas, anchors, truth, sampling, seed):
     positive = rows(role, index) == POSITIVE
     error = binary_cross_entropy(rows(logits, index), ops.cast(positive, "float32"))
     target = box_ops.encode(rows(truth.boxes, rows(matched, index)), ops.take(anchors, index, axis=0))
-    box_error = smooth_l1(rows(deltas, index) - target, RPN_BETA)
+    box_error = smooth_l1(rows(deltas, index) - target, beta)
     positive = ops.logical_and(positive, chosen)[..., None]
     return masked_mean(error, chosen, count), masked_mean(box_error, positive, count)
 

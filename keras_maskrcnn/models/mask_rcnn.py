@@ -14,8 +14,7 @@ from keras_maskrcnn.models import losses, options
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.anchors import pyramid_anchors
-from keras_maskrcnn.ops.gather import rows
-from keras_maskrcnn.ops.masks import mask_targets
+from keras_maskrcnn.ops.masks import mask_targets, sampled_mask_targets
 from keras_maskrcnn.ops.proposals import select_detections, select_proposals
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -33,9 +32,13 @@ class MaskRCNN(InstanceModel):
         neck: "fpn", or None to work on the backbone's last level alone.
         class_names: K names, stored with the model.
         image_size: (height, width) of the canvas into which `detect` and the SavedModel fit pictures; None takes it
-            from the first data that `fit` sees. Multiples of the coarsest backbone stride (32 for ResNets).
+            from the first data that `fit` sees, and until then `resize` rules. Multiples of the coarsest backbone
+            stride (32 for ResNets).
+        resize: `options.Resize`, how pictures reach the network's scale where there is no `image_size`.
         fpn_channels: width of the pyramid.
-        anchors: `options.Anchors` or a dict of its fields, like all groups below.
+        fpn_norm: normalisation in the pyramid, None or a kind of `layers.norm.norm`.
+        rpn_stage: `options.RPNStage` or a dict of its fields, like all groups below.
+        anchors: `options.Anchors`.
         proposals: `options.Proposals`.
         rpn_sampling: `options.Sampling` of anchors.
         box_sampling: `options.RegionSampling`.
@@ -64,7 +67,10 @@ class MaskRCNN(InstanceModel):
         *,
         class_names=None,
         image_size=None,
+        resize=None,
         fpn_channels=256,
+        fpn_norm=None,
+        rpn_stage=None,
         anchors=None,
         proposals=None,
         rpn_sampling=None,
@@ -79,11 +85,12 @@ class MaskRCNN(InstanceModel):
         dtype=None,
         name="mask_rcnn",
     ):
-        super().__init__(num_classes, class_names, image_size, detection, pixel_mean, pixel_std, dtype, name)
+        super().__init__(num_classes, class_names, image_size, resize, detection, pixel_mean, pixel_std, dtype, name)
         if neck not in ("fpn", None):
             raise ValueError(f"neck={neck!r} is not 'fpn' or None")
         self.backbone = backbones.get(backbone, self.layer_dtype)
-        self.neck, self.fpn_channels, self.seed = neck, fpn_channels, seed
+        self.neck, self.fpn_channels, self.fpn_norm, self.seed = neck, fpn_channels, fpn_norm, seed
+        self.rpn_stage = options.RPNStage.of(rpn_stage)
         self.anchors = options.Anchors.of(anchors)
         self.proposals = options.Proposals.of(proposals)
         self.rpn_sampling = options.Sampling.of(rpn_sampling)
@@ -96,8 +103,12 @@ class MaskRCNN(InstanceModel):
         self._build_heads(*self._build_pyramid())
         self.built = True
 
+    def canvas_stride(self):
+        """Pixels of which the sides of a canvas are multiples: the backbone's coarsest stride."""
+        return 2 ** max(int(level[1:]) for level in self.backbone.output)
+
     def _check_image_size(self):
-        stride = 2 ** max(int(level[1:]) for level in self.backbone.output)
+        stride = self.canvas_stride()
         if self.image_size and any(side % stride for side in self.image_size):
             raise ValueError(f"image_size={self.image_size} must be multiples of {stride}, the backbone's stride")
 
@@ -107,7 +118,7 @@ class MaskRCNN(InstanceModel):
         if self.neck is None:
             coarsest = list(features)[-1]
             return [coarsest], features[coarsest].shape[-1]
-        self.fpn = FPN(self.fpn_channels, name="fpn", dtype=self.layer_dtype)
+        self.fpn = FPN(self.fpn_channels, norm=self.fpn_norm, name="fpn", dtype=self.layer_dtype)
         self.fpn.build({level: tensor.shape for level, tensor in features.items()})
         return list(self.fpn.compute_output_spec(features)), self.fpn_channels
 
@@ -121,12 +132,12 @@ class MaskRCNN(InstanceModel):
             raise ValueError(
                 f"anchors has sizes for {given} levels, the RPN looks at {len(levels)}: {', '.join(levels)}"
             )
-        self.rpn = RPNHead(self.anchors.per_location(), name="rpn", dtype=self.layer_dtype)
+        rpn, box, mask, policy = self.rpn_stage, self.box_stage, self.mask_stage, {"dtype": self.layer_dtype}
+        self.rpn = RPNHead(self.anchors.per_location(), rpn.channels, rpn.depth, name="rpn", **policy)
         self.rpn.build((None, None, None, channels))
-        box, mask = self.box_stage, self.mask_stage
         self.box_align, self.mask_align = self._align(box.pool, "box_align"), self._align(mask.pool, "mask_align")
-        self.box_head = BoxHead(self.num_classes, box.width, name="box_head", dtype=self.layer_dtype)
-        self.mask_head = MaskHead(self.num_classes, mask.width, mask.depth, name="mask_head", dtype=self.layer_dtype)
+        self.box_head = BoxHead(self.num_classes, box.width, box.hidden, box.convs, box.norm, name="box_head", **policy)
+        self.mask_head = MaskHead(self.num_classes, mask.width, mask.depth, mask.norm, name="mask_head", **policy)
         self.box_head.build((None, box.pool, box.pool, channels))
         self.mask_head.build((None, mask.pool, mask.pool, channels))
 
@@ -139,7 +150,8 @@ class MaskRCNN(InstanceModel):
         Args:
             inputs: dict of `images` uint8 or float `[B, H, W, 3]` with values 0…255, `sizes` float32 `[B, 2]` (height
                 and width of each image inside the canvas); for training also `boxes` float32 `[B, N, 4]`, `labels`
-                int32 `[B, N]`, `masks` uint8 `[B, N, M, M]`, `crowd` and `valid` bool `[B, N]`.
+                int32 `[B, N]`, `masks` uint8 `[B, N, M, M]` (or `[B, N, H, W]`, see `options.MaskStage.targets`),
+                `crowd` and `valid` bool `[B, N]`.
             training: whether batch normalisation uses the batch's statistics.
 
         Returns:
@@ -151,14 +163,14 @@ class MaskRCNN(InstanceModel):
         features = self.features(inputs["images"], sizes, training)
         anchors = self.level_anchors(inputs["images"].shape[1:3])
         logits, deltas = self.rpn(list(features.values()))
-        proposals, valid = self.propose(logits, deltas, anchors, sizes)
+        proposals, valid = self.propose(logits, deltas, anchors, sizes, training)
         features = [features[level] for level in self.region_levels]
         if "boxes" not in inputs:
             return self.detections(features, proposals, valid, sizes)
         truth = self.truth(inputs)
         return {
             **self.rpn_losses(logits, deltas, anchors, truth),
-            **self.region_losses(features, proposals, valid, truth),
+            **self.region_losses(features, proposals, valid, truth, training),
             "proposal_recall": losses.proposal_recall(proposals, valid, truth),
         }
 
@@ -168,7 +180,7 @@ class MaskRCNN(InstanceModel):
         if self.neck is None:
             level = max(features)
             return {level: features[level]}
-        return self.fpn(features)
+        return self.fpn(features, training=training)
 
     def level_anchors(self, image_size):
         """Anchors of every level for one canvas size, list of float32 `[A_l, 4]`."""
@@ -177,10 +189,10 @@ class MaskRCNN(InstanceModel):
             image_size, self.strides, setup.level_sizes(self.strides), setup.ratios, setup.rounded, setup.offset
         )
 
-    def propose(self, logits, deltas, anchors, sizes):
+    def propose(self, logits, deltas, anchors, sizes, training=False):
         """The RPN's boxes: float32 `[B, P, 4]` and bool `[B, P]`; data to what follows, no path for gradients."""
         logits, deltas = ([ops.stop_gradient(x) for x in levels] for levels in (logits, deltas))
-        return select_proposals(logits, deltas, anchors, sizes, **self.proposals.asdict())
+        return select_proposals(logits, deltas, anchors, sizes, **self.proposals.limits(training))
 
     def rpn_losses(self, logits, deltas, anchors, truth):
         """First-stage losses over anchors of all levels."""
@@ -190,57 +202,69 @@ class MaskRCNN(InstanceModel):
             ops.concatenate([ops.convert_to_tensor(a) for a in anchors], axis=0),
             truth,
             self.rpn_sampling,
+            self.rpn_stage.beta,
             self.seed_generator,
         )
         return {"rpn_class_loss": class_loss, "rpn_box_loss": box_loss}
 
-    def region_losses(self, features, proposals, valid, truth):
+    def region_losses(self, features, proposals, valid, truth, training=False):
         """Second-stage losses over sampled regions, masks over the positive ones."""
         regions = losses.sample_regions(proposals, valid, truth, self.box_sampling, self.seed_generator)
-        logits, deltas = self.classify(features, regions.boxes)
+        logits, deltas = self.classify(features, regions.boxes, training)
         class_loss, box_loss = losses.box_losses(logits, deltas, regions, truth, self.box_stage)
         images = ops.cast(ops.shape(regions.boxes)[0], "float32")
         positive = ops.sum(ops.cast(regions.positive, "float32"))
         return {
             "class_loss": class_loss,
             "box_loss": box_loss,
-            "mask_loss": self.mask_loss(features, regions, truth),
+            "mask_loss": self.mask_loss(features, regions, truth, training),
             "foreground": positive / images,
             "background": (ops.sum(ops.cast(regions.valid, "float32")) - positive) / images,
         }
 
-    def classify(self, features, boxes):
+    def classify(self, features, boxes, training=False):
         """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`."""
         regions = self.box_align(features, boxes)
-        logits, deltas = self.box_head(_flat(regions))
+        logits, deltas = self.box_head(_flat(regions), training=training)
         count, outputs = boxes.shape[1], self.num_classes + 1
         return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
 
-    def mask_loss(self, features, regions, truth):
+    def mask_loss(self, features, regions, truth, training=False):
         """Mask loss over the slots that may hold positives."""
         slots = regions.positive_slots
-        matched = regions.matched[:, :slots]
         index = active_rows(_flat(regions.positive[:, :slots]))
-        boxes, labels, positive, masks, mask_boxes = (
-            ops.take(_flat(values), index, axis=0)
-            for values in (
-                regions.boxes[:, :slots],
-                regions.label[:, :slots],
-                regions.positive[:, :slots],
-                rows(truth.masks, matched),
-                rows(truth.boxes, matched),
-            )
+        boxes, labels, positive, matched = (
+            ops.take(_flat(values[:, :slots]), index, axis=0)
+            for values in (regions.boxes, regions.label, regions.positive, regions.matched)
         )
-        logits = self.mask_head(self.mask_align.align_rows(features, boxes, index // slots), labels)
-        targets = ops.stop_gradient(mask_targets(masks, mask_boxes, boxes, 2 * self.mask_stage.pool))
-        return losses.mask_loss(logits, targets, positive)
+        image = index // slots
+        logits = self.mask_head(self.mask_align.align_rows(features, boxes, image), labels, training=training)
+        targets = self.mask_targets(truth, image * truth.masks.shape[1] + matched, boxes)
+        return losses.mask_loss(logits, ops.stop_gradient(targets), positive)
+
+    def mask_targets(self, truth, instance, boxes):
+        """What the mask head should say about regions.
+
+        Args:
+            truth: `losses.Truth`.
+            instance: int32 `[R]`, row of each region's instance among the instances of all images.
+            boxes: float32 `[R, 4]`, the regions.
+
+        Returns:
+            float32 `[R, m, m]` in [0, 1].
+        """
+        masks, size = _flat(truth.masks), 2 * self.mask_stage.pool
+        if self.mask_stage.targets == "roi_align":
+            return sampled_mask_targets(masks, instance, boxes, size)
+        masks, mask_boxes = (ops.take(values, instance, axis=0) for values in (masks, _flat(truth.boxes)))
+        return mask_targets(masks, mask_boxes, boxes, size)
 
     def detections(self, features, proposals, valid, sizes):
         """Refined boxes after NMS, and the masks of exactly those boxes."""
         logits, deltas = self.classify(features, proposals)
         boxes = box_ops.decode(deltas, proposals[:, :, None], self.box_stage.delta_weights)
         boxes, scores, labels, valid = select_detections(
-            ops.softmax(logits, axis=-1), boxes, valid, sizes, **self.detection.asdict()
+            ops.softmax(logits, axis=-1), boxes, valid, sizes, **self.detection.limits()
         )
         masks = self.predict_masks(features, boxes, labels, valid)
         return {"boxes": boxes, "labels": labels, "scores": scores, "masks": masks, "valid": valid}
@@ -257,7 +281,15 @@ class MaskRCNN(InstanceModel):
         return ops.reshape(masks, (-1, count, *masks.shape[1:]))
 
     def truth(self, inputs):
-        """Ground truth among the inputs as a `losses.Truth`."""
+        """Ground truth among the inputs as a `losses.Truth`.
+
+        Raises:
+            ValueError: if the masks are not of the form that `options.MaskStage.targets` needs.
+        """
+        if self.mask_stage.targets == "roi_align" and inputs["masks"].shape[2:] != inputs["images"].shape[1:3]:
+            raise ValueError(
+                'mask_stage targets="roi_align" needs masks of the whole canvas: data.batches(mask_size="canvas")'
+            )
         return losses.Truth(
             boxes=ops.cast(inputs["boxes"], "float32"),
             labels=ops.cast(inputs["labels"], "int32"),
@@ -269,6 +301,7 @@ class MaskRCNN(InstanceModel):
     def get_config(self):
         """Constructor arguments."""
         groups = (
+            "rpn_stage",
             "anchors",
             "proposals",
             "rpn_sampling",
@@ -283,6 +316,7 @@ class MaskRCNN(InstanceModel):
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "neck": self.neck,
             "fpn_channels": self.fpn_channels,
+            "fpn_norm": self.fpn_norm,
             **{group: getattr(self, group).asdict() for group in groups},
             "seed": self.seed,
         }

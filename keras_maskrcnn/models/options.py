@@ -34,6 +34,11 @@ class Options:
         return dataclasses.asdict(self)
 
 
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
+
+
 def _as_tuple(value):
     return tuple(_as_tuple(v) for v in value) if isinstance(value, list | tuple) else value
 
@@ -75,6 +80,21 @@ class Anchors(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class RPNStage(Options):
+    """First stage.
+
+    Attributes:
+        channels: width of the 3×3 convolutions; None takes the pyramid's.
+        depth: number of 3×3 convolutions.
+        beta: where smooth L1 of the box loss turns from quadratic to linear; 0 is L1.
+    """
+
+    channels: int | None = None
+    depth: int = 1
+    beta: float = 1.0 / 9.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Proposals(Options):
     """Proposals that the RPN hands on.
 
@@ -83,12 +103,25 @@ class Proposals(Options):
         post_nms: proposals an image.
         nms_iou: overlap from which the lower-scored one of two boxes goes.
         min_size: smallest side in pixels.
+        training_pre_nms: `pre_nms` while training; None takes the same number.
+        training_post_nms: `post_nms` while training; None takes the same number.
     """
 
     pre_nms: int = 1000
     post_nms: int = 1000
     nms_iou: float = 0.7
     min_size: float = 1e-3
+    training_pre_nms: int | None = None
+    training_post_nms: int | None = None
+
+    def limits(self, training):
+        """Arguments of `ops.proposals.select_proposals`."""
+        return {
+            "pre_nms": (training and self.training_pre_nms) or self.pre_nms,
+            "post_nms": (training and self.training_post_nms) or self.post_nms,
+            "nms_iou": self.nms_iou,
+            "min_size": self.min_size,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,12 +157,18 @@ class BoxStage(Options):
 
     Attributes:
         pool: bins a side of RoIAlign.
-        width: units of the hidden layers.
+        convs: number of 3×3 convolutions before the dense layers, as wide as the pyramid.
+        norm: normalisation after each of them, see `layers.norm.norm`.
+        hidden: number of dense layers.
+        width: units of each.
         delta_weights: factors of the regression targets.
-        beta: where smooth L1 turns from quadratic to linear.
+        beta: where smooth L1 turns from quadratic to linear; 0 is L1.
     """
 
     pool: int = 7
+    convs: int = 0
+    norm: str | None = None
+    hidden: int = 2
     width: int = 1024
     delta_weights: tuple = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1.0 / 9.0
@@ -143,11 +182,24 @@ class MaskStage(Options):
         pool: bins a side of RoIAlign; masks have twice as many cells.
         width: channels of the convolutions.
         depth: number of 3×3 convolutions.
+        norm: normalisation after each of them, see `layers.norm.norm`.
+        targets: "area", the share of each cell that the instance covers, from masks cropped to their boxes; or
+            "roi_align", torchvision's bilinear samples of masks of the whole canvas
+            (`data.batches(mask_size="canvas")`), for comparisons.
+
+    Raises:
+        ValueError: for other `targets`.
     """
 
     pool: int = 14
     width: int = 256
     depth: int = 4
+    norm: str | None = None
+    targets: str = "area"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_choice("targets", self.targets, ("area", "roi_align"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,12 +211,58 @@ class Detection(Options):
         nms_iou: overlap from which the lower-scored one of two boxes of a class goes.
         max_detections: detections an image.
         candidates: highest number of (region, class) pairs that enter NMS.
+        min_size: smallest side of a box in pixels of the network's input.
+        paste: how masks reach the picture: "continuous", sampled at the exact place of each pixel (detectron2), or
+            "whole_pixels", enlarged to the box rounded outwards to whole pixels (torchvision).
+
+    Raises:
+        ValueError: for another `paste`.
     """
 
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
     candidates: int = 1000
+    min_size: float = 1e-2
+    paste: str = "continuous"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_choice("paste", self.paste, ("continuous", "whole_pixels"))
+
+    def limits(self):
+        """Arguments of `ops.proposals.select_detections`."""
+        return {name: value for name, value in self.asdict().items() if name != "paste"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Resize(Options):
+    """How `detect` and the SavedModel bring pictures to the network's scale.
+
+    A model with an `image_size` fits every picture into that canvas. A model without one follows the rule of the
+    papers: the shorter side becomes `shorter` pixels, unless the longer one would exceed `longer` (FPN paper,
+    section 5), and the canvas is the next multiple of the backbone's stride.
+
+    Attributes:
+        shorter: pixels of the shorter side.
+        longer: most pixels of the longer side.
+        rounding: of the other side: "nearest" (detectron2) or "down" (torchvision).
+        antialias: whether pictures are smoothed when they shrink (Pillow, detectron2) or not (torchvision).
+
+    Raises:
+        ValueError: for another `rounding`, or if `longer` is less than `shorter`.
+    """
+
+    shorter: int = 800
+    longer: int = 1333
+    rounding: str = "nearest"
+    antialias: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_choice("rounding", self.rounding, ("nearest", "down"))
+        if self.longer < self.shorter:
+            raise ValueError(f"longer={self.longer} is less than shorter={self.shorter}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +279,6 @@ class Regions(Options):
 
     aligned: bool = False
     sampling_ratio: int = 2
-    canonical_size: int = 224
+    canonical_size: float = 224
     canonical_level: int = 4
     implementation: str = "auto"

@@ -13,12 +13,17 @@ def names():
     return sorted(f.name.removesuffix(".json") for f in _folder().iterdir() if f.name.endswith(".json"))
 
 
-def config(name):
-    """Constructor arguments of a preset, without `num_classes`.
+def read(name):
+    """The content of a preset.
+
+    Returns:
+        dict of `description`; `config`, constructor arguments without `num_classes`; `conventions`, a sentence for each
+        choice that the weights depend on; and `weights`, where they come from: `source` (see
+        `keras_maskrcnn.weights.load`), `file`, `url`, `sha256`, `licence`, `metrics`.
 
     Raises:
         ValueError: for an unknown name.
     """
     if name not in names():
         raise ValueError(f"there is no preset {name!r}; there are {', '.join(names())}")
-    return json.loads((_folder() / f"{name}.json").read_text())["config"]
+    return json.loads((_folder() / f"{name}.json").read_text())

@@ -103,5 +103,6 @@ def clip(boxes, sizes):
 
 
 def larger_than(boxes, min_size):
-    """True where both sides exceed `min_size` pixels: `[..., 4]` to bool `[...]`."""
-    return ops.all(boxes[..., 2:] - boxes[..., :2] > min_size, axis=-1)
+    """True where both sides are `min_size` pixels or more, and not nothing: `[..., 4]` to bool `[...]`."""
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return ops.all(ops.logical_and(sides >= min_size, sides > 0), axis=-1)

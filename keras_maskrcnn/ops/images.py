@@ -17,12 +17,23 @@ def check(picture):
     return picture
 
 
-def fit(picture, size):
-    """A picture at another size: uint8 `[H, W, 3]` to float32 `[*size, 3]`, bilinear, smoothed when shrunk."""
+def fit(picture, size, antialias=True):
+    """A picture at another size: uint8 `[H, W, 3]` to float32 `[*size, 3]`, bilinear.
+
+    Args:
+        picture: uint8 `[H, W, 3]`.
+        size: (height, width).
+        antialias: whether it is smoothed when it shrinks.
+
+    Returns:
+        float32 `[*size, 3]`, 0…255.
+    """
     picture = ops.cast(picture, "float32")
     if tuple(size) == tuple(picture.shape[:2]):
         return picture
-    return keras.ops.image.resize(picture, size, interpolation="bilinear", antialias=True, data_format="channels_last")
+    return keras.ops.image.resize(
+        picture, size, interpolation="bilinear", antialias=antialias, data_format="channels_last"
+    )
 
 
 def inside(height, width, sizes):

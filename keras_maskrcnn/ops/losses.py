@@ -35,10 +35,14 @@ def softmax_cross_entropy(logits, labels):
 def smooth_l1(error, beta=1.0):
     """Element-wise Huber form `0.5 e² / β` for |e| < β, else `|e| - 0.5 β` (Fast R-CNN, eq. 3 with β = 1).
 
+    With β = 0 this is the absolute value.
+
     Raises:
-        ValueError: if `beta` is not above 0.
+        ValueError: if `beta` is below 0.
     """
-    if beta <= 0:
-        raise ValueError(f"beta={beta} must be above 0")
+    if beta < 0:
+        raise ValueError(f"beta={beta} must not be below 0")
     size = ops.abs(error)
+    if beta == 0:
+        return size
     return ops.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)

@@ -42,6 +42,69 @@ def _coverage(start, end, mask_start, mask_end, size, cells):
     return ops.maximum(shared, 0.0) / ops.maximum(right - left, 1e-9)[:, :, None]
 
 
+def sampled_mask_targets(masks, index, rois, size):
+    """Mask targets as torchvision takes them: RoIAlign of the whole mask, with as many samples a bin as it has pixels.
+
+    A bin of h pixels is the mean of ⌈h⌉ bilinear samples along each axis (`torchvision.ops.roi_align` with its default
+    `sampling_ratio=-1`, as `project_masks_on_boxes` in its `models/detection/roi_heads.py` calls it). The means along y
+    and x separate, so each region is two matrix products.
+
+    Args:
+        masks: `[N, H, W]`, masks of whole canvases, any dtype, 0…255.
+        index: int32 `[R]`, the mask of each region.
+        rois: float32 `[R, 4]`, the boxes that the mask head looks at.
+        size: cells a side of the head's output.
+
+    Returns:
+        float32 `[R, size, size]` in [0, 1].
+    """
+    height, width = masks.shape[1:]
+
+    def one(region):
+        row, (x1, y1, x2, y2) = region[0], ops.unstack(region[1], 4)
+        mask = ops.cast(ops.take(masks, row, axis=0), "float32") / 255.0
+        down, across = _bin_means(y1, y2, size, height), _bin_means(x1, x2, size, width)
+        return ops.matmul(ops.matmul(down, mask), ops.transpose(across))
+
+    # One region at a time: the weights of all samples at once would fill gigabytes.
+    return ops.map(one, (ops.cast(index, "int32"), ops.cast(rois, "float32")))
+
+
+def _bin_means(start, end, size, pixels):
+    """What each pixel of an axis contributes to each bin of [start, end]: float32 `[size, pixels]`."""
+    bin_size = ops.maximum(end - start, 1.0) / size
+    most = -(-pixels // size) + 1
+    count = ops.clip(ops.ceil(bin_size), 1.0, float(most))
+    sample = np.arange(most, dtype="float32")
+    position = start + bin_size * (np.arange(size, dtype="float32")[:, None] + (sample + 0.5) / count)
+    used = ops.logical_and(sample < count, ops.logical_and(position >= -1, position <= pixels))
+    position = ops.clip(position, 0.0, pixels - 1.0)[..., None]
+    weights = ops.maximum(1 - ops.abs(position - np.arange(pixels, dtype="float32")), 0.0)
+    return ops.sum(ops.where(used[..., None], weights, 0.0), axis=1) / count
+
+
+def whole_pixel_boxes(boxes, cells):
+    """Boxes into which torchvision pastes masks: the mask with a ring of empty cells fills whole pixels.
+
+    torchvision's `paste_masks_in_image` puts one empty cell around a mask, enlarges the box likewise, cuts its corners
+    down to integers and lets the last pixel belong to it. What is returned here is the place of the mask without the
+    ring, for `paste`.
+
+    Args:
+        boxes: float32 array `[n, 4]` in pixels of the image.
+        cells: cells a side of the masks.
+
+    Returns:
+        float32 array `[n, 4]`.
+    """
+    boxes = np.asarray(boxes, "float32")
+    half = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5) * np.float32((cells + 2) / cells)
+    centre = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
+    first, last = np.trunc(centre - half), np.trunc(centre + half) + 1
+    ring = np.maximum(last - first, 1) / (cells + 2)
+    return np.concatenate([first + ring, last - ring], axis=1).astype("float32")
+
+
 def paste(masks, boxes, image_size, threshold=0.5):
     """Binary masks of the whole image from mask probabilities inside boxes.
 

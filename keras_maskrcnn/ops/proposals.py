@@ -18,7 +18,7 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
         pre_nms: candidates a level that enter NMS.
         post_nms: proposals an image.
         nms_iou: overlap from which the lower-scored box goes.
-        min_size: boxes must be wider and higher than this many pixels.
+        min_size: both sides of a box must be this many pixels or more.
 
     Returns:
         (boxes, valid): float32 `[B, P, 4]`, best first; bool `[B, P]`, False for slots that stayed empty.
@@ -43,7 +43,9 @@ def _best_of_level(logits, deltas, anchors, limit):
     return scores, box_ops.decode(rows(deltas, index), ops.take(ops.convert_to_tensor(anchors), index, axis=0))
 
 
-def select_detections(probabilities, boxes, valid, sizes, score_threshold, nms_iou, max_detections, candidates):
+def select_detections(
+    probabilities, boxes, valid, sizes, score_threshold, nms_iou, max_detections, candidates, min_size=1e-2
+):
     """The final boxes: every class of every region is a candidate, thinned by NMS within its class.
 
     Args:
@@ -55,6 +57,7 @@ def select_detections(probabilities, boxes, valid, sizes, score_threshold, nms_i
         nms_iou: overlap from which the lower-scored box of the same class goes.
         max_detections: detections an image, D.
         candidates: highest number of (region, class) pairs that enter NMS.
+        min_size: both sides of a box must be this many pixels or more.
 
     Returns:
         (boxes, scores, labels, valid): float32 `[B, D, 4]`, float32 `[B, D]` in descending order, int32 `[B, D]` of
@@ -68,7 +71,7 @@ def select_detections(probabilities, boxes, valid, sizes, score_threshold, nms_i
     label = pair % classes + 1
     boxes = ops.reshape(boxes, (-1, regions * (classes + 1), 4))
     boxes = box_ops.clip(rows(boxes, pair // classes * (classes + 1) + label), sizes)
-    usable = ops.logical_and(scores > score_threshold, box_ops.larger_than(boxes, 1e-2))
+    usable = ops.logical_and(scores > score_threshold, box_ops.larger_than(boxes, min_size))
     keep, kept = nms(boxes, scores, nms_iou, min(max_detections, limit), groups=label, valid=usable)
     return (
         ops.where(kept[..., None], rows(boxes, keep), 0.0),

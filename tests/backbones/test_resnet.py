@@ -71,7 +71,7 @@ def test_padding_is_symmetric():
     TensorFlow's "same" pads right and below only and would give [[9, 6], [6, 4]].
     """
     inputs = keras.Input((4, 4, 1))
-    model = keras.Model(inputs, _Builder(None, None).conv_norm(inputs, 1, 3, stride=2, name="x"))
+    model = keras.Model(inputs, _Builder(None, 1e-5, False, None).conv_norm(inputs, 1, 3, stride=2, name="x"))
     model.set_weights([np.ones((3, 3, 1, 1))])
     np.testing.assert_array_equal(model(np.ones((1, 4, 4, 1), "float32"))[0, ..., 0], [[4, 6], [6, 9]])
 

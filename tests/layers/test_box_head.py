@@ -17,7 +17,7 @@ def test_shapes_and_float32_outputs(policy):
     logits, deltas = head(regions())
     assert logits.shape == (3, 5) and deltas.shape == (3, 5, 4)
     assert logits.dtype == deltas.dtype == tf.float32
-    assert head.fc1.compute_dtype == policy.removeprefix("mixed_")
+    assert head.hidden[0].compute_dtype == policy.removeprefix("mixed_")
 
 
 def test_weights_of_the_paper():
@@ -40,8 +40,8 @@ def test_deltas_of_a_class_are_four_neighbours():
 def test_by_hand():
     head = BoxHead(1, width=2)
     head.build((None, 1, 1, 2))
-    head.fc1.set_weights([np.array([[1, -1], [1, -1]]), np.array([0, 1])])
-    head.fc2.set_weights([np.array([[2, 0], [0, 3]]), np.array([-1, 0])])
+    head.hidden[0].set_weights([np.array([[1, -1], [1, -1]]), np.array([0, 1])])
+    head.hidden[1].set_weights([np.array([[2, 0], [0, 3]]), np.array([-1, 0])])
     head.classes.set_weights([np.array([[1, 0], [0, 1]]), np.array([0, 0.5])])
     # [1, 2]: fc1 relu(3, -2) = (3, 0); fc2 relu(5, 0); logits (5, 0.5). [-1, 0]: (0, 2), (0, 6), (0, 6.5).
     logits = head(np.array([[[[1, 2]]], [[[-1, 0]]]], "float32"))[0]

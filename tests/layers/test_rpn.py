@@ -24,7 +24,7 @@ def test_logits_and_deltas_stay_float32_under_mixed_precision():
         head = RPNHead(3, dtype=policy)
         logits, deltas = head(levels())
         assert {x.dtype for x in (*logits, *deltas)} == {tf.float32}
-        assert head.conv.compute_dtype == policy.removeprefix("mixed_")
+        assert head.convs[0].compute_dtype == policy.removeprefix("mixed_")
         assert all(w.dtype == "float32" for w in head.weights)
 
 
@@ -36,8 +36,8 @@ def test_weights():
     assert RPNHead(2)(levels()) is not None
     wide = RPNHead(2)
     wide.build((None, None, None, 256))
-    assert wide.conv.filters == 256
-    assert abs(np.std(wide.conv.kernel) - 0.01) < 1e-3 and not wide.conv.bias.numpy().any()
+    assert wide.convs[0].filters == 256
+    assert abs(np.std(wide.convs[0].kernel) - 0.01) < 1e-3 and not wide.convs[0].bias.numpy().any()
 
 
 def test_outputs_come_in_the_order_of_the_anchors():
@@ -47,7 +47,7 @@ def test_outputs_come_in_the_order_of_the_anchors():
     head.build((None, None, None, 2))
     centre = np.zeros((3, 3, 2, 2))
     centre[1, 1] = np.eye(2)
-    head.conv.set_weights([centre, np.zeros(2)])
+    head.convs[0].set_weights([centre, np.zeros(2)])
     # Objectness of anchor a = column + 100·row + 1000·a; the deltas of anchor a count 10·a + 0…3.
     head.objectness.set_weights([np.array([[[[1, 1], [100, 100]]]]), np.array([0, 1000])])
     head.deltas.set_weights([np.zeros((1, 1, 2, 8)), np.array([0, 1, 2, 3, 10, 11, 12, 13])])

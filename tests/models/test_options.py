@@ -8,14 +8,17 @@ import pytest
 from keras_maskrcnn.models import options
 
 GROUPS = [
+    options.RPNStage,
     options.Anchors,
     options.Proposals,
     options.Sampling,
     options.BoxStage,
     options.MaskStage,
     options.Detection,
+    options.Resize,
     options.Regions,
 ]
+CHOICES = {"targets": "roi_align", "paste": "whole_pixels", "rounding": "down"}
 
 
 def other(value):
@@ -37,7 +40,7 @@ def test_every_group_is_here():
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_field_survives_json(group):
-    values = {field.name: other(field.default) for field in dataclasses.fields(group)}
+    values = {field.name: CHOICES.get(field.name) or other(field.default) for field in dataclasses.fields(group)}
     made = group(**values)
     assert made != group()
     assert all(getattr(made, name) == value for name, value in values.items())
@@ -90,3 +93,23 @@ def test_anchor_sizes_by_hand():
 def test_anchor_sizes_that_do_not_fit_one_head_are_refused(sizes):
     with pytest.raises(ValueError, match="one tuple a level, all of one length"):
         options.Anchors(sizes=sizes)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: options.MaskStage(targets="nearest"), "targets='nearest' is not one of 'area', 'roi_align'"),
+        (lambda: options.Detection(paste="fast"), "paste='fast' is not one of 'continuous', 'whole_pixels'"),
+        (lambda: options.Resize(rounding="up"), "rounding='up' is not one of 'nearest', 'down'"),
+        (lambda: options.Resize(shorter=800, longer=600), "longer=600 is less than shorter=800"),
+    ],
+)
+def test_choices_that_do_not_exist_are_refused(make, reason):
+    with pytest.raises(ValueError, match=reason):
+        make()
+
+
+def test_proposals_differ_in_training_where_asked():
+    made = options.Proposals(pre_nms=9, post_nms=7, training_pre_nms=20)
+    assert made.limits(training=True)["pre_nms"] == 20 and made.limits(training=False)["pre_nms"] == 9
+    assert made.limits(training=True)["post_nms"] == made.limits(training=False)["post_nms"] == 7

@@ -137,7 +137,13 @@ def test_clip_turns_a_box_outside_into_one_without_area():
     np.testing.assert_array_equal(numpy(box_ops.area(clipped)), [[0, 0]])
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(1.0, [True, False, False]), (0.5, [True, True, False])])
-def test_larger_than_asks_both_sides(limit, expected):
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(1.0, [True, True, False]), (1.25, [True, False, False]), (0.0, [True, True, True])]
+)
+def test_larger_than_asks_both_sides_for_so_much_or_more(limit, expected):
     boxes = np.array([[0, 0, 2, 1.5], [0, 0, 2, 1], [0, 0, 0.25, 9]], "float32")
     assert numpy(box_ops.larger_than(boxes, limit)).tolist() == expected
+
+
+def test_a_box_without_area_is_never_large_enough():
+    assert not numpy(box_ops.larger_than(np.array([[3, 3, 3, 9]], "float32"), 0.0)).any()

@@ -85,9 +85,10 @@ def test_smooth_l1_gradient_is_bounded_and_continuous():
     np.testing.assert_allclose(tape.gradient(loss, error), [-1, -1, 0, 0.5, 0.999, 1, 1], atol=1e-6)
 
 
-def test_smooth_l1_of_no_width_is_refused():
+def test_smooth_l1_of_no_width_is_l1_and_a_negative_one_is_refused():
+    np.testing.assert_array_equal(smooth_l1(np.array([-2.0, 0.0, 0.5]), 0.0), [2.0, 0.0, 0.5])
     with pytest.raises(ValueError, match="beta"):
-        smooth_l1(np.zeros(2), 0.0)
+        smooth_l1(np.zeros(2), -0.1)
 
 
 def test_a_batch_without_objects_gives_zero_gradients_for_padding():

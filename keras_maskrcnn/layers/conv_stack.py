@@ -1,0 +1,62 @@
+"""The 3×3 convolutions that open a head: each with a bias, or with a normalisation in its place, then ReLU."""
+
+import keras
+from keras import ops
+
+from keras_maskrcnn.layers.norm import norm as make_norm
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class ConvStack(keras.layers.Layer):
+    """`depth` times: 3×3 convolution, normalisation, ReLU.
+
+    Args:
+        depth: number of convolutions; 0 passes the input on.
+        width: channels of each.
+        norm: kind of `layers.norm.norm`, or None: then the convolutions have a bias.
+    """
+
+    def __init__(self, depth, width, norm=None, **kwargs):
+        super().__init__(**kwargs)
+        self.depth, self.width, self.norm = depth, width, norm
+
+    def build(self, input_shape):
+        """Create the layers for regions of `input_shape` (N, P, P, C)."""
+        self.convs = [self._conv(f"conv{i + 1}") for i in range(self.depth)]
+        self.norms = [
+            make_norm(self.norm, f"norm{i + 1}", self.dtype_policy) for i in range(self.depth if self.norm else 0)
+        ]
+        hidden = (*input_shape[:-1], self.width)
+        for i, conv in enumerate(self.convs):
+            conv.build(hidden if i else input_shape)
+        for norm in self.norms:
+            norm.build(hidden)
+
+    def _conv(self, name):
+        return keras.layers.Conv2D(
+            self.width,
+            3,
+            padding="same",
+            activation=None if self.norm else "relu",
+            use_bias=not self.norm,
+            kernel_initializer="he_normal",
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def call(self, regions, training=False):
+        """`[N, P, P, C]` to `[N, P, P, width]`; `training` is for batch normalisation."""
+        mode = {"training": training} if self.norm == "batch" else {}
+        for i, conv in enumerate(self.convs):
+            regions = conv(regions)
+            if self.norm:
+                regions = ops.relu(self.norms[i](regions, **mode))
+        return regions
+
+    def compute_output_shape(self, input_shape):
+        """Shape of what `call` returns."""
+        return (*input_shape[:-1], self.width if self.depth else input_shape[-1])
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "depth": self.depth, "width": self.width, "norm": self.norm}
