@@ -2,16 +2,16 @@
 
 Read in the order in which data flows: `data` (files to batches), `ops` (boxes, anchors, matching, RoIAlign, losses as
 pure functions), `layers` and `backbones` (what holds weights), `models` (the flow, `models/mask_rcnn.py` first),
-`training`, `evaluation`, `visualize`, `export`, `cli`.
+`weights` (published files), `training`, `evaluation`, `visualize`, `export`, `cli`.
 """
 
 import importlib
 import sys
 
 __version__ = "0.1.0"
-__all__ = ["MaskRCNN", "__version__", "data", "evaluation", "training", "visualize"]
+__all__ = ["MaskRCNN", "__version__", "data", "evaluation", "training", "visualize", "weights"]
 
-_MODULES = ("backbones", "data", "evaluation", "export", "layers", "models", "ops", "training", "visualize")
+_MODULES = ("backbones", "data", "evaluation", "export", "layers", "models", "ops", "training", "visualize", "weights")
 
 
 def __getattr__(name):

@@ -1,0 +1,176 @@
+"""From a map and the arrays of a file to a model: everything is checked first, then everything is assigned."""
+
+import importlib
+import typing
+
+import numpy as np
+
+from keras_maskrcnn.backbones.resnet import ResNet
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.weights.rows import CLASS_LAYERS, PARTS
+
+SOURCES = ("torchvision", "detectron2", "matterport")
+# How many names an error lists before it only counts.
+LISTED = 6
+
+
+class Report(typing.NamedTuple):
+    """What was done.
+
+    Attributes:
+        loaded: number of variables that were filled.
+        reinitialised: names of our layers or parts that took nothing from the file, such as "box_head.classes" or
+            "mask_head"; in a new model they are at their initial values.
+        unused: names of the arrays in the file that have no place in the model.
+    """
+
+    loaded: int
+    reinitialised: list
+    unused: list
+
+
+def fill(model, arrays, source, path):
+    """Fill a model from arrays under published names; on an error it stays untouched.
+
+    Args:
+        model: MaskRCNN with a ResNet backbone.
+        arrays: dict from the source's names to arrays.
+        source: one of `SOURCES`.
+        path: what errors and printed lines name.
+
+    Returns:
+        `Report`.
+
+    Raises:
+        DataError: in one line, see `keras_maskrcnn.weights.load`.
+        ValueError: for an unknown source.
+    """
+    names = _names(source)
+    if not isinstance(model.backbone, ResNet):
+        raise DataError(path, f"{source}'s weights are for a ResNet; the model's backbone is {model.backbone.name}")
+    arrays = _plainly_named(path, names, arrays)
+    table = list(names.name_map(model, arrays))
+    unused = _check_names(path, source, arrays, table)
+    _check_complete(path, source, model, table)
+    absent = _absent_parts(model, table)
+    theirs = names.num_classes(arrays)
+    anew = _class_layers(table) if theirs not in (None, model.num_classes) else []
+    table = [row for row in table if row.layer not in anew]
+    values = [_value(path, arrays, row) for row in table]
+    for row, value in zip(table, values, strict=True):
+        row.variable.assign(value)
+    for name in anew:
+        _reset(model, name)
+    if anew:
+        print(f"{path}: num_classes is {theirs} there, {model.num_classes} here: {', '.join(anew)} start anew")
+    if absent:
+        print(f"{path}: has no {', '.join(absent)}: the model's stays as it was")
+    return Report(len(table), anew + absent, unused)
+
+
+def _names(source):
+    if source not in SOURCES:
+        raise ValueError(f"source {source!r} is none of {', '.join(SOURCES)}")
+    return importlib.import_module(f"keras_maskrcnn.weights.{source}")
+
+
+def _plainly_named(path, names, arrays):
+    """The arrays under plain names, without torch's counts of the batches that a norm has seen."""
+    found = {}
+    for name, array in arrays.items():
+        plain = names.plain(name)
+        if plain in found:
+            raise DataError(path, f"holds {plain} twice")
+        if not plain.endswith("num_batches_tracked"):
+            found[plain] = array
+    return found
+
+
+def _check_names(path, source, arrays, table):
+    """The file must hold what the map wants, and nothing else but what may be spared; returns the latter."""
+    wanted = list(dict.fromkeys(name for row in table for name in row.sources))
+    missing = [name for name in wanted if name not in arrays]
+    unused = [name for name in arrays if name not in set(wanted)]
+    strange = [name for name in unused if not _names(source).spare(name)]
+    if missing or strange:
+        held = f"holds {len(wanted) - len(missing)} of the {len(wanted)} arrays that this model takes from {source}"
+        raise DataError(path, held + (_other_source(source, arrays) or _left_over(missing, strange)))
+    return unused
+
+
+def _left_over(missing, strange):
+    """The end of an error: what each side has for itself."""
+    lacks = f"; it lacks {_some(missing)}" if missing else ""
+    return lacks + (f"; the model has no place for {_some(strange)}" if strange else "")
+
+
+def _other_source(source, arrays):
+    """The end of an error where the file's names are another source's; "" where they are not."""
+    for other in SOURCES:
+        if other != source and any(name.startswith(_names(other).SIGNATURE) for name in arrays):
+            return f"; its names look like source={other!r}"
+    return ""
+
+
+def _check_complete(path, source, model, table):
+    """A part that the map touches must be filled wholly: matterport's heads, for one, have no norms left."""
+    mapped = {id(row.variable) for row in table}
+    for part in dict.fromkeys(row.part for row in table):
+        left = [variable.path for variable in getattr(model, part).weights if id(variable) not in mapped]
+        if left:
+            raise DataError(path, f"{source} has nothing for {_some(left)} of this model's {part}")
+
+
+def _absent_parts(model, table):
+    """Names of the model's parts that the map does not touch."""
+    touched = {row.part for row in table}
+    return [part for part in PARTS if getattr(model, part, None) is not None and part not in touched]
+
+
+def _class_layers(table):
+    """Names of the map's layers whose outputs depend on the number of classes."""
+    return [name for name in CLASS_LAYERS if any(row.layer == name for row in table)]
+
+
+def _value(path, arrays, row):
+    """What a row's variable becomes, float32 of the variable's shape."""
+    given = [_numbers(path, name, arrays[name]) for name in row.sources]
+    try:
+        with np.errstate(all="ignore"):
+            value = row.transform(*given)
+    except (ValueError, IndexError) as error:  # an array of another rank, or of sides that do not divide
+        raise DataError(path, _misfit(row, given)) from error
+    if value.shape != tuple(row.variable.shape):
+        raise DataError(path, _misfit(row, given))
+    if not np.isfinite(value).all():
+        raise DataError(path, f"{', '.join(row.sources)}: together they do not give finite numbers")
+    return value
+
+
+def _numbers(path, name, array):
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiu":
+        raise DataError(path, f"{name} is {array.dtype}, not numbers")
+    array = array.astype("float32", copy=False)
+    if not np.isfinite(array).all():
+        raise DataError(path, f"{name} holds numbers that are not finite")
+    return array
+
+
+def _misfit(row, given):
+    theirs = ", ".join(f"{name} {list(array.shape)}" for name, array in zip(row.sources, given, strict=True))
+    return f"{theirs} does not fit {row.name} {list(row.variable.shape)}: weights for another backbone or other widths"
+
+
+def _reset(model, name):
+    """Puts a layer of `CLASS_LAYERS` back to what its initializers give."""
+    part, attribute = name.split(".")
+    layer = getattr(getattr(model, part), attribute)
+    layer.kernel.assign(layer.kernel_initializer(layer.kernel.shape, dtype=layer.kernel.dtype))
+    layer.bias.assign(layer.bias_initializer(layer.bias.shape, dtype=layer.bias.dtype))
+
+
+def _some(names):
+    """Names in a row, the later ones counted."""
+    listed = ", ".join(names[:LISTED])
+    return f"{listed} and {len(names) - LISTED} more" if len(names) > LISTED else listed

@@ -1,0 +1,124 @@
+"""detectron2's names: the model zoo's Mask R-CNN and Faster R-CNN with ResNet and FPN (`model_final_….pkl`).
+
+Exact: convolutions and dense layers are transposed as torchvision's are, and
+
+- the stem's input axis is flipped, since these networks look at B, G, R and ours at R, G, B;
+- classes count from 0 with background last, ours from 1 with background 0: scores are rolled by one, and box deltas and
+  masks, which have no background there, get zeros for it (neither network ever reads those).
+
+Left out: `pixel_mean` and `pixel_std` (in B, G, R order; the preset has them) and the anchors, which are computed.
+A file without a mask head leaves ours as it was.
+
+The preset `mask_rcnn_resnet101_fpn_detectron2` has the conventions: the stride in the first 1×1 convolution, pixels
+that are not divided by a deviation, half-pixel RoIAlign. detectron2 takes as many samples a bin as the region has cells
+there, so its regions equal ours to within that sampling and not to the last digit. Weights have COCO's 80 classes.
+
+Names after detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py, roi_heads/box_head.py,
+fast_rcnn.py and mask_head.py.
+"""
+
+from keras_maskrcnn.weights import rows
+
+SIGNATURE = ("backbone.bottom_up.",)
+
+
+def name_map(model, names):
+    """Rows for all variables of ours that the file fills.
+
+    Args:
+        model: MaskRCNN.
+        names: the file's names, which tell whether there is a mask head.
+    """
+    yield from _backbone(model)
+    if model.neck:
+        yield from _fpn(model)
+    yield from _rpn(model)
+    yield from _box_head(model)
+    if any(name.startswith("roi_heads.mask_head.") for name in names):
+        yield from _mask_head(model)
+
+
+def plain(name):
+    """A name without the prefix that training on several GPUs puts before it."""
+    return name.removeprefix("module.")
+
+
+def spare(name):
+    """Whether an array has no place among our weights: what presets and `ops.anchors` hold."""
+    return name in ("pixel_mean", "pixel_std") or name.startswith("proposal_generator.anchor_generator.")
+
+
+def num_classes(arrays):
+    """Classes without background of the file's heads; None for a file without them."""
+    scores = arrays.get("roi_heads.box_predictor.cls_score.bias")
+    return None if scores is None else scores.size - 1
+
+
+def stem_conv(kernel):
+    """`[out, (B, G, R), y, x]` to `[y, x, (R, G, B), out]`."""
+    return rows.torch_conv(kernel[:, ::-1])
+
+
+def _backbone(model):
+    for unit in rows.backbone_units(model.backbone):
+        theirs = f"backbone.bottom_up.{_unit_name(unit)}"
+        kernel = rows.torch_conv if unit.stage else stem_conv
+        yield from rows.torch_layer(unit.conv, f"backbone.{unit.conv.name}", theirs, kernel)
+        yield from rows.torch_norm(unit.norm, f"backbone.{unit.norm.name}", f"{theirs}.norm")
+
+
+def _unit_name(unit):
+    """A unit's convolution, such as "res3.0.conv1"; its norm is within."""
+    if unit.stage == 0:
+        return "stem.conv1"
+    part = unit.part if unit.part == "shortcut" else f"conv{unit.part}"
+    return f"res{unit.stage + 1}.{unit.block - 1}.{part}"
+
+
+def _fpn(model):
+    for side, level, name, conv, norm in rows.fpn_layers(model.fpn):
+        theirs = f"backbone.fpn_{side}{level[1:]}"
+        yield from rows.torch_layer(conv, name, theirs, rows.torch_conv)
+        yield from rows.torch_norm(norm, f"fpn.{side}_norm.{level}", f"{theirs}.norm")
+
+
+def _rpn(model):
+    head, convs = "proposal_generator.rpn_head", model.rpn.convs
+    for i, conv in enumerate(convs):
+        theirs = f"{head}.conv" if len(convs) == 1 else f"{head}.conv.conv{i}"
+        yield from rows.torch_layer(conv, f"rpn.convs.{i}", theirs, rows.torch_conv)
+    yield from rows.torch_layer(model.rpn.objectness, "rpn.objectness", f"{head}.objectness_logits", rows.torch_conv)
+    yield from rows.torch_layer(model.rpn.deltas, "rpn.deltas", f"{head}.anchor_deltas", rows.torch_conv)
+
+
+def _box_head(model):
+    head, predictor = model.box_head, "roi_heads.box_predictor"
+    yield from _convs(head, "box_head", "roi_heads.box_head.conv")
+    for i, dense in enumerate(head.hidden):
+        kernel = rows.torch_dense if i else rows.torch_flattened(model.box_stage.pool)
+        yield from rows.torch_layer(dense, f"box_head.hidden.{i}", f"roi_heads.box_head.fc{i + 1}", kernel)
+    outputs = (
+        (head.classes, "box_head.classes", "cls_score", rows.background_first),
+        (head.deltas, "box_head.deltas", "bbox_pred", rows.with_background(4)),
+    )
+    for layer, name, theirs, classes in outputs:
+        kernel = rows.then(rows.torch_dense, classes)
+        yield from rows.torch_layer(layer, name, f"{predictor}.{theirs}", kernel, bias=classes)
+
+
+def _mask_head(model):
+    head, theirs, classes = model.mask_head, "roi_heads.mask_head", rows.with_background(1)
+    yield from _convs(head, "mask_head", f"{theirs}.mask_fcn")
+    yield from rows.torch_layer(
+        head.deconvolution, "mask_head.deconvolution", f"{theirs}.deconv", rows.torch_deconvolution
+    )
+    kernel = rows.then(rows.torch_conv, classes)
+    yield from rows.torch_layer(head.logits, "mask_head.logits", f"{theirs}.predictor", kernel, bias=classes)
+
+
+def _convs(head, name, theirs):
+    """A head's convolutions, numbered from 1 in the file, with their norms within."""
+    for i, conv in enumerate(head.convs):
+        yield from rows.torch_layer(conv, f"{name}.convs.{i}", f"{theirs}{i + 1}", rows.torch_conv)
+    for i, norm in enumerate(head.norms):
+        yield from rows.torch_norm(norm, f"{name}.norms.{i}", f"{theirs}{i + 1}.norm")

@@ -1,0 +1,204 @@
+"""Reads a pickle as data: no module is imported, no class is looked up, nothing that the file names is run.
+
+A pickle is a program for a stack machine. `pickletools` takes it apart, and `load` carries out the few instructions
+that weight files are made of, on lists, dicts, tuples and scalars. A name such as `torch._utils._rebuild_tensor_v2` is
+only looked up in the caller's table, which gives a harmless function of ours; every other name and instruction is
+refused. `pickle.Unpickler` with a `find_class` of its own would still let a file set attributes on what it finds, hash
+tuples nested deeply enough to overflow the C stack, and size the memo as it likes.
+"""
+
+import pickletools
+from collections.abc import Callable
+from typing import NamedTuple
+
+SCALARS = (str, bytes, int, float, type(None))
+
+
+class UnreadableError(ValueError):
+    """A reason, in words for the person who asked, why the content of a file is not used."""
+
+
+class Name(NamedTuple):
+    """What stands for a global that a pickle names.
+
+    Attributes:
+        name: "module.attribute".
+        make: Function of ours that a call of the global comes to, or None where it is never called.
+    """
+
+    name: str
+    make: Callable | None
+
+    def call(self, arguments):
+        """Returns what our function makes of a tuple of arguments."""
+        if self.make is None:
+            raise UnreadableError(f"its pickle calls {self.name}, which no weight file does")
+        return self.make(*arguments)
+
+
+def ignored(*_arguments):
+    """Stands for an object beside the weights, such as the arguments of a training run: reads as None."""
+    return
+
+
+def load(stream, names, persistent=None):
+    """Reads one pickle.
+
+    Args:
+        stream: Binary stream with read and readline, at the pickle's first byte; left just past its last.
+        names: Dict from "module.attribute" to the function that stands for it, or None for one that is never called.
+        persistent: Function from a persistent id to an object; None where the file may have none.
+
+    Returns:
+        The object. Dicts and their subclasses come as dict, whatever `names` makes as it was made.
+
+    Raises:
+        UnreadableError: The pickle names a global or an instruction that weight files do not need.
+        Exception: Of any other class, if the bytes are no pickle or a damaged one.
+    """
+    machine = _Machine(names, persistent)
+    for instruction, argument, _ in pickletools.genops(stream):
+        if instruction.name == "STOP":
+            return machine.stack.pop()
+        step = STEPS.get(instruction.name)
+        if step is None:
+            raise UnreadableError(f"its pickle has the instruction {instruction.name}, which no weight file needs")
+        step(machine, argument)
+    raise UnreadableError("its pickle has no end")
+
+
+def as_dict(items=()):
+    """A dict from a dict or from pairs, with scalars as keys: what stands for OrderedDict and Counter."""
+    if isinstance(items, dict):
+        return items
+    result = {}
+    for key, value in items:
+        _set_item(result, key, value)
+    return result
+
+
+def _set_item(target, key, value):
+    if type(target) is not dict or not isinstance(key, SCALARS):
+        raise UnreadableError("its pickle fills something that is no dict of names")
+    target[key] = value
+
+
+class _Machine:
+    """Stack, marks and memo; one method for each kind of instruction, called with the instruction's argument."""
+
+    def __init__(self, names, persistent):
+        self.names, self.persistent = names, persistent
+        self.stack, self.marks, self.memo = [], [], {}
+
+    def nothing(self, _):
+        pass
+
+    def push(self, value):
+        self.stack.append(value)
+
+    def mark(self, _):
+        self.marks.append(len(self.stack))
+
+    def pop_to_mark(self):
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def pop_last(self, count):
+        if len(self.stack) < count:
+            raise UnreadableError("its pickle takes more from the stack than is there")
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def make_list(self, _):
+        self.push(self.pop_to_mark())
+
+    def make_tuple(self, _):
+        self.push(tuple(self.pop_to_mark()))
+
+    def make_dict(self, _):
+        items = self.pop_to_mark()
+        self.push(as_dict(zip(items[::2], items[1::2], strict=True)))
+
+    def extend(self, items):
+        if type(self.stack[-1]) is not list:
+            raise UnreadableError("its pickle appends to something that is no list")
+        self.stack[-1].extend(items)
+
+    def update(self, items):
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            _set_item(self.stack[-1], key, value)
+
+    def memoize(self, index):
+        self.memo[len(self.memo) if index is None else index] = self.stack[-1]
+
+    def recall(self, index):
+        self.push(self.memo[index])
+
+    def name(self, pair):
+        """Pushes what stands for a global; `pair` is "module attribute", as the instruction has it."""
+        name = ".".join(pair.split(" "))
+        if name not in self.names:
+            raise UnreadableError(
+                f"its pickle names {name[:80]!r}, which is not among the few it may; nothing of it was run"
+            )
+        self.push(Name(name, self.names[name]))
+
+    def name_on_stack(self, _):
+        module, attribute = self.pop_last(2)
+        self.name(f"{module} {attribute}")
+
+    def call(self, _):
+        callee, arguments = self.pop_last(2)
+        if not isinstance(callee, Name) or type(arguments) is not tuple:
+            raise UnreadableError("its pickle calls something that is no function")
+        self.push(callee.call(arguments))
+
+    def build(self, _):
+        """Hands a state to the object on the stack; dicts and ignored objects keep none."""
+        target, state = self.pop_last(2)
+        if hasattr(target, "build"):
+            target.build(*state)
+        elif target is not None and type(target) is not dict:
+            raise UnreadableError("its pickle gives a state to something that has none")
+        self.push(target)
+
+    def persistent_object(self, _):
+        if self.persistent is None:
+            raise UnreadableError("its pickle refers to data outside of it")
+        self.push(self.persistent(self.stack.pop()))
+
+
+STEPS = {
+    **dict.fromkeys(["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"], _Machine.push),
+    **dict.fromkeys(["FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING"], _Machine.push),
+    **dict.fromkeys(["UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"], _Machine.push),
+    **dict.fromkeys(["BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"], _Machine.push),
+    **dict.fromkeys(["PROTO", "FRAME"], _Machine.nothing),
+    **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"], _Machine.memoize),
+    **dict.fromkeys(["GET", "BINGET", "LONG_BINGET"], _Machine.recall),
+    **dict.fromkeys(["REDUCE", "NEWOBJ"], _Machine.call),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "MARK": _Machine.mark,
+    "LIST": _Machine.make_list,
+    "TUPLE": _Machine.make_tuple,
+    "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop_last(1))),
+    "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop_last(2))),
+    "TUPLE3": lambda machine, _: machine.push(tuple(machine.pop_last(3))),
+    "DICT": _Machine.make_dict,
+    "APPEND": lambda machine, _: machine.extend(machine.pop_last(1)),
+    "APPENDS": lambda machine, _: machine.extend(machine.pop_to_mark()),
+    "SETITEM": lambda machine, _: machine.update(machine.pop_last(2)),
+    "SETITEMS": lambda machine, _: machine.update(machine.pop_to_mark()),
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.name_on_stack,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent_object,
+}

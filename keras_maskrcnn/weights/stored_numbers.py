@@ -1,0 +1,59 @@
+"""From the bytes of a file to NumPy numbers, for the formats that name the kind of number beside the bytes."""
+
+import math
+
+import numpy as np
+
+from keras_maskrcnn.weights.safe_pickle import UnreadableError
+
+BFLOAT16 = "bfloat16"  # NumPy has no such number: it is read as float32, of which it is the upper half
+WHOLE = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+BYTES = {BFLOAT16: 2, **{kind: np.dtype(kind).itemsize for kind in [*WHOLE, "float16", "float32", "float64"]}}
+
+
+def decode(raw, kind, order="<"):
+    """Bytes as numbers, without a copy where the bytes may serve as they are.
+
+    Args:
+        raw: uint8 [bytes].
+        kind: A key of BYTES.
+        order: "<" (the least significant byte first) or ">".
+
+    Returns:
+        1-D array of this kind of number with the machine's byte order, float32 for bfloat16; where no copy was needed,
+        a view of `raw`.
+    """
+    if kind == BFLOAT16:
+        return (raw.view(f"{order}u2").astype(np.uint32) << 16).view(np.float32)
+    if kind == "bool":
+        return raw != 0
+    dtype = np.dtype(kind)
+    numbers = raw.view(dtype.newbyteorder(order)).astype(dtype, copy=False)
+    return np.require(numbers, requirements="A")
+
+
+def strided(numbers, first, shape, strides):
+    """A tensor inside a buffer, as a read-only view.
+
+    Args:
+        numbers: 1-D array, the buffer.
+        first: Index of the tensor's first number.
+        shape: Ints, 0 or more each.
+        strides: Ints, 0 or more each: numbers from one index to the next, axis by axis.
+
+    Raises:
+        UnreadableError: The tensor reaches past the buffer, or has more numbers than it.
+    """
+    layout = [first, *shape, *strides]
+    if len(shape) != len(strides) or not all(type(value) is int and value >= 0 for value in layout):
+        raise UnreadableError(f"a tensor has the shape {str(shape)[:80]} and strides {str(strides)[:80]}")
+    count = math.prod(shape)
+    last = first + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
+    if count and (last >= len(numbers) or count > len(numbers)):
+        raise UnreadableError(
+            f"a tensor of shape {str(shape)[:80]} does not fit in its storage of {len(numbers)} numbers"
+        )
+    if not count:
+        return np.empty(shape, numbers.dtype)
+    steps = [stride * numbers.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(numbers[first:], shape, steps, writeable=False)

@@ -1,0 +1,215 @@
+"""Files of torch.save, both formats, without torch.
+
+Since torch 1.6 a file is a zip archive: `<root>/data.pkl` is the pickled object, `<root>/data/<key>` the bytes of each
+storage, `<root>/byteorder` says "little" or "big". Before, it was a row of pickles (a magic number, 1001, a description
+of the machine, the object, the keys of the storages) and then each storage: the count of its numbers as int64, and its
+bytes, the least significant first. In both, a tensor is a view (offset, shape, strides) of a storage that it names by
+key. The layout was learnt from torch/serialization.py and torch/_utils.py.
+"""
+
+import io
+import struct
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_maskrcnn.weights import numpy_pickle, safe_pickle
+from keras_maskrcnn.weights.safe_pickle import Name, UnreadableError
+from keras_maskrcnn.weights.stored_numbers import BFLOAT16, BYTES, decode, strided
+
+MAGIC = 0x1950A86A20F9469CFC6C
+PROTOCOL = 1001
+STORAGES = {
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": BFLOAT16,
+    "torch.DoubleStorage": "float64",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
+    "torch.storage.UntypedStorage": "uint8",
+}
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip entry: signature, length of its name, length of its extra field
+
+
+class Buffers:
+    """Where a file's storages lie, and their numbers once they are asked for.
+
+    Args:
+        data: mmap of the file.
+
+    Attributes:
+        order: Byte order of the numbers, "<" or ">".
+        spans: Dict from a storage's key to its first byte and its size in bytes.
+    """
+
+    def __init__(self, data):
+        self.data, self.order = data, "<"
+        self.spans, self._decoded = {}, {}
+
+    def numbers(self, key, kind):
+        """A whole storage as a 1-D array of a kind in BYTES; shared by all its tensors."""
+        if key not in self.spans:
+            raise UnreadableError(f"it has no data for the storage {key[:40]!r}")
+        if (key, kind) not in self._decoded:
+            start, size = self.spans[key]
+            raw = np.frombuffer(self.data, np.uint8, size - size % BYTES[kind], start)
+            self._decoded[key, kind] = decode(raw, kind, self.order)
+        return self._decoded[key, kind]
+
+
+class Storage(NamedTuple):
+    """A buffer that the pickle refers to, or a part of it: `count` numbers of a kind in BYTES from `first` on."""
+
+    buffers: Buffers
+    key: str
+    kind: str
+    first: int
+    count: int
+
+
+class Tensor(NamedTuple):
+    """A view of a storage, not read yet; `first` and `strides` are in numbers of its own kind."""
+
+    storage: Storage
+    kind: str
+    first: int
+    shape: tuple
+    strides: tuple
+
+    def array(self):
+        """The tensor as a read-only array."""
+        _, key, kind, first, count = self.storage
+        numbers = self.storage.buffers.numbers(key, self.kind)
+        start, stop = (index * BYTES[kind] // BYTES[self.kind] for index in (first, first + count))
+        if stop > len(numbers):
+            raise UnreadableError(f"its storage {key[:40]!r} declares {stop} numbers and has {len(numbers)}")
+        return strided(numbers[start:stop], self.first, self.shape, self.strides)
+
+
+def _tensor(storage, first, shape, strides, _requires_grad=False, _hooks=None, metadata=None):
+    return _tensor_of_kind(storage, first, shape, strides, None, None, None, metadata)
+
+
+def _tensor_of_kind(storage, first, shape, strides, _requires_grad, _hooks, kind, metadata=None):
+    if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple) or metadata:
+        raise UnreadableError("a tensor is not a plain view of a storage")
+    return Tensor(storage, kind.name.removeprefix("torch.") if kind else storage.kind, first, shape, strides)
+
+
+NAMES = {
+    **numpy_pickle.NAMES,
+    "collections.OrderedDict": safe_pickle.as_dict,
+    "collections.Counter": safe_pickle.as_dict,
+    "argparse.Namespace": safe_pickle.ignored,
+    "torch.device": safe_pickle.ignored,
+    "torch.Size": tuple,
+    "torch.Tensor": None,
+    "torch.nn.parameter.Parameter": None,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_of_kind,
+    "torch._utils._rebuild_parameter": lambda tensor, _requires_grad, _hooks: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, _requires_grad, _hooks, _state: tensor,
+    "torch._tensor._rebuild_from_type_v2": lambda function, _type, arguments, _state: function.call(arguments),
+    **dict.fromkeys(STORAGES),
+    **dict.fromkeys(f"torch.{kind}" for kind in BYTES),
+}
+
+
+def read_zip(path, data):
+    """Reads a file of torch 1.6 or later.
+
+    Args:
+        path: str or Path.
+        data: mmap of the same file.
+
+    Returns:
+        The saved object, with `Tensor` objects (or, for NumPy arrays, `numpy_pickle.Array`) in the place of tensors.
+
+    Raises:
+        UnreadableError: No archive of torch, or one that holds more than weights.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+    pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise UnreadableError("it is a zip archive without torch's data.pkl")
+    root = pickles[0].removesuffix("data.pkl")
+    buffers = Buffers(data)
+    for name, entry in entries.items():
+        folder, _, key = name.rpartition("/")
+        if folder == f"{root}data":
+            buffers.spans[key] = _span(data, entry)
+    if f"{root}byteorder" in entries and _content(data, entries[f"{root}byteorder"]) == b"big":
+        buffers.order = ">"
+    return safe_pickle.load(io.BytesIO(_content(data, entries[pickles[0]])), NAMES, _storage_reader(buffers, {}))
+
+
+def _content(data, entry):
+    start, size = _span(data, entry)
+    return data[start : start + size]
+
+
+def _span(data, entry):
+    """Start and size of a zip entry's bytes, which torch stores as they are: nothing is ever unpacked."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+        raise UnreadableError(f"its entry {entry.filename[:80]!r} is compressed, which torch.save never does")
+    signature, *lengths = LOCAL_HEADER.unpack_from(data, entry.header_offset)
+    start = entry.header_offset + LOCAL_HEADER.size + sum(lengths)
+    if signature != b"PK\x03\x04" or start + entry.file_size > len(data):
+        raise UnreadableError(f"its entry {entry.filename[:80]!r} reaches past the end of the file")
+    return start, entry.file_size
+
+
+def read_legacy(data):
+    """Reads a file of torch before 1.6, or of `_use_new_zipfile_serialization=False`; as `read_zip`."""
+    data.seek(0)
+    buffers, declared = Buffers(data), {}
+    if safe_pickle.load(data, {}) != MAGIC or safe_pickle.load(data, {}) != PROTOCOL:
+        raise UnreadableError("it is no file of torch's protocol 1001")
+    safe_pickle.load(data, {})  # the writer's byte order, which says nothing: storages are little-endian all the same
+    content = safe_pickle.load(data, NAMES, _storage_reader(buffers, declared))
+    keys = safe_pickle.load(data, {})
+    place = data.tell()
+    for key in keys:
+        if type(key) is not str or key not in declared:
+            raise UnreadableError("it has data for a storage that nothing refers to")
+        (count,) = struct.unpack_from("<q", data, place)
+        size = count * BYTES[declared[key].kind]
+        if count != declared[key].count or place + 8 + size > len(data):
+            raise UnreadableError(
+                f"its storage {key[:40]!r} declares {declared[key].count} numbers, which are not there"
+            )
+        buffers.spans[key] = place + 8, size
+        place += 8 + size
+    return content
+
+
+def _storage_reader(buffers, declared):
+    """The function from torch's persistent id to a Storage; `declared` gathers the whole storages by their keys."""
+
+    def read(identity):
+        if type(identity) is not tuple or len(identity) not in (5, 6) or identity[0] != "storage":
+            raise UnreadableError("its pickle refers to something that is no storage")
+        _, kind, key, _, count, *view = identity
+        if not isinstance(kind, Name) or kind.name not in STORAGES or type(key) is not str:
+            raise UnreadableError("its pickle refers to a storage that holds no plain numbers")
+        storage = Storage(buffers, key, STORAGES[kind.name], 0, _natural(count))
+        declared.setdefault(key, storage)
+        if view and view[0] is not None:
+            _, first, count = view[0]
+            storage = storage._replace(first=_natural(first), count=_natural(count))
+        return storage
+
+    return read
+
+
+def _natural(count):
+    if type(count) is not int or count < 0:
+        raise UnreadableError("its pickle refers to a storage of no size")
+    return count

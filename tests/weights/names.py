@@ -1,0 +1,106 @@
+"""Arrays under published names, drawn from their names, for networks of any width."""
+
+import json
+import pathlib
+import zlib
+
+import numpy as np
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_names.json"
+BODY = "backbone.body."
+NORM = ("weight", "bias", "running_mean", "running_var")
+# Sizes that are no widths: COCO's outputs.
+OUTPUTS = (80, 81, 91, 320, 364)
+
+
+def torchvision_shapes(model):
+    """Names and shapes of a torchvision `state_dict`, as `golden/make_torchvision_names.py` found them.
+
+    "maskrcnn_resnet18_fpn", which torchvision does not publish, is Mask R-CNN's heads on the body of `resnet18`.
+    """
+    golden = json.loads(GOLDEN.read_text())
+    if model in ("resnet18", "resnet50"):
+        return golden[model]
+    body = golden["resnet18" if "resnet18" in model else "resnet50"]
+    shapes = {BODY + name: shape for name, shape in body.items() if not name.startswith("fc.")}
+    for name, shape in golden[model.replace("18", "50")].items():
+        lateral = "resnet18" in model and "inner_blocks" in name and len(shape) == 4
+        shapes[name] = [shape[0], shape[1] // 4, 1, 1] if lateral else shape
+    return shapes
+
+
+def older_style(arrays):
+    """The names that torchvision's published files have for pyramid, RPN and mask head."""
+    renamed = {"rpn.head.conv.0.0": "rpn.head.conv"}
+    for i in range(4):
+        renamed[f"backbone.fpn.inner_blocks.{i}.0"] = f"backbone.fpn.inner_blocks.{i}"
+        renamed[f"backbone.fpn.layer_blocks.{i}.0"] = f"backbone.fpn.layer_blocks.{i}"
+        renamed[f"roi_heads.mask_head.{i}.0"] = f"roi_heads.mask_head.mask_fcn{i + 1}"
+    parts = ((name.rpartition("."), array) for name, array in arrays.items())
+    return {f"{renamed.get(stem, stem)}.{kind}": array for (stem, _, kind), array in parts}
+
+
+def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80):
+    """Names and shapes of a Mask R-CNN with ResNet and FPN in detectron2's model zoo."""
+    shapes, bottom_up = {}, "backbone.bottom_up."
+
+    def add(name, *shape, norm=False):
+        shapes[f"{name}.weight"] = list(shape)
+        if norm:
+            shapes.update({f"{name}.norm.{kind}": [shape[0]] for kind in NORM})
+        else:
+            shapes[f"{name}.bias"] = [shape[0]]
+
+    add(f"{bottom_up}stem.conv1", 64, 3, 7, 7, norm=True)
+    inputs = 64
+    for stage, count in enumerate(blocks, start=2):
+        width = 2**stage * 16
+        for i in range(count):
+            block = f"{bottom_up}res{stage}.{i}."
+            if i == 0:
+                add(f"{block}shortcut", 4 * width, inputs, 1, 1, norm=True)
+            add(f"{block}conv1", width, inputs, 1, 1, norm=True)
+            add(f"{block}conv2", width, width, 3, 3, norm=True)
+            add(f"{block}conv3", 4 * width, width, 1, 1, norm=True)
+            inputs = 4 * width
+        add(f"backbone.fpn_lateral{stage}", 256, inputs, 1, 1)
+        add(f"backbone.fpn_output{stage}", 256, 256, 3, 3)
+    add("proposal_generator.rpn_head.conv", 256, 256, 3, 3)
+    add("proposal_generator.rpn_head.objectness_logits", 3, 256, 1, 1)
+    add("proposal_generator.rpn_head.anchor_deltas", 12, 256, 1, 1)
+    add("roi_heads.box_head.fc1", 1024, 12544)
+    add("roi_heads.box_head.fc2", 1024, 1024)
+    add("roi_heads.box_predictor.cls_score", classes + 1, 1024)
+    add("roi_heads.box_predictor.bbox_pred", 4 * classes, 1024)
+    for i in range(1, 5):
+        add(f"roi_heads.mask_head.mask_fcn{i}", 256, 256, 3, 3)
+    add("roi_heads.mask_head.deconv", 256, 256, 2, 2)
+    add("roi_heads.mask_head.predictor", classes, 256, 1, 1)
+    for name in ("pixel_mean", "pixel_std"):
+        shapes[name] = [3, 1, 1]
+    for i in range(5):
+        shapes[f"proposal_generator.anchor_generator.cell_anchors.{i}"] = [3, 4]
+    return shapes
+
+
+def narrowed(shapes, factor=4, outputs=OUTPUTS):
+    """The shapes of a network `factor` times thinner; sizes under 16 and `outputs` stay."""
+    return {
+        name: [side if side < 16 or side in outputs else side // factor for side in shape]
+        for name, shape in shapes.items()
+    }
+
+
+def drawn(shapes):
+    """An array for every name, at a scale that keeps features of order one; positive where it is a variance."""
+    return {name: _draw(name, shape) for name, shape in shapes.items()}
+
+
+def _draw(name, shape):
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    if name.endswith("num_batches_tracked"):
+        return np.array(7)
+    if name.endswith("running_var"):
+        return rng.uniform(0.5, 1.5, shape).astype("float32")
+    fan_in = np.prod(shape[1:]) if len(shape) > 1 else 10
+    return (rng.normal(size=shape) / np.sqrt(fan_in)).astype("float32")

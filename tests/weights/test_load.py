@@ -1,0 +1,174 @@
+"""`weights.load`: a file on disk to a model, and every refusal: one line, and a model as it was before."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import keras_maskrcnn
+from keras_maskrcnn import weights
+from keras_maskrcnn.models import MaskRCNN
+from keras_maskrcnn.weights.assign import LISTED, fill
+from keras_maskrcnn.weights.rows import CLASS_LAYERS, PARTS
+
+FILE = "folder/file.pth"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return thin(num_classes=90)
+
+
+def thin(num_classes, backbone="resnet18"):
+    stages = {"box_stage": {"width": 256}, "mask_stage": {"width": 64}}
+    return MaskRCNN(num_classes, {"name": backbone, "width": 16}, fpn_channels=64, **stages)
+
+
+@pytest.fixture
+def arrays(names):
+    return names.drawn(names.narrowed(names.torchvision_shapes("maskrcnn_resnet18_fpn")))
+
+
+def variables(model):
+    parts = (getattr(model, part, None) for part in PARTS)
+    return [variable for part in parts if part is not None for variable in part.weights]
+
+
+def refusal(model, arrays, source="torchvision"):
+    """The message of the one-line error with which `fill` leaves the model untouched."""
+    for variable in variables(model):
+        variable.assign(np.full(variable.shape, 0.5))
+    with pytest.raises(ValueError) as error:
+        fill(model, arrays, source, FILE)
+    assert all((np.array(variable) == 0.5).all() for variable in variables(model))
+    message = str(error.value)
+    assert "\n" not in message and message.startswith(f"{FILE}: ")
+    return message.removeprefix(f"{FILE}: ")
+
+
+def test_safetensors_file(tmp_path, model, arrays):
+    path = tmp_path / "model.safetensors"
+    save_file(arrays, path)
+    report = keras_maskrcnn.weights.load(model, path, "torchvision")
+    assert report == weights.Report(loaded=142, reinitialised=[], unused=[])
+    np.testing.assert_array_equal(model.rpn.objectness.bias, arrays["rpn.head.cls_logits.bias"])
+
+
+def test_unknown_source(model):
+    assert weights.SOURCES == ("torchvision", "detectron2", "matterport")
+    with pytest.raises(ValueError, match=r"'caffe' .*torchvision, detectron2, matterport"):
+        weights.load(model, FILE, "caffe")
+
+
+def test_half_precision_and_doubles(model, arrays):
+    name = "rpn.head.cls_logits.bias"
+    for dtype in ("float16", "float64"):
+        fill(model, {**arrays, name: arrays[name].astype(dtype)}, "torchvision", FILE)
+        np.testing.assert_array_equal(model.rpn.objectness.bias, arrays[name].astype(dtype).astype("float32"))
+
+
+def test_another_class_count(arrays, capsys):
+    model = thin(num_classes=3)
+    initial = {name: values(model, name) for name in CLASS_LAYERS}
+    for name in CLASS_LAYERS:
+        layer(model, name).kernel.assign(layer(model, name).kernel + 1)
+        layer(model, name).bias.assign(layer(model, name).bias + 1)
+    report = fill(model, arrays, "torchvision", FILE)
+    assert report.reinitialised == list(CLASS_LAYERS)
+    assert report.loaded == 142 - 6
+    line = f"{FILE}: num_classes is 90 there, 3 here: box_head.classes, box_head.deltas, mask_head.logits start anew\n"
+    assert capsys.readouterr().out == line
+    for name in CLASS_LAYERS:
+        for was, now in zip(initial[name], values(model, name), strict=True):
+            np.testing.assert_array_equal(was, now)
+    np.testing.assert_array_equal(model.box_head.hidden[1].bias, arrays["roi_heads.box_head.fc7.bias"])
+
+
+def layer(model, name):
+    part, attribute = name.split(".")
+    return getattr(getattr(model, part), attribute)
+
+
+def values(model, name):
+    return [np.array(layer(model, name).kernel), np.array(layer(model, name).bias)]
+
+
+def test_the_same_class_count_prints_nothing(model, arrays, capsys):
+    fill(model, arrays, "torchvision", FILE)
+    assert capsys.readouterr().out == ""
+
+
+def test_missing_names(model, arrays):
+    del arrays["rpn.head.cls_logits.bias"], arrays["roi_heads.box_head.fc7.weight"]
+    assert refusal(model, arrays) == (
+        "holds 140 of the 142 arrays that this model takes from torchvision; "
+        "it lacks rpn.head.cls_logits.bias, roi_heads.box_head.fc7.weight"
+    )
+
+
+def test_names_without_a_place(model, arrays):
+    message = refusal(model, {**arrays, "backbone.extra.weight": np.zeros(2)})
+    assert message.endswith("; the model has no place for backbone.extra.weight")
+
+
+def test_many_names_are_counted(model, arrays):
+    message = refusal(model, {name: array for name, array in arrays.items() if name.startswith("rpn")})
+    lacks = message.partition("it lacks ")[2]
+    assert lacks.count(", ") == LISTED - 1 and lacks.endswith(" and 118 more")
+
+
+def test_another_architecture(model):
+    message = refusal(model, {"features.0.weight": np.zeros((64, 3, 3, 3), "float32")})
+    assert message.startswith("holds 0 of the 130 arrays that this model takes from torchvision; it lacks ")
+    assert message.endswith("the model has no place for features.0.weight")
+
+
+def test_a_deeper_backbone(model, names):
+    message = refusal(model, names.drawn(names.narrowed(names.torchvision_shapes("maskrcnn_resnet50_fpn"))))
+    assert "the model has no place for backbone.body.layer1.0.conv3.weight" in message
+
+
+def test_another_source(model, arrays, names):
+    assert refusal(model, arrays, "detectron2").endswith("; its names look like source='torchvision'")
+    detectron2 = names.drawn(names.narrowed(names.detectron2_shapes()))
+    assert refusal(model, detectron2).endswith("; its names look like source='detectron2'")
+
+
+def test_other_widths(model, names):
+    message = refusal(model, names.drawn(names.narrowed(names.torchvision_shapes("maskrcnn_resnet18_fpn"), factor=2)))
+    assert message == (
+        "backbone.body.conv1.weight [32, 3, 7, 7] does not fit backbone.stem_conv.kernel [7, 7, 3, 16]: "
+        "weights for another backbone or other widths"
+    )
+
+
+@pytest.mark.parametrize("shape", [(256, 3137), (256,), (2, 3136)])
+def test_arrays_that_cannot_be_laid_out(model, arrays, shape):
+    arrays["roi_heads.box_head.fc6.weight"] = np.zeros(shape, "float32")
+    message = refusal(model, arrays)
+    assert message.startswith(f"roi_heads.box_head.fc6.weight {list(shape)} does not fit box_head.hidden.0.kernel")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite(model, arrays, value):
+    arrays["roi_heads.box_head.fc7.weight"][3, 4] = value
+    assert refusal(model, arrays) == "roi_heads.box_head.fc7.weight holds numbers that are not finite"
+
+
+def test_arrays_that_are_no_numbers(model, arrays):
+    arrays["rpn.head.cls_logits.bias"] = np.array(["a", "b", "c"])
+    assert refusal(model, arrays) == "rpn.head.cls_logits.bias is <U1, not numbers"
+
+
+def test_a_name_twice(model, arrays):
+    arrays["module.rpn.head.cls_logits.bias"] = arrays["rpn.head.cls_logits.bias"]
+    assert refusal(model, arrays) == "holds rpn.head.cls_logits.bias twice"
+
+
+def test_a_backbone_that_is_no_resnet(arrays):
+    model = MaskRCNN(2, "simple_cnn", fpn_channels=16, box_stage={"width": 8}, mask_stage={"width": 8})
+    assert refusal(model, arrays) == "torchvision's weights are for a ResNet; the model's backbone is simple_cnn"
+
+
+def test_a_file_that_is_not_there(model, tmp_path):
+    with pytest.raises(ValueError, match=r"none\.pth: no such file"):
+        weights.load(model, tmp_path / "none.pth", "torchvision")

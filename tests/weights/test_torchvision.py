@@ -1,0 +1,157 @@
+"""torchvision's map: every published kind of file, and layouts by hand."""
+
+import numpy as np
+import pytest
+
+from keras_maskrcnn.models import MaskRCNN
+from keras_maskrcnn.weights import rows, torchvision
+from keras_maskrcnn.weights.assign import fill
+
+
+def thin(backbone="resnet50", norm="frozen_batch", num_classes=90, **options):
+    """torchvision's network at a quarter of its width."""
+    stages = {"box_stage": {"width": 256}, "mask_stage": {"width": 64}}
+    backbone = {"name": backbone, "norm": norm, "width": 16}
+    return MaskRCNN(num_classes, backbone, fpn_channels=64, **{**stages, **options})
+
+
+@pytest.fixture(scope="module")
+def first():
+    """Of the layout of maskrcnn_resnet50_fpn."""
+    return thin()
+
+
+@pytest.fixture(scope="module")
+def second():
+    """Of the layout of maskrcnn_resnet50_fpn_v2."""
+    return thin(
+        norm="batch",
+        fpn_norm="batch",
+        rpn_stage={"depth": 2},
+        box_stage={"width": 256, "convs": 4, "norm": "batch", "hidden": 1},
+        mask_stage={"width": 64, "norm": "batch"},
+    )
+
+
+@pytest.fixture
+def arrays(names):
+    """Function from torchvision's model name to arrays of a quarter of its width."""
+    return lambda model: names.drawn(names.narrowed(names.torchvision_shapes(model)))
+
+
+def all_variables(model, parts=rows.PARTS):
+    return {id(variable) for part in parts for variable in getattr(model, part).weights}
+
+
+def check_all_filled(model, arrays, parts=rows.PARTS, spare=()):
+    """Every variable of `parts` once, every array used but those whose names begin with `spare`; returns the report."""
+    table = list(torchvision.name_map(model, arrays))
+    filled = [id(row.variable) for row in table]
+    assert len(set(filled)) == len(filled)
+    assert set(filled) == all_variables(model, parts)
+    used = {name for row in table for name in row.sources}
+    left = {name for name in arrays if not name.startswith(spare) and not name.endswith("num_batches_tracked")}
+    assert used == left
+    return fill(model, arrays, "torchvision", "file.pth")
+
+
+@pytest.mark.parametrize("style", ["today's", "older"])
+def test_mask_rcnn(first, arrays, names, style):
+    file = arrays("maskrcnn_resnet50_fpn")
+    report = check_all_filled(first, file if style == "today's" else names.older_style(file))
+    assert (report.loaded, report.reinitialised, report.unused) == (307, [], [])
+    expected = file["roi_heads.mask_head.3.0.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(first.mask_head.convs[3].kernel, expected)
+
+
+def test_older_style_has_the_published_names(arrays, names):
+    older = names.older_style(arrays("maskrcnn_resnet50_fpn"))
+    published = "backbone.fpn.inner_blocks.0.weight backbone.fpn.layer_blocks.3.bias rpn.head.conv.weight"
+    assert older.keys() >= {*published.split(), "roi_heads.mask_head.mask_fcn1.weight", "roi_heads.box_head.fc6.weight"}
+
+
+def test_mask_rcnn_v2(second, arrays):
+    report = check_all_filled(second, arrays("maskrcnn_resnet50_fpn_v2"))
+    assert (report.loaded, report.reinitialised, report.unused) == (363, [], [])
+
+
+def test_names_after_several_gpus(first, arrays):
+    file = {f"module.{name}": array for name, array in arrays("maskrcnn_resnet50_fpn").items()}
+    assert fill(first, file, "torchvision", "file.pth").loaded == 307
+
+
+@pytest.mark.parametrize("version", ["", "_v2"])
+def test_faster_rcnn_leaves_the_mask_head(first, second, arrays, version, capsys):
+    model = second if version else first
+    before = [np.array(variable) for variable in model.mask_head.weights]
+    parts = ("backbone", "fpn", "rpn", "box_head")
+    report = check_all_filled(model, arrays(f"fasterrcnn_resnet50_fpn{version}"), parts)
+    assert report.reinitialised == ["mask_head"]
+    assert capsys.readouterr().out == "file.pth: has no mask_head: the model's stays as it was\n"
+    for variable, value in zip(model.mask_head.weights, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_keypoint_rcnn_leaves_mask_head_and_class_layers(first, arrays, capsys):
+    file = arrays("keypointrcnn_resnet50_fpn")
+    report = check_all_filled(first, file, ("backbone", "fpn", "rpn", "box_head"), spare="roi_heads.keypoint")
+    assert report.reinitialised == ["box_head.classes", "box_head.deltas", "mask_head"]
+    assert len(report.unused) == 18
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "file.pth: num_classes is 1 there, 90 here: box_head.classes, box_head.deltas start anew"
+    assert len(lines) == 2
+
+
+def test_classifier_fills_the_backbone_alone(first, arrays, capsys):
+    before = [np.array(variable) for variable in first.fpn.weights]
+    report = check_all_filled(first, arrays("resnet50"), ("backbone",), spare="fc.")
+    assert (report.loaded, report.unused) == (265, ["fc.weight", "fc.bias"])
+    assert report.reinitialised == ["fpn", "rpn", "box_head", "mask_head"]
+    assert capsys.readouterr().out.startswith("file.pth: has no fpn, rpn, box_head, mask_head")
+    for variable, value in zip(first.fpn.weights, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_basic_blocks_and_no_neck(arrays):
+    model = thin("resnet18", neck=None)
+    assert check_all_filled(model, arrays("resnet18"), ("backbone",), spare="fc.").loaded == 100
+    expected = arrays("resnet18")["layer4.0.downsample.0.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(model.backbone.get_layer("stage4_block1_shortcut_conv").kernel, expected)
+
+
+def test_layouts(first, arrays):
+    file = arrays("maskrcnn_resnet50_fpn")
+    fill(first, file, "torchvision", "file.pth")
+    stem = first.backbone.get_layer("stem_conv").kernel
+    assert float(stem[1, 2, 0, 5]) == file["backbone.body.conv1.weight"][5, 0, 1, 2]
+    norm = first.backbone.get_layer("stage2_block1_shortcut_norm")
+    assert float(norm.moving_variance[3]) == file["backbone.body.layer2.0.downsample.1.running_var"][3]
+    assert float(norm.gamma[3]) == file["backbone.body.layer2.0.downsample.1.weight"][3]
+    # Row (y, x, channel) of ours is column (channel, y, x) of torch's: here y = 2, x = 6, channel = 40 of 64.
+    hidden = first.box_head.hidden[0].kernel
+    assert float(hidden[(2 * 7 + 6) * 64 + 40, 9]) == file["roi_heads.box_head.fc6.weight"][9, 40 * 49 + 2 * 7 + 6]
+    assert float(first.box_head.deltas.kernel[7, 4 * 3 + 1]) == file["roi_heads.box_predictor.bbox_pred.weight"][13, 7]
+    assert float(first.rpn.deltas.bias[6]) == file["rpn.head.bbox_pred.bias"][6]
+    assert (
+        float(first.mask_head.deconvolution.kernel[2, 0, 1, 7])
+        == (file["roi_heads.mask_predictor.conv5_mask.weight"][2, 7, 0, 1])
+    )
+
+
+def test_flattened_regions_give_the_same_product():
+    rng = np.random.default_rng(0)
+    regions, kernel = rng.normal(size=(2, 5, 3, 3)), rng.normal(size=(4, 45))  # [N, C, y, x] and torch's [out, in]
+    ours = regions.transpose(0, 2, 3, 1).reshape(2, -1) @ rows.torch_flattened(3)(kernel)
+    np.testing.assert_allclose(ours, regions.reshape(2, -1) @ kernel.T)
+
+
+def test_deconvolution_by_its_definition(first):
+    """Torch: cell (i, j) adds input × weight[in, out, y, x] to pixel (2i + y, 2j + x)."""
+    rng = np.random.default_rng(0)
+    layer, size = first.mask_head.deconvolution, 2
+    weight = rng.normal(size=(64, 64, 2, 2)).astype("float32")
+    layer.kernel.assign(rows.torch_deconvolution(weight))
+    layer.bias.assign(np.zeros(64))
+    cells = rng.normal(size=(1, size, size, 64)).astype("float32")
+    expected = np.einsum("nijc,coyx->niyjxo", cells, weight).reshape(1, 2 * size, 2 * size, 64)
+    np.testing.assert_allclose(layer(cells), expected, rtol=1e-4, atol=1e-4)
