@@ -4,10 +4,11 @@ import functools
 
 import keras
 
+from keras_maskrcnn.backbones.any import from_keras
 from keras_maskrcnn.backbones.resnet import ResNet
 from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
-__all__ = ["NAMES", "ResNet", "SimpleCNN", "get"]
+__all__ = ["NAMES", "ResNet", "SimpleCNN", "from_keras", "get"]
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "simple_cnn")
 
@@ -17,7 +18,7 @@ def get(backbone, dtype=None):
 
     Args:
         backbone: one of `NAMES`; or a dict such as `{"name": "resnet18", "norm": "group", "width": 32}`; or a Keras
-            model whose output is a dict {"C2": …}, which keeps its own dtype policy.
+            model whose output is a dict {"C2": …} (`from_keras` makes one of any), which keeps its own dtype policy.
         dtype: Keras dtype policy of a backbone that is made here.
 
     Returns:
