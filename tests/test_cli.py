@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn import MaskRCNN, data
-from keras_maskrcnn.cli import _unique_names, main
+from keras_maskrcnn.cli import main
+from keras_maskrcnn.cli.evaluate import _numbered_alike
+from keras_maskrcnn.cli.predict import unique_names
+from keras_maskrcnn.models import presets
 
 NAMES = ["circle", "square", "triangle"]
 
@@ -82,7 +86,7 @@ def test_a_broken_file_is_named_and_the_rest_goes_on(model_file, pictures, tmp_p
 
 def test_equal_names_do_not_overwrite_each_other():
     files = [pathlib.Path(name) for name in ("a/x.png", "b/x.jpg", "x_2.png", "y.png", "c/x.png")]
-    assert _unique_names(files) == ["x", "x_2", "x_2_2", "y", "x_3"]
+    assert unique_names(files) == ["x", "x_2", "x_2_2", "y", "x_3"]
 
 
 def test_predict_on_all_kinds_of_photos(model_file, kmr_data, tmp_path, capsys):
@@ -104,6 +108,23 @@ def test_evaluate_prints_a_table_and_writes_json(model_file, tmp_path, capsys):
     scores = json.loads(figures.read_text())
     assert 0 <= scores["segm_AP"] <= 1 and scores["segm_APl"] is None
     assert np.shape(scores["report"]["confusion"]) == (4, 4)
+
+
+def test_evaluate_matches_classes_by_name():
+    class Four:
+        class_names: ClassVar = ["triangle", "unused 2", "circle", "square"]
+
+        def detect(self, images, score_threshold):
+            assert score_threshold == 0.3
+            labels = np.int32([1, 2, 3, 4])
+            return [{"labels": labels, "scores": labels / 10, "masks": np.ones((4, 2, 2), bool)} for _ in images]
+
+    model = _numbered_alike(Four(), NAMES)
+    [found] = model.detect(["picture"], score_threshold=0.3)
+    assert found["labels"].tolist() == [3, 1, 2] and found["scores"].tolist() == [0.1, 0.3, 0.4]
+    assert found["masks"].shape == (3, 2, 2) and model.num_classes == 3
+    for names in (Four.class_names, [*NAMES, "star"]):
+        assert isinstance(_numbered_alike(Four(), names), Four)
 
 
 def test_evaluate_on_real_data_needs_matching_classes(model_file, kmr_data, capsys):
@@ -135,9 +156,21 @@ def test_info_counts_the_parameters_of_the_report(capsys):
     assert keras.__version__ in printed and keras.backend.backend() in printed
 
 
+def test_info_of_a_preset_tells_its_conventions_and_where_its_weights_are(capsys):
+    assert main(["info", "--preset", "mask_rcnn_resnet50_fpn"]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    told = {line[0]: line[1] for line in lines if len(line) == 2}
+    content = presets.read("mask_rcnn_resnet50_fpn")
+    assert told["classes"] == str(content["weights"]["classes"])
+    assert told["url"] == content["weights"]["url"] and told["licence"] == content["weights"]["licence"]
+    assert told["metrics"].startswith("bbox_AP 0.379, segm_AP 0.346")
+    assert told["anchors"] == content["conventions"]["anchors"]
+
+
 def test_info_of_a_file_and_of_nothing(model_file, capsys):
     assert main(["info"]) == 0
-    assert "parameters" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "parameters" not in printed and "mask_rcnn_resnet50_fpn, " in printed
     assert main(["info", "--model", str(model_file)]) == 0
     model = keras.saving.load_model(model_file)
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
@@ -156,7 +189,6 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
             "nowhere: no such folder",
         ),
         (["export", "--model", "none.keras", "--output", "out"], "none.keras: no such model"),
-        (["info", "--preset", "mask_rcnn_resnet50_fpn"], "--preset needs --num-classes"),
         (["info", "--preset", "unheard_of", "--num-classes", "2"], "unheard_of"),
         (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),
     ],
@@ -189,7 +221,7 @@ def test_debug_shows_the_traceback(tmp_path):
         main(["export", "--model", str(tmp_path / "none.keras"), "--output", "out", "--debug"])
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "export", "info"])
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "export", "convert", "info"])
 def test_each_verb_explains_itself_with_an_example(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

@@ -1,0 +1,55 @@
+"""The command line: `python -m keras_maskrcnn VERB`, also installed as `keras-maskrcnn`.
+
+A verb is a module here with `run(args)`, which does the work and returns an exit code, `arguments(parser)`, and
+`EXAMPLE`; the docstring of `run` is its help. Whatever fails is named in one line on stderr with exit code 2; `--debug`
+shows the traceback. Keras and TensorFlow are imported when a verb runs, so that `--help` is quick.
+"""
+
+import argparse
+import os
+
+from keras_maskrcnn.cli import convert, evaluate, export, info, predict
+from keras_maskrcnn.cli.common import fail
+
+VERBS = (predict, evaluate, export, convert, info)
+
+
+def main(argv=None):
+    """Runs one verb.
+
+    Args:
+        argv: list of arguments; None takes those of the process.
+
+    Returns:
+        int: exit code, 0 if everything worked, 2 if something failed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it comes too late
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except Exception as error:  # the door of the program: a person gets a sentence, not a traceback
+        if args.debug:
+            raise
+        return fail(error)
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-maskrcnn",
+        description="Instance segmentation with Mask R-CNN in Keras.",
+        epilog="Training is done by the recipes in train/. Each verb explains itself: keras-maskrcnn VERB --help",
+    )
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for verb in VERBS:
+        name = verb.__name__.rpartition(".")[-1]
+        one = verbs.add_parser(
+            name,
+            help=verb.run.__doc__,
+            description=verb.run.__doc__,
+            epilog=f"example:\n  python -m keras_maskrcnn {name} {verb.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.arguments(one)
+        one.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        one.set_defaults(run=verb.run)
+    return parser

@@ -1,0 +1,71 @@
+"""`convert`: weights that others published to a `.keras` file."""
+
+import importlib
+import pathlib
+
+from keras_maskrcnn.cli.common import counted
+
+EXAMPLE = "--preset mask_rcnn_resnet50_fpn maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth --output coco.keras"
+SOURCES = ("torchvision", "detectron2", "matterport")
+SUFFIXES = (".keras", ".weights.h5")
+
+
+def arguments(parser):
+    """Adds the verb's arguments."""
+    add = parser.add_argument
+    add("file", type=pathlib.Path, metavar="FILE", help="the published weights (.pth, .pkl, .safetensors, .h5)")
+    add("--preset", required=True, metavar="NAME", help="the model that belongs to them; `info` lists the presets")
+    add("--source", choices=SOURCES, help="whose names the file has (default: the preset's)")
+    add("--output", required=True, type=pathlib.Path, metavar="FILE", help="file to write: .keras or .weights.h5")
+    add("--num-classes", type=int, metavar="K", help="classes without background (default: the file's)")
+    add(
+        "--class-names", metavar="FILE", help='a name a line, or "coco" (default: COCO\'s, where the file has 80 or 90)'
+    )
+
+
+def run(args):
+    """Turns published weights into a model file: torchvision's, detectron2's or matterport's."""
+    if not args.output.name.endswith(SUFFIXES):
+        raise ValueError(f"{args.output}: give a file that ends in {' or '.join(SUFFIXES)}")
+    from keras_maskrcnn import MaskRCNN
+    from keras_maskrcnn.models import presets
+    from keras_maskrcnn.weights import assign, files
+
+    source = args.source or presets.read(args.preset)["weights"]["source"]
+    arrays = files.read(args.file, source)
+    theirs = importlib.import_module(f"keras_maskrcnn.weights.{source}").num_classes(arrays)
+    classes = theirs if args.num_classes is None else args.num_classes
+    if classes is None:
+        raise ValueError(f"{args.file}: has no class scores, so give --num-classes")
+    names, told = _class_names(args.class_names, classes, theirs)
+    model = MaskRCNN.from_preset(args.preset, classes, class_names=names)
+    report = assign.fill(model, arrays, source, args.file)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    (model.save if args.output.suffix == ".keras" else model.save_weights)(args.output)
+    print(f"{args.file}: {counted(report.loaded, 'variable')} of {args.preset} loaded, {classes} classes, {told}")
+    for what, layers in (("not loaded, to be trained", report.reinitialised), ("left out", report.unused)):
+        if layers:
+            print(f"{what}: {', '.join(layers)}")
+    print(f"written: {args.output}")
+    print(f"{'train' if report.reinitialised else 'try'} it: {_next(args, classes, report.reinitialised)}")
+    return 0
+
+
+def _class_names(wanted, classes, theirs):
+    """The names, or None for models without, and a word on where they are from."""
+    from keras_maskrcnn.data.coco_names import LAYOUTS, coco_names
+
+    if wanted == "coco" or (wanted is None and classes == theirs and classes in LAYOUTS):
+        return coco_names(classes), "COCO's names"
+    if wanted is None:
+        return None, "no names"
+    lines = pathlib.Path(wanted).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()], f"names of {wanted}"
+
+
+def _next(args, classes, untrained):
+    if args.output.suffix == ".keras" and not untrained:
+        return f"python -m keras_maskrcnn predict --model {args.output} PICTURE --output predictions"
+    if args.output.suffix == ".keras":
+        return f"import keras_maskrcnn, keras; model = keras.saving.load_model({str(args.output)!r})"
+    return f"MaskRCNN.from_preset({args.preset!r}, num_classes={classes}, weights={str(args.output)!r})"

@@ -1,0 +1,92 @@
+"""`info`: versions and devices, what a model weighs, what a preset stands for."""
+
+import pathlib
+
+from keras_maskrcnn.cli.common import load
+
+EXAMPLE = "--preset mask_rcnn_resnet50_fpn --num-classes 22"
+
+
+def arguments(parser):
+    """Adds the verb's arguments."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--model", type=pathlib.Path, metavar="FILE", help="count the parameters of a .keras file")
+    which.add_argument("--preset", metavar="NAME", help="show a preset's conventions, weights and parameters")
+    parser.add_argument(
+        "--num-classes", type=int, metavar="K", help="classes of the preset, without background (default: its weights')"
+    )
+
+
+def run(args):
+    """Prints versions and devices, the parameters of a model, and the conventions and published weights of a preset."""
+    blocks = [_machine()]
+    if args.model:
+        blocks.append(_parameters(load(args.model), args.model))
+    elif args.preset:
+        blocks += _preset(args)
+    else:
+        from keras_maskrcnn.models import presets
+
+        blocks[0].append(("presets", ", ".join(presets.names())))
+    print("\n\n".join(map(_text, blocks)))
+    return 0
+
+
+def _text(rows):
+    """Lines of labels and values, the values under each other."""
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def _machine():
+    import importlib.metadata
+    import platform
+
+    import keras
+
+    def version(package):
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    rows = [("python", platform.python_version())]
+    rows += [(package, version(package)) for package in ("keras-maskrcnn", "keras", "tensorflow", "jax", "numpy")]
+    return [*rows, ("backend", keras.backend.backend()), ("devices", ", ".join(keras.distribution.list_devices()))]
+
+
+def _preset(args):
+    """Blocks of rows: its parameters, its conventions, its weights."""
+    from keras_maskrcnn import MaskRCNN
+    from keras_maskrcnn.models import presets
+
+    content = presets.read(args.preset)
+    weights = content.get("weights") or {}
+    classes = weights.get("classes") if args.num_classes is None else args.num_classes
+    if classes is None:
+        raise ValueError(f"--preset {args.preset} needs --num-classes")
+    model = MaskRCNN.from_preset(args.preset, num_classes=classes)
+    yield [*_parameters(model, args.preset), ("classes", str(classes))]
+    yield [("preset", content["description"]), *(content.get("conventions") or {}).items()]
+    if weights:
+        known = {name: value for name, value in weights.items() if value is not None}
+        yield [("weights", "published, not part of this package"), *((k, _flat(v)) for k, v in known.items())]
+
+
+def _flat(value):
+    return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _parameters(model, name):
+    from keras_maskrcnn.models.parameters import count_parameters
+
+    if not hasattr(model, "count_params"):
+        raise ValueError(f"{name}: parameters are counted in a .keras file, not in a SavedModel")
+    counts = count_parameters(model)
+    labels = {
+        "total": "parameters",
+        "trainable": "  of which train now",
+        "without_backbone_norm": "without the backbone's batch-norm scales and offsets",
+        "trainable_frozen_stem": "  of which train with stem and first stage frozen",
+    }
+    return [("model", str(name)), *((label, f"{counts[key]:,}") for key, label in labels.items())]

@@ -1,0 +1,85 @@
+"""`predict`: pictures to overlays and COCO results."""
+
+import pathlib
+
+from keras_maskrcnn.cli.common import counted, fail, load, model_argument, write_json
+
+EXAMPLE = "--model runs/demo/model.keras photos --output predictions --json found.json"
+PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def arguments(parser):
+    """Adds the verb's arguments."""
+    add = parser.add_argument
+    add("inputs", nargs="+", type=pathlib.Path, metavar="INPUT", help="pictures and folders of pictures")
+    model_argument(parser)
+    add("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder for the overlays (PNG)")
+    add("--json", type=pathlib.Path, metavar="FILE", help="write COCO results, masks as run lengths")
+    add("--score-threshold", type=float, default=0.5, metavar="S", help="least score (default 0.5)")
+    add("--max-detections", type=int, metavar="N", help="most objects a picture (default: the model's)")
+
+
+def run(args):
+    """Finds objects in pictures: overlays, and the COCO result JSON. A file that fails does not stop the others."""
+    from keras_maskrcnn import visualize
+    from keras_maskrcnn.data import read_image
+
+    model = load(args.model)
+    files, missing = _pictures(args.inputs)
+    failed = len([fail(f"{path}: no such file or folder, or no picture in it") for path in missing])
+    names = unique_names(files)
+    results = []
+    for number, (path, name) in enumerate(zip(files, names, strict=True), start=1):
+        try:
+            image = read_image(path)
+            found = model.detect(image, score_threshold=args.score_threshold, max_detections=args.max_detections)
+            overlay = visualize.save(args.output / f"{name}.png", image, found, model.class_names)
+            results += _results(path, found, model.class_names)
+        except Exception as error:
+            if args.debug:
+                raise
+            fail(error, path)
+            failed += 1
+            continue
+        print(f"[{number}/{len(files)}] {path}: {counted(len(found['labels']), 'object')} -> {overlay}", flush=True)
+    if args.json:
+        write_json(args.json, results)
+        print(f"COCO results: {args.json}")
+    print(f"{counted(len(files) + len(missing) - failed, 'picture')} done, {failed} failed")
+    return 2 if failed else 0
+
+
+def _pictures(inputs):
+    """Files to read in the order given, folders opened and sorted; and the inputs that yield none."""
+    files, missing = [], []
+    for path in inputs:
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        inside = [p for p in inside if p.exists()]
+        files += inside
+        if not inside:
+            missing.append(path)
+    return files, missing
+
+
+def unique_names(files):
+    """Names for the overlays: a file's stem, numbered where another file has the same."""
+    names = []
+    for path in files:
+        name, number = path.stem, 1
+        while name in names:
+            number += 1
+            name = f"{path.stem}_{number}"
+        names.append(name)
+    return names
+
+
+def _results(path, found, class_names):
+    """COCO results; a file named by a number, as COCO's are, has that number as its id."""
+    from keras_maskrcnn.evaluation import coco_results
+
+    results = coco_results([found], [int(path.stem) if path.stem.isdecimal() else path.stem])
+    for result in results:
+        result["file_name"] = path.name
+        if class_names:
+            result["category_name"] = class_names[result["category_id"] - 1]
+    return results

@@ -1,0 +1,132 @@
+"""Fine-tuning as a user runs it: a file of torchvision's names, two steps, and what moved."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_maskrcnn import training
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+names = module(ROOT / "tests" / "weights" / "names.py")
+torch_writer = module(ROOT / "tests" / "weights" / "torch_writer.py")
+
+
+def run(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, str(ROOT / "train" / "penn_fudan.py"), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A folder of Penn-Fudan's layout: three photos to train on, one to validate, two persons in each."""
+    folder = tmp_path_factory.mktemp("PennFudanPed")
+    rng = np.random.default_rng(0)
+    ids = np.zeros((80, 96), np.uint8)
+    ids[10:70, 10:35], ids[20:75, 50:80] = 1, 2
+    for kind in ("PNGImages", "PedMasks"):
+        (folder / kind).mkdir()
+    for name in "abcd":
+        photo = rng.integers(0, 100, (80, 96, 3)) + 100 * (ids > 0)[..., None]
+        Image.fromarray(photo.astype("uint8")).save(folder / "PNGImages" / f"{name}.png")
+        Image.fromarray(ids).save(folder / "PedMasks" / f"{name}_mask.png")
+    (folder / "train.txt").write_text("a b c")
+    (folder / "val.txt").write_text("d")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Arrays of 90 classes that keep the scale of what passes them, and their file."""
+    arrays = names.drawn(names.older_style(names.torchvision_shapes("maskrcnn_resnet50_fpn")))
+    for array in arrays.values():
+        if array.ndim > 1:
+            array /= np.sqrt(np.prod(array.shape[1:]))
+    path = tmp_path_factory.mktemp("published") / "coco.pth"
+    torch_writer.write_zip(path, torch_writer.ordered({k: torch_writer.tensor(v) for k, v in arrays.items()}))
+    return arrays, path
+
+
+KERNELS = {
+    "stem_conv": "conv1",
+    "stage1_block3_2_conv": "layer1.2.conv2",
+    "stage2_block1_2_conv": "layer2.0.conv2",
+    "stage4_block3_3_conv": "layer4.2.conv3",
+}
+
+
+def moved(model, arrays):
+    """How far kernels of the backbone are from the file's, and by what name."""
+    distance = {}
+    for ours, theirs in KERNELS.items():
+        given = arrays[f"backbone.body.{theirs}.weight"].transpose(2, 3, 1, 0)
+        distance[ours] = np.abs(np.array(model.backbone.get_layer(ours).kernel) - given).max()
+    return distance
+
+
+def test_two_steps_move_what_is_not_frozen(people, published, tmp_path, monkeypatch, capsys):
+    arrays, path = published
+    recipe = module(ROOT / "train" / "penn_fudan.py")
+    trained = []
+
+    def two_steps(arguments, model, train, val, batches):
+        assert (arguments.batch_size, len(train), len(val)) == (2, 3, 1)
+        model.compile(model.optimizer, run_eagerly=True)
+        trained.append((model, model.fit(batches, epochs=1, steps_per_epoch=2, verbose=0)))
+
+    monkeypatch.setattr(training.recipe, "train", two_steps)
+    options = ["--data", people, "--output", tmp_path, "--weights", path, "--steps", 2, "--image-size", 64]
+    recipe.run(recipe.parse([*map(str, options), "--precision", "float32"]))
+    assert "box_head.classes, box_head.deltas, mask_head.logits" in capsys.readouterr().out
+    [(model, history)] = trained
+    assert history.history["skipped_steps"] == [0] and np.isfinite(history.history["loss"]).all()
+    assert model.num_classes == 1 and model.image_size == (64, 96)
+    assert isinstance(model.optimizer, training.SGD)
+    distance = moved(model, arrays)
+    assert [name for name, value in distance.items() if value == 0] == ["stem_conv", "stage1_block3_2_conv"]
+    assert max(distance.values()) < 0.1, "two steps do not lead far from the file"
+
+
+@pytest.mark.slow
+def test_the_whole_run_from_a_published_file(people, published, tmp_path):
+    arrays, path = published
+    options = ["--data", people, "--output", tmp_path, "--weights", path, "--steps", 2, "--image-size", 64]
+    answer = run(*options, "--epochs", 1)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["steps"], summary["batch_size"]) == (2, 2)
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.class_names == ["person"] and isinstance(model.optimizer, training.SGD)
+    assert moved(model, arrays)["stem_conv"] == 0
+
+
+def test_a_missing_file_is_one_line(people, tmp_path):
+    answer = run("--data", people, "--output", tmp_path, "--weights", tmp_path / "none.pth")
+    assert answer.returncode == 2
+    [error] = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
+    assert "none.pth: no such file" in error
+
+
+def test_weights_bring_their_own_defaults(people):
+    recipe = module(ROOT / "train" / "penn_fudan.py")
+    common = ["--data", str(people), "--output", "runs"]
+    assert recipe.parse(common).steps == 3000
+    tuned = recipe.parse([*common, "--weights", "coco.pth", "--steps", "50"])
+    assert (tuned.steps, tuned.batch_size, tuned.image_size, tuned.learning_rate) == (50, 2, 512, 2e-3)
