@@ -176,13 +176,14 @@ class InstanceModel(Detector, keras.Model):
             num_classes: classes without background.
             weights: path of a file to load, or None for random weights: `.weights.h5` of this library, or what the
                 preset's source published, see `keras_maskrcnn.weights.load`.
-            **overrides: constructor arguments that replace the preset's.
+            **overrides: constructor arguments that replace the preset's; of a group of options given as a dict, the
+                named ones alone.
 
         Raises:
             ValueError: for an unknown name; and what `weights.load` raises.
         """
         preset = presets.read(name)
-        model = cls(num_classes, **{**preset["config"], **overrides})
+        model = cls(num_classes, **presets.merged(preset["config"], overrides))
         if weights is not None and str(weights).endswith(".weights.h5"):
             model.load_weights(weights)
         elif weights is not None:

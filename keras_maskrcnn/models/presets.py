@@ -27,3 +27,14 @@ def read(name):
     if name not in names():
         raise ValueError(f"there is no preset {name!r}; there are {', '.join(names())}")
     return json.loads((_folder() / f"{name}.json").read_text())
+
+
+def merged(config, overrides):
+    """Constructor arguments of a preset with a caller's in their place; dicts of options are merged."""
+
+    def one(key):
+        if key != "backbone" and isinstance(overrides[key], dict) and isinstance(config.get(key), dict):
+            return {**config[key], **overrides[key]}
+        return overrides[key]
+
+    return {**config, **{key: one(key) for key in overrides}}

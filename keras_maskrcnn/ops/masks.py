@@ -52,7 +52,7 @@ def sampled_mask_targets(masks, index, rois, size):
     Args:
         masks: `[N, H, W]`, masks of whole canvases, any dtype, 0…255.
         index: int32 `[R]`, the mask of each region.
-        rois: float32 `[R, 4]`, the boxes that the mask head looks at.
+        rois: float32 `[R, 4]`, the boxes that the mask head looks at, no side longer than the canvas's.
         size: cells a side of the head's output.
 
     Returns:

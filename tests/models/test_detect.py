@@ -85,3 +85,39 @@ def test_what_is_no_picture_is_refused(model, picture):
 
 def test_empty_list_gives_an_empty_list(model):
     assert model.detect([]) == []
+
+
+# Without a canvas ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "rule", "canvas", "fitted"),
+    [
+        ((480, 640), {}, (800, 1088), (800, 1067)),
+        ((480, 640), {"rounding": "down"}, (800, 1088), (800, 1066)),
+        ((640, 480), {"rounding": "down"}, (1088, 800), (1066, 800)),
+        ((100, 700), {}, (192, 1344), (190, 1333)),  # the longer side decides
+        ((512, 512), {"shorter": 64, "longer": 64}, (64, 64), (64, 64)),
+        ((3, 4000), {"shorter": 64, "longer": 256}, (32, 256), (1, 256)),  # 0.19 pixels become one
+    ],
+)
+def test_the_rule_of_the_papers(tiny, size, rule, canvas, fitted):
+    assert tiny(image_size=None, resize=rule).place(size) == (canvas, fitted)
+
+
+def test_pictures_of_unequal_sizes_have_a_canvas_each(tiny, pictures):
+    model = tiny(image_size=None, resize={"shorter": 64, "longer": 100}, detection={"score_threshold": 0.2})
+    together = model.detect([*pictures, pictures[1]], score_threshold=0.2)
+    assert [found["masks"].shape[1:] for found in together] == [(64, 64), (40, 90), (130, 50), (40, 90)]
+    np.testing.assert_array_equal(together[1]["boxes"], together[3]["boxes"])
+    alone = model.detect(pictures[2], score_threshold=0.2)
+    np.testing.assert_allclose(together[2]["boxes"], alone["boxes"], atol=1e-4)
+
+
+def test_pasting_follows_the_convention(tiny, pictures):
+    exact, whole = (
+        tiny(detection={"score_threshold": 0.2, "paste": paste}).detect(pictures[1], score_threshold=0.2)
+        for paste in ("continuous", "whole_pixels")
+    )
+    np.testing.assert_array_equal(exact["boxes"], whole["boxes"])
+    assert (exact["masks"] != whole["masks"]).any()

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn import MaskRCNN, weights
 from keras_maskrcnn.models import presets
 
 
@@ -16,25 +16,52 @@ def test_names_are_sorted_and_hold_the_published_one():
 
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_holds_arguments_of_the_model(name):
-    config = presets.config(name)
+    config = presets.read(name)["config"]
     arguments = set(inspect.signature(MaskRCNN).parameters) - {"num_classes"}
     assert config and set(config) <= arguments
     json.dumps(config)
 
 
-def test_the_published_one_freezes_for_fine_tuning():
-    config = presets.config("mask_rcnn_resnet50_fpn")
-    assert config == {"backbone": {"name": "resnet50", "norm": "frozen_batch", "freeze_at": 2}, "neck": "fpn"}
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_says_what_its_weights_depend_on_and_where_they_come_from(name):
+    preset = presets.read(name)
+    assert set(preset) == {"description", "config", "conventions", "weights"}
+    asked = {"batch norm", "stride", "pixels", "resize", "anchors", "RoIAlign", "boxes", "detections", "masks"}
+    assert set(preset["conventions"]) == asked and all(preset["conventions"].values())
+    assert preset["weights"]["source"] in weights.SOURCES
+    assert set(preset["weights"]) == {"source", "file", "url", "sha256", "classes", "licence", "metrics"}
+
+
+def test_conventions_of_torchvision():
+    config = presets.read("mask_rcnn_resnet50_fpn")["config"]
+    assert config["backbone"] == {"name": "resnet50", "norm": "frozen_batch", "freeze_at": 2, "norm_epsilon": 0.0}
+    assert config["anchors"]["rounded"] and config["detection"]["paste"] == "whole_pixels"
+    assert config["resize"] == {"shorter": 800, "longer": 1333, "rounding": "down", "antialias": False}
 
 
 def test_what_a_caller_changes_stays_with_the_caller():
-    presets.config("mask_rcnn_resnet50_fpn")["neck"] = None
-    assert presets.config("mask_rcnn_resnet50_fpn")["neck"] == "fpn"
+    presets.read("mask_rcnn_resnet50_fpn")["config"]["neck"] = None
+    assert presets.read("mask_rcnn_resnet50_fpn")["config"]["neck"] == "fpn"
+
+
+def test_options_of_a_group_are_merged_and_the_rest_is_replaced():
+    config = {
+        "neck": "fpn",
+        "backbone": {"name": "resnet50", "norm": "batch"},
+        "resize": {"shorter": 800, "longer": 1333},
+    }
+    overrides = {"neck": None, "backbone": {"name": "resnet18"}, "resize": {"shorter": 600}, "seed": 3}
+    assert presets.merged(config, overrides) == {
+        "neck": None,
+        "backbone": {"name": "resnet18"},
+        "resize": {"shorter": 600, "longer": 1333},
+        "seed": 3,
+    }
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"there is no preset 'resnet'; there are .*mask_rcnn_resnet50_fpn"):
-        presets.config("resnet")
+        presets.read("resnet")
 
 
 def test_a_model_from_a_preset_with_overrides():

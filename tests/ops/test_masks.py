@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keras_maskrcnn.data.mini_masks import crop_masks, mask_boxes
 from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean
-from keras_maskrcnn.ops.masks import mask_targets, paste
+from keras_maskrcnn.ops.masks import mask_targets, paste, sampled_mask_targets, whole_pixel_boxes
 
 
 def targets(masks, boxes, rois, size):
@@ -226,3 +226,85 @@ def test_pasting_the_target_gives_the_mask_back(seed, shift):
     x1, y1, x2, y2 = region[0]
     wanted = mask & (x > x1) & (x < x2) & (y > y1) & (y < y2)
     assert (pasted & wanted).sum() / (pasted | wanted).sum() > 0.95
+
+
+# torchvision's conventions ------------------------------------------------------------------------------------------
+
+
+def slow_roi_align(mask, roi, size):
+    """torchvision.ops.roi_align of one channel with sampling_ratio=-1 and aligned=False, sample by sample."""
+    height, width = mask.shape
+    side = [max(roi[i + 2] - roi[i], 1.0) / size for i in (0, 1)]  # of a bin: x, y
+    count = [int(np.ceil(s)) for s in side]
+    result = np.zeros((size, size))
+    for i, j in np.ndindex(size, size):
+        for k, m in np.ndindex(count[1], count[0]):
+            y = roi[1] + side[1] * (i + (k + 0.5) / count[1])
+            x = roi[0] + side[0] * (j + (m + 0.5) / count[0])
+            if not (-1 <= y <= height and -1 <= x <= width):
+                continue
+            y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+            y0, x0 = min(int(y), height - 2), min(int(x), width - 2)
+            v, u = y - y0, x - x0
+            corners = mask[y0 : y0 + 2, x0 : x0 + 2] / 255
+            result[i, j] += np.array([1 - v, v]) @ corners @ np.array([1 - u, u]) / (count[0] * count[1])
+    return result
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_sampled_targets_are_roi_align_with_a_sample_a_pixel(jit):
+    rng = np.random.default_rng(0)
+    masks = (rng.random((3, 20, 28)) > 0.4).astype("uint8") * 255
+    # Small, large, partly outside, of a fraction of a pixel, far outside, the whole canvas.
+    rois = [
+        [3, 4, 9, 8],
+        [1.3, 0.2, 27.9, 19.6],
+        [-5, -4, 9, 15],
+        [7.2, 7.2, 7.6, 7.3],
+        [40, 40, 50, 50],
+        [0, 0, 28, 20],
+    ]
+    index = [0, 1, 2, 0, 1, 2]
+    function = tf.function(lambda m, i, r: sampled_mask_targets(m, i, r, 4), jit_compile=jit)
+    found = function(masks, np.array(index, "int32"), np.array(rois, "float32")).numpy()
+    for answer, i, roi in zip(found, index, rois, strict=True):
+        np.testing.assert_allclose(answer, slow_roi_align(masks[i], roi, 4), atol=2e-6)
+
+
+def test_whole_pixel_boxes_by_hand():
+    # 2 cells and a ring: the box [1, 1, 5.4, 9] about (3.2, 5), twice as large, is [-1.2, -3, 7.6, 13]; cut down to
+    # integers [-1, -3, 7, 13], of 9 × 17 pixels with the last one; a ring of a quarter of that is left out.
+    found = whole_pixel_boxes([[1, 1, 5.4, 9]], 2)
+    np.testing.assert_allclose(found, [[-1 + 9 / 4, -3 + 17 / 4, 8 - 9 / 4, 14 - 17 / 4]])
+
+
+def slow_torchvision_paste(mask, box, height, width):
+    """The steps of torchvision's paste_mask_in_image, pixel by pixel."""
+    cells = len(mask) + 2
+    mask = np.pad(mask, 1)
+    half = (box[2:] - box[:2]) / 2 * cells / (cells - 2)
+    centre = (box[2:] + box[:2]) / 2
+    (x1, y1), (x2, y2) = (np.trunc(c).astype(int) for c in (centre - half, centre + half))
+    columns, rows = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
+    result = np.zeros((height, width))
+    for y, x in np.ndindex(height, width):
+        if not (y1 <= y <= y2 and x1 <= x <= x2):
+            continue
+        v = np.clip((y - y1 + 0.5) * cells / rows - 0.5, 0, cells - 1)
+        u = np.clip((x - x1 + 0.5) * cells / columns - 0.5, 0, cells - 1)
+        v0, u0 = min(int(v), cells - 2), min(int(u), cells - 2)
+        corners = mask[v0 : v0 + 2, u0 : u0 + 2]
+        result[y, x] = np.array([1 - v + v0, v - v0]) @ corners @ np.array([1 - u + u0, u - u0])
+    return result
+
+
+def test_pasting_into_whole_pixels_is_torchvisions():
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(-5, 30, (40, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.2, 25, (40, 2))], axis=1).astype("float32")
+    masks = rng.random((40, 7, 7)).astype("float32")
+    found = paste(masks, whole_pixel_boxes(boxes, 7), (32, 40))
+    for answer, mask, box in zip(found, masks, boxes, strict=True):
+        expected = slow_torchvision_paste(mask, box.astype("float64"), 32, 40)
+        clear = np.abs(expected - 0.5) > 1e-4
+        np.testing.assert_array_equal(answer[clear], (expected >= 0.5)[clear])
