@@ -124,3 +124,34 @@ def test_jpeg_bytes_are_read(served):
     loaded = tf.saved_model.load(str(served[3] / "model"))
     found = loaded.signatures["serve_bytes"](image_bytes=tf.constant([encoded.getvalue()]))
     assert found["detection_boxes"].shape[0] == 1
+
+
+def test_a_model_without_a_canvas_serves_both_orientations(tmp_path):
+    """Two traces of a small network; pictures of the rule's largest sizes have the canvas that `detect` gives them."""
+    import tensorflow as tf
+
+    model = MaskRCNN(
+        2,
+        {"name": "resnet18", "width": 8, "norm": "group"},
+        resize={"shorter": 64, "longer": 96, "rounding": "down", "antialias": False},
+        fpn_channels=16,
+        proposals={"pre_nms": 50, "post_nms": 20},
+        box_stage={"width": 16},
+        mask_stage={"width": 8, "depth": 1},
+        detection={"score_threshold": 0.2, "max_detections": 10},
+    )
+    model.export(tmp_path / "model")
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    wide = np.random.default_rng(0).integers(0, 255, (130, 195, 3)).astype("uint8")
+    tall = np.ascontiguousarray(wide.swapaxes(0, 1))
+    for picture in (wide, tall):
+        answer = loaded.signatures["serving_default"](images=tf.constant(picture[None]))
+        check(model, picture, {name: value.numpy() for name, value in answer.items()}, 0)
+    files = []
+    for picture in (tall, wide):
+        encoded = io.BytesIO()
+        Image.fromarray(picture).save(encoded, "PNG")
+        files.append(encoded.getvalue())
+    answer = {k: v.numpy() for k, v in loaded.signatures["serve_bytes"](image_bytes=tf.constant(files)).items()}
+    check(model, tall, answer, 0)
+    check(model, wide, answer, 1)

@@ -9,6 +9,7 @@ from keras_maskrcnn.data.cache import Cached
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.image_file import read_image
 from keras_maskrcnn.data.mini_masks import crop_masks, mask_boxes, paste_masks
+from keras_maskrcnn.data.nuclei import Nuclei
 from keras_maskrcnn.data.penn_fudan import PennFudan
 from keras_maskrcnn.data.pipeline import batches
 from keras_maskrcnn.data.sample import DataError, Dataset, Subset, validate
@@ -20,6 +21,7 @@ __all__ = [
     "Coco",
     "DataError",
     "Dataset",
+    "Nuclei",
     "PennFudan",
     "Shapes",
     "Subset",

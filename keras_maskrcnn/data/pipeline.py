@@ -180,4 +180,13 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         full, rest = divmod(len(rows), batch_size)
         length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
         result = result.apply(tf.data.experimental.assert_cardinality(length))
-    return result.prefetch(2)
+    return result.prefetch(2).with_options(_without_autotuning(tf))
+
+
+def _without_autotuning(tf):
+    """Options without tf.data's tuner: there is nothing to tune, and its thread, asleep for up to a minute between two
+    looks at the pipeline, would hold up the end of every epoch."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
+
