@@ -9,6 +9,7 @@ from keras import ops
 from keras_maskrcnn import backend
 
 CLASS_NAMES = "class_names.txt"
+PASTE = "paste.txt"
 
 
 def saved_model(model, folder):
@@ -19,10 +20,11 @@ def saved_model(model, folder):
     TensorFlow's own detection models use, `detection_boxes` float32 [B, D, 4] as ymin, xmin, ymax, xmax relative to
     the picture, `detection_classes` int64 [B, D] (1…K, 0 in empty slots), `detection_scores` float32 [B, D],
     `detection_masks` float32 [B, D, m, m] (probabilities inside the box) and `num_detections` int32 [B]. Class names
-    go to `assets/class_names.txt`, one a line.
+    go to `assets/class_names.txt`, one a line, and how masks reach the picture (`options.Detection.paste`) to
+    `assets/paste.txt`.
 
-    A model without an `image_size` gets two canvases, one for each orientation, for its shapes are fixed; `detect` pads
-    less.
+    A model without an `image_size` gets two canvases, one for each orientation, for its shapes are fixed. `detect` pads
+    each picture to a canvas of its own, so that scores near the picture's edges differ between the two.
 
     Args:
         model: an `InstanceModel`.
@@ -43,10 +45,17 @@ def saved_model(model, folder):
     signatures = {"serving_default": serve, "serve_bytes": serve_bytes}
     with tempfile.TemporaryDirectory() as temporary:
         if model.class_names:
-            names = pathlib.Path(temporary) / CLASS_NAMES
-            names.write_text("\n".join(model.class_names) + "\n", encoding="utf-8")
-            module.class_names = tf.saved_model.Asset(str(names))
+            module.class_names = _asset(pathlib.Path(temporary) / CLASS_NAMES, model.class_names)
+        module.paste = _asset(pathlib.Path(temporary) / PASTE, [model.detection.paste])
         tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def _asset(path, lines):
+    """A text file that the SavedModel carries along."""
+    import tensorflow as tf
+
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tf.saved_model.Asset(str(path))
 
 
 def _functions(model):
@@ -125,12 +134,13 @@ def _fit(model, images, canvas):
     import tensorflow as tf
 
     given, limits = tf.cast(tf.shape(images)[1:3], tf.float64), tf.constant(canvas, tf.float64)
-    rule, whole = model.resize, tf.round
-    factor = tf.reduce_min(limits / given)
-    if not model.image_size:
+    rule = model.resize
+    if model.image_size:
+        size = tf.round(given * tf.reduce_min(limits / given))
+    else:
         factor = tf.minimum(rule.shorter / tf.reduce_min(given), rule.longer / tf.reduce_max(given))
-        whole = tf.floor if rule.rounding == "down" else tf.round
-    size = tf.cast(tf.clip_by_value(whole(given * factor), 1.0, limits), tf.int32)
+        size = tf.floor(given * factor + (0.0 if rule.rounding == "down" else 0.5))
+    size = tf.cast(tf.clip_by_value(size, 1.0, limits), tf.int32)
     resized = tf.image.resize(images, size, antialias=rule.antialias)
     padding = [[0, 0], [0, canvas[0] - size[0]], [0, canvas[1] - size[1]], [0, 0]]
     fitted = tf.ensure_shape(tf.pad(resized, padding), [None, *canvas, 3])

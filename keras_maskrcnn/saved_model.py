@@ -30,6 +30,8 @@ class SavedModel:
             raise DataError(self.folder, "the SavedModel has no detection signature 'serving_default'")
         names = self.folder / "assets" / "class_names.txt"
         self.class_names = names.read_text(encoding="utf-8").splitlines() if names.is_file() else None
+        how = self.folder / "assets" / "paste.txt"
+        self._paste = how.read_text(encoding="utf-8").strip() if how.is_file() else "continuous"
 
     def detect(self, images, score_threshold=0.5, max_detections=None):
         """Detections in the pixels of each image, as `MaskRCNN.detect` returns them.
@@ -62,5 +64,5 @@ class SavedModel:
             "boxes": boxes.astype("float32"),
             "labels": found["detection_classes"][kept].astype("int32"),
             "scores": found["detection_scores"][kept].astype("float32"),
-            "masks": paste(found["detection_masks"][kept], boxes, (height, width)),
+            "masks": paste(found["detection_masks"][kept], boxes, (height, width), how=self._paste),
         }

@@ -142,6 +142,7 @@ def test_a_model_without_a_canvas_serves_both_orientations(tmp_path):
     )
     model.export(tmp_path / "model")
     loaded = tf.saved_model.load(str(tmp_path / "model"))
+    assert (tmp_path / "model" / "assets" / "paste.txt").read_text() == "continuous\n"
     wide = np.random.default_rng(0).integers(0, 255, (130, 195, 3)).astype("uint8")
     tall = np.ascontiguousarray(wide.swapaxes(0, 1))
     for picture in (wide, tall):

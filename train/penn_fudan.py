@@ -92,9 +92,9 @@ def run(arguments):
     keras.utils.set_random_seed(arguments.seed)
     train = data.PennFudan(arguments.data, split="train")
     val = data.PennFudan(arguments.data, split="val")
-    batches = recipe.batches(arguments, train, max_instances=16, augment=augment(arguments), cache=True)
     make, optimizer = (build_from_weights, sgd) if arguments.weights else (build, recipe.optimizer)
     model = make(arguments, train.num_classes)
+    batches = recipe.batches(arguments, train, max_instances=16, augment=augment(arguments), cache=True)
     model.compile(optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)
 

@@ -50,6 +50,22 @@ def crop_masks(masks, boxes, size):
     return crops
 
 
+def place_masks(masks, size):
+    """Resizes whole masks, for comparisons with libraries whose masks are as large as the image.
+
+    Args:
+        masks: bool [n, H, W].
+        size: (height, width) of the result.
+
+    Returns:
+        uint8 [n, height, width] of 0 and 255.
+    """
+    placed = np.zeros((len(masks), *map(int, size)), np.uint8)
+    for target, mask in zip(placed, masks, strict=True):
+        target[:] = np.where(resample(mask, (0, 0, mask.shape[1], mask.shape[0]), size) >= 128, 255, 0)
+    return placed
+
+
 def resample(pixels, window, size):
     """Resizes what lies inside a window, touching only that part and its margin.
 

@@ -37,7 +37,8 @@ def batches(
         image_size: (H, W) of the canvas; images are resized to fit in it with their aspect kept, at its top left.
         batch_size: B.
         max_instances: N, rows of the targets; of more instances the largest are kept.
-        mask_size: M, side of the masks, each cropped to its box.
+        mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
+            which take some fifty times the memory, see `models.options.MaskStage.targets`.
         augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
         shuffle: New order each epoch; None means: if there is augmentation.
         seed: Non-negative int.
@@ -185,8 +186,8 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
 
 def _without_autotuning(tf):
     """Options without tf.data's tuner: there is nothing to tune, and its thread, asleep for up to a minute between two
-    looks at the pipeline, would hold up the end of every epoch."""
+    looks at the pipeline, would hold up the end of every epoch.
+    """
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
-

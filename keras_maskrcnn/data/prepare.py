@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_maskrcnn.data.augment import Augment
 from keras_maskrcnn.data.geometry import fitted_size
-from keras_maskrcnn.data.mini_masks import crop_masks
+from keras_maskrcnn.data.mini_masks import crop_masks, place_masks
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Prepare:
         image_size: (H, W) of the canvas. An image is resized to fit in it, keeping its aspect; the rest, at the bottom
             and on the right, is zero.
         max_instances: N, rows of the targets. Of more instances the largest are kept, crowds last.
-        mask_size: M, the side of the masks cropped to their boxes.
+        mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
         augment: A callable (sample, rng) -> sample, or None.
     """
 
@@ -36,14 +36,15 @@ class Prepare:
 
     def signature(self):
         """Returns the (shape, dtype) of each array of a row, by its name."""
-        (height, width), count, size = self.image_size, self.max_instances, self.mask_size
+        (height, width), count = self.image_size, self.max_instances
+        mask = self.image_size if self.mask_size == "canvas" else (self.mask_size, self.mask_size)
         return {
             "images": ((height, width, 3), np.uint8),
             "sizes": ((2,), np.float32),
             "image_index": ((), np.int32),
             "boxes": ((count, 4), np.float32),
             "labels": ((count,), np.int32),
-            "masks": ((count, size, size), np.uint8),
+            "masks": ((count, *mask), np.uint8),
             "crowd": ((count,), np.bool_),
             "valid": ((count,), np.bool_),
         }
@@ -72,8 +73,11 @@ class Prepare:
         boxes = sample["boxes"][kept]
         row["boxes"][:count] = boxes * np.tile(size / image.shape[:2], 2)[[1, 0, 3, 2]]
         row["labels"][:count] = sample["labels"][kept]
-        # In the sample's own resolution, so that masks are resampled once.
-        row["masks"][:count] = crop_masks([sample["masks"][i] for i in kept], boxes, self.mask_size)
+        masks = [sample["masks"][i] for i in kept]
+        if self.mask_size == "canvas":
+            row["masks"][:count, : size[0], : size[1]] = place_masks(masks, size)
+        else:  # in the sample's own resolution, so that masks are resampled once
+            row["masks"][:count] = crop_masks(masks, boxes, self.mask_size)
         row["crowd"][:count] = sample["crowd"][kept]
         row["valid"][:count] = True
         return row

@@ -116,7 +116,7 @@ class InstanceModel(Detector, keras.Model):
         The canvas size and the class names of the data become the model's where it has none.
 
         Raises:
-            ValueError: if the data has more classes than the model.
+            ValueError: if the data has more classes than the model, or a canvas that the backbone cannot take.
         """
         self._adopt(x)
         return super().fit(x, y, **kwargs)
@@ -125,12 +125,23 @@ class InstanceModel(Detector, keras.Model):
         names = getattr(data, "class_names", None)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
+        if self.image_size is None:
+            self._adopt_canvas(data)
         if names is not None and len(names) == self.num_classes and self.class_names is None:
             self.class_names = list(names)
-        if self.image_size is None and hasattr(data, "element_spec"):
-            self.image_size = tuple(data.element_spec[0]["images"].shape[1:3])
-        elif self.image_size is None and isinstance(data, keras.utils.PyDataset):
-            self.image_size = tuple(data[0][0]["images"].shape[1:3])
+
+    def _adopt_canvas(self, data):
+        """Take the data's canvas, so that pictures are found at the scale that was trained."""
+        if hasattr(data, "element_spec"):
+            canvas = tuple(data.element_spec[0]["images"].shape[1:3])
+        elif isinstance(data, keras.utils.PyDataset):
+            canvas = tuple(data[0][0]["images"].shape[1:3])
+        else:
+            return
+        self.check_canvas(canvas)
+        self.image_size = canvas
+        if self.resize != options.Resize():
+            print(f"{self.name}: image_size {canvas} of the data replaces the preset's resize rule")
 
     def train_step(self, *args):
         """One step of training: one forward pass gives the losses; see `backend.tensorflow.train_step`."""
@@ -168,22 +179,23 @@ class InstanceModel(Detector, keras.Model):
         saved_model(self, filepath, **kwargs)
 
     @classmethod
-    def from_preset(cls, name, num_classes, weights=None, **overrides):
+    def from_preset(cls, name, num_classes=None, weights=None, **overrides):
         """Make a model from a named configuration.
 
         Args:
             name: a preset, see `keras_maskrcnn.models.presets.names`.
-            num_classes: classes without background.
+            num_classes: classes without background; None takes those of the preset's published weights.
             weights: path of a file to load, or None for random weights: `.weights.h5` of this library, or what the
                 preset's source published, see `keras_maskrcnn.weights.load`.
             **overrides: constructor arguments that replace the preset's; of a group of options given as a dict, the
-                named ones alone.
+                named ones alone (of the backbone too: `backbone={"name": "resnet101"}` keeps its norm).
 
         Raises:
             ValueError: for an unknown name; and what `weights.load` raises.
         """
         preset = presets.read(name)
-        model = cls(num_classes, **presets.merged(preset["config"], overrides))
+        classes = preset["weights"]["classes"] if num_classes is None else num_classes
+        model = cls(classes, **presets.merged(preset["config"], overrides))
         if weights is not None and str(weights).endswith(".weights.h5"):
             model.load_weights(weights)
         elif weights is not None:

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_maskrcnn.data.geometry import fitted_size
 from keras_maskrcnn.ops import images as image_ops
-from keras_maskrcnn.ops.masks import paste, whole_pixel_boxes
+from keras_maskrcnn.ops.masks import paste
 
 
 class Detector:
@@ -69,8 +69,8 @@ class Detector:
             return self.image_size, tuple(fitted_size(size, self.image_size).tolist())
         rule = self.resize
         factor = min(rule.shorter / min(size), rule.longer / max(size))
-        whole = np.floor if rule.rounding == "down" else np.rint
-        fitted = np.maximum(whole(np.asarray(size) * factor), 1).astype(int)
+        half = 0.0 if rule.rounding == "down" else 0.5
+        fitted = np.maximum(np.floor(np.asarray(size) * factor + half), 1).astype(int)
         stride = self.canvas_stride()
         return tuple((-(-fitted // stride) * stride).tolist()), tuple(fitted.tolist())
 
@@ -108,11 +108,10 @@ class Detector:
         _, fitted = self.place((height, width))
         keep = batch["valid"][i] & (batch["scores"][i] >= score_threshold)
         scale = np.array([width / fitted[1], height / fitted[0]] * 2, "float32")
-        boxes, masks = batch["boxes"][i][keep] * scale, batch["masks"][i][keep]
-        places = whole_pixel_boxes(boxes, masks.shape[-1]) if self.detection.paste == "whole_pixels" else boxes
+        boxes = batch["boxes"][i][keep] * scale
         return {
             "boxes": boxes,
             "labels": batch["labels"][i][keep].astype("int32"),
             "scores": batch["scores"][i][keep],
-            "masks": paste(masks, places, (height, width)),
+            "masks": paste(batch["masks"][i][keep], boxes, (height, width), how=self.detection.paste),
         }

@@ -99,7 +99,8 @@ class MaskRCNN(InstanceModel):
         self.box_stage = options.BoxStage.of(box_stage)
         self.mask_stage = options.MaskStage.of(mask_stage)
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._check_image_size()
+        if self.image_size:
+            self.check_canvas(self.image_size)
         self._build_heads(*self._build_pyramid())
         self.built = True
 
@@ -107,10 +108,11 @@ class MaskRCNN(InstanceModel):
         """Pixels of which the sides of a canvas are multiples: the backbone's coarsest stride."""
         return 2 ** max(int(level[1:]) for level in self.backbone.output)
 
-    def _check_image_size(self):
+    def check_canvas(self, image_size):
+        """Refuses a canvas (height, width) whose sides the backbone does not divide evenly."""
         stride = self.canvas_stride()
-        if self.image_size and any(side % stride for side in self.image_size):
-            raise ValueError(f"image_size={self.image_size} must be multiples of {stride}, the backbone's stride")
+        if any(side % stride for side in image_size):
+            raise ValueError(f"image_size={tuple(image_size)} must be multiples of {stride}, the backbone's stride")
 
     def _build_pyramid(self):
         """Make the neck; returns the names of the levels that the RPN looks at, finest first, and their width."""
@@ -186,7 +188,13 @@ class MaskRCNN(InstanceModel):
         """Anchors of every level for one canvas size, list of float32 `[A_l, 4]`."""
         setup = self.anchors
         return pyramid_anchors(
-            image_size, self.strides, setup.level_sizes(self.strides), setup.ratios, setup.rounded, setup.offset
+            image_size,
+            self.strides,
+            setup.level_sizes(self.strides),
+            setup.ratios,
+            setup.rounded,
+            setup.offset,
+            setup.spacing,
         )
 
     def propose(self, logits, deltas, anchors, sizes, training=False):

@@ -52,18 +52,23 @@ class Anchors(Options):
         ratios: aspect ratios, height over width.
         rounded: integer corner coordinates, as torchvision's weights expect.
         offset: shift of the centres, in strides.
+        spacing: distance of the centres: "stride", that of the level; or "canvas", the canvas's side divided by the
+            level's cells and rounded down, as torchvision has it. The two differ where a level's stride does not
+            divide the canvas: 800 pixels make 13 cells of P6, which torchvision places 61 pixels apart.
 
     Raises:
-        ValueError: if `sizes` is not one tuple a level, all of one length.
+        ValueError: if `sizes` is not one tuple a level, all of one length, or for another `spacing`.
     """
 
     sizes: tuple | None = None
     ratios: tuple = (0.5, 1.0, 2.0)
     rounded: bool = False
     offset: float = 0.0
+    spacing: str = "stride"
 
     def __post_init__(self):
         super().__post_init__()
+        _check_choice("spacing", self.spacing, ("stride", "canvas"))
         if self.sizes is None:
             return
         lengths = {len(level) if isinstance(level, tuple) else 0 for level in self.sizes}

@@ -19,7 +19,8 @@ def read(name):
     Returns:
         dict of `description`; `config`, constructor arguments without `num_classes`; `conventions`, a sentence for each
         choice that the weights depend on; and `weights`, where they come from: `source` (see
-        `keras_maskrcnn.weights.load`), `file`, `url`, `sha256`, `licence`, `metrics`.
+        `keras_maskrcnn.weights.load`), `file`, `url`, `sha256` (the first digits, where no more are published),
+        `classes`, `licence`, `metrics`.
 
     Raises:
         ValueError: for an unknown name.
@@ -33,7 +34,7 @@ def merged(config, overrides):
     """Constructor arguments of a preset with a caller's in their place; dicts of options are merged."""
 
     def one(key):
-        if key != "backbone" and isinstance(overrides[key], dict) and isinstance(config.get(key), dict):
+        if isinstance(overrides[key], dict) and isinstance(config.get(key), dict):
             return {**config[key], **overrides[key]}
         return overrides[key]
 

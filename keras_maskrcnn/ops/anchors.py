@@ -23,7 +23,7 @@ def cell_anchors(sizes, ratios, rounded=False):
     return np.round(anchors) if rounded else anchors
 
 
-def grid_anchors(height, width, stride, cell, offset=0.0):
+def grid_anchors(height, width, spacing, cell, offset=0.0):
     """Anchors of a feature map: `cell` moved to every location.
 
     With symmetric padding the value at index i of a map of stride s looks at pixel `i * s`, hence the offset 0.
@@ -31,20 +31,21 @@ def grid_anchors(height, width, stride, cell, offset=0.0):
     Args:
         height: rows of the feature map.
         width: columns of the feature map.
-        stride: pixels of input a cell.
+        spacing: pixels of input from one location to the next, a number or (down, across).
         cell: float32 `[A, 4]` from `cell_anchors`.
-        offset: shift of all centres as a fraction of the stride.
+        offset: shift of all centres as a fraction of the spacing.
 
     Returns:
         float32 `[height * width * A, 4]`, rows outermost, then columns, then the anchors of a cell.
     """
-    x = (np.arange(width, dtype="float32") + offset) * stride
-    y = (np.arange(height, dtype="float32") + offset) * stride
+    down, across = np.broadcast_to(spacing, 2)
+    x = (np.arange(width, dtype="float32") + offset) * across
+    y = (np.arange(height, dtype="float32") + offset) * down
     shift = np.stack([*np.meshgrid(x, y)] * 2, axis=-1)
     return (shift[:, :, None] + cell).reshape(-1, 4).astype("float32")
 
 
-def pyramid_anchors(image_size, strides, sizes, ratios, rounded=False, offset=0.0):
+def pyramid_anchors(image_size, strides, sizes, ratios, rounded=False, offset=0.0, spacing="stride"):
     """Anchors of all levels for an input of a given size.
 
     Args:
@@ -54,17 +55,17 @@ def pyramid_anchors(image_size, strides, sizes, ratios, rounded=False, offset=0.
         ratios: aspect ratios (height / width), the same on every level.
         rounded: see `cell_anchors`.
         offset: see `grid_anchors`.
+        spacing: "stride", or "canvas" for `side // cells` along each axis (`AnchorGenerator.forward` in torchvision's
+            models/detection/anchor_utils.py).
 
     Returns:
         list of float32 `[cells * A, 4]`, one array a level.
     """
-    return [
-        grid_anchors(
-            -(-image_size[0] // stride),
-            -(-image_size[1] // stride),
-            stride,
-            cell_anchors(level_sizes, ratios, rounded),
-            offset,
-        )
-        for stride, level_sizes in zip(strides, sizes, strict=True)
-    ]
+    anchors = []
+    for stride, level_sizes in zip(strides, sizes, strict=True):
+        cells = [-(-side // stride) for side in image_size]
+        apart = stride
+        if spacing == "canvas":
+            apart = [side // count for side, count in zip(image_size, cells, strict=True)]
+        anchors.append(grid_anchors(*cells, apart, cell_anchors(level_sizes, ratios, rounded), offset))
+    return anchors

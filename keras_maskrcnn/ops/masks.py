@@ -88,7 +88,7 @@ def whole_pixel_boxes(boxes, cells):
 
     torchvision's `paste_masks_in_image` puts one empty cell around a mask, enlarges the box likewise, cuts its corners
     down to integers and lets the last pixel belong to it. What is returned here is the place of the mask without the
-    ring, for `paste`.
+    ring.
 
     Args:
         boxes: float32 array `[n, 4]` in pixels of the image.
@@ -105,7 +105,7 @@ def whole_pixel_boxes(boxes, cells):
     return np.concatenate([first + ring, last - ring], axis=1).astype("float32")
 
 
-def paste(masks, boxes, image_size, threshold=0.5):
+def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
     """Binary masks of the whole image from mask probabilities inside boxes.
 
     Every pixel that the box touches samples the mask bilinearly at the exact position of its centre; beyond the
@@ -117,12 +117,15 @@ def paste(masks, boxes, image_size, threshold=0.5):
         boxes: float32 array `[n, 4]` in pixels of the image.
         image_size: (height, width).
         threshold: lowest probability of a mask pixel.
+        how: "continuous", or "whole_pixels" for torchvision's way, see `whole_pixel_boxes`.
 
     Returns:
         bool NumPy array `[n, height, width]`.
     """
     masks, boxes = np.asarray(masks, "float32"), np.asarray(boxes, "float32")
     height, width = image_size
+    if how == "whole_pixels":
+        boxes = whole_pixel_boxes(boxes, masks.shape[-1])
     pasted = np.zeros((len(masks), height, width), bool)
     for mask, (x1, y1, x2, y2), out in zip(masks, boxes, pasted, strict=True):
         rows, down = _bilinear(y1, y2, height, len(mask))

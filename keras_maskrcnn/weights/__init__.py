@@ -22,7 +22,7 @@ def load(model, path, source="torchvision"):
 
     Where the file has another number of classes, class scores, box deltas and mask logits are put back to their
     initial values. Parts that the file does not have, such as the mask head in Faster R-CNN's, stay as they were. A
-    printed line names them in both cases.
+    printed line names them in both cases. Compile afterwards: an optimizer would keep momenta of the weights before.
 
     Args:
         model: `MaskRCNN` with a ResNet backbone.

@@ -49,6 +49,8 @@ def fill(model, arrays, source, path):
     if not isinstance(model.backbone, ResNet):
         raise DataError(path, f"{source}'s weights are for a ResNet; the model's backbone is {model.backbone.name}")
     arrays = _plainly_named(path, names, arrays)
+    if reason := names.conflict(model, arrays):
+        raise DataError(path, reason)
     table = list(names.name_map(model, arrays))
     unused = _check_names(path, source, arrays, table)
     _check_complete(path, source, model, table)
@@ -144,6 +146,8 @@ def _value(path, arrays, row):
         raise DataError(path, _misfit(row, given))
     if not np.isfinite(value).all():
         raise DataError(path, f"{', '.join(row.sources)}: together they do not give finite numbers")
+    if row.name.endswith("moving_variance") and (value < 0).any():
+        raise DataError(path, f"{', '.join(row.sources)} holds negative variances")
     return value
 
 
@@ -151,7 +155,8 @@ def _numbers(path, name, array):
     array = np.asarray(array)
     if array.dtype.kind not in "fiu":
         raise DataError(path, f"{name} is {array.dtype}, not numbers")
-    array = array.astype("float32", copy=False)
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+        array = array.astype("float32", copy=False)
     if not np.isfinite(array).all():
         raise DataError(path, f"{name} holds numbers that are not finite")
     return array

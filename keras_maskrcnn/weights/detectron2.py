@@ -48,6 +48,11 @@ def spare(name):
     return name in ("pixel_mean", "pixel_std") or name.startswith("proposal_generator.anchor_generator.")
 
 
+def conflict(model, names):
+    """None: names and shapes say all that this source's weights depend on and a check could see."""
+    return
+
+
 def num_classes(arrays):
     """Classes without background of the file's heads; None for a file without them."""
     scores = arrays.get("roi_heads.box_predictor.cls_score.bias")

@@ -70,6 +70,11 @@ def spare(name):
     return False
 
 
+def conflict(model, names):
+    """None: names and shapes say all that this source's weights depend on and a check could see."""
+    return
+
+
 def num_classes(arrays):
     """Classes without background of the file's heads; None for a file without them."""
     scores = arrays.get("mrcnn_class_logits/bias")

@@ -50,6 +50,16 @@ def spare(name):
     return name.startswith(("fc.", "roi_heads.keypoint"))
 
 
+def conflict(model, names):
+    """Why the file cannot be used with this model, though names and shapes fit; None if it can.
+
+    Classifiers have channels whose variance is next to nothing: without an epsilon they would be blown up.
+    """
+    if "conv1.weight" in names and getattr(model.backbone, "norm_epsilon", None) == 0:
+        return "a classifier's norms need norm_epsilon=1e-5 in `backbone`, this model has 0 (torchvision's for COCO_V1)"
+    return None
+
+
 def num_classes(arrays):
     """Classes without background of the file's heads; None for a file without them."""
     scores = arrays.get("roi_heads.box_predictor.cls_score.bias")

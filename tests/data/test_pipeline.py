@@ -53,6 +53,17 @@ def test_static_shapes_are_known_to_tensorflow():
 
 
 @BACKENDS
+def test_masks_of_the_whole_canvas(sample, in_memory, backend):
+    one = sample([[10, 5, 20, 15]], size=(16, 24))
+    (batch,) = arrays(data.batches(in_memory([one]), **{**SMALL, "mask_size": "canvas"}, backend=backend))
+    assert batch["masks"].shape == (1, 6, 32, 48) and batch["masks"].dtype == np.uint8
+    expected = np.zeros((32, 48), "uint8")
+    expected[10:30, 20:40] = 255  # the picture is enlarged twice
+    np.testing.assert_array_equal(batch["masks"][0, 0], expected)
+    assert not batch["masks"][0, 1:].any()
+
+
+@BACKENDS
 def test_worked_by_hand(sample, in_memory, backend):
     """20 x 40 fits into 32 x 48 at factor 1.2, so that rows from 24 on are padding."""
     one = sample([[10, 5, 20, 15]], size=(20, 40), labels=[3], crowd=np.array([True]))

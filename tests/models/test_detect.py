@@ -93,6 +93,7 @@ def test_empty_list_gives_an_empty_list(model):
 @pytest.mark.parametrize(
     ("size", "rule", "canvas", "fitted"),
     [
+        ((512, 680), {}, (800, 1088), (800, 1063)),  # 1062.5, half up as in detectron2
         ((480, 640), {}, (800, 1088), (800, 1067)),
         ((480, 640), {"rounding": "down"}, (800, 1088), (800, 1066)),
         ((640, 480), {"rounding": "down"}, (1088, 800), (1066, 800)),

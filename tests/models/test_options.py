@@ -18,7 +18,7 @@ GROUPS = [
     options.Resize,
     options.Regions,
 ]
-CHOICES = {"targets": "roi_align", "paste": "whole_pixels", "rounding": "down"}
+CHOICES = {"targets": "roi_align", "paste": "whole_pixels", "rounding": "down", "spacing": "canvas"}
 
 
 def other(value):
@@ -100,6 +100,7 @@ def test_anchor_sizes_that_do_not_fit_one_head_are_refused(sizes):
     [
         (lambda: options.MaskStage(targets="nearest"), "targets='nearest' is not one of 'area', 'roi_align'"),
         (lambda: options.Detection(paste="fast"), "paste='fast' is not one of 'continuous', 'whole_pixels'"),
+        (lambda: options.Anchors(spacing="cell"), "spacing='cell' is not one of 'stride', 'canvas'"),
         (lambda: options.Resize(rounding="up"), "rounding='up' is not one of 'nearest', 'down'"),
         (lambda: options.Resize(shorter=800, longer=600), "longer=600 is less than shorter=800"),
     ],

@@ -26,7 +26,18 @@ def test_every_preset_holds_arguments_of_the_model(name):
 def test_every_preset_says_what_its_weights_depend_on_and_where_they_come_from(name):
     preset = presets.read(name)
     assert set(preset) == {"description", "config", "conventions", "weights"}
-    asked = {"batch norm", "stride", "pixels", "resize", "anchors", "RoIAlign", "boxes", "detections", "masks"}
+    asked = {
+        "batch norm",
+        "stride",
+        "pixels",
+        "resize",
+        "anchors",
+        "RoIAlign",
+        "boxes",
+        "detections",
+        "masks",
+        "mask targets",
+    }
     assert set(preset["conventions"]) == asked and all(preset["conventions"].values())
     assert preset["weights"]["source"] in weights.SOURCES
     assert set(preset["weights"]) == {"source", "file", "url", "sha256", "classes", "licence", "metrics"}
@@ -53,7 +64,7 @@ def test_options_of_a_group_are_merged_and_the_rest_is_replaced():
     overrides = {"neck": None, "backbone": {"name": "resnet18"}, "resize": {"shorter": 600}, "seed": 3}
     assert presets.merged(config, overrides) == {
         "neck": None,
-        "backbone": {"name": "resnet18"},
+        "backbone": {"name": "resnet18", "norm": "batch"},
         "resize": {"shorter": 600, "longer": 1333},
         "seed": 3,
     }

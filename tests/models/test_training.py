@@ -219,3 +219,11 @@ def test_step_has_no_host_callback_under_xla(tiny, batch):
     program = step.experimental_get_compiler_ir()(stage="hlo")
     assert "custom-call" not in program or "callback" not in program.lower()
     assert len(program) > 1000
+
+
+def test_a_canvas_that_does_not_fit_is_refused_and_not_kept(tiny, shapes):
+    model = compiled(tiny(image_size=None))
+    odd = data.batches(shapes, (72, 72), 2, max_instances=6, mask_size=28)
+    with pytest.raises(ValueError, match=r"image_size=\(72, 72\) must be multiples of 32"):
+        model.fit(odd, verbose=0)
+    assert model.image_size is None and model.class_names is None

@@ -58,3 +58,18 @@ def test_800_by_1344_has_the_known_number_of_anchors():
 def test_sizes_must_name_every_level():
     with pytest.raises(ValueError, match="zip"):
         pyramid_anchors((64, 64), (4, 8), [(32,)], (1,))
+
+
+def test_spacing_by_the_canvas_is_torchvisions():
+    """800×1088 has 13×17 cells on P6: 800 // 13 = 61 and 1088 // 17 = 64 pixels apart; P2 … P5 divide evenly."""
+    sizes = ((32,), (64,), (128,), (256,), (512,))
+    strides = (4, 8, 16, 32, 64)
+    by_stride, by_canvas = (
+        pyramid_anchors((800, 1088), strides, sizes, (0.5, 1, 2), rounded=True, spacing=spacing)
+        for spacing in ("stride", "canvas")
+    )
+    for ours, theirs in zip(by_stride[:4], by_canvas[:4], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    moved = (by_canvas[4] - by_stride[4]).reshape(13, 17, 3, 4)
+    np.testing.assert_array_equal(moved[..., [0, 2]], 0)
+    np.testing.assert_array_equal(moved[..., 1], -3.0 * np.arange(13)[:, None, None] * np.ones((13, 17, 3)))

@@ -303,7 +303,7 @@ def test_pasting_into_whole_pixels_is_torchvisions():
     corner = rng.uniform(-5, 30, (40, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0.2, 25, (40, 2))], axis=1).astype("float32")
     masks = rng.random((40, 7, 7)).astype("float32")
-    found = paste(masks, whole_pixel_boxes(boxes, 7), (32, 40))
+    found = paste(masks, boxes, (32, 40), how="whole_pixels")
     for answer, mask, box in zip(found, masks, boxes, strict=True):
         expected = slow_torchvision_paste(mask, box.astype("float64"), 32, 40)
         clear = np.abs(expected - 0.5) > 1e-4

@@ -172,3 +172,15 @@ def test_a_backbone_that_is_no_resnet(arrays):
 def test_a_file_that_is_not_there(model, tmp_path):
     with pytest.raises(ValueError, match=r"none\.pth: no such file"):
         weights.load(model, tmp_path / "none.pth", "torchvision")
+
+
+def test_negative_variances_are_refused(model, arrays):
+    arrays["backbone.body.bn1.running_var"] = arrays["backbone.body.bn1.running_var"] - 9
+    assert refusal(model, arrays) == "backbone.body.bn1.running_var holds negative variances"
+
+
+def test_a_classifier_for_norms_without_epsilon_is_refused(names):
+    backbone = {"name": "resnet18", "width": 16, "norm": "frozen_batch", "norm_epsilon": 0.0}
+    model = MaskRCNN(3, backbone, fpn_channels=64, box_stage={"width": 256}, mask_stage={"width": 64})
+    arrays = {"conv1.weight": np.zeros((16, 3, 7, 7), "float32")}
+    assert refusal(model, arrays).startswith("a classifier's norms need norm_epsilon=1e-5")
