@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARITY_PACKAGES := torch==2.13.0 torchvision==0.28.0 numpy pillow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow parity check format clean
 
 ## demo: train on shapes, evaluate, export, reload, draw, into runs/demo
 demo: $(VENV)/.installed
@@ -17,6 +18,11 @@ test: check
 ## test-slow: the tests that train for minutes
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -s -m slow
+
+## parity: the same numbers as torchvision, asked live (KMR_DATA=folder with photos/; PARITY_PYTHON=python with torchvision)
+parity: $(VENV)/.installed-dev $(if $(PARITY_PYTHON),,.venv-parity/.installed)
+	$(or $(PARITY_PYTHON),.venv-parity/bin/python) tests/parity/torch_side.py runs/parity
+	$(BIN)/python tests/parity/compare.py runs/parity
 
 ## check: ruff, rules and format
 check: $(VENV)/.installed-dev
@@ -39,5 +45,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@
 
+# uv, because plain pip may find a torch without the compiled operators that torchvision needs.
+.venv-parity/.installed: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m uv venv --quiet --clear --python $(BIN)/python .venv-parity
+	$(BIN)/python -m uv pip install --quiet --python .venv-parity/bin/python $(PARITY_PACKAGES)
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-parity build *.egg-info

@@ -1,0 +1,82 @@
+"""What both sides look at: photos of several sizes, and batches of photos with ground truth. NumPy and Pillow only."""
+
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+VERSIONS = ("v1", "v2")
+
+# Resizing rules: torchvision's own, and a small one for the quick test.
+FULL = {"shorter": 800, "longer": 1333}
+SMALL = {"shorter": 256, "longer": 416}
+
+# Proposals that leave each level and each picture in the training case.
+TRAINING_PRE_NMS, TRAINING_POST_NMS = 300, 200
+
+# At this rate the losses fall, and ten steps do not multiply the rounding of the first beyond what is compared.
+STEPS, RATE, MOMENTUM, DECAY = 10, 1e-4, 0.9, 1e-4
+
+
+def photos_folder():
+    """Folder of the photos, below the one that the variable KMR_DATA names."""
+    folder = os.environ.get("KMR_DATA")
+    if not folder:
+        raise SystemExit("set KMR_DATA to the folder of real data sets (with photos/ in it)")
+    return pathlib.Path(folder) / "photos"
+
+
+def pictures(folder):
+    """Photos in landscape, portrait and square format, and one so narrow that the longer side decides its scale.
+
+    Args:
+        folder: `pathlib.Path` with the photos.
+
+    Returns:
+        dict of uint8 `[H, W, 3]` by name.
+    """
+    names = {"astronaut": "png", "chelsea": "png", "coffee": "png", "rocket": "jpg"}
+    found = {name: np.asarray(Image.open(folder / f"{name}.{kind}").convert("RGB")) for name, kind in names.items()}
+    turned = np.ascontiguousarray(np.rot90(found["coffee"]))
+    return {**found, "portrait": turned, "narrow": turned[:, 150:270].copy()}
+
+
+def training_batch(pictures):
+    """Ground truth for pictures of one size whose sides are multiples of 32: whole ellipses at seeded places.
+
+    Args:
+        pictures: list of uint8 `[H, W, 3]`.
+
+    Returns:
+        dict of `images` uint8 `[B, H, W, 3]`, and for each image `boxes` float32 `[N, 4]`, `labels` int64 `[N]` of
+        1…90 and `masks` uint8 `[N, H, W]` of 0 and 1, as lists; image i has 4 - i instances.
+    """
+    rng = np.random.RandomState(7)
+    height, width = pictures[0].shape[:2]
+    truth = {"boxes": [], "labels": [], "masks": []}
+    for i in range(len(pictures)):
+        masks = np.stack([_ellipse(rng, height, width) for _ in range(4 - i)])
+        truth["masks"].append(masks)
+        truth["boxes"].append(np.stack([_bounding_box(mask) for mask in masks]))
+        truth["labels"].append(rng.randint(1, 91, len(masks)).astype("int64"))
+    return {"images": np.stack(pictures), **truth}
+
+
+def training_pictures(folder):
+    """Two pictures of 320×416 for the live comparison."""
+    found = pictures(folder)
+    return [found["astronaut"][:320, 50:466].copy(), found["coffee"][60:380, 120:536].copy()]
+
+
+def _ellipse(rng, height, width):
+    """Mask uint8 `[height, width]` of an ellipse that lies within the picture."""
+    radii = rng.uniform(0.08, 0.3, 2) * (height, width)
+    centre = radii + rng.uniform(size=2) * ((height, width) - 2 * radii)
+    y, x = np.mgrid[:height, :width] + 0.5
+    return (((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 < 1).astype("uint8")
+
+
+def _bounding_box(mask):
+    y, x = np.nonzero(mask)
+    return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1], "float32")

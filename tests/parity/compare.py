@@ -1,0 +1,52 @@
+"""Compares this package with what `torch_side.py` wrote; a table, and exit status 1 if any bar is missed.
+
+KMR_DATA=… python tests/parity/compare.py runs/parity
+"""
+
+import pathlib
+import sys
+
+import cases
+import measure
+import numpy as np
+import ours
+
+from keras_maskrcnn import weights
+
+
+def pictures(folder, version):
+    """Prints a table for each picture of a version; returns all rows."""
+    model = ours.build(version, cases.FULL)
+    report = weights.load(model, folder / f"{version}.pth", "torchvision")
+    print(f"{version}: {report.loaded} arrays loaded from {version}.pth, {len(report.unused)} left over")
+    rows = []
+    for path in sorted(folder.glob(f"{version}_*.npz")):
+        with np.load(path) as file:
+            theirs = dict(file)
+        found = measure.picture_rows(ours.answers(model, theirs["picture"], theirs), theirs)
+        shape = "×".join(str(side) for side in theirs["picture"].shape[:2])
+        print(measure.table(f"{path.stem} {shape}, {len(theirs['scores'])} detections", found), flush=True)
+        rows += found
+    return rows
+
+
+def training(folder):
+    """Prints a table for the training case; returns its rows."""
+    batch = cases.training_batch(cases.training_pictures(cases.photos_folder()))
+    with np.load(folder / "training.npz") as file:
+        theirs = dict(file)
+    found = ours.training(batch)
+    rows = measure.loss_rows(found["losses"], theirs["losses"], ours.LOSSES) + measure.gradient_rows(found, theirs)
+    print(measure.table("v1 training", rows))
+    return rows
+
+
+def main(folder):
+    rows = [row for version in cases.VERSIONS for row in pictures(folder, version)] + training(folder)
+    missed = sum(not row.good for row in rows)
+    print(f"{len(rows)} measures, {missed} missed")
+    sys.exit(missed > 0)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

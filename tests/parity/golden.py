@@ -1,0 +1,82 @@
+"""What the golden file keeps of the answers: boxes and masks whole, of large arrays the values at drawn places."""
+
+import io
+import pathlib
+import zlib
+
+import measure
+import numpy as np
+from PIL import Image
+
+FILE = pathlib.Path(__file__).parents[1] / "golden" / "parity.npz"
+PLACES, SUMS = 400, 64
+
+
+def crop(photo):
+    """The part of the astronaut that is looked at: 200×290, which the small rule does not enlarge to whole pixels."""
+    return photo[:200, 130:420].copy()
+
+
+def training_pictures(picture):
+    """Two overlapping parts of the picture, 128×160."""
+    return [picture[:128, :160].copy(), picture[60:188, 110:270].copy()]
+
+
+def as_png(picture):
+    """A picture as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def read():
+    """The golden file's arrays by name; `picture` as uint8 `[H, W, 3]`."""
+    with np.load(FILE) as file:
+        arrays = dict(file)
+    arrays["picture"] = np.asarray(Image.open(io.BytesIO(arrays["picture"].tobytes())))
+    return arrays
+
+
+def part(arrays, name):
+    """The arrays "name/…" of the golden file without that prefix; masks unpacked."""
+    found = {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
+    if "masks" in found:
+        height, width = arrays["picture"].shape[:2]
+        found["masks"] = np.unpackbits(found["masks"], axis=2, count=width).astype(bool)[:, :height]
+    return found
+
+
+def excerpt(answers):
+    """Of one side's answers to a picture: detections and proposals whole, maps and logits at drawn places."""
+    kept = {name: sample(name, array, PLACES) for name, array in answers.items() if name in measure.DENSE}
+    kept |= {name: array for name, array in answers.items() if name not in measure.DENSE}
+    return kept | {"masks": np.packbits(answers["masks"], axis=2)}
+
+
+def training_excerpt(answers):
+    """Of one side's answers to the training case: the losses, and of each gradient its norm and sums of its parts."""
+    gradients = {name: array for name, array in answers.items() if name.startswith("gradient/")}
+    kept = {name: signed_sums(name, array) for name, array in gradients.items()}
+    kept |= {f"norm/{name}": np.linalg.norm(array.astype("float64")) for name, array in gradients.items()}
+    return kept | {name: answers[name] for name in ("losses", "tremor") if name in answers}
+
+
+def signed_sums(name, array):
+    """Sums of the array's `SUMS` parts, each value under a sign drawn with the name: every value counts, as in a norm.
+
+    The relative error of these sums is about that of the whole array.
+    """
+    signs = _draws(name).randint(0, 2, array.size) * 2.0 - 1
+    return np.array([part.sum() for part in np.array_split(array.ravel() * signs, SUMS)])
+
+
+def sample(name, array, count):
+    """Values at places drawn by a generator seeded with the name, `[count]`; all, where there are not more."""
+    if array.size <= count:
+        return array.ravel()
+    return array.ravel()[_draws(name).randint(0, array.size, count)]
+
+
+def _draws(name):
+    """Numbers that depend on nothing but the name: NumPy guarantees this generator's stream for ever."""
+    return np.random.RandomState(zlib.crc32(name.encode()))

@@ -1,0 +1,163 @@
+"""How far two sets of answers are apart, and how far they may be. NumPy only.
+
+Every measure is a row (name, value, bar, good): `good` says whether the value keeps to the bar.
+"""
+
+import typing
+
+import numpy as np
+
+LEVELS = ("P2", "P3", "P4", "P5", "P6")
+DENSE = (*LEVELS, "rpn_logits", "rpn_deltas", "class_logits", "box_deltas", "mask_logits")
+
+BOX_BAR, SCORE_BAR = 0.05, 1e-4  # pixels of the picture, probability
+
+
+class Row(typing.NamedTuple):
+    """One line of the table."""
+
+    name: str
+    value: float
+    bar: float
+    good: bool
+
+
+def at_most(name, value, bar):
+    """A value that must not exceed its bar; NaN does."""
+    return Row(name, float(value), bar, bool(value <= bar))
+
+
+def at_least(name, value, bar):
+    """A value that must reach its bar."""
+    return Row(name, float(value), bar, bool(value >= bar))
+
+
+def relative(found, wanted):
+    """‖found - wanted‖ / ‖wanted‖; 0 where both are nothing but zeros, inf where the shapes differ."""
+    found, wanted = np.asarray(found, "float64"), np.asarray(wanted, "float64")
+    if found.shape != wanted.shape:
+        return np.inf
+    error, size = np.linalg.norm(found - wanted), np.linalg.norm(wanted)
+    return error / size if size else (np.inf if error else 0.0)
+
+
+def picture_rows(found, wanted):
+    """Rows for one picture, from the answers of both sides."""
+    dense = [at_most(name, relative(found[name], wanted[name]), 1e-4) for name in DENSE if name in wanted]
+    return [*dense, *proposal_rows(found["proposals"], wanted["proposals"]), *detection_rows(found, wanted)]
+
+
+def proposal_rows(found, wanted):
+    """How many proposals of either side have no partner within 0.05 pixels, and how many stand at another place.
+
+    NMS asks whether an overlap exceeds 0.7: among half a million pairs some lie so near to it that the last bit of a
+    float32 decides. A proposal in a thousand may differ for that; places are only counted.
+    """
+    near = np.abs(found[:, None] - wanted[None]).max(axis=2) <= BOX_BAR
+    alone = max((~near.any(axis=0)).sum(), (~near.any(axis=1)).sum())
+    same_place = min(len(found), len(wanted))
+    moved = (~near.diagonal()[:same_place]).sum()
+    return [
+        at_most("proposals without a partner", alone, len(wanted) // 1000 + 1),
+        at_most("proposals at another place", moved, np.inf),
+    ]
+
+
+def detection_rows(found, wanted):
+    """Detections one by one: each of one side has its partner on the other, at the same place in the order.
+
+    Partners have one label, and boxes and scores within the bars. Both sides give falling scores, so partners at
+    unlike places are such whose scores do not differ by more than the bar; these are counted. So are masks whose boxes
+    torchvision cuts down to other whole pixels, as it does with 159.9999 and 160.0001: there the masks move by a pixel.
+    """
+    pairs = partners(found, wanted)
+    count = max(len(found["scores"]), len(wanted["scores"]))
+    rows = [at_most("detections without a partner", count - len(pairs), 0)]
+    if not pairs:
+        return rows
+    mine, theirs = np.array(pairs).T
+    boxes, wanted_boxes = found["boxes"][mine], wanted["boxes"][theirs]
+    moved = (whole_pixels(boxes) != whole_pixels(wanted_boxes)).any(axis=1)
+    ious = [1.0] + [mask_overlap(found["masks"][i], wanted["masks"][j]) for i, j in np.array(pairs)[~moved]]
+    return [
+        *rows,
+        at_most("detections at another place, scores alike", (mine != theirs).sum(), np.inf),
+        at_most("detections: box, pixels", np.abs(boxes - wanted_boxes).max(), BOX_BAR),
+        at_most("detections: score", np.abs(found["scores"][mine] - wanted["scores"][theirs]).max(), SCORE_BAR),
+        at_most("detections cut to other whole pixels", moved.sum(), count // 50 + 1),
+        at_least("detections: lowest mask IoU of the others, a single pixel forgiven", min(ious), 0.995),
+    ]
+
+
+def whole_pixels(boxes):
+    """Corners to which torchvision pastes a mask of 28×28 cells (`expand_boxes` in models/detection/roi_heads.py)."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * (30 / 28)
+    return np.concatenate([centre - half, centre + half], axis=1).astype("int64")
+
+
+def partners(found, wanted):
+    """Pairs (row of `found`, row of `wanted`) of one label, boxes and scores within the bars, nearest place first."""
+    free, pairs = list(range(len(found["scores"]))), []
+    for j in range(len(wanted["scores"])):
+        good = [i for i in sorted(free, key=lambda i: abs(i - j)) if _alike(found, i, wanted, j)]
+        if good:
+            free.remove(good[0])
+            pairs.append((good[0], j))
+    return pairs
+
+
+def _alike(found, i, wanted, j):
+    return (
+        found["labels"][i] == wanted["labels"][j]
+        and abs(found["scores"][i] - wanted["scores"][j]) <= SCORE_BAR
+        and np.abs(found["boxes"][i] - wanted["boxes"][j]).max() <= BOX_BAR
+    )
+
+
+def mask_overlap(first, second):
+    """IoU of two masks; 1 where at most one pixel differs, which in a mask of 199 pixels would be below the bar."""
+    apart = (first ^ second).sum()
+    return 1.0 if apart <= 1 else (first & second).sum() / (first | second).sum()
+
+
+def loss_rows(found, wanted, names):
+    """Rows for the losses before the first step, and for those of all steps.
+
+    Args:
+        found: `[steps, 5]`.
+        wanted: `[steps, 5]`.
+        names: of the five losses.
+    """
+    error = np.abs(found - wanted) / np.abs(wanted)
+    first = [at_most(f"loss: {name}", e, 1e-4) for name, e in zip(names, error[0], strict=True)]
+    return [*first, at_most(f"losses over {len(found)} steps of SGD", error.max(), 1e-3)]
+
+
+def gradient_rows(found, wanted):
+    """The variable whose gradient is off the most, and how many variables only one side trains.
+
+    Args:
+        found: dict in which "gradient/NAME" are arrays.
+        wanted: dict of the same names, and `tremor`, by how much torchvision's own gradients move when the pictures
+            change in their last bit: twice as much is the bar where that is more than 1e-3.
+    """
+    bar = max(1e-3, 2 * float(wanted["tremor"]))
+    mine, theirs = ({name for name in arrays if name.startswith("gradient/")} for arrays in (found, wanted))
+    errors = {name: relative(found[name], wanted[name]) for name in mine & theirs}
+    worst = max(errors, key=errors.get)
+    return [
+        at_most("variables that one side alone trains", len(mine ^ theirs), 0),
+        at_most(f"gradients of {len(errors)} variables, worst", errors[worst], bar),
+        at_most(f"  (that of {worst.removeprefix('gradient/')})", errors[worst], np.inf),
+        at_most("  (torchvision's own, pictures changed in the last bit)", float(wanted["tremor"]), np.inf),
+    ]
+
+
+def table(title, rows):
+    """Rows as text."""
+    lines = [f"{title}"]
+    for row in rows:
+        sign = " " if row.bar == np.inf else ("≤" if "IoU" not in row.name else "≥")
+        bar = "counted only" if row.bar == np.inf else f"{sign} {row.bar:g}"
+        lines.append(f"  {row.name:<72} {row.value:<12.4g} {bar:<14} {'' if row.good else 'MISSED'}")
+    return "\n".join(lines)

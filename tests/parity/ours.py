@@ -1,0 +1,151 @@
+"""What this package answers to the questions that `torch_side.py` asks torchvision, in the same names and shapes."""
+
+import cases
+import generated
+import numpy as np
+import tensorflow as tf
+
+from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn.training import SGD
+from keras_maskrcnn.weights import assign, torchvision
+
+PRESETS = {"v1": "mask_rcnn_resnet50_fpn", "v2": "mask_rcnn_resnet50_fpn_v2"}
+LOSSES = MaskRCNN.LOSSES
+# Larger than any number of candidates: the samplers take all of them, and nothing is left to chance.
+EVERYTHING = {"size": 10**6}
+
+
+def build(version, resize, **options):
+    """The preset's model with the generated weights; `resize` as in `cases`."""
+    model = MaskRCNN.from_preset(PRESETS[version], num_classes=generated.CLASSES - 1, resize=resize, **options)
+    fill(model, version)
+    return model
+
+
+def fill(model, version):
+    """Put the generated weights into a model."""
+    assign.fill(model, generated.weights(version), "torchvision", f"generated {version}")
+
+
+def answers(model, picture, theirs):
+    """All that is compared for one picture.
+
+    The heads get torchvision's regions, so that their outputs can be compared row by row; `proposals` and the
+    detections are the model's own.
+
+    Args:
+        model: from `build`.
+        picture: uint8 `[H, W, 3]`.
+        theirs: torchvision's answers, of which `proposals`, `input_boxes` and `labels` are taken.
+
+    Returns:
+        dict of NumPy arrays.
+    """
+    inputs = model._canvas_batch([picture], 1)
+    images, sizes = (tf.constant(inputs[name]) for name in ("images", "sizes"))
+    pyramid = model.features(images, sizes)
+    logits, deltas = model.rpn(list(pyramid.values()))
+    proposals, valid = model.propose(logits, deltas, model.level_anchors(images.shape[1:3]), sizes)
+    features = [pyramid[level] for level in model.region_levels]
+    class_logits, box_deltas = model.classify(features, tf.constant(theirs["proposals"])[None])
+    arrays = {level: tensor[0] for level, tensor in pyramid.items()}
+    arrays |= {"rpn_logits": tf.concat(logits, 1)[0], "rpn_deltas": tf.concat(deltas, 1)[0]}
+    arrays |= {"proposals": proposals[0][valid[0]], "class_logits": class_logits[0]}
+    arrays |= {"box_deltas": tf.reshape(box_deltas[0], (len(class_logits[0]), -1))}
+    arrays |= {"mask_logits": _mask_logits(model, features, theirs["input_boxes"], theirs["labels"])}
+    arrays = {name: tensor.numpy() for name, tensor in arrays.items()}
+    return {**arrays, **model.detect(picture, score_threshold=0.05)}
+
+
+def _mask_logits(model, features, boxes, labels):
+    regions = model.mask_align.align_rows(features, boxes, np.zeros(len(boxes), "int32"))
+    return model.mask_head(regions, tf.constant(labels, "int32"))
+
+
+def training_model(size):
+    """v1 for pictures of one size, with every candidate in the losses and torchvision's mask targets."""
+    limits = {"training_pre_nms": cases.TRAINING_PRE_NMS, "training_post_nms": cases.TRAINING_POST_NMS}
+    return build(
+        "v1",
+        {"shorter": min(size), "longer": max(size)},
+        proposals=limits,
+        rpn_sampling=EVERYTHING,
+        box_sampling=EVERYTHING,
+        mask_stage={"targets": "roi_align"},
+    )
+
+
+def training(batch):
+    """Losses, gradients, and the losses of some steps of SGD.
+
+    Args:
+        batch: from `cases.training_batch`.
+
+    Returns:
+        dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME`, of the first
+        step, for every variable that trains, under torchvision's names and transposed as there.
+    """
+    inputs = padded(batch)
+    model = training_model(batch["images"].shape[1:3])
+    arrays = {f"gradient/{name}": g for name, g in gradients(model, inputs).items()}
+    model.compile(SGD(cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY))
+    losses = []
+    for _ in range(cases.STEPS):
+        model.reset_metrics()
+        terms = model.train_on_batch(inputs, return_dict=True)
+        losses.append([float(terms[name]) for name in LOSSES])
+    return {"losses": np.array(losses), **arrays}
+
+
+def gradients(model, inputs):
+    """Gradient of the sum of all losses for each variable that trains, as torchvision names and transposes it."""
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(y_pred=model(inputs, training=True))
+    found = tape.gradient(loss, [v.value for v in model.trainable_weights])
+    found = [tf.convert_to_tensor(g).numpy() for g in found]
+    return in_torch_layout(model, {v.path: g for v, g in zip(model.trainable_weights, found, strict=True)})
+
+
+def padded(batch):
+    """A batch of `cases.training_batch` as the model takes it: instances padded to one number."""
+    images = batch["images"]
+    count, rows = len(images), max(len(labels) for labels in batch["labels"])
+    truth = {
+        "boxes": np.zeros((count, rows, 4), "float32"),
+        "labels": np.zeros((count, rows), "int32"),
+        "masks": np.zeros((count, rows, *images.shape[1:3]), "uint8"),
+        "valid": np.zeros((count, rows), "bool"),
+        "crowd": np.zeros((count, rows), "bool"),
+    }
+    for i, labels in enumerate(batch["labels"]):
+        used = slice(len(labels))
+        truth["boxes"][i, used], truth["labels"][i, used] = batch["boxes"][i], labels
+        truth["masks"][i, used], truth["valid"][i, used] = 255 * batch["masks"][i], True
+    sizes = np.tile(np.array(images.shape[1:3], "float32"), (count, 1))
+    return {"images": images, "sizes": sizes, **truth}
+
+
+def in_torch_layout(model, arrays):
+    """Arrays by the paths of our variables as torchvision names and transposes them.
+
+    Args:
+        model: from `training_model`.
+        arrays: dict of arrays by path.
+
+    Returns:
+        dict of arrays by torchvision's names.
+    """
+    shapes = generated.shapes("v1")
+    return {
+        row.sources[0]: _undone(row.transform, arrays[row.variable.path], shapes[row.sources[0]])
+        for row in torchvision.name_map(model, shapes)
+        if row.variable.path in arrays
+    }
+
+
+def _undone(transform, array, shape):
+    """What `transform`, which only moves values, made `array` from."""
+    origin = transform(np.arange(np.prod(shape), dtype="int64").reshape(shape))
+    undone = np.empty(array.size, array.dtype)
+    undone[origin.ravel()] = array.ravel()
+    return undone.reshape(shape)

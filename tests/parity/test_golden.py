@@ -1,0 +1,36 @@
+"""The same numbers as torchvision, from a file of its answers: neither torch nor its weights are needed.
+
+`make parity` asks torchvision itself, about whole photos at full size.
+"""
+
+import cases
+import golden
+import measure
+import numpy as np
+import ours
+import pytest
+
+
+def assert_good(title, rows):
+    """Fails with the whole table if any row misses its bar."""
+    assert all(row.good for row in rows), "\n" + measure.table(title, rows)
+
+
+@pytest.mark.parametrize("version", cases.VERSIONS)
+def test_pictures(version):
+    arrays = golden.read()
+    wanted = golden.part(arrays, version)
+    found = ours.answers(ours.build(version, cases.SMALL), arrays["picture"], wanted)
+    assert len(wanted["scores"]) >= 20 and len(np.unique(wanted["labels"])) > 5
+    sampled = {**found, **{name: golden.excerpt(found)[name] for name in measure.DENSE}}
+    assert_good(version, measure.picture_rows(sampled, wanted))
+
+
+def test_training():
+    arrays = golden.read()
+    wanted = golden.part(arrays, "training")
+    found = golden.training_excerpt(ours.training(cases.training_batch(golden.training_pictures(arrays["picture"]))))
+    norms = [name for name in wanted if name.startswith("norm/")]
+    worst = max(abs(found[name] / wanted[name] - 1) for name in norms)
+    rows = measure.loss_rows(found["losses"], wanted["losses"], ours.LOSSES) + measure.gradient_rows(found, wanted)
+    assert_good("training", [*rows, measure.at_most("norms of gradients", worst, 1e-3)])

@@ -1,0 +1,191 @@
+"""What torchvision answers. Runs where torch and torchvision are, and needs neither Keras nor this package.
+
+    KMR_DATA=… python tests/parity/torch_side.py runs/parity
+
+writes there the generated weights as torch stores them (v1.pth, v2.pth), one .npz a picture and version with all that
+`compare.py` compares, and training.npz with losses, gradients and ten steps of SGD.
+"""
+
+import copy
+import pathlib
+import sys
+
+import cases
+import generated
+import numpy as np
+import torch
+from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection._utils import overwrite_eps
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.resnet import resnet50
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+# Larger than any number of candidates: the samplers take all of them, and nothing is left to chance.
+EVERYTHING = 10**6
+LOSSES = {
+    "loss_objectness": "rpn_class_loss",
+    "loss_rpn_box_reg": "rpn_box_loss",
+    "loss_classifier": "class_loss",
+    "loss_box_reg": "box_loss",
+    "loss_mask": "mask_loss",
+}
+
+
+def build(version, resize, **options):
+    """torchvision's model with the generated weights, for evaluation.
+
+    v1 is put together by hand: asked for without weights, `maskrcnn_resnet50_fpn` takes batch norms that train, while
+    with its COCO weights they are frozen and have the epsilon 0.
+    """
+    options.update(min_size=resize["shorter"], max_size=resize["longer"])
+    if version == "v1":
+        body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
+        model = MaskRCNN(_resnet_fpn_extractor(body, 3), num_classes=generated.CLASSES, **options)
+        overwrite_eps(model, 0.0)
+    else:
+        none = {"weights": None, "weights_backbone": None}
+        model = maskrcnn_resnet50_fpn_v2(**none, num_classes=generated.CLASSES, **options)
+    model.load_state_dict(state_dict(version))
+    return model.eval()
+
+
+def state_dict(version):
+    """The generated weights as torch's tensors."""
+    return {name: torch.from_numpy(array) for name, array in generated.weights(version).items()}
+
+
+def answers(model, picture):
+    """All that is compared for one picture.
+
+    Args:
+        model: from `build`.
+        picture: uint8 `[H, W, 3]`.
+
+    Returns:
+        dict of NumPy arrays, maps and regions channels last; "input_" marks coordinates of the network's input.
+    """
+    seen = {}
+    hooks = [
+        # A copy, because the model goes on to scale the detections to the picture in the same dict.
+        module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: copy.deepcopy(output)}))
+        for name, module in _watched(model).items()
+    ]
+    with torch.no_grad():
+        found = model([_tensor(picture)])[0]
+    for hook in hooks:
+        hook.remove()
+    rpn_logits, rpn_deltas = (torch.cat([_anchor_rows(x, n) for x in seen["rpn"][i]]) for i, n in ((0, 1), (1, 4)))
+    detections = seen["heads"][0][0]
+    labels = detections["labels"]
+    arrays = {f"P{i + 2}": x[0].permute(1, 2, 0) for i, x in enumerate(seen["pyramid"].values())}
+    arrays |= {"rpn_logits": rpn_logits[:, 0], "rpn_deltas": rpn_deltas, "proposals": seen["proposals"][0][0]}
+    arrays |= {"class_logits": seen["box"][0], "box_deltas": seen["box"][1], "input_boxes": detections["boxes"]}
+    arrays |= {"mask_logits": seen["mask"][torch.arange(len(labels)), labels]}
+    arrays |= {name: found[name] for name in ("boxes", "labels", "scores")}
+    arrays["masks"] = found["masks"][:, 0] >= 0.5
+    return {name: tensor.contiguous().numpy() for name, tensor in arrays.items()}
+
+
+def _watched(model):
+    """Modules whose outputs `answers` keeps, by a short name."""
+    return {
+        "pyramid": model.backbone,
+        "rpn": model.rpn.head,
+        "proposals": model.rpn,
+        "box": model.roi_heads.box_predictor,
+        "mask": model.roi_heads.mask_predictor,
+        "heads": model.roi_heads,
+    }
+
+
+def _tensor(picture):
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 255
+
+
+def _anchor_rows(output, columns):
+    """`[1, A·columns, H, W]` to `[H·W·A, columns]`, rows of the picture outermost, the anchors of a cell innermost."""
+    _, channels, height, width = output.shape
+    grid = output[0].reshape(channels // columns, columns, height, width)
+    return grid.permute(2, 3, 0, 1).reshape(-1, columns)
+
+
+def training_model(size):
+    """v1 for pictures of one size, left at their size, with every candidate in the losses."""
+    return build(
+        "v1",
+        {"shorter": min(size), "longer": max(size)},
+        rpn_batch_size_per_image=EVERYTHING,
+        box_batch_size_per_image=EVERYTHING,
+        rpn_pre_nms_top_n_train=cases.TRAINING_PRE_NMS,
+        rpn_post_nms_top_n_train=cases.TRAINING_POST_NMS,
+    ).train()
+
+
+def training(batch):
+    """Losses, gradients, and the losses of some steps of SGD.
+
+    Args:
+        batch: from `cases.training_batch`.
+
+    Returns:
+        dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME`, of the first
+        step, for every parameter that trains; `tremor`, see there.
+    """
+    model = training_model(batch["images"].shape[1:3])
+    images = [_tensor(picture) for picture in batch["images"]]
+    truth = [
+        {name: torch.from_numpy(batch[name][i]) for name in ("boxes", "labels", "masks")} for i in range(len(images))
+    ]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    moved = tremor(model, trained, images, truth)
+    optimizer = torch.optim.SGD(trained.values(), cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY)
+    losses, arrays = [], {}
+    for step in range(cases.STEPS):
+        terms = model(images, truth)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        losses.append([terms[name].item() for name in LOSSES])
+        if step == 0:
+            arrays = {f"gradient/{name}": p.grad.numpy().copy() for name, p in trained.items()}
+        optimizer.step()
+    return {"losses": np.array(losses), "tremor": moved, **arrays}
+
+
+def tremor(model, trained, images, truth):
+    """By how much torchvision's own gradients move when the pictures change in their last bit.
+
+    A ReLU or a maximum that turns over moves the gradient by a step, however small the cause. What float32 leaves open
+    in this way no other implementation can hit.
+
+    Returns:
+        float: the largest relative norm, over all parameters, of a gradient's change.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shaken = [picture * (1 + 1e-7 * torch.randn(picture.shape, generator=generator)) for picture in images]
+    first, second = (_gradients(model, trained, pictures, truth) for pictures in (images, shaken))
+    return max(float((first[name] - second[name]).norm() / first[name].norm()) for name in trained)
+
+
+def _gradients(model, trained, images, truth):
+    model.zero_grad()
+    sum(model(images, truth).values()).backward()
+    return {name: p.grad.clone() for name, p in trained.items()}
+
+
+def main(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    photos = cases.photos_folder()
+    for version in cases.VERSIONS:
+        model = build(version, cases.FULL)
+        torch.save(model.state_dict(), folder / f"{version}.pth")
+        for name, picture in cases.pictures(photos).items():
+            found = answers(model, picture)
+            np.savez(folder / f"{version}_{name}.npz", picture=picture, **found)
+            print(f"{version} {name}: {len(found['scores'])} detections", flush=True)
+    found = training(cases.training_batch(cases.training_pictures(photos)))
+    np.savez(folder / "training.npz", **found)
+    print("training losses, first and last step:", *np.round(found["losses"][[0, -1]], 4))
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
