@@ -12,8 +12,8 @@ runs at a time. A run that is finished is not run again, so a killed benchmark g
 are in them, scoring is not. A thread that has to wait for a core hurts torch more than TensorFlow, so on a machine that
 does other work too give both sides one core (`--cores 1`).
 
-Figures (1,200 crops, seeds 0 1 2, `--cores 1`, float32, one core of an Intel Xeon at 2.5 GHz on a machine that did other
-work too, 21 November 2026): segm AP 0.413 ± 0.008 against torchvision's 0.381 ± 0.017, AP50 0.694 against 0.692, in
+Figures (1,200 crops, seeds 0 1 2, `--cores 1`, float32, one core of an Intel Xeon at 2.5 GHz, other work beside
+it, 21 November 2026): segm AP 0.413 ± 0.008 against torchvision's 0.381 ± 0.017, AP50 0.694 against 0.692, in
 406 s against 510 s.
 """
 
