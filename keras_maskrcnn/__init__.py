@@ -2,7 +2,8 @@
 
 Read in the order in which data flows: `data` (files to batches), `ops` (boxes, anchors, matching, RoIAlign, losses as
 pure functions), `layers` and `backbones` (what holds weights), `models` (the flow, `models/mask_rcnn.py` first),
-`weights` (published files), `training`, `evaluation`, `visualize`, `export`, `cli`.
+`weights` (published files), `training`, `evaluation`, `visualize`, `export`, `cli`. `pickles` reads what others pickled
+without running it.
 """
 
 import importlib

@@ -53,7 +53,7 @@ CLASSES = {
     GroupNorm: ({}, {"groups": 5, "epsilon": 0.02, **LAYER}),
     ConvStack: ({"depth": 1, "width": 2}, {"depth": 2, "width": 3, "norm": "group", **LAYER}),
     FPN: ({}, {"channels": 7, "extra_level": False, "norm": "group", **LAYER}),
-    RPNHead: ({"num_anchors": 3}, {"num_anchors": 5, "channels": 7, "depth": 2, **LAYER}),
+    RPNHead: ({"num_anchors": 3}, {"num_anchors": 5, "channels": 7, "depth": 2, "norm": "group", **LAYER}),
     BoxHead: (
         {"num_classes": 3},
         {"num_classes": 5, "width": 7, "num_hidden": 1, "num_convs": 3, "norm": "group", **LAYER},
@@ -70,6 +70,8 @@ CLASSES = {
             "implementation": "gather",
             "canonical_size": 56,
             "canonical_level": 3,
+            "positions": "random",
+            "seed": 11,
             **LAYER,
         },
     ),

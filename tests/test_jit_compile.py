@@ -12,6 +12,8 @@ from keras_maskrcnn.layers.mask_head import Deconvolution2x, MaskHead
 from keras_maskrcnn.layers.norm import norm
 from keras_maskrcnn.layers.roi_align import RoIAlign
 from keras_maskrcnn.layers.rpn import RPNHead
+from keras_maskrcnn.models import losses as model_losses
+from keras_maskrcnn.models import options
 from keras_maskrcnn.ops import boxes, gather, images, losses, masks, matching, proposals, sampling
 
 RNG = np.random.default_rng(0)
@@ -31,6 +33,7 @@ SIZES = np.array([[100, 80], [64, 128]], "float32")
 VALID = np.array([[True] * 4 + [False], [True] * 3 + [False] * 2])
 CROWD = np.array([[False, False, False, True, False], [False] * 5])
 ANCHORS = some_boxes(400)
+USABLE = RNG.uniform(size=(2, 7)) < 0.6
 # Fewer candidates of a kind than slots: what is drawn does not depend on the random numbers, only its order.
 ROLE = RNG.choice([-1, 0, 1], size=(2, 12), p=[0.4, 0.4, 0.2]).astype("int32")
 PYRAMID = {"C2": normal(2, 16, 24, 3), "C3": normal(2, 8, 12, 4), "C4": normal(2, 4, 6, 5)}
@@ -41,6 +44,12 @@ def drawn(role):
     index, valid = sampling.sample(role, 12, 1.0, 3)
     hot = ops.one_hot(index, 12) * ops.cast(valid, "float32")[..., None]
     return ops.sum(hot, axis=1), ops.where(valid, gather.rows(role[..., None], index)[..., 0], -1), valid
+
+
+def roles(anchors, truth):
+    """Roles of anchors where those that cross the border of their image are left out."""
+    truth = model_losses.Truth(truth, None, None, CROWD, VALID)
+    return model_losses.anchor_roles(anchors, truth, options.AnchorSampling(cross_boundary="ignore"), SIZES)
 
 
 def proposed(logits, deltas):
@@ -64,6 +73,15 @@ OPS = {
     "clip": (boxes.clip, FIRST, SIZES),
     "larger_than": (lambda b: boxes.larger_than(b, 20.0), FIRST),
     "match": (lambda *a: matching.match(*a, 0.5, 0.3, keep_best=True), ANCHORS, TRUTH, VALID, CROWD),
+    "match_usable": (
+        lambda *a: matching.match(*a[:4], 0.5, 0.3, True, usable=a[4]),
+        FIRST,
+        TRUTH,
+        VALID,
+        CROWD,
+        USABLE,
+    ),
+    "anchor_roles": (roles, ANCHORS, TRUTH),
     "match_regions": (lambda *a: matching.match(*a, 0.5, 0.5), FIRST, TRUTH, VALID, CROWD),
     "sample": (drawn, ROLE),
     "rows": (gather.rows, FIRST, np.array([[3, 0, 3], [6, 1, 2]], "int32")),
@@ -89,6 +107,7 @@ LAYERS = {
     "group": (lambda d: norm("group", "n", d), PYRAMID["C2"]),
     "fpn": (lambda d: FPN(6, dtype=d), PYRAMID),
     "rpn": (lambda d: RPNHead(3, dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
+    "rpn_norm": (lambda d: RPNHead(3, norm="group", dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
     "box_head": (lambda d: BoxHead(2, width=8, dtype=d), normal(3, 4, 4, 5)),
     "deconvolution": (lambda d: Deconvolution2x(3, dtype=d), normal(3, 4, 4, 5)),
     "mask_head": (lambda d: MaskHead(2, width=6, depth=1, dtype=d), normal(3, 4, 4, 5), LABELS),

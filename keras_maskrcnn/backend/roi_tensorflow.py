@@ -12,11 +12,11 @@ from keras_maskrcnn.ops import roi
 RINGS = 2
 
 
-def sparse_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
+def sparse_align(features, boxes, image_index, levels, strides, bins, samples, aligned, offsets=None):
     """RoIAlign as a product with a sparse matrix, forward and backward.
 
-    A bin is a weighted sum of (2S)² pixels of the pyramid, so all bins together are `A @ table` with a sparse A, and
-    the gradient of the table is `Aᵀ @ gradient`. Each sum is taken in one fixed order by one thread: the same input
+    A bin is a weighted sum of (2S)² taps, pixels of the pyramid, so all bins together are `A @ table` with a sparse A,
+    and the gradient of the table is `Aᵀ @ gradient`. Each sum is taken in one fixed order by one thread: the same input
     gives the same bits.
 
     Args:
@@ -28,13 +28,19 @@ def sparse_align(features, boxes, image_index, levels, strides, bins, samples, a
         bins: int, P.
         samples: int, S.
         aligned: bool, see `ops.roi.box_to_level`.
+        offsets: float32 `[N, 2, P, P, S·S]`, see `ops.roi.scattered_taps`; None for the regular grid.
 
     Returns:
         `[N, P, P, C]` in the features' dtype.
     """
     table = roi.flatten_pyramid(features)
     layout = roi.pyramid_layout(features)
-    taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
+    if offsets is None:
+        taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
+        sampling_matrix = _sampling_matrix
+    else:
+        taps = roi.scattered_taps(boxes, image_index, levels, layout, strides, offsets, aligned)
+        sampling_matrix = _scattered_matrix
     pixel_count = tf.shape(table, tf.int64)[0]
     bin_count = tf.shape(boxes)[0] * (bins * bins)
 
@@ -43,9 +49,9 @@ def sparse_align(features, boxes, image_index, levels, strides, bins, samples, a
         def gradient(upstream):
             # Written a second time because a SavedModel cannot hold a gradient that captures a sparse matrix; graph
             # optimisation finds that both are the same and makes one.
-            return _transposed_product(_sampling_matrix(taps, pixel_count), upstream)
+            return _transposed_product(sampling_matrix(taps, pixel_count), upstream)
 
-        matrix = _sampling_matrix(taps, pixel_count)
+        matrix = sampling_matrix(taps, pixel_count)
         # The matrix has a row more than there are bins when there are none. A slice from the start is no copy.
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=pixels)[:bin_count], gradient
 
@@ -56,7 +62,7 @@ def tf_image_align(features, boxes, image_index, levels, strides, bins, samples,
     """RoIAlign by `tf.image.crop_and_resize`, with the gradient of `sparse_align` in place of its own, racy one.
 
     The docstring of `layers/roi_align.py` derives the box that is handed over. Arguments and result as for
-    `sparse_align`, with `samples` = 2.
+    `sparse_align`, with `samples` = 2 and the regular grid only.
     """
     layout = roi.pyramid_layout(features)
     taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
@@ -85,7 +91,7 @@ def tf_image_align(features, boxes, image_index, levels, strides, bins, samples,
 
 
 def _sampling_matrix(taps, pixels):
-    """The matrix A of `sparse_align`, `[N·P·P, pixels]`, as a CSR variant."""
+    """The matrix A of `sparse_align` for the taps of `row_taps`, `[N·P·P, pixels]`, as a CSR variant."""
     places, weights = taps
     bins, per_axis = places.shape[2:]
     count = tf.shape(places, tf.int64)[0] * bins * bins
@@ -99,6 +105,21 @@ def _sampling_matrix(taps, pixels):
     weights_y = tf.repeat(weights[:, 0], per_axis, axis=-1)
     weights_x = tf.tile(weights[:, 1], (1, 1, per_axis))
     value = weights_y[:, :, None] * weights_x[:, None]
+    return _csr(index, value, count, pixels)
+
+
+def _scattered_matrix(taps, pixels):
+    """The matrix A of `sparse_align` for the taps of `scattered_taps`, `[N·P·P, pixels]`, as a CSR variant."""
+    places, weights = taps
+    count = tf.size(places, tf.int64) // places.shape[-1]
+    row = tf.reshape(tf.range(count), (-1, 1))
+    column = tf.reshape(tf.cast(places, tf.int64), (-1, places.shape[-1]))
+    index = tf.stack([tf.broadcast_to(row, tf.shape(column)), column], axis=-1)
+    return _csr(index, weights, count, pixels)
+
+
+def _csr(index, value, count, pixels):
+    """A CSR variant `[count, pixels]` of pairs (row, column), int64 in the order of the rows, and their values."""
     return tf.raw_ops.SparseTensorToCSRSparseMatrix(
         # The product with a matrix of no rows divides by their number and kills the process: one empty row then.
         indices=tf.reshape(index, (-1, 2)),

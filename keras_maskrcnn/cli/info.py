@@ -21,7 +21,8 @@ def run(args):
     """Prints versions and devices, the parameters of a model, and the conventions and published weights of a preset."""
     blocks = [_machine()]
     if args.model:
-        blocks.append(_parameters(load(args.model), args.model))
+        model = load(args.model)
+        blocks.append([*_parameters(model, args.model), *_receptive_field(model)])
     elif args.preset:
         blocks += _preset(args)
     else:
@@ -66,7 +67,7 @@ def _preset(args):
     if classes is None:
         raise ValueError(f"--preset {args.preset} needs --num-classes")
     model = MaskRCNN.from_preset(args.preset, num_classes=classes)
-    yield [*_parameters(model, args.preset), ("classes", str(classes))]
+    yield [*_parameters(model, args.preset), *_receptive_field(model), ("classes", str(classes))]
     yield [("preset", content["description"]), *(content.get("conventions") or {}).items()]
     if weights:
         known = {name: value for name, value in weights.items() if value is not None}
@@ -90,3 +91,17 @@ def _parameters(model, name):
         "trainable_frozen_stem": "  of which train with stem and first stage frozen",
     }
     return [("model", str(name)), *((label, f"{counts[key]:,}") for key, label in labels.items())]
+
+
+def _receptive_field(model):
+    """A row with the side of the square of pixels that a unit of each level of the backbone sees."""
+    from keras_maskrcnn.receptive_field import receptive_field
+
+    if not isinstance(getattr(getattr(model, "backbone", None), "output", None), dict):
+        return []
+    try:
+        sizes = {level: receptive_field(model.backbone, level, then=())[0] for level in sorted(model.backbone.output)}
+    except ValueError as error:
+        return [("receptive field", str(error))]
+    told = (f"{level} {'whole picture' if size == float('inf') else size}" for level, size in sizes.items())
+    return [("receptive field", f"{', '.join(told)} (pixels a side, of the backbone's levels)")]

@@ -85,6 +85,11 @@ class Coco(Dataset):
     def __len__(self):
         return len(self.images)
 
+    def labels_at(self, position):
+        """Returns the labels of a picture's annotations without decoding it: int32 [n]."""
+        annotations = self._annotations.get(self.images[position]["id"], [])
+        return np.array([self._labels[annotation["category_id"]] for annotation in annotations], np.int32)
+
     def read(self, position):
         """Returns one picture with its instances."""
         record = self.images[position]

@@ -54,6 +54,14 @@ class Dataset(collections.abc.Sequence):
     def read(self, position):
         """Returns the sample at a position in 0..len(self) - 1; raises DataError where it cannot be read."""
 
+    def labels_at(self, position):
+        """Returns the labels of the sample at a position: int32 [n].
+
+        Readers that know them without decoding a picture override this; then the list may hold instances that turn out
+        to be unusable once the sample is read.
+        """
+        return self[position]["labels"]
+
     @property
     def num_classes(self):
         """K, the number of classes without background."""
@@ -96,6 +104,10 @@ class Subset(Dataset):
 
     def __len__(self):
         return len(self.indices)
+
+    def labels_at(self, position):
+        """Returns the chosen sample's labels as the whole data set tells them."""
+        return self.dataset.labels_at(self.indices[position])
 
     def read(self, position):
         """Returns the chosen sample of the whole data set."""

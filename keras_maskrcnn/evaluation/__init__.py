@@ -1,4 +1,6 @@
-"""Evaluation: COCO figures refereed by pycocotools, and precision, recall and confusion at one working point."""
+"""Evaluation: COCO figures refereed by pycocotools; precision, recall and confusion at one working point; and the same
+for the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
+"""
 
 from keras_maskrcnn.evaluation.coco import (
     add_sample,
@@ -9,17 +11,23 @@ from keras_maskrcnn.evaluation.coco import (
     score_detections,
 )
 from keras_maskrcnn.evaluation.predictions import predictions
-from keras_maskrcnn.evaluation.report import format_report, format_scores, precision_recall
+from keras_maskrcnn.evaluation.regions import anchor_report, format_regions, proposal_recall, region_report
+from keras_maskrcnn.evaluation.report import best_threshold, format_report, format_scores, precision_recall
 
 __all__ = [
     "add_sample",
+    "anchor_report",
+    "best_threshold",
     "coco_ground_truth",
     "coco_results",
     "coco_scores",
     "encode_mask",
+    "format_regions",
     "format_report",
     "format_scores",
     "precision_recall",
     "predictions",
+    "proposal_recall",
+    "region_report",
     "score_detections",
 ]

@@ -31,6 +31,13 @@ Together, for n = 2P and W'-1 = W+1, and likewise for y:
 One thing remains, rounding: a sample exactly on -1 or W, as boxes of whole numbers have, may be computed a hair outside
 and lost. So the code pads a second ring (coordinates + 2, divided by W + 3) and applies the border rule by a mask, from
 the same float32 coordinates as the other lowerings.
+
+**Random positions.** With `positions="random"` each sample of each bin lies, while training, at a uniformly random
+place of its own in the bin. Both ways estimate one number, the average of the interpolated map over the bin: random
+places without bias, the regular grid by the midpoint rule. So a network may train on the one and be used with the
+other, and outside training the positions are always regular: the same picture always gives the same answer. The layer
+draws the places and hands them to the lowering, so that `"gather"` and `"sparse"` agree here too; step 2 above needs
+evenly spaced samples, so `"tf_image"` cannot do it.
 """
 
 import math
@@ -42,6 +49,7 @@ from keras_maskrcnn import backend
 from keras_maskrcnn.ops import roi
 
 IMPLEMENTATIONS = ("auto", "tf_image", "sparse", "gather")
+POSITIONS = ("regular", "random")
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -57,6 +65,9 @@ class RoIAlign(keras.layers.Layer):
         implementation: `"auto"`, `"tf_image"`, `"sparse"` or `"gather"`; all give the same numbers.
         canonical_size: √area of a box, in pixels, that belongs to `canonical_level`.
         canonical_level: int, log2 of the stride of that level (4: stride 16).
+        positions: where the `sampling_ratio`² samples of a bin lie: `"regular"`, a grid, or `"random"`, each anywhere
+            in its bin while training, and the grid otherwise. Not with `"tf_image"`.
+        seed: int or None, of the random positions.
         **kwargs: passed to `keras.layers.Layer`.
     """
 
@@ -69,6 +80,8 @@ class RoIAlign(keras.layers.Layer):
         implementation="auto",
         canonical_size=224,
         canonical_level=4,
+        positions="regular",
+        seed=None,
         **kwargs,
     ):
         # Coordinates stay in float32 under any dtype policy: a bfloat16 box is off by pixels.
@@ -81,15 +94,20 @@ class RoIAlign(keras.layers.Layer):
         self.implementation = implementation
         self.canonical_size = canonical_size
         self.canonical_level = canonical_level
+        self.positions = positions
+        self.seed = seed
         _check(self)
+        if positions == "random":  # a generator is a variable, which a layer that draws nothing should not save
+            self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, features, boxes, row_index=None):
+    def call(self, features, boxes, row_index=None, training=False):
         """Cuts R boxes from each image.
 
         Args:
             features: dict (`{"P2": …}`) or list, ordered as `strides`, of `[B, H, W, C]`.
             boxes: float32 `[B, R, 4]`, x1, y1, x2, y2 in input pixels. They get no gradient.
             row_index: int32 `[B, R]`, image that each box is cut from; its own (the row of the batch) when None.
+            training: bool, whether `positions="random"` draws places.
 
         Returns:
             `[B, R, P, P, C]` in the features' dtype.
@@ -97,16 +115,17 @@ class RoIAlign(keras.layers.Layer):
         batch, rows = ops.shape(boxes)[:2]
         if row_index is None:
             row_index = ops.repeat(ops.arange(batch, dtype="int32"), rows)
-        flat = self.align_rows(features, ops.reshape(boxes, (-1, 4)), ops.reshape(row_index, (-1,)))
+        flat = self.align_rows(features, ops.reshape(boxes, (-1, 4)), ops.reshape(row_index, (-1,)), training)
         return ops.reshape(flat, (batch, rows, *flat.shape[1:]))
 
-    def align_rows(self, features, boxes, image_index):
+    def align_rows(self, features, boxes, image_index, training=False):
         """Cuts boxes that stand in one list, whose length may be known only at run time.
 
         Args:
             features: as for `call`.
             boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
             image_index: int32 `[N]`, image that each box is cut from.
+            training: as for `call`.
 
         Returns:
             `[N, P, P, C]` in the features' dtype.
@@ -119,12 +138,14 @@ class RoIAlign(keras.layers.Layer):
             roi.assign_levels(boxes, finest, finest + len(features) - 1, self.canonical_size, self.canonical_level)
             - finest
         )
+        rows = (features, boxes, image_index, levels)
+        grid = (self.strides, self.output_size, self.sampling_ratio, self.aligned)
         align = self._lowering()
-        return align(
-            features, boxes, image_index, levels, self.strides, self.output_size, self.sampling_ratio, self.aligned
-        )
+        if training and self.positions == "random":
+            return align(*rows, *grid, offsets=self._draw(ops.shape(boxes)[0]))
+        return align(*rows, *grid)
 
-    def compute_output_spec(self, features, boxes, row_index=None):
+    def compute_output_spec(self, features, boxes, row_index=None, training=False):
         """Shape and dtype of what `call` returns."""
         feature = self._levels(features)[0]
         shape = (*boxes.shape[:2], self.output_size, self.output_size, feature.shape[-1])
@@ -141,7 +162,14 @@ class RoIAlign(keras.layers.Layer):
             "implementation": self.implementation,
             "canonical_size": self.canonical_size,
             "canonical_level": self.canonical_level,
+            "positions": self.positions,
+            "seed": self.seed,
         }
+
+    def _draw(self, rows):
+        """A place in its bin for every sample of `rows` boxes, see `ops.roi.scattered_taps`."""
+        shape = (rows, 2, self.output_size, self.output_size, self.sampling_ratio**2)
+        return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
 
     def _levels(self, features):
         features = list(features.values()) if isinstance(features, dict) else list(features)
@@ -164,6 +192,10 @@ def _check(layer):
     """Refuses what cannot work, by name, when the layer is made."""
     if layer.implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {layer.implementation!r}.")
+    if layer.positions not in POSITIONS:
+        raise ValueError(f"positions must be one of {POSITIONS}, got {layer.positions!r}.")
+    if layer.positions == "random" and layer.implementation == "tf_image":
+        raise ValueError("implementation='tf_image' needs positions='regular', got 'random'.")
     for name in ("output_size", "sampling_ratio"):
         if getattr(layer, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(layer, name)!r}.")

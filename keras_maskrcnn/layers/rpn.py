@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn.layers.norm import norm as make_norm
+
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class RPNHead(keras.layers.Layer):
@@ -12,11 +14,12 @@ class RPNHead(keras.layers.Layer):
         num_anchors: anchors a location.
         channels: width of the 3×3 convolutions; None takes the input's width.
         depth: number of 3×3 convolutions.
+        norm: normalisation between each of them and its ReLU, see `layers.norm.norm`; None gives them a bias instead.
     """
 
-    def __init__(self, num_anchors, channels=None, depth=1, **kwargs):
+    def __init__(self, num_anchors, channels=None, depth=1, norm=None, **kwargs):
         super().__init__(**kwargs)
-        self.num_anchors, self.channels, self.depth = num_anchors, channels, depth
+        self.num_anchors, self.channels, self.depth, self.norm = num_anchors, channels, depth, norm
 
     def build(self, input_shape):
         """Create the convolutions for levels of `input_shape` (…, C), or for a list of such shapes."""
@@ -26,22 +29,28 @@ class RPNHead(keras.layers.Layer):
         normal = keras.initializers.RandomNormal(stddev=0.01)
         conv = {"kernel_initializer": normal, "dtype": self.dtype_policy}
         self.convs = [
-            keras.layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"conv{i + 1}", **conv)
+            keras.layers.Conv2D(channels, 3, padding="same", use_bias=not self.norm, name=f"conv{i + 1}", **conv)
             for i in range(self.depth)
+        ]
+        self.norms = [
+            make_norm(self.norm, f"norm{i + 1}", self.dtype_policy) for i in range(self.depth if self.norm else 0)
         ]
         self.objectness = keras.layers.Conv2D(self.num_anchors, 1, name="objectness", **conv)
         self.deltas = keras.layers.Conv2D(4 * self.num_anchors, 1, name="deltas", **conv)
         hidden = (*input_shape[:-1], channels)
         for i, layer in enumerate(self.convs):
             layer.build(hidden if i else input_shape)
+        for layer in self.norms:
+            layer.build(hidden)
         self.objectness.build(hidden)
         self.deltas.build(hidden)
 
-    def call(self, features):
+    def call(self, features, training=False):
         """Score all anchors of all levels.
 
         Args:
             features: list of `[B, H, W, C]`, finest first.
+            training: whether batch normalisation uses the batch's statistics.
 
         Returns:
             (logits, deltas): lists, one entry a level, of float32 `[B, H·W·A]` and `[B, H·W·A, 4]`, in the order of
@@ -49,13 +58,18 @@ class RPNHead(keras.layers.Layer):
         """
         logits, deltas = [], []
         for level in features:
-            hidden = level
-            for conv in self.convs:
-                hidden = conv(hidden)
+            hidden = self._hidden(level, training)
             cells = level.shape[1] * level.shape[2]
             logits.append(ops.reshape(self.objectness(hidden), (-1, cells * self.num_anchors)))
             deltas.append(ops.reshape(self.deltas(hidden), (-1, cells * self.num_anchors, 4)))
         return [ops.cast(x, "float32") for x in logits], [ops.cast(x, "float32") for x in deltas]
+
+    def _hidden(self, level, training):
+        mode = {"training": training} if self.norm == "batch" else {}
+        for i, conv in enumerate(self.convs):
+            level = conv(level)
+            level = ops.relu(self.norms[i](level, **mode) if self.norm else level)
+        return level
 
     def get_config(self):
         """Constructor arguments."""
@@ -64,4 +78,5 @@ class RPNHead(keras.layers.Layer):
             "num_anchors": self.num_anchors,
             "channels": self.channels,
             "depth": self.depth,
+            "norm": self.norm,
         }

@@ -1,5 +1,6 @@
 """Models: the two-stage flow and what its siblings share with it."""
 
+from keras_maskrcnn.models.first_stage import FirstStage
 from keras_maskrcnn.models.mask_rcnn import MaskRCNN
 
-__all__ = ["MaskRCNN"]
+__all__ = ["FirstStage", "MaskRCNN"]

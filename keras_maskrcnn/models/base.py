@@ -82,7 +82,8 @@ class InstanceModel(Detector, keras.Model):
 
         Args:
             optimizer: Keras optimizer.
-            loss_weights: dict from names in `LOSSES` to factors; what is not named counts once.
+            loss_weights: dict from names in `LOSSES` to factors; what is not named counts once. A stage whose losses
+                all have the factor 0 is not computed, and its losses read 0.
             **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
 
         Raises:
@@ -103,6 +104,10 @@ class InstanceModel(Detector, keras.Model):
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
         self.optimizer.build(self.trainable_variables)
 
+    def left_out(self, *names):
+        """Whether all these losses have the weight 0, so that nobody needs them."""
+        return all(self.loss_weights.get(name, 1.0) == 0 for name in names)
+
     def compile_from_config(self, config):
         """Compile as the saved model was, loss weights included."""
         config = keras.saving.deserialize_keras_object(config)
@@ -119,6 +124,8 @@ class InstanceModel(Detector, keras.Model):
             ValueError: if the data has more classes than the model, or a canvas that the backbone cannot take.
         """
         self._adopt(x)
+        if not isinstance(x, keras.utils.PyDataset):
+            kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle what comes in batches
         return super().fit(x, y, **kwargs)
 
     def _adopt(self, data):

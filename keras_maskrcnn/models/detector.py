@@ -26,7 +26,8 @@ class Detector:
 
         Returns:
             dict in pixels of the picture given: `boxes` float32 `[n, 4]` x1, y1, x2, y2; `labels` int32 `[n]` of
-            1…K; `scores` float32 `[n]`, descending; `masks` bool `[n, H, W]`. For a list, a list of dicts.
+            1…K; `scores` float32 `[n]`, descending; `masks` bool `[n, H, W]`; `proposals` float32 `[n, 4]`, the boxes
+            before they were refined. For a list, a list of dicts.
 
         Raises:
             ValueError: if a picture is not uint8 `[H, W, 3]`.
@@ -105,13 +106,19 @@ class Detector:
     def _in_picture(self, batch, i, picture, score_threshold):
         """Detections of image `i` of a batch in the picture's own pixels, masks pasted."""
         height, width = picture.shape[:2]
-        _, fitted = self.place((height, width))
-        keep = batch["valid"][i] & (batch["scores"][i] >= score_threshold)
-        scale = np.array([width / fitted[1], height / fitted[0]] * 2, "float32")
+        keep, scale = self._kept(batch, i, picture, score_threshold)
         boxes = batch["boxes"][i][keep] * scale
         return {
             "boxes": boxes,
             "labels": batch["labels"][i][keep].astype("int32"),
             "scores": batch["scores"][i][keep],
+            "proposals": batch["proposals"][i][keep] * scale,
             "masks": paste(batch["masks"][i][keep], boxes, (height, width), how=self.detection.paste),
         }
+
+    def _kept(self, batch, i, picture, score_threshold):
+        """Which rows of image `i` count, bool `[D]`, and the factors from canvas to picture pixels, float32 `[4]`."""
+        height, width = picture.shape[:2]
+        _, fitted = self.place((height, width))
+        keep = batch["valid"][i] & (batch["scores"][i] >= score_threshold)
+        return keep, np.array([width / fitted[1], height / fitted[0]] * 2, "float32")

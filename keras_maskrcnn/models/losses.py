@@ -18,7 +18,34 @@ Truth = collections.namedtuple("Truth", "boxes labels masks crowd valid")
 Regions = collections.namedtuple("Regions", "boxes label matched positive valid positive_slots")
 
 
-def rpn_losses(logits, deltas, anchors, truth, sampling, beta, seed):
+def read_truth(inputs):
+    """Ground truth among a model's inputs as a `Truth`."""
+    kinds = {"boxes": "float32", "labels": "int32", "crowd": "bool", "valid": "bool"}
+    return Truth(masks=inputs["masks"], **{name: ops.cast(inputs[name], kind) for name, kind in kinds.items()})
+
+
+def anchor_roles(anchors, truth, sampling, sizes):
+    """Which object each anchor belongs to, and what it is to say (Faster R-CNN, section 3.1.2).
+
+    Args:
+        anchors: float32 `[A, 4]`.
+        truth: `Truth`.
+        sampling: `options.AnchorSampling`.
+        sizes: float32 `[B, 2]`, height and width of each image inside the input.
+
+    Returns:
+        (matched, role), each int32 `[B, A]`, see `ops.matching.match`.
+    """
+    usable = None
+    if sampling.cross_boundary == "ignore":
+        inside = box_ops.clip(ops.tile(anchors[None], (ops.shape(sizes)[0], 1, 1)), sizes)
+        usable = ops.all(inside == anchors, axis=-1)
+    return match(
+        anchors, truth.boxes, truth.valid, truth.crowd, sampling.high, sampling.low, keep_best=True, usable=usable
+    )
+
+
+def rpn_losses(logits, deltas, anchors, truth, sampling, beta, seed, sizes):
     """Objectness and box loss over a sample of anchors (Faster R-CNN, eq. 1).
 
     Both are divided by the number of sampled anchors, so that they keep their balance when few are positive.
@@ -28,14 +55,15 @@ def rpn_losses(logits, deltas, anchors, truth, sampling, beta, seed):
         deltas: float32 `[B, A, 4]`.
         anchors: float32 `[A, 4]`.
         truth: `Truth`.
-        sampling: `options.Sampling`.
+        sampling: `options.AnchorSampling`.
         beta: of the box loss, see `ops.losses.smooth_l1`.
         seed: `keras.random.SeedGenerator`.
+        sizes: float32 `[B, 2]`, height and width of each image inside the input.
 
     Returns:
         (class loss, box loss), scalars.
     """
-    matched, role = match(anchors, truth.boxes, truth.valid, truth.crowd, sampling.high, sampling.low, keep_best=True)
+    matched, role = anchor_roles(anchors, truth, sampling, sizes)
     index, chosen = sample(role, sampling.size, sampling.positive_fraction, seed)
     count = ops.sum(ops.cast(chosen, "float32"))
     positive = rows(role, index) == POSITIVE
@@ -47,7 +75,7 @@ def rpn_losses(logits, deltas, anchors, truth, sampling, beta, seed):
 
 
 def sample_regions(proposals, proposal_valid, truth, sampling, seed):
-    """Choose the proposals that train the second stage, ground-truth boxes among them.
+    """Choose the proposals that train the second stage, usually with the objects' own boxes among them.
 
     Args:
         proposals: float32 `[B, P, 4]`.
@@ -59,10 +87,14 @@ def sample_regions(proposals, proposal_valid, truth, sampling, seed):
     Returns:
         `Regions`.
     """
-    boxes = ops.concatenate([truth.boxes, proposals], axis=1)
-    usable = ops.concatenate([ops.logical_and(truth.valid, ops.logical_not(truth.crowd)), proposal_valid], axis=1)
-    matched, role = match(boxes, truth.boxes, truth.valid, truth.crowd, sampling.high, sampling.low)
-    index, valid = sample(ops.where(usable, role, -1), sampling.size, sampling.positive_fraction, seed)
+    boxes, usable = proposals, proposal_valid
+    if sampling.add_truth:
+        boxes = ops.concatenate([truth.boxes, proposals], axis=1)
+        usable = ops.concatenate([ops.logical_and(truth.valid, ops.logical_not(truth.crowd)), usable], axis=1)
+    matched, role = match(
+        boxes, truth.boxes, truth.valid, truth.crowd, sampling.high, sampling.low, sampling.keep_best, usable=usable
+    )
+    index, valid = sample(role, sampling.size, sampling.positive_fraction, seed)
     positive = ops.logical_and(rows(role, index) == POSITIVE, valid)
     matched = rows(matched, index)
     label = ops.where(positive, ops.cast(rows(truth.labels, matched), "int32"), 0)

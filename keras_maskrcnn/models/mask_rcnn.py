@@ -13,12 +13,14 @@ from keras_maskrcnn.layers.rpn import RPNHead
 from keras_maskrcnn.models import losses, options
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.ops import boxes as box_ops
-from keras_maskrcnn.ops.anchors import pyramid_anchors
+from keras_maskrcnn.ops.gather import rows
 from keras_maskrcnn.ops.masks import mask_targets, sampled_mask_targets
 from keras_maskrcnn.ops.proposals import select_detections, select_proposals
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+RPN_LOSSES = ("rpn_class_loss", "rpn_box_loss")
+REGION_LOSSES = ("class_loss", "box_loss", "mask_loss")
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -40,7 +42,7 @@ class MaskRCNN(InstanceModel):
         rpn_stage: `options.RPNStage` or a dict of its fields, like all groups below.
         anchors: `options.Anchors`.
         proposals: `options.Proposals`.
-        rpn_sampling: `options.Sampling` of anchors.
+        rpn_sampling: `options.AnchorSampling`.
         box_sampling: `options.RegionSampling`.
         regions: `options.Regions`, RoIAlign's conventions.
         box_stage: `options.BoxStage`.
@@ -56,7 +58,7 @@ class MaskRCNN(InstanceModel):
         ValueError: in one line, for `num_classes` below 1, unknown names, or class names that do not fit.
     """
 
-    LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
+    LOSSES = RPN_LOSSES + REGION_LOSSES
     HEALTH = ("proposal_recall", "foreground", "background")
 
     def __init__(
@@ -93,7 +95,7 @@ class MaskRCNN(InstanceModel):
         self.rpn_stage = options.RPNStage.of(rpn_stage)
         self.anchors = options.Anchors.of(anchors)
         self.proposals = options.Proposals.of(proposals)
-        self.rpn_sampling = options.Sampling.of(rpn_sampling)
+        self.rpn_sampling = options.AnchorSampling.of(rpn_sampling)
         self.box_sampling = options.RegionSampling.of(box_sampling)
         self.regions = options.Regions.of(regions)
         self.box_stage = options.BoxStage.of(box_stage)
@@ -127,15 +129,14 @@ class MaskRCNN(InstanceModel):
     def _build_heads(self, levels, channels):
         """Make the RPN, and the two heads with the RoIAligns that feed them."""
         self.strides = tuple(2 ** int(level[1:]) for level in levels)
-        # P6 feeds the RPN alone: regions are never cut from it (FPN paper, section 4.1).
-        self.region_levels = levels[:-1] if self.neck else levels
+        self.region_levels = self._region_levels(levels)
         given = len(self.anchors.sizes or levels)
         if given != len(levels):
             raise ValueError(
                 f"anchors has sizes for {given} levels, the RPN looks at {len(levels)}: {', '.join(levels)}"
             )
         rpn, box, mask, policy = self.rpn_stage, self.box_stage, self.mask_stage, {"dtype": self.layer_dtype}
-        self.rpn = RPNHead(self.anchors.per_location(), rpn.channels, rpn.depth, name="rpn", **policy)
+        self.rpn = RPNHead(self.anchors.per_location(), rpn.channels, rpn.depth, rpn.norm, name="rpn", **policy)
         self.rpn.build((None, None, None, channels))
         self.box_align, self.mask_align = self._align(box.pool, "box_align"), self._align(mask.pool, "mask_align")
         self.box_head = BoxHead(self.num_classes, box.width, box.hidden, box.convs, box.norm, name="box_head", **policy)
@@ -143,8 +144,20 @@ class MaskRCNN(InstanceModel):
         self.box_head.build((None, box.pool, box.pool, channels))
         self.mask_head.build((None, mask.pool, mask.pool, channels))
 
+    def _region_levels(self, levels):
+        """Names of the levels that regions are cut from."""
+        # P6 feeds the RPN alone (FPN paper, section 4.1).
+        usual = levels[:-1] if self.neck else levels
+        if self.regions.level is None:
+            return usual
+        only = [level for level in usual if int(level[1:]) == self.regions.level]
+        if not only:
+            raise ValueError(f"regions level={self.regions.level} is not one of {', '.join(usual)}")
+        return only
+
     def _align(self, bins, name):
-        return RoIAlign(bins, self.strides[: len(self.region_levels)], name=name, **self.regions.asdict())
+        strides = tuple(2 ** int(level[1:]) for level in self.region_levels)
+        return RoIAlign(bins, strides, name=name, **self.regions.align())
 
     def call(self, inputs, training=False):
         """Losses where ground truth is among the inputs, detections where it is not.
@@ -153,25 +166,29 @@ class MaskRCNN(InstanceModel):
             inputs: dict of `images` uint8 or float `[B, H, W, 3]` with values 0…255, `sizes` float32 `[B, 2]` (height
                 and width of each image inside the canvas); for training also `boxes` float32 `[B, N, 4]`, `labels`
                 int32 `[B, N]`, `masks` uint8 `[B, N, M, M]` (or `[B, N, H, W]`, see `options.MaskStage.targets`),
-                `crowd` and `valid` bool `[B, N]`.
+                `crowd` and `valid` bool `[B, N]`. `proposals` float32 `[B, P, 4]` and `proposal_valid` bool `[B, P]`
+                stand in for the RPN's where they are given (Fast R-CNN).
             training: whether batch normalisation uses the batch's statistics.
 
         Returns:
             dict of scalars (`LOSSES` and `HEALTH`); or dict of `boxes` float32 `[B, D, 4]` in canvas pixels, `labels`
             int32 `[B, D]`, `scores` float32 `[B, D]`, `masks` float32 `[B, D, m, m]` probabilities inside the box,
-            `valid` bool `[B, D]`.
+            `valid` bool `[B, D]`, `proposals` float32 `[B, D, 4]`, the boxes before they were refined.
         """
         sizes = ops.cast(inputs["sizes"], "float32")
         features = self.features(inputs["images"], sizes, training)
-        anchors = self.level_anchors(inputs["images"].shape[1:3])
-        logits, deltas = self.rpn(list(features.values()))
-        proposals, valid = self.propose(logits, deltas, anchors, sizes, training)
+        anchors = self.anchors.boxes(inputs["images"].shape[1:3], self.strides)
+        logits, deltas = self.rpn(list(features.values()), training=training)
+        if "proposals" in inputs:
+            proposals, valid = inputs["proposals"], ops.cast(inputs["proposal_valid"], "bool")
+        else:
+            proposals, valid = self.propose(logits, deltas, anchors, sizes, training)
         features = [features[level] for level in self.region_levels]
         if "boxes" not in inputs:
             return self.detections(features, proposals, valid, sizes)
         truth = self.truth(inputs)
         return {
-            **self.rpn_losses(logits, deltas, anchors, truth),
+            **self.rpn_losses(logits, deltas, anchors, truth, sizes),
             **self.region_losses(features, proposals, valid, truth, training),
             "proposal_recall": losses.proposal_recall(proposals, valid, truth),
         }
@@ -184,26 +201,16 @@ class MaskRCNN(InstanceModel):
             return {level: features[level]}
         return self.fpn(features, training=training)
 
-    def level_anchors(self, image_size):
-        """Anchors of every level for one canvas size, list of float32 `[A_l, 4]`."""
-        setup = self.anchors
-        return pyramid_anchors(
-            image_size,
-            self.strides,
-            setup.level_sizes(self.strides),
-            setup.ratios,
-            setup.rounded,
-            setup.offset,
-            setup.spacing,
-        )
-
     def propose(self, logits, deltas, anchors, sizes, training=False):
         """The RPN's boxes: float32 `[B, P, 4]` and bool `[B, P]`; data to what follows, no path for gradients."""
         logits, deltas = ([ops.stop_gradient(x) for x in levels] for levels in (logits, deltas))
-        return select_proposals(logits, deltas, anchors, sizes, **self.proposals.limits(training))
+        boxes, _, valid = select_proposals(logits, deltas, anchors, sizes, **self.proposals.limits(training))
+        return boxes, valid
 
-    def rpn_losses(self, logits, deltas, anchors, truth):
+    def rpn_losses(self, logits, deltas, anchors, truth, sizes):
         """First-stage losses over anchors of all levels."""
+        if self.left_out(*RPN_LOSSES):
+            return dict.fromkeys(RPN_LOSSES, ops.zeros(()))
         class_loss, box_loss = losses.rpn_losses(
             ops.concatenate(logits, axis=1),
             ops.concatenate(deltas, axis=1),
@@ -212,11 +219,14 @@ class MaskRCNN(InstanceModel):
             self.rpn_sampling,
             self.rpn_stage.beta,
             self.seed_generator,
+            sizes,
         )
         return {"rpn_class_loss": class_loss, "rpn_box_loss": box_loss}
 
     def region_losses(self, features, proposals, valid, truth, training=False):
         """Second-stage losses over sampled regions, masks over the positive ones."""
+        if self.left_out(*REGION_LOSSES):
+            return dict.fromkeys((*REGION_LOSSES, "foreground", "background"), ops.zeros(()))
         regions = losses.sample_regions(proposals, valid, truth, self.box_sampling, self.seed_generator)
         logits, deltas = self.classify(features, regions.boxes, training)
         class_loss, box_loss = losses.box_losses(logits, deltas, regions, truth, self.box_stage)
@@ -225,14 +235,16 @@ class MaskRCNN(InstanceModel):
         return {
             "class_loss": class_loss,
             "box_loss": box_loss,
-            "mask_loss": self.mask_loss(features, regions, truth, training),
+            "mask_loss": ops.zeros(())
+            if self.left_out("mask_loss")
+            else self.mask_loss(features, regions, truth, training),
             "foreground": positive / images,
             "background": (ops.sum(ops.cast(regions.valid, "float32")) - positive) / images,
         }
 
     def classify(self, features, boxes, training=False):
         """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`."""
-        regions = self.box_align(features, boxes)
+        regions = self.box_align(features, boxes, training=training)
         logits, deltas = self.box_head(_flat(regions), training=training)
         count, outputs = boxes.shape[1], self.num_classes + 1
         return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
@@ -246,7 +258,8 @@ class MaskRCNN(InstanceModel):
             for values in (regions.boxes, regions.label, regions.positive, regions.matched)
         )
         image = index // slots
-        logits = self.mask_head(self.mask_align.align_rows(features, boxes, image), labels, training=training)
+        crops = self.mask_align.align_rows(features, boxes, image, training=training)
+        logits = self.mask_head(crops, labels, training=training)
         targets = self.mask_targets(truth, image * truth.masks.shape[1] + matched, boxes)
         return losses.mask_loss(logits, ops.stop_gradient(targets), positive)
 
@@ -271,11 +284,13 @@ class MaskRCNN(InstanceModel):
         """Refined boxes after NMS, and the masks of exactly those boxes."""
         logits, deltas = self.classify(features, proposals)
         boxes = box_ops.decode(deltas, proposals[:, :, None], self.box_stage.delta_weights)
-        boxes, scores, labels, valid = select_detections(
+        boxes, scores, labels, valid, region = select_detections(
             ops.softmax(logits, axis=-1), boxes, valid, sizes, **self.detection.limits()
         )
         masks = self.predict_masks(features, boxes, labels, valid)
-        return {"boxes": boxes, "labels": labels, "scores": scores, "masks": masks, "valid": valid}
+        proposals = ops.where(valid[..., None], rows(proposals, region), 0.0)
+        names = ("boxes", "labels", "scores", "masks", "valid", "proposals")
+        return dict(zip(names, (boxes, labels, scores, masks, valid, proposals), strict=True))
 
     def predict_masks(self, features, boxes, labels, valid):
         """Mask probabilities `[B, D, m, m]` of detections; zeros where not valid."""
@@ -298,13 +313,7 @@ class MaskRCNN(InstanceModel):
             raise ValueError(
                 'mask_stage targets="roi_align" needs masks of the whole canvas: data.batches(mask_size="canvas")'
             )
-        return losses.Truth(
-            boxes=ops.cast(inputs["boxes"], "float32"),
-            labels=ops.cast(inputs["labels"], "int32"),
-            masks=inputs["masks"],
-            crowd=ops.cast(inputs["crowd"], "bool"),
-            valid=ops.cast(inputs["valid"], "bool"),
-        )
+        return losses.read_truth(inputs)
 
     def get_config(self):
         """Constructor arguments."""

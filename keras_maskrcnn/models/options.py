@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_maskrcnn.ops.anchors import pyramid_anchors
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -79,6 +81,11 @@ class Anchors(Options):
         """Side lengths for levels of the given strides."""
         return self.sizes or tuple((8 * stride,) for stride in strides)
 
+    def boxes(self, image_size, strides):
+        """Anchors of every level for a canvas (height, width): list of float32 `[A_l, 4]`, in pixels."""
+        sizes = self.level_sizes(strides)
+        return pyramid_anchors(image_size, strides, sizes, self.ratios, self.rounded, self.offset, self.spacing)
+
     def per_location(self):
         """Number of anchors at a location."""
         return len(self.ratios) * (len(self.sizes[0]) if self.sizes else 1)
@@ -92,11 +99,13 @@ class RPNStage(Options):
         channels: width of the 3×3 convolutions; None takes the pyramid's.
         depth: number of 3×3 convolutions.
         beta: where smooth L1 of the box loss turns from quadratic to linear; 0 is L1.
+        norm: normalisation between each convolution and its ReLU, see `layers.norm.norm`.
     """
 
     channels: int | None = None
     depth: int = 1
     beta: float = 1.0 / 9.0
+    norm: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,13 +156,40 @@ class Sampling(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class AnchorSampling(Sampling):
+    """Which anchors train the first stage; each object's best anchors are positive whatever their IoU.
+
+    Attributes:
+        cross_boundary: what becomes of anchors that reach beyond their image: "keep" (torchvision, detectron2), or
+            "ignore", which leaves them out of both losses (Faster R-CNN, section 3.3).
+
+    Raises:
+        ValueError: for another `cross_boundary`.
+    """
+
+    cross_boundary: str = "keep"
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_choice("cross_boundary", self.cross_boundary, ("keep", "ignore"))
+
+
+@dataclasses.dataclass(frozen=True)
 class RegionSampling(Sampling):
-    """Which regions train the second stage: more of them, fewer positives, no grey zone (Fast R-CNN, section 2.3)."""
+    """Which regions train the second stage: more of them, fewer positives, no grey zone (Fast R-CNN, section 2.3).
+
+    Attributes:
+        keep_best: whether each object's best regions are positive whatever their IoU, as anchors are in the RPN.
+        add_truth: whether the objects' own boxes are among the candidates, so that there are positives from the first
+            step on. They are the best for their object, so that `keep_best` changes nothing beside them.
+    """
 
     size: int = 512
     positive_fraction: float = 0.25
     high: float = 0.5
     low: float = 0.5
+    keep_best: bool = False
+    add_truth: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,6 +316,9 @@ class Regions(Options):
         canonical_size: side in pixels of a box that belongs to `canonical_level` (FPN paper, eq. 1).
         canonical_level: see there.
         implementation: "auto", "tf_image", "sparse" or "gather", see `layers.RoIAlign`.
+        positions: where the samples of a bin lie: "regular", or "random" while training.
+        level: number of the one level that all regions are cut from, such as 4 for P4 (stride 16); None takes the
+            level that fits a region's size.
     """
 
     aligned: bool = False
@@ -287,3 +326,9 @@ class Regions(Options):
     canonical_size: float = 224
     canonical_level: int = 4
     implementation: str = "auto"
+    positions: str = "regular"
+    level: int | None = None
+
+    def align(self):
+        """Arguments of `layers.RoIAlign`."""
+        return {name: value for name, value in self.asdict().items() if name != "level"}

@@ -7,7 +7,7 @@ from keras_maskrcnn.ops import boxes as box_ops
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
-def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cover=0.5):
+def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cover=0.5, usable=None):
     """Give each candidate box a ground-truth box and a role.
 
     A candidate is positive where its highest IoU is at least `high`, negative where it is below `low`, and ignored
@@ -27,6 +27,8 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
         low: IoU below which a candidate is negative.
         keep_best: whether each object keeps its best candidates.
         crowd_cover: share of a candidate inside a crowd region from which it is ignored.
+        usable: bool `[B, A]`, False for candidates that are ignored whatever they overlap, and that no object may keep
+            as its best; None means all.
 
     Returns:
         (index, role): int32 `[B, A]`, the row in `truth` that each candidate overlaps most; int32 `[B, A]` of
@@ -34,6 +36,8 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
     """
     instance = ops.logical_and(valid, ops.logical_not(crowd))
     overlap = ops.where(instance[..., None], box_ops.iou(truth, candidates), -1.0)
+    if usable is not None:
+        overlap = ops.where(usable[:, None], overlap, -1.0)
     best = ops.max(overlap, axis=1)
     index = ops.argmax(overlap, axis=1)
     positive = best >= high
@@ -42,7 +46,8 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
         positive = ops.logical_or(positive, ops.any(ops.logical_and(overlap == peak, peak > 0), axis=1))
     role = ops.where(positive, POSITIVE, ops.where(best < low, NEGATIVE, IGNORED))
     in_crowd = _inside_crowd(candidates, truth, ops.logical_and(valid, crowd), crowd_cover)
-    role = ops.where(ops.logical_and(role == NEGATIVE, in_crowd), IGNORED, role)
+    left_out = in_crowd if usable is None else ops.logical_or(in_crowd, ops.logical_not(usable))
+    role = ops.where(ops.logical_and(role == NEGATIVE, left_out), IGNORED, role)
     return ops.cast(index, "int32"), ops.cast(role, "int32")
 
 

@@ -21,7 +21,8 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
         min_size: both sides of a box must be this many pixels or more.
 
     Returns:
-        (boxes, valid): float32 `[B, P, 4]`, best first; bool `[B, P]`, False for slots that stayed empty.
+        (boxes, scores, valid): float32 `[B, P, 4]`, best first; float32 `[B, P]`, objectness logits; bool `[B, P]`,
+        False for slots that stayed empty, where the others are 0.
     """
     best = [_best_of_level(*level, pre_nms) for level in zip(logits, deltas, anchors, strict=True)]
     scores = ops.concatenate([score for score, _ in best], axis=1)
@@ -35,7 +36,7 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
         groups=level,
         valid=box_ops.larger_than(boxes, min_size),
     )
-    return ops.where(valid[..., None], rows(boxes, keep), 0.0), valid
+    return ops.where(valid[..., None], rows(boxes, keep), 0.0), ops.where(valid, rows(scores, keep), 0.0), valid
 
 
 def _best_of_level(logits, deltas, anchors, limit):
@@ -60,8 +61,9 @@ def select_detections(
         min_size: both sides of a box must be this many pixels or more.
 
     Returns:
-        (boxes, scores, labels, valid): float32 `[B, D, 4]`, float32 `[B, D]` in descending order, int32 `[B, D]` of
-        1…K, bool `[B, D]`; empty slots hold zeros.
+        (boxes, scores, labels, valid, region): float32 `[B, D, 4]`, float32 `[B, D]` in descending order, int32
+        `[B, D]` of 1…K, bool `[B, D]`, int32 `[B, D]` in 0…P-1, the region that each box was refined from; empty slots
+        hold 0.
     """
     regions, classes = probabilities.shape[1], probabilities.shape[2] - 1
     scores = ops.where(valid[..., None], probabilities[..., 1:], 0.0)
@@ -78,4 +80,5 @@ def select_detections(
         ops.where(kept, rows(scores, keep), 0.0),
         ops.where(kept, rows(label, keep), 0),
         kept,
+        ops.where(kept, rows(pair // classes, keep), 0),
     )

@@ -12,6 +12,11 @@ p lies at
 where the value of pixel k sits at x = k. Without `aligned`, w and h are at least 1. He et al., Mask R-CNN (2017),
 section 3; the rules at the border are those of torchvision.ops.roi_align: a sample beyond one pixel outside the map
 (x < -1 or x > W) is 0, any other is moved to [0, W-1].
+
+**Scattered samples.** Instead of the grid, each of the S·S samples of a bin may lie at a place of its own,
+x1 + (p + u)·w/P with u anywhere in [0, 1), and likewise along y. With u uniformly random the expectation of a bin is
+the average of the interpolated map over the whole bin, which the grid estimates by the midpoint rule. The border rule
+is the same.
 """
 
 from keras import ops
@@ -107,11 +112,25 @@ def axis_taps(start, length, size, bins, samples):
     Returns:
         `(pixels, weights)`, each `[..., P, 2S]`: int32 in `[0, size)`, and float32, 0 where the sample lies outside.
     """
-    limit = ops.cast(size, "float32")[..., None, None]
     step = (length / bins)[..., None, None]
     bin_index = ops.arange(bins, dtype="float32")[:, None]
     sample = ops.arange(samples, dtype="float32") + 0.5
     at = start[..., None, None] + bin_index * step + sample * step / samples
+    return line_taps(at, size[..., None, None])
+
+
+def line_taps(at, size):
+    """The two pixels between which each place on a line lies, and their weights: the border rule is here.
+
+    Args:
+        at: float32 `[..., S]`, coordinates in feature pixels; any number, NaN too.
+        size: int32, pixels of the line, of a shape that broadcasts with `at`.
+
+    Returns:
+        `(pixels, weights)`, each `[..., 2S]`, the S lower pixels before the S upper: int32 in `[0, size)`, and float32,
+        0 where the place lies outside.
+    """
+    limit = ops.cast(size, "float32")
     inside = (at >= -1.0) & (at <= limit)
     # A box of NaN is nowhere inside: it must not reach the cast to int, whose answer would be any number.
     at = ops.where(inside, ops.clip(at, 0.0, limit - 1.0), 0.0)
@@ -142,18 +161,95 @@ def row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned
         in the weights (float32), so that bin (p, q) is the sum over i and j of
         weights[y, p, i] · weights[x, q, j] · table[places[y, p, i] + places[x, q, j]].
     """
-    stride = ops.take(ops.convert_to_tensor(strides, "float32"), levels)
-    layout = ops.take(layout, levels, axis=0)
-    size, first = layout[:, :2], layout[:, 2]
-    start, length = box_to_level(boxes, stride[:, None], aligned)
+    start, length = rows_to_level(boxes, levels, strides, aligned)
+    size, pitch, origin = row_lines(image_index, levels, layout)
     pixels, weights = axis_taps(start, length, size, bins, samples)
-    height, width = size[:, 0], size[:, 1]
-    pitch = ops.stack([width, ops.ones_like(width)], axis=1)
-    origin = ops.stack([first + image_index * height * width, ops.zeros_like(width)], axis=1)
     return pixels * pitch[..., None, None] + origin[..., None, None], weights / samples
 
 
-def gather_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
+def scattered_taps(boxes, image_index, levels, layout, strides, offsets, aligned):
+    """As `row_taps`, for samples that lie anywhere in their bins.
+
+    Args:
+        boxes: float32 `[N, 4]` in input pixels.
+        image_index: int32 `[N]`, image of each row.
+        levels: int32 `[N]`, index into `strides`.
+        layout: int32 `[L, 3]` of `pyramid_layout`.
+        strides: sequence of L numbers.
+        offsets: float32 `[N, 2, P, P, K]` in [0, 1], axes (y, x) second: where in its bin each of K samples lies, as a
+            share of the bin's height and width.
+        aligned: bool, see `box_to_level`.
+
+    Returns:
+        `(places, weights)`, each `[N, P, P, 4K]`, four taps a sample: int32 rows of the table, and float32 with
+        the mean over the samples in it. Bin (p, q) is the sum over t of weights[p, q, t] · table[places[p, q, t]].
+    """
+    bins, samples = offsets.shape[3:]
+    start, length = rows_to_level(boxes, levels, strides, aligned)
+    size, pitch, origin = (_per_sample(numbers)[..., None] for numbers in row_lines(image_index, levels, layout))
+    at = scattered_positions(start, length, offsets)
+    pixels, weights = line_taps(at[..., None], size)
+    places = pixels * pitch + origin
+    places = places[:, 0, ..., :, None] + places[:, 1, ..., None, :]
+    weights = weights[:, 0, ..., :, None] * weights[:, 1, ..., None, :]
+    shape = (-1, bins, bins, 4 * samples)
+    return ops.reshape(places, shape), ops.reshape(weights, shape) / samples
+
+
+def scattered_positions(start, length, offsets):
+    """Coordinates of samples that lie anywhere in their bins.
+
+    Args:
+        start: float32 `[N, 2]`, first corner (y, x) of the box in feature pixels.
+        length: float32 `[N, 2]`, its height and width.
+        offsets: float32 `[N, 2, P, P, K]`, see `scattered_taps`.
+
+    Returns:
+        float32 `[N, 2, P, P, K]` in feature pixels, y and x second.
+    """
+    bins = offsets.shape[3]
+    index = ops.arange(bins, dtype="float32")
+    bin_index = ops.stack(ops.meshgrid(index, index, indexing="ij"))[..., None]
+    return _per_sample(start) + (bin_index + offsets) * _per_sample(length / bins)
+
+
+def rows_to_level(boxes, levels, strides, aligned):
+    """`box_to_level` for boxes of several levels.
+
+    Args:
+        boxes: float32 `[N, 4]` in input pixels.
+        levels: int32 `[N]`, index into `strides`.
+        strides: sequence of L numbers.
+        aligned: bool, see `box_to_level`.
+
+    Returns:
+        `(start, length)`, each float32 `[N, 2]` as (y, x), in the pixels of each box's own level.
+    """
+    stride = ops.take(ops.convert_to_tensor(strides, "float32"), levels)
+    return box_to_level(boxes, stride[:, None], aligned)
+
+
+def row_lines(image_index, levels, layout):
+    """How the map that each box is cut from lies in the table of `flatten_pyramid`.
+
+    Args:
+        image_index: int32 `[N]`, image of each row.
+        levels: int32 `[N]`, index into `layout`.
+        layout: int32 `[L, 3]` of `pyramid_layout`.
+
+    Returns:
+        `(size, pitch, origin)`, each int32 `[N, 2]` as (y, x): pixels of the map, rows of the table from one pixel to
+        the next, and what to add so that the places along y and x sum up to a row of the table.
+    """
+    layout = ops.take(layout, levels, axis=0)
+    size, first = layout[:, :2], layout[:, 2]
+    height, width = size[:, 0], size[:, 1]
+    pitch = ops.stack([width, ops.ones_like(width)], axis=1)
+    origin = ops.stack([first + image_index * height * width, ops.zeros_like(width)], axis=1)
+    return size, pitch, origin
+
+
+def gather_align(features, boxes, image_index, levels, strides, bins, samples, aligned, offsets=None):
     """RoIAlign with static shapes: every tap is a gather from the table of pixels, weighted and added.
 
     Args:
@@ -165,16 +261,38 @@ def gather_align(features, boxes, image_index, levels, strides, bins, samples, a
         bins: int, P.
         samples: int, S.
         aligned: bool, see `box_to_level`.
+        offsets: float32 `[N, 2, P, P, S·S]`, see `scattered_taps`; None for the regular grid.
 
     Returns:
         `[N, P, P, C]` in the features' dtype.
     """
     table, layout = flatten_pyramid(features), pyramid_layout(features)
-    places, weights = row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
+    if offsets is None:
+        groups = _by_line(*row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned))
+    else:
+        groups = _by_sample(*scattered_taps(boxes, image_index, levels, layout, strides, offsets, aligned))
     total = 0.0
-    # Line by line of taps: all (2S)² at once would hold that many times the result wherever XLA does not fuse it.
-    for line in range(2 * samples):
-        pixels = ops.take(table, places[:, 0, :, None, line, None] + places[:, 1, None], axis=0)
-        weight = weights[:, 0, :, None, line, None] * weights[:, 1, None]
-        total = total + ops.sum(pixels * weight[..., None], axis=3)
+    # Group by group: all taps at once would hold that many times the result wherever XLA does not fuse it.
+    for places, weights in groups:
+        total = total + ops.sum(ops.take(table, places, axis=0) * weights[..., None], axis=3)
     return ops.cast(total, features[0].dtype)
+
+
+def _by_line(places, weights):
+    """The taps of `row_taps`, those of one line of pixels at a time: places and weights `[N, P, P, 2S]`."""
+    for line in range(places.shape[-1]):
+        yield (
+            places[:, 0, :, None, line, None] + places[:, 1, None],
+            weights[:, 0, :, None, line, None] * weights[:, 1, None],
+        )
+
+
+def _by_sample(places, weights):
+    """The taps of `scattered_taps`, the four of one sample at a time: places and weights `[N, P, P, 4]`."""
+    for first in range(0, places.shape[-1], 4):
+        yield places[..., first : first + 4], weights[..., first : first + 4]
+
+
+def _per_sample(numbers):
+    """`[N, 2]` with axes for bins and samples: `[N, 2, 1, 1, 1]`."""
+    return numbers[..., None, None, None]

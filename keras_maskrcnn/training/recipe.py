@@ -40,20 +40,20 @@ def parser(description, **defaults):
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
     add("--output", type=pathlib.Path, required="output" not in defaults, help="folder of the run, made if missing")
-    add("--steps", type=_positive, help="training steps in all (default: %(default)s)")
-    add("--epochs", type=_positive, help="parts into which the steps are cut; scores after each (default: %(default)s)")
-    add("--batch-size", type=_positive, help="images a step (default: %(default)s)")
+    add("--steps", type=positive, help="training steps in all (default: %(default)s)")
+    add("--epochs", type=positive, help="parts into which the steps are cut; scores after each (default: %(default)s)")
+    add("--batch-size", type=positive, help="images a step (default: %(default)s)")
     add(
         "--image-size",
-        type=_positive,
+        type=positive,
         nargs="+",
         help="side, or height and width, of the canvas (default: %(default)s)",
     )
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
     add("--backbone", help="resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
-    add("--width", type=_positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
+    add("--width", type=positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 where the machine has it")
-    add("--workers", type=_positive, help="threads that prepare pictures (default: %(default)s)")
+    add("--workers", type=positive, help="threads that prepare pictures (default: %(default)s)")
     add("--seed", type=int, help="seed of everything random (default: %(default)s)")
     add("--debug", action="store_true", help="show the traceback of an error")
     result.set_defaults(
@@ -62,7 +62,8 @@ def parser(description, **defaults):
     return result
 
 
-def _positive(text):
+def positive(text):
+    """A whole number of 1 or more, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} must be 1 or more")

@@ -15,8 +15,9 @@ import pathlib
 import re
 
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.weights import keras_h5, numpy_pickle, safetensors_file, torch_file
-from keras_maskrcnn.weights.safe_pickle import UnreadableError
+from keras_maskrcnn.pickles import numpy_pickle
+from keras_maskrcnn.pickles.safe_pickle import UnreadableError
+from keras_maskrcnn.weights import keras_h5, safetensors_file, torch_file
 
 FORMATS = {
     "torchvision": ("torch", "safetensors"),

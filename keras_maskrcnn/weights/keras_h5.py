@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-from keras_maskrcnn.weights.safe_pickle import UnreadableError
+from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 
 
 def read(path):

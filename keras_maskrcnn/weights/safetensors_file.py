@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from keras_maskrcnn.weights.safe_pickle import UnreadableError
+from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 from keras_maskrcnn.weights.stored_numbers import BFLOAT16, BYTES, decode
 
 KINDS = {

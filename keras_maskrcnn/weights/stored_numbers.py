@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_maskrcnn.weights.safe_pickle import UnreadableError
+from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 
 BFLOAT16 = "bfloat16"  # NumPy has no such number: it is read as float32, of which it is the upper half
 WHOLE = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_maskrcnn.weights import numpy_pickle, safe_pickle
-from keras_maskrcnn.weights.safe_pickle import Name, UnreadableError
+from keras_maskrcnn.pickles import numpy_pickle, safe_pickle
+from keras_maskrcnn.pickles.safe_pickle import Name, UnreadableError
 from keras_maskrcnn.weights.stored_numbers import BFLOAT16, BYTES, decode, strided
 
 MAGIC = 0x1950A86A20F9469CFC6C

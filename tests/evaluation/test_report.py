@@ -157,3 +157,32 @@ def test_report_table():
     assert rows[1] == ["cat", "0.500", "0.500", "0.500", "1", "1", "1"]
     assert rows[2] == ["dog", "-", "-", "-", "0", "0", "0"]
     assert rows[-3:] == [["cat", "1", "0", "1"], ["dog", "0", "0", "0"], ["background", "1", "0", "0"]]
+
+
+def test_best_threshold_is_where_f1_is_highest():
+    """One object, found with 0.8; a false alarm of 0.6: from 0.65 up to 0.8 F1 is 1, below 2/3, above 0."""
+    mask = np.zeros((1, 8, 8), bool)
+    mask[0, 1:5, 1:5] = True
+    box = np.array([[1, 1, 5, 5]], "float32")
+    sample = {"image": np.zeros((8, 8, 3), np.uint8), "boxes": box, "labels": np.array([1]), "masks": mask}
+    sample |= {"crowd": np.zeros(1, bool), "image_id": 0, "source": "made"}
+
+    class Reader(list):
+        class_names = ("thing",)
+
+    class Model:
+        num_classes = 1
+
+        def detect(self, images, score_threshold, max_detections):
+            found = {
+                "boxes": np.array([[1, 1, 5, 5], [5, 5, 8, 8]], "float32"),
+                "labels": np.array([1, 1]),
+                "scores": np.array([0.8, 0.6], "float32"),
+                "masks": np.concatenate([mask, ~mask]),
+            }
+            keep = found["scores"] >= score_threshold
+            return [{name: values[keep] for name, values in found.items()} for _ in images]
+
+    for kind in ("bbox", "segm"):
+        assert evaluation.best_threshold(Model(), Reader([sample]), kind=kind) == 0.65
+    assert evaluation.best_threshold(Model(), Reader([sample]), candidates=(0.9, 0.5)) == 0.5

@@ -1,4 +1,4 @@
-"""Makes parity_*.npz: what torchvision answers with generated weights, for the quick test in tests/parity.
+"""Makes parity.npz: what torchvision answers with generated weights, for the quick test in tests/parity.
 
     python tests/golden/make_parity.py PHOTOS
 

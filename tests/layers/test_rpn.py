@@ -85,3 +85,19 @@ def test_saved_and_reloaded_it_says_the_same(tmp_path):
     again = keras.saving.load_model(tmp_path / "rpn.keras")
     for found, wanted in zip(keras.tree.flatten(again(levels())), keras.tree.flatten(model(levels())), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_batch_norm_stands_between_convolution_and_relu():
+    """With a beta of -1 everywhere, what is below its mean plus one deviation is cut off by the ReLU after the norm."""
+    head = RPNHead(1, channels=2, norm="batch")
+    head.build((None, None, None, 5))
+    assert head.convs[0].bias is None and len(head.norms) == 1
+    features = levels()[:1]
+    convolved = keras.ops.convert_to_numpy(head.convs[0](features[0]))
+    head.norms[0].beta.assign(-np.ones(2))
+    normalised = (convolved - convolved.mean((0, 1, 2))) / np.sqrt(convolved.var((0, 1, 2)) + 1e-5)
+    wanted = np.maximum(normalised - 1, 0) @ head.objectness.kernel.numpy()[0, 0]
+    logits, _ = head(features, training=True)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(logits[0]), wanted.reshape(2, -1), atol=1e-4)
+    stored, _ = head(features)  # one step has moved the stored statistics a tenth of the way only
+    assert np.abs(keras.ops.convert_to_numpy(stored[0]) - wanted.reshape(2, -1)).max() > 1e-3

@@ -51,7 +51,7 @@ def test_training_may_take_more_proposals(tiny, batch):
     x, _ = batch
     sizes = tf.constant(x["sizes"])
     logits, deltas = model.rpn(list(model.features(tf.constant(x["images"]), sizes).values()))
-    anchors = model.level_anchors((64, 64))
+    anchors = model.anchors.boxes((64, 64), model.strides)
     assert model.propose(logits, deltas, anchors, sizes)[0].shape == (2, 20, 4)
     assert model.propose(logits, deltas, anchors, sizes, training=True)[0].shape == (2, 30, 4)
 

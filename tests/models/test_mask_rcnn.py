@@ -45,6 +45,7 @@ def test_losses_with_ground_truth_and_detections_without(tiny, batch):
         "scores": (2, 60),
         "masks": (2, 60, 28, 28),
         "valid": (2, 60),
+        "proposals": (2, 60, 4),
     }
 
 

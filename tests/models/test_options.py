@@ -12,13 +12,21 @@ GROUPS = [
     options.Anchors,
     options.Proposals,
     options.Sampling,
+    options.AnchorSampling,
+    options.RegionSampling,
     options.BoxStage,
     options.MaskStage,
     options.Detection,
     options.Resize,
     options.Regions,
 ]
-CHOICES = {"targets": "roi_align", "paste": "whole_pixels", "rounding": "down", "spacing": "canvas"}
+CHOICES = {
+    "targets": "roi_align",
+    "paste": "whole_pixels",
+    "rounding": "down",
+    "spacing": "canvas",
+    "cross_boundary": "ignore",
+}
 
 
 def other(value):
@@ -35,7 +43,7 @@ def other(value):
 
 
 def test_every_group_is_here():
-    assert set(GROUPS) == set(options.Options.__subclasses__())
+    assert set(GROUPS) == {*options.Options.__subclasses__(), *options.Sampling.__subclasses__()}
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -65,8 +73,9 @@ def test_they_are_frozen_and_can_key_a_dict(group):
 
 def test_every_field_is_described():
     for group in GROUPS:
+        described = "".join(cls.__doc__ for cls in group.__mro__ if issubclass(cls, options.Options))
         for field in dataclasses.fields(group):
-            assert f"\n        {field.name}: " in group.__doc__, f"{group.__name__}.{field.name}"
+            assert f"\n        {field.name}: " in described, f"{group.__name__}.{field.name}"
 
 
 def test_lists_become_tuples_however_deep():

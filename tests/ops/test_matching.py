@@ -71,6 +71,20 @@ def test_candidates_of_their_own_for_each_image():
     assert keras.ops.convert_to_numpy(role).tolist() == [[1], [0]]
 
 
+def test_unusable_candidates_are_ignored_and_are_no_objects_best():
+    candidates = np.array([[0, 0, 10, 10], [0, 0, 10, 6], [40, 40, 50, 50]], "float32")
+    truth, yes, no = np.array([[[0, 0, 10, 10]]], "float32"), np.ones((1, 1), bool), np.zeros((1, 1), bool)
+
+    def roles(*usable):
+        usable = np.array([usable]) if usable else None
+        role = match(candidates, truth, yes, no, 0.7, 0.3, True, usable=usable)[1]
+        return keras.ops.convert_to_numpy(role).tolist()[0]
+
+    assert roles() == [1, -1, 0]
+    assert roles(False, True, True) == [-1, 1, 0]  # the second is the best now, although its IoU is 0.6 only
+    assert roles(False, False, False) == [-1, -1, -1]
+
+
 def overlaps(a, b):
     """(IoU, share of a in b) of boxes of whole numbers; in float32, so that ties and thresholds are the op's."""
     shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)

@@ -16,9 +16,10 @@ def numpy(values):
 def proposals(logits, deltas, anchors, sizes, pre_nms=10, post_nms=10, nms_iou=0.7, min_size=1.0):
     logits, deltas, anchors = ([np.array(x, "float32") for x in levels] for levels in (logits, deltas, anchors))
     found = select_proposals(logits, deltas, anchors, np.array(sizes, "float32"), pre_nms, post_nms, nms_iou, min_size)
-    boxes, valid = numpy(found)
-    assert boxes.dtype == "float32" and valid.dtype == "bool"
-    assert not boxes[~valid].any()
+    boxes, scores, valid = numpy(found)
+    assert (boxes.dtype, scores.dtype, valid.dtype) == ("float32", "float32", "bool")
+    assert not boxes[~valid].any() and not scores[~valid].any()
+    assert all((np.diff(row[kept]) <= 0).all() for row, kept in zip(scores, valid, strict=True))
     return boxes, valid
 
 
@@ -70,8 +71,11 @@ def detections(probabilities, boxes=REGIONS, valid=None, sizes=((200, 200),), th
     probabilities = np.array(probabilities, "float32")
     valid = np.ones(probabilities.shape[:2], bool) if valid is None else np.array(valid)
     found = select_detections(probabilities, boxes, valid, np.array(sizes, "float32"), threshold, 0.5, most, pairs)
-    boxes, scores, labels, valid = numpy(found)
-    assert [x.dtype for x in (boxes, scores, labels, valid)] == ["float32", "float32", "int32", "bool"]
+    boxes, scores, labels, valid, region = numpy(found)
+    assert [x.dtype for x in (boxes, scores, labels, valid, region)] == ["float32", "float32", "int32", "bool", "int32"]
+    for image, slot in np.argwhere(valid):
+        assert probabilities[image, region[image, slot], labels[image, slot]] == scores[image, slot]
+    assert not region[~valid].any()
     assert (labels[valid] >= 1).all()
     assert not boxes[~valid].any() and not scores[~valid].any() and not labels[~valid].any()
     assert all(row.tolist() == sorted(row, reverse=True) for row in scores)

@@ -45,7 +45,7 @@ def answers(model, picture, theirs):
     images, sizes = (tf.constant(inputs[name]) for name in ("images", "sizes"))
     pyramid = model.features(images, sizes)
     logits, deltas = model.rpn(list(pyramid.values()))
-    proposals, valid = model.propose(logits, deltas, model.level_anchors(images.shape[1:3]), sizes)
+    proposals, valid = model.propose(logits, deltas, model.anchors.boxes(images.shape[1:3], model.strides), sizes)
     features = [pyramid[level] for level in model.region_levels]
     class_logits, box_deltas = model.classify(features, tf.constant(theirs["proposals"])[None])
     arrays = {level: tensor[0] for level, tensor in pyramid.items()}
@@ -54,7 +54,7 @@ def answers(model, picture, theirs):
     arrays |= {"box_deltas": tf.reshape(box_deltas[0], (len(class_logits[0]), -1))}
     arrays |= {"mask_logits": _mask_logits(model, features, theirs["input_boxes"], theirs["labels"])}
     arrays = {name: tensor.numpy() for name, tensor in arrays.items()}
-    return {**arrays, **model.detect(picture, score_threshold=0.05)}
+    return {**model.detect(picture, score_threshold=0.05), **arrays}
 
 
 def _mask_logits(model, features, boxes, labels):

@@ -1,10 +1,11 @@
 """Reads a pickle as data: no module is imported, no class is looked up, nothing that the file names is run.
 
 A pickle is a program for a stack machine. `pickletools` takes it apart, and `load` carries out the few instructions
-that weight files are made of, on lists, dicts, tuples and scalars. A name such as `torch._utils._rebuild_tensor_v2` is
-only looked up in the caller's table, which gives a harmless function of ours; every other name and instruction is
-refused. `pickle.Unpickler` with a `find_class` of its own would still let a file set attributes on what it finds, hash
-tuples nested deeply enough to overflow the C stack, and size the memo as it likes.
+that files of arrays are made of, on lists, dicts, tuples and scalars. A name such as `numpy.ndarray` or
+`torch._utils._rebuild_tensor_v2` is only looked up in the caller's table, which gives a harmless function of ours;
+every other name and instruction is refused. `pickle.Unpickler` with a `find_class` of its own would still let a file
+set attributes on what it finds, hash tuples nested deeply enough to overflow the C stack, and size the memo as it
+likes.
 """
 
 import pickletools
@@ -32,7 +33,7 @@ class Name(NamedTuple):
     def call(self, arguments):
         """Returns what our function makes of a tuple of arguments."""
         if self.make is None:
-            raise UnreadableError(f"its pickle calls {self.name}, which no weight file does")
+            raise UnreadableError(f"its pickle calls {self.name}, which no file of arrays does")
         return self.make(*arguments)
 
 
@@ -53,7 +54,7 @@ def load(stream, names, persistent=None):
         The object. Dicts and their subclasses come as dict, whatever `names` makes as it was made.
 
     Raises:
-        UnreadableError: The pickle names a global or an instruction that weight files do not need.
+        UnreadableError: The pickle names a global or an instruction that files of arrays do not need.
         Exception: Of any other class, if the bytes are no pickle or a damaged one.
     """
     machine = _Machine(names, persistent)
@@ -62,7 +63,7 @@ def load(stream, names, persistent=None):
             return machine.stack.pop()
         step = STEPS.get(instruction.name)
         if step is None:
-            raise UnreadableError(f"its pickle has the instruction {instruction.name}, which no weight file needs")
+            raise UnreadableError(f"its pickle has the instruction {instruction.name}, which no file of arrays needs")
         step(machine, argument)
     raise UnreadableError("its pickle has no end")
 

@@ -9,8 +9,8 @@ import re
 
 import numpy as np
 
-from keras_maskrcnn.weights import safe_pickle
-from keras_maskrcnn.weights.safe_pickle import UnreadableError
+from keras_maskrcnn.pickles import safe_pickle
+from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 
 NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
 
@@ -62,6 +62,11 @@ def _encode(text, encoding="utf-8"):
     return text.encode("latin-1")
 
 
+def _no_bytes():
+    """Stands for bytes, which protocol 2 calls where an array is empty."""
+    return b""
+
+
 def _from_buffer(data, dtype, shape, order):
     array = Array()
     array.build(1, shape, dtype, order == "F", data)
@@ -74,6 +79,7 @@ def _scalar(dtype, data):
 
 NAMES = {
     "_codecs.encode": _encode,
+    "__builtin__.bytes": _no_bytes,
     "numpy.dtype": Dtype,
     "numpy.ndarray": None,
     **{

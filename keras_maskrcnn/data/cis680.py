@@ -1,0 +1,261 @@
+"""The data of the assignment "Instance Segmentation with Mask R-CNN" (CIS 680): four files, two HDF5 and two `.npy`."""
+
+import contextlib
+import logging
+import pathlib
+
+import numpy as np
+
+from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.pickles.npy import UnreadableFileError, read_objects
+
+logger = logging.getLogger(__name__)
+
+FILES = {
+    "images": "hw3_mycocodata_img_comp_zlib.h5",
+    "masks": "hw3_mycocodata_mask_comp_zlib.h5",
+    "labels": "hw3_mycocodata_labels_comp_zlib.npy",
+    "boxes": "hw3_mycocodata_bboxes_comp_zlib.npy",
+}
+KEY = "data"  # the one dataset in each of the HDF5 files
+CLASSES = ("vehicle", "person", "animal")
+PARTS = 4  # one of so many is for testing
+
+
+class Cis680(Dataset):
+    """Reads the course's files: images [N, 3, H, W], masks [M, H, W], and for each image its labels and its boxes.
+
+    The masks follow one another in the order of the images: image i owns the next len(labels[i]) of them. Images of
+    any kind of number are read if their values are whole and in 0..255. Boxes reach a little beyond the picture in
+    places, and are clipped. An instance that cannot be learnt from (its box is not finite, has no extent or lies
+    outside the picture; its mask is empty) is left out and noted in `dropped`; a picture without instances stays as a
+    negative.
+
+    The split is fixed: the images are shuffled by `numpy.random.default_rng(0)` and then sorted by the set of classes
+    that they show. Every fourth is for testing, the other three quarters for training, so that each set of classes is
+    parted three to one as nearly as its number allows, and one with four images or more occurs in both.
+
+    Pictures and masks are read when a sample is asked for, and a file is open only as long as that takes: several
+    threads or processes may read, and the reader may be pickled. Where a file is compressed in chunks of many images,
+    one after the other is quick and any order slow; `data.batches(cache=True)` then reads each once, in order.
+
+    Args:
+        folder: The folder that holds the four files.
+        split: "train", "test" or "all".
+
+    Attributes:
+        positions: int64 [n], for each sample the number of its image in the files.
+        dropped: Dict from the number of a mask in the files to the reason why its instance was left out.
+
+    Raises:
+        DataError: A file is missing or is not in this format, or the files do not agree. Sizes, counts, labels and
+            boxes are checked here, pixels when a sample is read.
+        ValueError: There is no such split.
+    """
+
+    def __init__(self, folder, split="all"):
+        self.folder, self.split = pathlib.Path(folder), split
+        self.class_names = list(CLASSES)
+        if split not in ("train", "test", "all"):
+            raise ValueError(f"split must be train, test or all, not {split!r}")
+        self.paths = {kind: self.folder / name for kind, name in FILES.items()}
+        self._check_files()
+        self._labels, self._boxes = self._read_labels(), self._read_boxes()
+        self._starts = np.cumsum([0, *map(len, self._labels)])
+        self._check_arrays()
+        self.positions = self._positions()
+        self.dropped = {}
+        self._drop_boxes()
+
+    def _check_files(self):
+        if not self.folder.is_dir():
+            raise DataError(self.folder, "no such folder")
+        for path in self.paths.values():
+            if not path.is_file():
+                raise DataError(path, "no such file")
+
+    def _read_labels(self):
+        path = self.paths["labels"]
+        result = []
+        for number, labels in enumerate(_read_objects(path)):
+            if labels.ndim > 1 or not _are_whole(labels):
+                what = f"{labels.dtype} of shape {list(labels.shape)}"
+                raise DataError(path, f"the labels of image {number} are {what}, not whole numbers of shape [n]")
+            wrong = labels[(labels < 1) | (labels > len(CLASSES))]
+            if wrong.size:
+                known = ", ".join(f"{label} {name}" for label, name in enumerate(CLASSES, 1))
+                raise DataError(path, f"image {number} has the label {wrong.flat[0]:g}, which is none of {known}")
+            result.append(labels.astype(np.int32).reshape(-1))
+        return result
+
+    def _read_boxes(self):
+        path = self.paths["boxes"]
+        result = []
+        for number, boxes in enumerate(_read_objects(path)):
+            if boxes.size and boxes.shape != (4,) and boxes.shape[1:] != (4,):
+                raise DataError(path, f"the boxes of image {number} have shape {list(boxes.shape)}, not [n, 4]")
+            result.append(boxes.astype(np.float32).reshape(-1, 4))
+        return result
+
+    def _check_arrays(self):
+        """Checks that the four files tell of the same images and instances; opens the two large ones, reads neither."""
+        self._images, self._masks = _Array(self.paths["images"], 4), _Array(self.paths["masks"], 3)
+        images, masks = self._images.shape, self._masks.shape
+        if images[1] != 3:
+            raise DataError(self.paths["images"], f"the images have shape {list(images)}, not [N, 3, H, W]")
+        if 0 in images:
+            raise DataError(self.paths["images"], "holds no image" if not images[0] else "holds images without pixels")
+        for kind, values in (("labels", self._labels), ("boxes", self._boxes)):
+            if len(values) != images[0]:
+                raise DataError(self.paths[kind], f"has {kind} of {len(values)} images, but there are {images[0]}")
+        for number, (labels, boxes) in enumerate(zip(self._labels, self._boxes, strict=True)):
+            if len(labels) != len(boxes):
+                raise DataError(self.paths["boxes"], f"image {number} has {len(boxes)} boxes, but {len(labels)} labels")
+        if masks[0] != self._starts[-1]:
+            reason = f"holds {masks[0]} masks, but there are {self._starts[-1]} labels in all"
+            raise DataError(self.paths["masks"], reason)
+        if masks[0] and masks[1:] != images[2:]:
+            told = " x ".join(map(str, images[:1:-1]))
+            raise DataError(self.paths["masks"], f"the masks are {masks[2]} x {masks[1]} pixels, the images {told}")
+        self.image_size = images[2:]
+
+    def _positions(self):
+        count = len(self._labels)
+        if self.split == "all":
+            return np.arange(count)
+        if count < PARTS:
+            raise DataError(self.folder, f"holds {count} images, too few to set one in {PARTS} aside for testing")
+        order = np.random.default_rng(0).permutation(count)
+        order = np.array(sorted(order, key=lambda number: sorted(set(self._labels[number].tolist()))))
+        for_testing = np.arange(count) % PARTS == PARTS - 1
+        return np.sort(order[for_testing if self.split == "test" else ~for_testing])
+
+    def _drop_boxes(self):
+        for number in self.positions:
+            boxes = self._boxes[number]
+            clipped = np.clip(boxes, 0, np.array([*self.image_size[::-1]] * 2, np.float32))
+            for index, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
+                reason = _unusable(box, inside)
+                if reason:
+                    self.dropped[int(self._starts[number]) + index] = reason
+            boxes[:] = clipped
+        if self.dropped:
+            first, reason = next(iter(self.dropped.items()))
+            logger.warning("%s: %d instances left out (%d: %s)", self.folder, len(self.dropped), first, reason)
+
+    def _kept(self, number):
+        """Indices of an image's instances that are not dropped, among its own."""
+        start = int(self._starts[number])
+        return [index for index in range(len(self._labels[number])) if start + index not in self.dropped]
+
+    def __len__(self):
+        return len(self.positions)
+
+    def labels_at(self, position):
+        """Returns the labels of a sample without reading its pixels: int32 [n]."""
+        number = self.positions[position]
+        return self._labels[number][self._kept(number)]
+
+    def read(self, position):
+        """Returns one picture with its instances."""
+        number = int(self.positions[position])
+        start, stop = map(int, self._starts[number : number + 2])
+        masks = self._masks.read(start, stop, f"a mask of image {number}") > 0
+        for index in self._kept(number):
+            if not masks[index].any():
+                self.dropped[start + index] = "its mask is empty"
+        kept = self._kept(number)
+        return {
+            "image": self._image(number),
+            "boxes": self._boxes[number][kept],
+            "labels": self._labels[number][kept],
+            "masks": masks[kept],
+            "crowd": np.zeros(len(kept), bool),
+            "image_id": number,
+            "source": f"{self.paths['images']}[{number}]",
+        }
+
+    def _image(self, number):
+        values = self._images.read(number, number + 1, f"image {number}")[0]
+        if not _are_whole(values) or values.min() < 0 or values.max() > 255:
+            what = f"the values of image {number} are {values.dtype} from {values.min():g} to {values.max():g}"
+            raise DataError(self.paths["images"], f"{what}, not whole numbers from 0 to 255")
+        return np.ascontiguousarray(values.astype(np.uint8).transpose(1, 2, 0))
+
+
+def _are_whole(values):
+    return values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values == np.rint(values)).all()))
+
+
+def _unusable(box, inside):
+    """Returns why an instance with this box, `inside` once clipped to the picture, cannot be used, or None."""
+    if not np.isfinite(box).all():
+        return "its box is not four finite numbers"
+    if (box[2:] <= box[:2]).any():
+        return "its box has no extent"
+    return "its box lies outside the picture" if (inside[2:] <= inside[:2]).any() else None
+
+
+def _read_objects(path):
+    try:
+        return read_objects(path)
+    except UnreadableFileError as error:
+        raise DataError(path, error.reason) from error
+
+
+@contextlib.contextmanager
+def _dataset(path):
+    """The dataset in an HDF5 file, for as long as the file is open."""
+    import h5py
+
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(path, f"is no HDF5 file, or a damaged one ({error})") from error
+    with file:
+        if not isinstance(file.get(KEY), h5py.Dataset):
+            raise DataError(path, f"has no dataset {KEY!r} but {', '.join(map(repr, file)) or 'nothing'}")
+        yield file[KEY]
+
+
+class _Array:
+    """The array in an HDF5 file; a file is open only as long as reading takes.
+
+    Chunks of several images must be decoded whole for any one of them, so that what was decoded last is kept.
+
+    Args:
+        path: The file.
+        rank: Number of axes that it must have.
+
+    Attributes:
+        shape: Of the array.
+    """
+
+    def __init__(self, path, rank):
+        with _dataset(path) as dataset:
+            self.path, self.shape = path, dataset.shape or ()
+            if len(self.shape) != rank or dataset.dtype.kind not in "biuf":
+                what = f"{dataset.dtype} of shape {list(self.shape)}"
+                raise DataError(path, f"its dataset {KEY!r} is {what}, not numbers with {rank} axes")
+            self._rows = dataset.chunks[0] if dataset.chunks else 1
+        self._last = range(0), None
+
+    def __getstate__(self):
+        return {**self.__dict__, "_last": (range(0), None)}
+
+    def read(self, start, stop, what):
+        """Returns the entries from `start` to `stop`; `what` names them in the error."""
+        held, values = self._last  # one attribute, so that a thread finds what another keeps whole or not at all
+        if values is None or not held.start <= start <= stop <= held.stop:
+            held = range(start - start % self._rows, min(-(-stop // self._rows) * self._rows, self.shape[0]))
+            values = self._decode(held, what)
+            if self._rows > 1:
+                self._last = held, values
+        return values[start - held.start : stop - held.start]
+
+    def _decode(self, held, what):
+        with _dataset(self.path) as dataset:
+            try:
+                return dataset[held.start : held.stop]
+            except OSError as error:
+                raise DataError(self.path, f"{what} cannot be read ({error})") from error

@@ -1,0 +1,95 @@
+"""A data set's classes put together in groups: COCO's 80 categories as vehicles, people and animals, for example."""
+
+import numpy as np
+
+from keras_maskrcnn.data.cache import skip
+from keras_maskrcnn.data.coco_names import CATEGORIES
+from keras_maskrcnn.data.sample import DataError, Dataset
+
+VEHICLES_PEOPLE_ANIMALS = {
+    "vehicle": tuple(CATEGORIES[number] for number in range(2, 10)),
+    "person": (CATEGORIES[1],),
+    "animal": tuple(CATEGORIES[number] for number in range(16, 26)),
+}
+
+
+class Grouped(Dataset):
+    """A data set with groups of its classes for classes.
+
+    Instances of a class in no group are dropped, and so are the pictures that are left without any. Labels come from
+    `dataset.labels_at`, so that a reader that knows them beforehand decodes no picture here; a picture that cannot be
+    read when it must be is noted in `skipped`.
+
+    Args:
+        dataset: A Dataset.
+        groups: Dict from the name of a group to the names of its classes. The data set may lack some of these, but not
+            all of a group: a file that shows no elephant may not list elephants.
+
+    Attributes:
+        class_names: Names of the groups, in the order of the dict.
+        positions: For each picture kept, its position in the data set.
+
+    Raises:
+        DataError: The data set has no class of a group, or no picture of any.
+        ValueError: There is no group, or a class is in two.
+    """
+
+    def __init__(self, dataset, groups):
+        self.dataset, self.groups = dataset, {name: tuple(members) for name, members in groups.items()}
+        self.class_names = list(self.groups)
+        self.always_readable = dataset.always_readable
+        self._new_labels = self._table()
+        self.positions = [position for position in range(len(dataset)) if self._holds_any(position)]
+        if not self.positions:
+            raise DataError(self._name(), f"no picture that can be read shows any {', '.join(self.groups)}")
+
+    def _name(self):
+        return type(self.dataset).__name__
+
+    def _table(self):
+        """Returns the new label of each old one, 0 for none: int32 [K + 1]."""
+        members = [member for group in self.groups.values() for member in group]
+        twice = next((member for member in members if members.count(member) > 1), None)
+        if twice or not members:
+            raise ValueError(f"groups name the class {twice!r} twice" if twice else "groups name no class")
+        known = self.dataset.class_names
+        table = np.zeros(len(known) + 1, np.int32)
+        for label, (name, group) in enumerate(self.groups.items(), 1):
+            found = [index for index, old in enumerate(known, 1) if old in group]
+            if not found:
+                reason = f"has none of the classes of the group {name!r} ({', '.join(group)}), only {', '.join(known)}"
+                raise DataError(self._name(), reason)
+            table[found] = label
+        return table
+
+    def _holds_any(self, position):
+        try:
+            return self._groups_at(position).any()
+        except DataError as error:
+            skip(self.dataset, error)
+            return False
+
+    def _groups_at(self, position):
+        """Labels at a position of the whole data set, 0 for an instance in no group."""
+        return self._new_labels[self.dataset.labels_at(position)]
+
+    @property
+    def skipped(self):
+        """The whole data set's skipped samples."""
+        return self.dataset.skipped
+
+    def __len__(self):
+        return len(self.positions)
+
+    def labels_at(self, position):
+        """Returns the groups of a picture's instances: int32 [n]."""
+        labels = self._groups_at(self.positions[position])
+        return labels[labels > 0]
+
+    def read(self, position):
+        """Returns a picture with the instances that are in a group."""
+        sample = self.dataset[self.positions[position]]
+        labels = self._new_labels[sample["labels"]]
+        kept = labels > 0
+        parts = {key: sample[key][kept] for key in ("boxes", "masks", "crowd")}
+        return {**sample, **parts, "labels": labels[kept]}

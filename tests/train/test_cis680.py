@@ -1,0 +1,90 @@
+"""The whole assignment at a tiny scale, as a student runs it: every step is in the report, and shows something."""
+
+import io
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = {"steps-a": 12, "steps-b": 12, "alternating-steps": 8, "transfer-steps": 2, "batch-size": 2, "width": 8}
+
+
+def run(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, str(ROOT / "train" / "cis680.py"), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
+
+
+def test_help_shows_an_example():
+    answer = run("--help")
+    assert answer.returncode == 0 and "python train/cis680.py all" in answer.stdout
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The folder of a run of both parts, and the page's text."""
+    output = tmp_path_factory.mktemp("cis680")
+    photo = output / "mine.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(photo)
+    options = [f"--{name}={value}" for name, value in TINY.items()]
+    answer = run("all", "--output", output, "--photo", photo, "--test-images", 6, "--image-size", 96, 128, *options)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    return output, (output / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_every_step_is_there_and_shows_something(report):
+    _, html = report
+    sections = re.findall(r'<section[^>]*id="step-(\d+)"', html)
+    assert [int(number) for number in sections] == list(range(1, 19))
+    for part in re.split(r"<section", html)[1:]:
+        assert re.search(r"<(p|table|figure)\b", part)
+    assert "http://" not in html and 'src="data:image' in html
+
+
+@pytest.mark.slow
+def test_pictures_are_not_blank(report):
+    import base64
+
+    _, html = report
+    pictures = re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]+)"', html)
+    assert len(pictures) >= 25
+    for picture in pictures:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("L"), np.float32)
+        assert min(pixels.shape) > 40 and pixels.std() > 4
+
+
+@pytest.mark.slow
+def test_curves_fall_and_figures_are_where_the_summary_says(report):
+    output, _ = report
+    summary = json.loads((output / "summary.json").read_text())
+    first, last = summary["part-a"]["losses"]["total"]
+    assert last < first
+    first, last = summary["part-b"]["losses"]["loss"]
+    assert last < first
+    assert summary["part-a"]["receptive_field"]["size"] == 172
+    assert set(summary["part-b"]["transfer"]) == {"new backbone", "trained, frozen", "trained, fine-tuned"}
+    assert summary["part-b"]["transfer"]["trained, frozen"]["backbone_distance"] == 0
+    assert len(summary["part-b"]["alternating"]["phases"]) == 4
+    for name in ("part_a", "joint", "alternating"):
+        assert (output / f"{name}.keras").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--data", "no/such/folder"), "no/such/folder"),
+        (("--dataset", "coco"), "needs --data"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, arguments, words):
+    answer = run("all", "--output", tmp_path, *arguments)
+    assert answer.returncode == 2
+    assert words in answer.stderr and answer.stderr.count("\n") == 1

@@ -1,0 +1,85 @@
+"""Part B of the assignment: what the report picks out of a network's answers, worked by hand."""
+
+import pathlib
+import sys
+import types
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "train"))
+
+from cis680_report import experiments
+from cis680_report import part_b_results as results
+
+A, B = (0, 0, 20, 20), (30, 30, 60, 60)
+
+
+class Reader(list):
+    class_names = ("cat", "dog")
+
+
+class FakeModel:
+    detection = types.SimpleNamespace(score_threshold=0.05)
+
+    def __init__(self, answers):
+        self.answers = list(answers)
+
+    def detect(self, images, score_threshold, max_detections):
+        answers = [self.answers.pop(0) for _ in images]
+        return [{key: value[a["scores"] >= score_threshold] for key, value in a.items()} for a in answers]
+
+
+def sample(boxes, labels, crowd=None):
+    return {
+        "image": np.zeros((64, 64, 3), np.uint8),
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "labels": np.array(labels, np.int32),
+        "crowd": np.array([False] * len(boxes) if crowd is None else crowd, bool),
+    }
+
+
+def found(boxes, labels, scores, proposals=None):
+    return {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "labels": np.array(labels, np.int32),
+        "scores": np.array(scores, np.float32),
+        "proposals": np.array(boxes if proposals is None else proposals, np.float32).reshape(-1, 4),
+    }
+
+
+def test_the_proposal_nearest_to_half_of_its_object():
+    # A from a proposal of IoU 0.9, B from one of 0.5; in the second picture A from one of 0.6.
+    first = found([A, B], [1, 2], [0.9, 0.8], [(0, 0, 20, 18), (30, 30, 60, 45)])
+    model = FakeModel([first, found([A], [1], [0.9], [(0, 0, 20, 12)])])
+    case = results.half_covered(model, Reader([sample([A, B], [1, 2]), sample([A], [1])]))
+    assert (case.before, case.after, case.label) == (0.5, 1.0, 2)
+    assert case.score == pytest.approx(0.8)
+    np.testing.assert_array_equal([case.proposal, case.box, case.truth], [(30, 30, 60, 45), B, B])
+
+
+def test_no_such_case():
+    # A wrong class, a box that does not fit, a crowd, a weak score.
+    half, truth = (0, 0, 20, 10), sample([A], [1])
+    wrong = found([A], [2], [0.9], [half]), found([(0, 0, 20, 13)], [1], [0.9], [half])
+    rest = found([A], [1], [0.9], [half]), found([A], [1], [0.4], [half])
+    pictures = Reader([truth, truth, sample([A], [1], crowd=[True]), truth])
+    assert results.half_covered(FakeModel([*wrong, *rest]), pictures) is None
+
+
+def test_the_surest_prediction_without_an_object():
+    alone, sure = (40, 0, 60, 20), (0, 40, 20, 60)
+    pictures = Reader([sample([A], [1]), sample([A, B], [1, 2]), sample([], [])])
+    answers = [found([A, alone], [1, 1], [0.9, 0.3]), found([A, sure], [1, 2], [0.9, 0.6]), found([A], [1], [0.5])]
+    case = results.stranger(FakeModel(answers), pictures)
+    np.testing.assert_array_equal(case.box, sure)
+    assert (case.label, case.overlap) == (2, 0.0) and case.score == pytest.approx(0.6)
+    assert results.stranger(FakeModel([found([(0, 0, 20, 10)], [2], [0.9])]), Reader([sample([A], [1])])) is None
+
+
+def test_candidates_under_both_rules(monkeypatch):
+    # Two proposals of IoU 0.6 and 0, and the object itself: 2 and 1 of them without a grey zone, 1, 1 and 1 with one.
+    monkeypatch.setattr(experiments, "some", lambda dataset: dataset)
+    stage = FakeModel([found([(0, 0, 20, 12), B], [1, 1], [0.9, 0.8])])
+    rows = results._criteria(types.SimpleNamespace(train=Reader([sample([A], [1])])), stage)
+    assert rows == [[0.5, 0.5, 2.0, 1.0, 0.0, 2.0], [0.7, 0.3, 1.0, 1.0, 1.0, 1.0]]

@@ -1,0 +1,149 @@
+"""The four phases of alternating training: who learns in each, and what the last one leaves behind."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_maskrcnn import MaskRCNN, data, training
+from keras_maskrcnn.models import FirstStage
+from keras_maskrcnn.training import alternating
+
+PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
+
+
+def make_model():
+    keras.utils.set_random_seed(3)
+    return MaskRCNN(
+        3,
+        backbone={"name": "resnet18", "width": 8, "norm": "batch", "freeze_at": 1},
+        fpn_channels=16,
+        anchors={"sizes": ((12,), (24,), (48,), (64,), (96,))},
+        proposals={"pre_nms": 40, "post_nms": 20, "training_post_nms": 12},
+        rpn_sampling={"size": 16},
+        box_sampling={"size": 16},
+        box_stage={"width": 16},
+        mask_stage={"width": 8, "depth": 1},
+        image_size=(64, 64),
+        seed=7,
+    )
+
+
+class Weights(keras.callbacks.Callback):
+    """Notes the weights of every part after each fit."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.noted = [parts(model)]
+
+    def on_train_end(self, logs=None):
+        self.noted.append(parts(self.model))
+
+
+def parts(model):
+    return {name: [w.copy() for w in getattr(model, name).get_weights()] for name in PARTS}
+
+
+def moved(before, after):
+    """Names of the parts of which some weight changed, batch statistics included."""
+    return {
+        name for name in PARTS if any(not np.array_equal(a, b) for a, b in zip(before[name], after[name], strict=True))
+    }
+
+
+@pytest.fixture(scope="module")
+def run():
+    model = make_model()
+    shapes = data.Shapes(8, image_size=(64, 64), seed=5, object_size=(12, 30))
+    batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28, repeat=True)
+    weights = Weights(model)
+    phases = training.alternate(
+        model,
+        batches,
+        (2, 2, 2, 2),
+        lambda steps: keras.optimizers.SGD(0.01),
+        loss_weights={"mask_loss": 2.0},
+        restart="initial",
+        epochs=2,
+        callbacks=[weights],
+        verbose=0,
+    )
+    return model, phases, weights.noted
+
+
+def test_each_phase_moves_its_own_parts_and_no_other(run):
+    _, _, noted = run
+    found = [moved(before, after) for before, after in zip(noted[:1] + noted[1:-1], noted[1:], strict=True)]
+    assert found[0] == {"backbone", "fpn", "rpn"}
+    assert found[1] == {"backbone", "fpn", "box_head", "mask_head"}
+    assert found[2] == {"rpn"}
+    assert found[3] == {"box_head", "mask_head"}
+
+
+def test_losses_of_the_stage_that_rests_are_not_computed(run):
+    _, phases, _ = run
+    for index, phase in enumerate(phases):
+        rpn = phase["history"]["rpn_class_loss"] + phase["history"]["rpn_box_loss"]
+        region = phase["history"]["class_loss"] + phase["history"]["mask_loss"]
+        resting, working = (region, rpn) if index in (0, 2) else (rpn, region)
+        assert resting == [0.0] * 4
+        assert min(working) >= 0 and max(working) > 0
+        assert phase["seconds"] > 0
+
+
+def test_phases_are_the_papers(run):
+    _, phases, _ = run
+    assert [phase["phase"][0] for phase in phases] == ["1", "2", "3", "4"]
+
+
+def test_afterwards_everything_is_as_before_and_joint_training_goes_on(run):
+    model, _, _ = run
+    assert not model.backbone.get_layer("stem_conv").trainable  # frozen before, frozen after
+    assert model.backbone.get_layer("stage1_block1_1_conv").trainable
+    assert all(getattr(model, name).trainable for name in PARTS)
+    assert model.loss_weights == {"mask_loss": 2.0}
+    assert len(model.trainable_variables) == len(make_model().trainable_variables)
+
+
+def test_second_phase_starts_where_it_is_told(monkeypatch):
+    """With "initial" the backbone goes back to what the model came with; with "rpn" it stays."""
+    starts = []
+
+    def note(model, batches, name, steps, epochs, callbacks, verbose):
+        if name.startswith("1"):
+            model.backbone.set_weights([w + 1 for w in model.backbone.get_weights()])
+        if name.startswith("2"):
+            starts.append(model.backbone.get_weights()[0].copy())
+        return {}
+
+    monkeypatch.setattr(alternating, "_train", note)
+    for restart in ("initial", "rpn"):
+        model = make_model()
+        first = model.backbone.get_weights()[0].copy()
+        training.alternate(model, None, (1, 1, 1, 1), lambda steps: keras.optimizers.SGD(0.1), restart=restart)
+        np.testing.assert_array_equal(starts[-1], first if restart == "initial" else first + 1)
+
+
+def test_proposals_of_the_second_phase_are_those_of_the_first_phases_network():
+    model = make_model()
+    copy = alternating._copy(model)
+    shapes = data.Shapes(2, image_size=(64, 64), seed=5, object_size=(12, 30))
+    batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28)
+    wanted = FirstStage(copy, 12).predict_on_batch(next(iter(batches))[0])
+    model.backbone.set_weights([w * 0 for w in model.backbone.get_weights()])
+    x, y = next(alternating._with_proposals(batches, FirstStage(copy, 12)))
+    np.testing.assert_array_equal(x["proposals"], wanted["boxes"])
+    np.testing.assert_array_equal(x["proposal_valid"], wanted["valid"])
+    assert set(y) == {"boxes", "labels", "masks", "crowd", "valid"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"steps": (1, 1, 1)}, "must be four numbers"),
+        ({"steps": (5, 5, 5, 1), "epochs": 2}, "none below epochs=2"),
+        ({"steps": (1, 1, 1, 1), "restart": "zero"}, "not 'initial' or 'rpn'"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        training.alternate(make_model(), None, make_optimizer=None, **arguments)

@@ -1,0 +1,142 @@
+"""What a run of the assignment works with: data, canvases, arguments."""
+
+import argparse
+import dataclasses
+import pathlib
+
+import keras
+
+from keras_maskrcnn import data
+from keras_maskrcnn.training import recipe
+
+KEPT_IN_MEMORY = 3000  # decoded pictures; the course's compressed files are slow to read in random order
+CANVAS_A = (304, 400)  # the course's 300×400 pictures, as multiples of the five-convolution backbone's stride of 16
+COURSE_FILE = "hw3_mycocodata_img_comp_zlib.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What the parts of the report need.
+
+    Attributes:
+        train: data set for training.
+        test: data set that training never sees.
+        source: a sentence on what they are.
+        arguments: what the command line said.
+    """
+
+    train: data.Dataset
+    test: data.Dataset
+    source: str
+    arguments: argparse.Namespace
+
+    @property
+    def class_names(self):
+        """Names of the K classes."""
+        return self.train.class_names
+
+    @property
+    def output(self):
+        """Folder of the run."""
+        return self.arguments.output
+
+    @property
+    def canvas_a(self):
+        """(height, width) of part A's input."""
+        return CANVAS_A
+
+    @property
+    def canvas_b(self):
+        """(height, width) of part B's input."""
+        return recipe.canvas(self.arguments)
+
+    @property
+    def policy(self):
+        """Keras dtype policy of part B's layers."""
+        return recipe.policy(self.arguments)
+
+    def batches(self, canvas, batch_size, **options):
+        """Endless shuffled training batches, half of the pictures mirrored; masks travel at 56×56."""
+        options = {"augment": "flip", "shuffle": True, "max_instances": 16, **options}
+        return data.batches(
+            self.train,
+            canvas,
+            batch_size,
+            mask_size=56,
+            repeat=True,
+            cache=not self.train.always_readable and len(self.train) <= KEPT_IN_MEMORY,
+            seed=self.arguments.seed,
+            workers=self.arguments.workers,
+            **options,
+        )
+
+
+def make(arguments):
+    """Reads the data that the arguments name.
+
+    Raises:
+        DataError: what is named cannot be read.
+        ValueError: `--data` is missing.
+    """
+    keras.utils.set_random_seed(arguments.seed)
+    kind = arguments.dataset if arguments.dataset != "auto" else _guess(arguments.data)
+    if kind != "shapes" and arguments.data is None:
+        raise ValueError(f"--dataset {kind} needs --data FOLDER")
+    train, test, source = {"shapes": _shapes, "cis680": _course, "coco": _coco}[kind](arguments)
+    return Setup(train, test, source, arguments)
+
+
+def _guess(folder):
+    if folder is None:
+        return "shapes"
+    return "coco" if (folder / "annotations").is_dir() and not (folder / COURSE_FILE).exists() else "cis680"
+
+
+def _shapes(arguments):
+    options = {"image_size": (300, 400), "scale_objects": True}
+    train = data.Shapes(50_000, seed=arguments.seed + 1, **options)
+    test = data.Shapes(arguments.test_images, seed=arguments.seed + 2, **options)
+    return (
+        train,
+        test,
+        (
+            "Circles, squares and triangles drawn on the spot: pictures of 300 × 400 pixels, one to five shapes of 28 "
+            f"to 141 pixels. Training sees each picture at most once; {arguments.test_images} others are for testing."
+        ),
+    )
+
+
+def _course(arguments):
+    train, test = (data.Cis680(arguments.data, split=split) for split in ("train", "test"))
+    few = " Far too few to learn from: this run shows that the program learns, not what it can reach." * (
+        len(train) < 500
+    )
+    return (
+        train,
+        test,
+        (
+            f"The course's files in {pathlib.Path(arguments.data).name}: {len(train)} pictures to train on, "
+            f"{len(test)} to test on.{few}"
+        ),
+    )
+
+
+def _coco(arguments):
+    train, test = (
+        data.Grouped(data.Coco.from_folder(arguments.data, split), data.VEHICLES_PEOPLE_ANIMALS)
+        for split in (_coco_split(arguments.data, "train"), _coco_split(arguments.data, "val"))
+    )
+    return (
+        train,
+        test,
+        (
+            f"COCO pictures, categories grouped into vehicles, people and animals: {len(train)} to train on, "
+            f"{len(test)} to test on."
+        ),
+    )
+
+
+def _coco_split(root, part):
+    """The name by which a folder calls a part: "train2017" where there is such a file, else "train"."""
+    found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
+    return found[-1].stem.removeprefix("instances_") if found else part
