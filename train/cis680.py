@@ -53,6 +53,7 @@ def parse(arguments=None):
     add("--output", type=pathlib.Path, required=True, help="folder of the report, made if missing")
     add("--data", type=pathlib.Path, help="folder of the course's files, or in COCO's layout; without it, shapes")
     add("--dataset", choices=("auto", "cis680", "shapes", "coco"), help="what is in it (default: what the files say)")
+    add("--train-images", type=recipe.positive, help="pictures to train on, of shapes (default: %(default)s)")
     add("--test-images", type=recipe.positive, help="pictures to test on, of shapes (default: %(default)s)")
     add("--photo", type=pathlib.Path, help="a picture of your own for step 18")
     add("--steps-a", type=recipe.positive, help="training steps of part A (default: %(default)s)")
@@ -75,6 +76,7 @@ def parse(arguments=None):
     add("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(
         dataset="auto",
+        train_images=8000,
         test_images=100,
         steps_a=180,
         steps_b=850,

@@ -57,19 +57,21 @@ class RPNHead(keras.layers.Layer):
             `ops.anchors.grid_anchors`.
         """
         logits, deltas = [], []
-        for level in features:
-            hidden = self._hidden(level, training)
+        for level, hidden in zip(features, self._hidden(features, training), strict=True):
             cells = level.shape[1] * level.shape[2]
             logits.append(ops.reshape(self.objectness(hidden), (-1, cells * self.num_anchors)))
             deltas.append(ops.reshape(self.deltas(hidden), (-1, cells * self.num_anchors, 4)))
         return [ops.cast(x, "float32") for x in logits], [ops.cast(x, "float32") for x in deltas]
 
-    def _hidden(self, level, training):
-        mode = {"training": training} if self.norm == "batch" else {}
+    def _hidden(self, levels, training):
         for i, conv in enumerate(self.convs):
-            level = conv(level)
-            level = ops.relu(self.norms[i](level, **mode) if self.norm else level)
-        return level
+            levels = [conv(level) for level in levels]
+            if self.norm == "batch":
+                levels = _normalise_together(self.norms[i], levels, training)
+            elif self.norm:
+                levels = [self.norms[i](level) for level in levels]
+            levels = [ops.relu(level) for level in levels]
+        return levels
 
     def get_config(self):
         """Constructor arguments."""
@@ -80,3 +82,17 @@ class RPNHead(keras.layers.Layer):
             "depth": self.depth,
             "norm": self.norm,
         }
+
+
+def _normalise_together(norm, levels, training):
+    """Batch normalisation over the pixels of all levels: inference has one set of statistics, so training has too."""
+    if len(levels) == 1:
+        return [norm(levels[0], training=training)]
+    sizes = [(level.shape[1], level.shape[2]) for level in levels]
+    channels = levels[0].shape[-1]
+    pixels = ops.concatenate(
+        [ops.reshape(level, (-1, h * w, 1, channels)) for level, (h, w) in zip(levels, sizes, strict=True)], axis=1
+    )
+    ends = [sum(h * w for h, w in sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    parts = ops.split(norm(pixels, training=training), ends, axis=1)
+    return [ops.reshape(part, (-1, *size, channels)) for part, size in zip(parts, sizes, strict=True)]

@@ -82,8 +82,8 @@ class InstanceModel(Detector, keras.Model):
 
         Args:
             optimizer: Keras optimizer.
-            loss_weights: dict from names in `LOSSES` to factors; what is not named counts once. A stage whose losses
-                all have the factor 0 is not computed, and its losses read 0.
+            loss_weights: dict from names in `LOSSES` to factors; what is not named counts once. Of a
+                stage whose losses all have the factor 0 no loss is computed, no batch statistic moves, and they read 0.
             **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
 
         Raises:

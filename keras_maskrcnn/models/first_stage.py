@@ -16,24 +16,30 @@ class FirstStage(Detector, keras.Model):
 
     Args:
         model: `MaskRCNN`.
-        max_proposals: proposals an image, P; from at least as many candidates a level.
+        max_proposals: proposals an image, P.
         classify: whether the box head gives its opinion of the proposals as they are, without refining them.
         nms_iou: overlap from which the lower-scored one of two proposals goes; None takes the model's.
+        pre_nms: candidates a level; None takes the model's, or `max_proposals` where that is more.
     """
 
-    def __init__(self, model, max_proposals=100, classify=False, nms_iou=None):
+    def __init__(self, model, max_proposals=100, classify=False, nms_iou=None, pre_nms=None):
         super().__init__(name=f"{model.name}_first_stage", dtype="float32", autocast=False)
         self.model, self.classify = model, classify
         self.limits = {
             **model.proposals.limits(training=False),
             "post_nms": max_proposals,
-            "pre_nms": max(max_proposals, model.proposals.pre_nms),
+            "pre_nms": pre_nms or max(max_proposals, model.proposals.pre_nms),
         }
         if nms_iou is not None:
             self.limits["nms_iou"] = nms_iou
         self.detection, self.resize, self.image_size = model.detection, model.resize, model.image_size
         self._predict_functions = {}
         self.built = True
+
+    @property
+    def num_classes(self):
+        """The model's classes without background."""
+        return self.model.num_classes
 
     def canvas_stride(self):
         """Pixels of which the sides of a canvas are multiples."""

@@ -138,7 +138,7 @@ class MaskRCNN(InstanceModel):
         rpn, box, mask, policy = self.rpn_stage, self.box_stage, self.mask_stage, {"dtype": self.layer_dtype}
         self.rpn = RPNHead(self.anchors.per_location(), rpn.channels, rpn.depth, rpn.norm, name="rpn", **policy)
         self.rpn.build((None, None, None, channels))
-        self.box_align, self.mask_align = self._align(box.pool, "box_align"), self._align(mask.pool, "mask_align")
+        self.box_align, self.mask_align = self._align(box.pool, "box_align", 1), self._align(mask.pool, "mask_align", 2)
         self.box_head = BoxHead(self.num_classes, box.width, box.hidden, box.convs, box.norm, name="box_head", **policy)
         self.mask_head = MaskHead(self.num_classes, mask.width, mask.depth, mask.norm, name="mask_head", **policy)
         self.box_head.build((None, box.pool, box.pool, channels))
@@ -155,9 +155,10 @@ class MaskRCNN(InstanceModel):
             raise ValueError(f"regions level={self.regions.level} is not one of {', '.join(usual)}")
         return only
 
-    def _align(self, bins, name):
+    def _align(self, bins, name, number):
         strides = tuple(2 ** int(level[1:]) for level in self.region_levels)
-        return RoIAlign(bins, strides, name=name, **self.regions.align())
+        seed = None if self.seed is None else self.seed + number
+        return RoIAlign(bins, strides, name=name, seed=seed, **self.regions.align())
 
     def call(self, inputs, training=False):
         """Losses where ground truth is among the inputs, detections where it is not.
@@ -178,7 +179,7 @@ class MaskRCNN(InstanceModel):
         sizes = ops.cast(inputs["sizes"], "float32")
         features = self.features(inputs["images"], sizes, training)
         anchors = self.anchors.boxes(inputs["images"].shape[1:3], self.strides)
-        logits, deltas = self.rpn(list(features.values()), training=training)
+        logits, deltas = self.rpn(list(features.values()), training=training and not self.left_out(*RPN_LOSSES))
         if "proposals" in inputs:
             proposals, valid = inputs["proposals"], ops.cast(inputs["proposal_valid"], "bool")
         else:

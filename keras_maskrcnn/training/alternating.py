@@ -1,7 +1,6 @@
 """The 4-step alternating training of Faster R-CNN (Ren et al. 2015, section 3.2, "Sharing features for both")."""
 
 import collections
-import itertools
 import time
 
 import keras
@@ -43,19 +42,21 @@ def alternate(
     Args:
         model: `MaskRCNN`, compiled or not.
         batches: endless batches with ground truth, see `data.batches(..., repeat=True)`.
-        steps: four numbers, the steps of each phase.
+        steps: four numbers, the steps of each phase; rounded down to multiples of `epochs`.
         make_optimizer: function that makes an optimizer from a phase's number of steps.
         loss_weights: factors of the losses, see `MaskRCNN.compile`.
         restart: where the backbone (and the pyramid) of phase 2 starts: "initial", the weights that the model came
             with, as in the paper, which starts both from ImageNet; or "rpn", what phase 1 made of them, which wastes
             less where the initial weights are random.
         epochs: parts of each phase, one line in the history each.
-        callbacks: Keras callbacks, given to each phase's `fit`.
+        callbacks: Keras callbacks, given to each phase's `fit`: those that keep a state or a file across one `fit`
+            only, such as EarlyStopping, are not meant for four.
         verbose: as for `fit`.
         **compile: passed to `MaskRCNN.compile`, such as `jit_compile`.
 
     Returns:
-        list of four dicts: `phase` (str), `seconds` (float, tracing included), `history` (dict of lists, as Keras').
+        list of four dicts: `phase` (str), `steps` (int), `seconds` (float, tracing included), `history` (dict of lists,
+        as Keras').
 
     Raises:
         ValueError: if `steps` is not four numbers of at least `epochs`, or for another `restart`.
@@ -65,32 +66,37 @@ def alternate(
         raise ValueError(f"steps={steps} must be four numbers, none below epochs={epochs}")
     if restart not in ("initial", "rpn"):
         raise ValueError(f"restart={restart!r} is not 'initial' or 'rpn'")
+    steps = tuple(count - count % epochs for count in steps)
+    model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)  # refuses what is wrong, before all
     learns = [(layer, layer.trainable) for layer in model._flatten_layers()]
     initial = _shared_weights(model)
     found = []
-    for number, (phase, count) in enumerate(zip(PHASES, steps, strict=True), start=1):
+    try:
+        for number, (phase, count) in enumerate(zip(PHASES, steps, strict=True), start=1):
+            _release(learns)
+            _freeze(model, phase.parts)
+            data = batches
+            if number == 2:
+                data = _with_proposals(batches, _proposer(model))
+                if restart == "initial":
+                    _set_shared_weights(model, initial)
+            weights = {**(loss_weights or {}), **dict.fromkeys(phase.left_out, 0.0)}
+            model.compile(make_optimizer(count), loss_weights=weights, **compile)
+            found.append(_train(model, data, phase.name, count, epochs, callbacks, verbose))
+    finally:  # an interrupted phase leaves no part frozen behind
         _release(learns)
-        _freeze(model, phase.parts)
-        data = batches
-        if number == 2:
-            data = _with_proposals(batches, FirstStage(_copy(model), _training_proposals(model)))
-            if restart == "initial":
-                _set_shared_weights(model, initial)
-        weights = {**(loss_weights or {}), **dict.fromkeys(phase.left_out, 0.0)}
-        model.compile(make_optimizer(count), loss_weights=weights, **compile)
-        found.append(_train(model, data, phase.name, count, epochs, callbacks, verbose))
-    _release(learns)
-    model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)
+        model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)
     return found
 
 
 def _train(model, batches, name, steps, epochs, callbacks, verbose):
     start = time.perf_counter()
-    print(f"phase {name}")
+    if verbose:
+        print(f"phase {name}")
     history = model.fit(
         batches, epochs=epochs, steps_per_epoch=steps // epochs, callbacks=list(callbacks), verbose=verbose
     )
-    return {"phase": name, "seconds": time.perf_counter() - start, "history": history.history}
+    return {"phase": name, "steps": steps, "seconds": time.perf_counter() - start, "history": history.history}
 
 
 def _freeze(model, parts):
@@ -122,13 +128,15 @@ def _copy(model):
     return copy
 
 
-def _training_proposals(model):
-    return model.proposals.limits(training=True)["post_nms"]
+def _proposer(model):
+    """The first stage as it is now, kept apart from what the model learns from here on."""
+    limits = model.proposals.limits(training=True)
+    return FirstStage(_copy(model), limits["post_nms"], pre_nms=limits["pre_nms"])
 
 
 def _with_proposals(batches, first_stage):
     """Yields the batches with another model's proposals among the inputs."""
-    for x, y in itertools.chain.from_iterable(itertools.repeat(batches)):
+    for x, y in batches:
         images = {name: keras.ops.convert_to_numpy(x[name]) for name in ("images", "sizes")}
         found = first_stage.predict_on_batch(images)
         yield {**x, "proposals": found["boxes"], "proposal_valid": found["valid"]}, y

@@ -53,7 +53,7 @@ def test_the_proposal_nearest_to_half_of_its_object():
     first = found([A, B], [1, 2], [0.9, 0.8], [(0, 0, 20, 18), (30, 30, 60, 45)])
     model = FakeModel([first, found([A], [1], [0.9], [(0, 0, 20, 12)])])
     case = results.half_covered(model, Reader([sample([A, B], [1, 2]), sample([A], [1])]))
-    assert (case.before, case.after, case.label) == (0.5, 1.0, 2)
+    assert (case.covered, case.before, case.after, case.label) == (0.5, 0.5, 1.0, 2)
     assert case.score == pytest.approx(0.8)
     np.testing.assert_array_equal([case.proposal, case.box, case.truth], [(30, 30, 60, 45), B, B])
 

@@ -286,7 +286,10 @@ def test_answers_speak_of_the_numbers_of_the_run():
     assert "160 × 172: where the picture's border" in small
     assert "22 times as many" in ANSWERS[6]() and "256 (less" in ANSWERS[7]()
     assert "Best is “fine-tuned”" in ANSWERS[8]() and "P6 (13 × 17)" in ANSWERS[10]()
-    assert "differ by 0.040" in ANSWERS[11]()
+    assert "Joint training is ahead by 0.040" in ANSWERS[11]()
+    assert "differ by 0.010" in answers.training_schemes((0.52, 100), (0.51, 120))
+    assert "differ by nan" in answers.training_schemes((None, 100), (0.51, 120))
+    assert "no object to find" in answers.fine_tuning({"frozen": (None, 30)}, 10)
     assert "Alternating training is ahead by 0.200" in answers.training_schemes((0.3, 1), (0.5, 1))
     assert "weakest is vehicle" in ANSWERS[15]() and "background –" not in ANSWERS[15]()
     assert "3.0 to one: near the 3:1" in ANSWERS[14]() and "allow" in answers.box_head(3, 10, 60)

@@ -88,15 +88,14 @@ def sampling(positive, negative, size):
         size: anchors sampled a picture.
     """
     ratio = negative / max(positive, 1e-9)
-    taken = min(positive, size / 2)
     return (
         f"A picture has {ratio:.0f} times as many negative anchors as positive ones. A "
         f"network that says background everywhere would be right in "
         f"{negative / max(positive + negative, 1e-9):.1%} of all cases and find nothing, and most of the gradient "
         f"would come from background that is easy to tell. So each picture gives a random "
         f"sample of {size} anchors, at most half of them positive; where there are fewer positives, negatives fill the "
-        f"places. With {positive:.1f} positives a picture on average, about {taken:.0f} of {size} sampled anchors are "
-        "positive.\n\n"
+        f"places. A picture has {positive:.1f} positives on average, so that at most {min(positive, size / 2):.0f} of "
+        f"{size} sampled anchors are positive on average.\n\n"
         "The sample is drawn within each picture (image-centric), because its anchors share one pass through the "
         "convolutions: hundreds of training cases cost no more than one. That they are alike is made good by drawing "
         "anew every time. The price of balance is that the probabilities are not those of a random anchor: the network "
@@ -132,8 +131,13 @@ def fine_tuning(figures, pictures, measure="box AP50"):
         pictures: number of training pictures.
         measure: what the figure is.
     """
-    best = max(figures, key=lambda name: figures[name][0])
-    told = ", ".join(f"{name} {figure:.3f} ({seconds:.0f} s)" for name, (figure, seconds) in figures.items())
+    known = {name: pair for name, pair in figures.items() if pair[0] is not None}
+    told = ", ".join(f"{name} {figure:.3f} ({seconds:.0f} s)" for name, (figure, seconds) in known.items())
+    ranked = [*sorted((figure for figure, _ in known.values()), reverse=True), 0.0, 0.0]
+    if ranked[0] - ranked[1] > 0.02:
+        best = f"Best is “{max(known, key=lambda name: known[name][0])}”"
+    else:
+        best = "The best two are too near to each other to tell from one run"
     fastest = min(figures, key=lambda name: figures[name][1])
     return (
         "Early layers find edges and textures that any pictures have, late ones what the old classes were made of. A "
@@ -142,8 +146,9 @@ def fine_tuning(figures, pictures, measure="box AP50"):
         "or too high a learning rate it forgets what it knew. The usual compromise freezes the first layers and the "
         "batch statistics (a batch of two pictures has no statistics worth the name) and trains the rest at a low "
         "rate.\n\n"
-        f"Measured here with the same number of steps for each, {pictures:,} training pictures, {measure}: {told}. "
-        f"Best is “{best}”, fastest “{fastest}”. With more pictures and steps one expects fine-tuning to gain, for "
+        f"Measured here with the same number of steps for each, {pictures:,} training pictures, {measure}: "
+        f"{told or 'no figure, for there is no object to find'}. {best}; fastest is “{fastest}”."
+        " With more pictures and steps one expects fine-tuning to gain, for "
         "there is more to fit; with fewer, freezing."
     )
 
@@ -183,9 +188,11 @@ def training_schemes(joint, alternating, measure="box AP"):
         alternating: the same of alternating training.
         measure: what the figure is.
     """
+    if None in (joint[0], alternating[0]):
+        joint, alternating = ((float("nan"), seconds) for _, seconds in (joint, alternating))
     gap = joint[0] - alternating[0]
-    if abs(gap) <= 0.05:
-        told = f"The two differ by {abs(gap):.3f}, which another seed could turn round"
+    if not abs(gap) > 0.02:
+        told = f"The two differ by {abs(gap):.3f}; whether another seed would turn that round was not tried"
     else:
         told = f"{'Joint' if gap > 0 else 'Alternating'} training is ahead by {abs(gap):.3f}"
     return (
@@ -193,8 +200,8 @@ def training_schemes(joint, alternating, measure="box AP"):
         f"{alternating[1]:.0f} s of alternating training. {told}.\n\n"
         "Alternating training makes four networks of one: proposals; a detector of its own on those proposals; "
         "proposals anew on the detector's backbone, which is now frozen; the heads anew on the same backbone. Each "
-        "step works on proposals that stand still, which is easy to understand and to debug, and the last two train "
-        "no backbone and cost less. But it has four schedules to set, and in the paper step two starts from ImageNet "
+        "step works on proposals that stand still, which is easy to understand and to debug, and the last two need no "
+        "gradient of the backbone. But it has four schedules to set, and in the paper step two starts from ImageNet "
         "again, so that what the proposals taught the backbone in step one is lost.\n\n"
         "End-to-end training adds the losses and takes one step for all. The features serve both stages at once and "
         "the proposals improve while the heads learn. The gradient through the proposals' coordinates is left out, so "

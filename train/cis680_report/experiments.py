@@ -14,7 +14,7 @@ from keras_maskrcnn.training import recipe
 
 LOSS_WEIGHTS = {"box_loss": 5.0, "mask_loss": 2.0}  # the report's; all others count once
 ANCHOR_SIDES = (12, 24, 48, 64, 96)  # pixels of a picture whose shorter side is 128, one a level
-PROPOSALS = {"pre_nms": 1000, "post_nms": 1000, "training_pre_nms": 200, "training_post_nms": 100}
+PROPOSALS = {"pre_nms": 1000, "post_nms": 1000, "training_pre_nms": 400, "training_post_nms": 256}
 SAMPLED = {"size": 128, "positive_fraction": 0.25, "high": 0.5, "low": 0.5}
 EPOCHS = 20  # parts of a training, one point of its curves each
 PHASE_SHARES = (0.2, 0.5, 0.1, 0.2)  # of the alternating steps: the detector has most to learn, in phase 2
@@ -28,7 +28,7 @@ class Trained:
     Attributes:
         name: for tables.
         model: `MaskRCNN`.
-        phases: list of {"phase", "seconds", "history"}, one of them where all is trained together.
+        phases: list of {"phase", "steps", "seconds", "history"}, one of them where all is trained together.
         threshold: score from which a detection counts for precision, recall and F1.
     """
 
@@ -41,6 +41,11 @@ class Trained:
     def seconds(self):
         """Time of all phases, tracing included."""
         return sum(phase["seconds"] for phase in self.phases)
+
+    @property
+    def steps(self):
+        """Steps of all phases."""
+        return sum(phase["steps"] for phase in self.phases)
 
     @property
     def history(self):
@@ -93,7 +98,7 @@ def joint(setup):
 def alternating(setup):
     """Trains RPN and detector in turns."""
     model = build(setup)
-    steps = phase_steps(setup)
+    steps = [max(round(share * setup.arguments.alternating_steps), 1) for share in PHASE_SHARES]
     phases = training.alternate(
         model,
         batches(setup),
@@ -105,11 +110,6 @@ def alternating(setup):
         verbose=2,
     )
     return Trained("alternating", model, phases, working_point(model, setup))
-
-
-def phase_steps(setup):
-    """Steps of the four phases."""
-    return [max(round(share * setup.arguments.alternating_steps), 1) for share in PHASE_SHARES]
 
 
 def working_point(model, setup):
@@ -140,12 +140,14 @@ def _transferred(setup, name, backbone, trainable):
 
 
 def fit(model, setup, steps):
-    """Compiles and trains; returns {"phase", "seconds", "history"}."""
+    """Compiles and trains; returns {"phase", "steps", "seconds", "history"}."""
     epochs = min(EPOCHS, steps)
+    steps -= steps % epochs
     model.compile(optimizer(setup, steps), loss_weights=LOSS_WEIGHTS)
     start = time.perf_counter()
     history = model.fit(batches(setup), epochs=epochs, steps_per_epoch=steps // epochs, verbose=2)
-    return {"phase": "all together", "seconds": time.perf_counter() - start, "history": history.history}
+    seconds = time.perf_counter() - start
+    return {"phase": "all together", "steps": steps, "seconds": seconds, "history": history.history}
 
 
 def batches(setup):

@@ -31,8 +31,9 @@ def run(page, setup):
     step_11(page, setup, joint, alternating, figures)
     figures["random_positions"] = part_b_inside.step_12(page, setup, joint)
     part_b_inside.step_13(page, setup, joint)
-    figures["regions"] = part_b_results.step_14(page, setup, joint)
-    figures["joint"] |= part_b_results.step_15(page, setup, joint, figures["regions"])
+    part_b_results.step_14(page, setup, joint)
+    rates, figures["regions"] = part_b_results.step_15(page, setup, joint)
+    figures["joint"] |= rates
     figures["alternating"]["test"] = experiments.rates(alternating, setup.test)
     figures["losses"] = part_b_results.step_16(page, setup, joint)
     figures["false_positive"] = part_b_results.step_17(page, setup, joint)
@@ -54,7 +55,8 @@ def step_8(page, setup, arms, figures):
     page.table(
         header,
         [[arm.name, *(figures[arm.name][name] for name in names)] for arm in arms],
-        "On the test set. The distance is the largest difference of a weight of the backbone from the trained one.",
+        "On the test set; F1 is of masks that score 0.5 or more. The distance is the largest difference of a weight "
+        "of the backbone from the trained one.",
     )
     measured = {arm.name: (figures[arm.name]["bbox_AP50"], arm.seconds) for arm in arms}
     page.answer(answers.QUESTIONS[8], answers.fine_tuning(measured, len(setup.train)))
@@ -84,22 +86,23 @@ def step_11(page, setup, joint, alternating, figures):
     page.text(
         "Alternating: the RPN trains with the backbone; the detector trains with a backbone of its own on these "
         "proposals; the RPN trains anew on the detector's backbone, which is frozen now; so do the detector's heads. "
-        f"The phases take {', '.join(map(str, experiments.phase_steps(setup)))} steps: the second trains most. Each "
+        f"The phases take {', '.join(str(phase['steps']) for phase in alternating.phases)} steps. Each "
         "freezes its layers and compiles anew. In the paper both backbones "
         "start from ImageNet. Nothing is pretrained here, so that phase 2 goes on from the backbone of phase 1 "
         '(restart="rpn"), in place of starting from noise once more.'
     )
-    trained = ((joint, setup.arguments.steps_b), (alternating, sum(experiments.phase_steps(setup))))
+    trained = (joint, alternating)
     names = ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50", "f1", "threshold", "proposal_recall", "seconds")
     page.table(
         ["training", "steps", "box AP", "box AP50", "mask AP", "mask AP50", "F1", "from score", "recall", "seconds"],
-        [[run.name, steps, *(figures[run.name][name] for name in names)] for run, steps in trained],
+        [[run.name, run.steps, *(figures[run.name][name] for name in names)] for run in trained],
         f"On the test set, batches of {setup.arguments.batch_size} pictures. Detections that score 0.05 or more "
-        "count for AP; for F1 (masks) those from the score that gives the highest F1 on training pictures. Recall: "
-        "that of the best 100 proposals at IoU 0.5. "
+        "count for AP; for F1 (masks) those from the score that gives the boxes' highest F1 on training pictures. "
+        "Recall: that of the best 100 proposals at IoU 0.5. The budgets are set in steps; a step of alternating "
+        "training computes one stage only, and what both took is in the last column. "
         "The seconds hold the tracing of each compiled step, of which alternating training needs four.",
     )
-    told = [(figures[run.name]["segm_AP"], run.seconds) for run, _ in trained]
+    told = [(figures[run.name]["segm_AP"], run.seconds) for run in trained]
     page.answer(answers.QUESTIONS[11], answers.training_schemes(*told, measure="mask AP"))
     page.table(
         ["phase", "seconds", "loss at its start", "loss at its end"],

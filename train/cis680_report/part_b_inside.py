@@ -153,7 +153,9 @@ def _small_network(setup, model):
         f"and {experiments.norm(setup)} normalisation, a pyramid of {model.fpn_channels} channels, "
         f"{model.count_params():,} weights, pictures of {setup.canvas_b[0]} × {setup.canvas_b[1]} pixels, anchors with "
         f"sides of {', '.join(f'{side[0]:g}' for side in model.anchors.sizes)} pixels. Every number is an argument of "
-        "the same class. It trains on 100 proposals a picture and proposes 1000 when it is asked."
+        "the same class. It trains on up to "
+        f"{experiments.PROPOSALS['training_post_nms']} proposals a picture and gives up to "
+        f"{experiments.PROPOSALS['post_nms']} when it is asked."
     )
 
 

@@ -3,10 +3,12 @@
 import collections
 
 import numpy as np
+from keras import ops
 
 from cis680_report import answers, experiments, plots
 from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.evaluation.report import overlap_matrix
+from keras_maskrcnn.ops import boxes as box_ops
 
 # The student's report: F1 of proposals by class.
 REPORTED = {"background": 0.89, "vehicle": 0.71, "person": 0.74, "animal": 0.79}
@@ -15,7 +17,7 @@ FALSE_POSITIVE = 0.3  # a prediction that overlaps no object by this IoU shows s
 SHOWN = 6
 
 # A detection whose proposal covered about half of the object.
-Half = collections.namedtuple("Half", "sample proposal box truth before after label score")
+Half = collections.namedtuple("Half", "sample proposal box truth covered before after label score")
 Stranger = collections.namedtuple("Stranger", "sample box label score overlap")
 
 
@@ -35,14 +37,15 @@ def step_14(page, setup, trained):
         f"{model.fpn_channels * bins**2:,} numbers (256·49 = 12,544 in the network of full size). Two layers of "
         f"{model.box_stage.width} units follow (1024 there), then {classes + 1} class scores with background first, "
         f"softmax, and four deltas for each of the {classes + 1}, relative to the proposal; those of background are "
-        f"never used. Of {experiments.SAMPLED['size']} sampled regions a picture at most a quarter is positive, "
-        "which makes background to objects 3:1 wherever there are enough positives."
+        f"never used. Up to {experiments.SAMPLED['size']} regions a picture are sampled, at most a quarter of them "
+        "positive, which makes background to objects 3:1 wherever there are enough positives."
     )
     page.table(
-        ["positive from IoU", "negative below IoU", "positive", "negative", "left out", "positives among 128"],
+        ["positive from IoU", "negative below IoU", "positive", "negative", "left out", "positives in the sample"],
         _criteria(setup, trained.stage),
-        "Candidates a training picture (100 proposals and the objects' own boxes), on average over up to 100 pictures: "
-        "the assignment's rule without a grey zone, and that of the RPN as an option.",
+        "Candidates a training picture (the best 100 proposals and the objects' own boxes), on average over up to "
+        f"{experiments.FROM_TRAINING} pictures: the assignment's rule without a grey zone, and that of the RPN as an "
+        "option.",
     )
     page.figure(
         plots.curves(trained.history, {"class_loss": "class", "box_loss": "box"}, xlabel="part of the training"),
@@ -50,15 +53,13 @@ def step_14(page, setup, trained):
     )
     sampled = (trained.history[kind][-1] for kind in ("foreground", "background"))
     page.answer(answers.QUESTIONS[14], answers.box_head(classes, *sampled))
-    report = evaluation.region_report(trained.stage, setup.test)
-    _region_table(page, setup, report)
-    return {"accuracy": experiments.number(report["accuracy"]), "classes": experiments.by_class(report)}
 
 
 def _criteria(setup, stage):
     """Rows: high, low, positives, negatives and ignored a picture, and the positives that are sampled."""
     counts = {rule: [] for rule in CRITERIA}
     for sample, found in evaluation.predictions(stage, experiments.some(setup.train)):
+        sample = {**sample, **{name: sample[name][~sample["crowd"]] for name in ("boxes", "labels", "crowd")}}
         own = {"boxes": sample["boxes"], "labels": sample["labels"]}
         candidates = {name: np.concatenate([own[name], found[name]]) for name in own}
         best = overlap_matrix(sample, candidates, "bbox").max(axis=1, initial=0.0)
@@ -95,25 +96,26 @@ def _region_table(page, setup, report):
 # Step 15: after post-processing ---------------------------------------------------------------------------------------
 
 
-def step_15(page, setup, trained, regions):
+def step_15(page, setup, trained):
     """Precision and recall of what is left after NMS, and what refinement does to proposals.
 
     Args:
         page: `page.Page`.
         setup: `setup.Setup`.
         trained: `experiments.Trained`.
-        regions: what `step_14` returned, for the comparison with the student's report.
 
     Returns:
-        dict by part of the data ("test", "train") of dicts by kind ("bbox", "segm") of rates by class.
+        (figures, regions): dict by part of the data ("test", "train") of dicts by kind ("bbox", "segm") of rates by
+        class; dict of the `accuracy` of the classes of the test set's proposals and of their rates by class.
     """
     page.step(15, "Post-processing, and what refinement is good for")
     page.text(
         "Boxes are cut to the picture and those without extent go. Of two boxes of a class that overlap by IoU 0.5 or "
         "more the one of lower score goes, and the best 100 of a picture stay. For the tables a detection counts from "
-        f"a score of {trained.threshold:g}: of the thresholds from 0.3 to 0.95 the one that gives the highest F1 on "
-        "training pictures."
+        f"a score of {trained.threshold:g}: of many thresholds the one that gives the highest F1 on training pictures."
     )
+    report = evaluation.region_report(trained.stage, setup.test)
+    _region_table(page, setup, report)
     parts = {"test": setup.test, "train": experiments.some(setup.train)}
     figures = {part: _rates_table(page, part, dataset, trained) for part, dataset in parts.items()}
     pictures = [
@@ -122,9 +124,10 @@ def step_15(page, setup, trained, regions):
     ]
     page.picture(visualize.grid(pictures, columns=2), "Proposals (yellow) and the boxes refined from them (cyan).")
     _half_covered(page, setup, trained.model)
+    regions = {"accuracy": experiments.number(report["accuracy"]), "classes": experiments.by_class(report)}
     f1 = {name: rates["f1"] for name, rates in regions["classes"].items()}
     page.answer(answers.QUESTIONS[15], answers.post_processing(f1, REPORTED))
-    return figures
+    return figures, regions
 
 
 def _rates_table(page, part, dataset, trained):
@@ -144,33 +147,41 @@ def _rates_table(page, part, dataset, trained):
 def _half_covered(page, setup, model):
     case = half_covered(model, setup.test)
     if case is None:
-        page.text("No detection of the test set was refined from a half-covering proposal to an IoU above 0.7.")
+        page.text(
+            "No detection of the test set came from a proposal that held 35 to 65 % of an object and reached an IoU "
+            "above 0.7."
+        )
         return
     page.picture(
         plots.refinement(case.sample["image"], case.proposal, case.box, case.truth),
-        f"A proposal (yellow) that covers half of an object (white, {setup.class_names[case.label - 1]}): IoU "
-        f"{case.before:.2f}. The second stage made a box of it (cyan) of IoU {case.after:.2f}, score {case.score:.2f}.",
+        f"A proposal (yellow) that covers {case.covered:.0%} of an object (white, "
+        f"{setup.class_names[case.label - 1]}): IoU {case.before:.2f}. The second stage made a box of it (cyan) of IoU "
+        f"{case.after:.2f}, score {case.score:.2f}.",
     )
 
 
 def half_covered(model, dataset):
-    """Of the detections of IoU above 0.7 with their object the one whose proposal was nearest to 0.5, or None."""
+    """Of the detections of IoU above 0.7 with their object the one whose proposal held nearest to half of it, or None.
+
+    Half of it is 35 to 65 % of its area.
+    """
     cases = []
     for sample, found in evaluation.predictions(model, dataset, score_threshold=0.5):
         cases += _refined(sample, found)
-    return min(cases, key=lambda case: abs(case.before - 0.5), default=None)
+    return min(cases, key=lambda case: abs(case.covered - 0.5), default=None)
 
 
 def _refined(sample, found):
-    """The detection of a picture that was refined from the proposal nearest to IoU 0.5: list of one or no `Half`."""
+    """The detection of a picture whose proposal held nearest to half of the object: list of one or no `Half`."""
     after = overlap_matrix(sample, found, "bbox") * (found["labels"][:, None] == sample["labels"][None])
     before = overlap_matrix(sample, {**found, "boxes": found["proposals"]}, "bbox")
-    good = (after > 0.7) & ~np.asarray(sample["crowd"], bool)
+    covered = ops.convert_to_numpy(box_ops.covered(sample["boxes"], found["proposals"])).T
+    good = (after > 0.7) & (np.abs(covered - 0.5) <= 0.15) & ~np.asarray(sample["crowd"], bool)
     if not good.any():
         return []
-    row, column = np.unravel_index(np.where(good, np.abs(before - 0.5), np.inf).argmin(), good.shape)
+    row, column = np.unravel_index(np.where(good, np.abs(covered - 0.5), np.inf).argmin(), good.shape)
     boxes = found["proposals"][row], found["boxes"][row], sample["boxes"][column]
-    numbers = float(before[row, column]), float(after[row, column]), int(found["labels"][row])
+    numbers = *(float(part[row, column]) for part in (covered, before, after)), int(found["labels"][row])
     return [Half(sample, *boxes, *numbers, float(found["scores"][row]))]
 
 

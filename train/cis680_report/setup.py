@@ -2,11 +2,12 @@
 
 import argparse
 import dataclasses
-import pathlib
+import functools
 
 import keras
 
-from keras_maskrcnn import data
+from keras_maskrcnn import backbones, data
+from keras_maskrcnn.data.cache import Cached
 from keras_maskrcnn.training import recipe
 
 KEPT_IN_MEMORY = 3000  # decoded pictures; the course's compressed files are slow to read in random order
@@ -55,16 +56,21 @@ class Setup:
         """Keras dtype policy of part B's layers."""
         return recipe.policy(self.arguments)
 
+    @functools.cached_property
+    def _kept_train(self):
+        """The training set, decoded once where that fits into memory."""
+        few = not self.train.always_readable and len(self.train) <= KEPT_IN_MEMORY
+        return Cached(self.train) if few else self.train
+
     def batches(self, canvas, batch_size, **options):
         """Endless shuffled training batches, half of the pictures mirrored; masks travel at 56×56."""
         options = {"augment": "flip", "shuffle": True, "max_instances": 16, **options}
         return data.batches(
-            self.train,
+            self._kept_train,
             canvas,
             batch_size,
             mask_size=56,
             repeat=True,
-            cache=not self.train.always_readable and len(self.train) <= KEPT_IN_MEMORY,
             seed=self.arguments.seed,
             workers=self.arguments.workers,
             **options,
@@ -79,11 +85,25 @@ def make(arguments):
         ValueError: `--data` is missing.
     """
     keras.utils.set_random_seed(arguments.seed)
+    _check(arguments)
     kind = arguments.dataset if arguments.dataset != "auto" else _guess(arguments.data)
     if kind != "shapes" and arguments.data is None:
         raise ValueError(f"--dataset {kind} needs --data FOLDER")
     train, test, source = {"shapes": _shapes, "cis680": _course, "coco": _coco}[kind](arguments)
     return Setup(train, test, source, arguments)
+
+
+def _check(arguments):
+    """Refuses now what part B would stumble over after an hour."""
+    canvas = recipe.canvas(arguments)
+    if len(arguments.image_size) > 2 or any(side % 32 for side in canvas):
+        raise ValueError(f"--image-size {' '.join(map(str, arguments.image_size))} must be two multiples of 32")
+    if arguments.backbone not in backbones.NAMES or arguments.backbone == "simple_cnn":
+        raise ValueError(f"--backbone {arguments.backbone} is not one of {', '.join(backbones.NAMES[:-1])}")
+    if arguments.photo is not None:
+        data.read_image(arguments.photo)
+    if arguments.data is not None and arguments.dataset == "shapes":
+        raise ValueError("--dataset shapes draws its pictures: leave --data out")
 
 
 def _guess(folder):
@@ -94,14 +114,14 @@ def _guess(folder):
 
 def _shapes(arguments):
     options = {"image_size": (300, 400), "scale_objects": True}
-    train = data.Shapes(50_000, seed=arguments.seed + 1, **options)
+    train = data.Shapes(arguments.train_images, seed=arguments.seed + 1, **options)
     test = data.Shapes(arguments.test_images, seed=arguments.seed + 2, **options)
     return (
         train,
         test,
         (
             "Circles, squares and triangles drawn on the spot: pictures of 300 × 400 pixels, one to five shapes of 28 "
-            f"to 141 pixels. Training sees each picture at most once; {arguments.test_images} others are for testing."
+            f"to 141 pixels; {len(train):,} to train on, {len(test)} others to test on."
         ),
     )
 
@@ -115,7 +135,7 @@ def _course(arguments):
         train,
         test,
         (
-            f"The course's files in {pathlib.Path(arguments.data).name}: {len(train)} pictures to train on, "
+            f"The course's files in {arguments.data.resolve().name}: {len(train)} pictures to train on, "
             f"{len(test)} to test on.{few}"
         ),
     )
