@@ -77,6 +77,13 @@ def test_curves_fall_and_figures_are_where_the_summary_says(report):
         assert (output / f"{name}.keras").stat().st_size > 10_000
 
 
+def test_a_folder_without_the_four_files_is_one_line(tmp_path):
+    (tmp_path / "data").mkdir()
+    answer = run("part-a", "--data", tmp_path / "data", "--output", tmp_path / "run")
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    assert re.search(r"error: .*hw3_mycocodata_\w+\.(h5|npy): no such file", answer.stderr)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "train"))
 
-from cis680_report import answers, part_a_training, plots
+from cis680_report import answers, drawings, part_a_training, plots
 from cis680_report.page import Page
 from keras_maskrcnn import backbones, data
 from keras_maskrcnn.models import options
@@ -161,7 +161,6 @@ FIGURES = {
     "bars": lambda: plots.bars({"seconds": {"joint": 10, "alternating": 14}, "AP": {"joint": 0.5, "alternating": 0.4}}),
     "confusion": lambda: plots.confusion([[5, 1], [0, 9]], ["car", "background"]),
     "receptive": lambda: plots.receptive_map(np.random.default_rng(0).random((30, 40)), (5, 5, 25, 25), "field"),
-    "heat": lambda: plots.heat(np.arange(12.0).reshape(3, 4), "heat"),
 }  # fmt: skip
 
 
@@ -191,28 +190,28 @@ def has(picture, colour):
 
 
 def test_boxes_are_drawn_where_they_are():
-    picture = plots.outlined(np.zeros((64, 64, 3), np.uint8), [("a", [[8, 16, 40, 48]], plots.CYAN, 1)], scale=1)
-    rows, columns = np.nonzero((picture[:64] == np.array(plots.CYAN)).all(axis=-1))
+    picture = drawings.outlined(np.zeros((64, 64, 3), np.uint8), [("a", [[8, 16, 40, 48]], drawings.CYAN, 1)], scale=1)
+    rows, columns = np.nonzero((picture[:64] == np.array(drawings.CYAN)).all(axis=-1))
     assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (8, 16, 40, 48)
-    assert picture.shape[0] > 64 and has(picture[64:], plots.CYAN)
+    assert picture.shape[0] > 64 and has(picture[64:], drawings.CYAN)
 
 
 def test_anchors_and_proposals_have_the_colours_of_their_roles():
     anchors = np.array([[0, 0, 20, 20], [20, 20, 40, 40], [30, 30, 50, 50], [50, 50, 70, 70]], np.float32)
     roles, crossing = np.array([1, 0, -1, -1]), np.array([False, False, False, True])
-    picture = plots.anchor_roles(np.zeros((64, 64, 3), np.uint8), anchors, roles, crossing, [[1, 1, 19, 19]])
-    for colour in (plots.GREEN, plots.BLUE, plots.GREY, plots.PURPLE, plots.YELLOW):
+    picture = drawings.anchor_roles(np.zeros((64, 64, 3), np.uint8), anchors, roles, crossing, [[1, 1, 19, 19]])
+    for colour in (drawings.GREEN, drawings.BLUE, drawings.GREY, drawings.PURPLE, drawings.YELLOW):
         assert has(picture, colour)
-    picture = plots.proposals_by_role(
+    picture = drawings.proposals_by_role(
         np.zeros((64, 64, 3), np.uint8), anchors, [True, False, False, False], negatives=1
     )
-    assert has(picture, plots.GREEN) and has(picture, plots.BLUE)
-    refined = plots.refinement(np.zeros((64, 64, 3), np.uint8), anchors[:1], anchors[1:2])
-    assert has(refined, plots.YELLOW) and has(refined, plots.CYAN) and not has(refined, plots.WHITE)
+    assert has(picture, drawings.GREEN) and has(picture, drawings.BLUE)
+    refined = drawings.refinement(np.zeros((64, 64, 3), np.uint8), anchors[:1], anchors[1:2])
+    assert has(refined, drawings.YELLOW) and has(refined, drawings.CYAN) and not has(refined, drawings.WHITE)
 
 
 def test_sample_points_lie_on_the_grid_or_anywhere_in_their_bin():
-    regular = plots.sample_points((10, 20, 26, 28), bins=2, samples=2)
+    regular = drawings.sample_points((10, 20, 26, 28), bins=2, samples=2)
     assert regular.shape == (4, 4, 2)
     assert np.unique(regular[..., 0]).tolist() == [12, 16, 20, 24] and np.unique(regular[..., 1]).tolist() == [
         21,
@@ -220,7 +219,7 @@ def test_sample_points_lie_on_the_grid_or_anywhere_in_their_bin():
         25,
         27,
     ]
-    spread = plots.sample_points((10, 20, 26, 28), bins=2, samples=2, rng=np.random.default_rng(0))
+    spread = drawings.sample_points((10, 20, 26, 28), bins=2, samples=2, rng=np.random.default_rng(0))
     for bin_index, points in enumerate(spread):
         low = np.array([10 + 8 * (bin_index % 2), 20 + 4 * (bin_index // 2)])
         assert (points >= low).all() and (points <= low + np.array([8, 4])).all()
@@ -228,22 +227,22 @@ def test_sample_points_lie_on_the_grid_or_anywhere_in_their_bin():
 
 
 def test_sampled_box_crops_and_pyramid_are_pictures():
-    points = plots.sample_points((10, 10, 40, 30), 3)
-    shown = plots.sampled_box(noise(60, 80), (10, 10, 40, 30), points, 3)
-    assert has(shown, plots.CYAN) and has(shown, plots.YELLOW)
-    sheet = plots.crops([[noise(7, 7), np.arange(49.0).reshape(7, 7)]], [["P = 7", "channel 3"]])
+    points = drawings.sample_points((10, 10, 40, 30), 3)
+    shown = drawings.sampled_box(noise(60, 80), (10, 10, 40, 30), points, 3)
+    assert has(shown, drawings.CYAN) and has(shown, drawings.YELLOW)
+    sheet = drawings.crops([[noise(7, 7), np.arange(49.0).reshape(7, 7)]], [["P = 7", "channel 3"]])
     assert sheet.dtype == np.uint8 and colours(sheet) > 40
     rng = np.random.default_rng(0)
-    levels = plots.pyramid({"P2": rng.normal(size=(16, 20, 8)), "P3": rng.normal(size=(8, 10, 8))})
+    levels = drawings.pyramid({"P2": rng.normal(size=(16, 20, 8)), "P3": rng.normal(size=(8, 10, 8))})
     assert levels.dtype == np.uint8 and colours(levels) > 100
 
 
 def test_components_tell_regions_apart_and_stand_a_constant_map():
     feature = np.zeros((6, 8, 5))
     feature[:, 4:, 2] = 1.0
-    picture = plots.components(feature)
+    picture = drawings.components(feature)
     assert np.abs(picture[0, 0].astype(int) - picture[0, 7]).max() > 50
-    assert colours(plots.components(np.ones((4, 4, 2)))) == 1
+    assert colours(drawings.components(np.ones((4, 4, 2)))) == 1
 
 
 def test_table_of_the_backbone():

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from cis680_report import answers, part_a_training, plots
+from cis680_report import answers, drawings, part_a_training, plots
 from keras_maskrcnn import evaluation, visualize
 from keras_maskrcnn.models.first_stage import FirstStage
 from keras_maskrcnn.ops import boxes as box_ops
@@ -104,7 +104,9 @@ def step_3(page, setup, model, counts):
     images, boxes, valid = (np.asarray(inputs[name]) for name in ("images", "boxes", "valid"))
     for i in range(len(images)):
         drawn.append(
-            plots.anchor_roles(images[i], found["anchors"], found["role"][i], found["crossing"][i], boxes[i][valid[i]])
+            drawings.anchor_roles(
+                images[i], found["anchors"], found["role"][i], found["crossing"][i], boxes[i][valid[i]]
+            )
         )
     page.picture(
         visualize.grid(drawn, columns=2),
@@ -238,7 +240,7 @@ def _overlays(page, setup, model):
         overlap = ops.convert_to_numpy(box_ops.iou(found["boxes"], sample["boxes"]))
         right += int((overlap.max(axis=1, initial=0)[positive] >= 0.5).sum())
         positives += int(positive.sum())
-        drawn.append(plots.proposals_by_role(sample["image"], found["boxes"], positive, sample["boxes"]))
+        drawn.append(drawings.proposals_by_role(sample["image"], found["boxes"], positive, sample["boxes"]))
     page.picture(
         visualize.grid(drawn, columns=2),
         "The 40 likeliest proposals for test pictures after suppression at an IoU of 0.5: green where the classifier's "

@@ -109,6 +109,15 @@ def step_11(page, setup, joint, alternating, figures):
         [[p["phase"], p["seconds"], p["history"]["loss"][0], p["history"]["loss"][-1]] for p in alternating.phases],
         "The phases of alternating training; each adds up its own losses only.",
     )
+    page.figure(
+        plots.bars(
+            {
+                title: {run.name: figures[run.name][name] or 0.0 for run in trained}
+                for title, name in (("mask AP", "segm_AP"), ("seconds", "seconds"))
+            }
+        ),
+        "What both ways to train gave and took.",
+    )
     page.figure(_curves(joint.phases[0], joint.model), "Losses of joint training.")
     for phase in alternating.phases:
         page.figure(_curves(phase, alternating.model), "The losses that this phase of alternating training minimises.")

@@ -5,7 +5,7 @@ import time
 import numpy as np
 from keras import ops
 
-from cis680_report import answers, experiments, plots
+from cis680_report import answers, drawings, experiments
 from keras_maskrcnn import MaskRCNN, data, evaluation, visualize
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.layers.roi_align import RoIAlign
@@ -166,7 +166,7 @@ def _busiest(dataset, among=30):
 
 
 def _with_boxes(image, boxes):
-    return plots.outlined(image, [("proposal", boxes, plots.YELLOW, 1)])
+    return drawings.outlined(image, [("proposal", boxes, drawings.YELLOW, 1)])
 
 
 # Step 12: RoIAlign ----------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def step_12(page, setup, trained):
     )
     page.picture(_crops(canvas, boxes[0]), "Objects cut from the picture's own pixels with several P.")
     page.picture(
-        plots.pyramid({name: ops.convert_to_numpy(level)[0] for name, level in features.items()}),
+        drawings.pyramid({name: ops.convert_to_numpy(level)[0] for name, level in features.items()}),
         "The levels of the trained pyramid that regions are cut from; three principal components as colours.",
     )
     page.picture(
@@ -222,16 +222,16 @@ def _on_canvas(model, sample):
 
 def _places(image, box, bins=7):
     """A box with its bins and the places of the samples, regular and random: two pictures."""
-    points = plots.sample_points(box, bins), plots.sample_points(box, bins, rng=np.random.default_rng(0))
-    pictures = [plots.sampled_box(image, box, each, bins) for each in points]
-    return [plots.titled(picture, name) for picture, name in zip(pictures, ("regular", "random"), strict=True)]
+    points = drawings.sample_points(box, bins), drawings.sample_points(box, bins, rng=np.random.default_rng(0))
+    pictures = [drawings.sampled_box(image, box, each, bins) for each in points]
+    return [drawings.titled(picture, name) for picture, name in zip(pictures, ("regular", "random"), strict=True)]
 
 
 def _crops(canvas, boxes, most=3):
     """Boxes cut from pixels, a row a box: every P at regular places, and one at random ones."""
     kinds = [*((bins, "regular") for bins in BINS), (7, "random")]
     rows = [[_pixels(canvas, box, *kind) for kind in kinds] for box in boxes[:most]]
-    return plots.crops(rows, [[f"P = {bins}, {kind}" for bins, kind in kinds]] * len(rows))
+    return drawings.crops(rows, [[f"P = {bins}, {kind}" for bins, kind in kinds]] * len(rows))
 
 
 def _pixels(canvas, box, bins, positions):
@@ -253,7 +253,7 @@ def _feature_crops(features, boxes):
     """The first of some boxes cut from the features with every P, regular above random: uint8 picture."""
     kinds = ("regular", "random")
     rows = [[np.abs(_aligned(features, boxes, bins, kind)[0]).mean(axis=-1) for bins in BINS] for kind in kinds]
-    return plots.crops(rows, [[f"P = {bins}, {kind}" for bins in BINS] for kind in kinds])
+    return drawings.crops(rows, [[f"P = {bins}, {kind}" for bins in BINS] for kind in kinds])
 
 
 def _difference(features, boxes, bins):

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 from keras import ops
 
-from cis680_report import answers, experiments, plots
+from cis680_report import answers, drawings, experiments, plots
 from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.evaluation.report import overlap_matrix
 from keras_maskrcnn.ops import boxes as box_ops
@@ -119,7 +119,7 @@ def step_15(page, setup, trained):
     parts = {"test": setup.test, "train": experiments.some(setup.train)}
     figures = {part: _rates_table(page, part, dataset, trained) for part, dataset in parts.items()}
     pictures = [
-        plots.refinement(sample["image"], found["proposals"], found["boxes"])
+        drawings.refinement(sample["image"], found["proposals"], found["boxes"])
         for _, sample, found in _shown(setup.test, trained.model)
     ]
     page.picture(visualize.grid(pictures, columns=2), "Proposals (yellow) and the boxes refined from them (cyan).")
@@ -153,7 +153,7 @@ def _half_covered(page, setup, model):
         )
         return
     page.picture(
-        plots.refinement(case.sample["image"], case.proposal, case.box, case.truth),
+        drawings.refinement(case.sample["image"], case.proposal, case.box, case.truth),
         f"A proposal (yellow) that covers {case.covered:.0%} of an object (white, "
         f"{setup.class_names[case.label - 1]}): IoU {case.before:.2f}. The second stage made a box of it (cyan) of IoU "
         f"{case.after:.2f}, score {case.score:.2f}.",
@@ -235,9 +235,9 @@ def step_17(page, setup, trained):
         return None
     name = setup.class_names[case.label - 1]
     page.picture(
-        plots.outlined(
+        drawings.outlined(
             case.sample["image"],
-            [("object", case.sample["boxes"], plots.WHITE, 1), ("prediction", case.box, plots.CYAN, 2)],
+            [("object", case.sample["boxes"], drawings.WHITE, 1), ("prediction", case.box, drawings.CYAN, 2)],
         ),
         f"The surest prediction (cyan) that has no ground truth (white): {name}, probability {case.score:.3f}. It "
         f"overlaps the nearest object by IoU {case.overlap:.2f}.",
