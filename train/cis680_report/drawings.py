@@ -189,7 +189,7 @@ def pyramid(features, side=300):
     for name, feature in features.items():
         height, width = feature.shape[:2]
         picture = _resized(components(feature), side)
-        panels.append(titled(picture, f"{name}: {height} × {width} × {feature.shape[2]}"))
+        panels.append(titled(picture, f"{name}: {height} x {width} x {feature.shape[2]}"))  # Pillow's letters have no ×
     return visualize.grid(panels, columns=min(3, len(panels)))
 
 
