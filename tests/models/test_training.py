@@ -148,7 +148,7 @@ def test_fit_on_jax_reaches_the_losses_of_tensorflow(tiny, batch, tmp_path):
     losses, fitted, found = answer.stdout.strip().splitlines()[-3:]
     assert [float(v) for v in losses.split()] == pytest.approx(expected, rel=2e-3)
     assert np.isfinite(float(fitted))
-    assert found == "['boxes', 'labels', 'masks', 'scores']"
+    assert found == "['boxes', 'labels', 'masks', 'proposals', 'scores']"
 
 
 JAX_PROGRAM = """
