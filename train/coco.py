@@ -30,7 +30,9 @@ def build(arguments, num_classes):
 def readers(arguments):
     """Training and validation reader from the arguments."""
     if arguments.data:
-        return tuple(data.Coco.from_folder(arguments.data, _split(arguments.data, part)) for part in ("train", "val"))
+        return tuple(
+            data.Coco.from_folder(arguments.data, recipe.coco_split(arguments.data, part)) for part in ("train", "val")
+        )
     if not (arguments.annotations and arguments.images):
         raise ValueError("give --data FOLDER, or --annotations FILE and --images FOLDER")
     train = data.Coco(arguments.annotations, arguments.images)
@@ -38,12 +40,6 @@ def readers(arguments):
         return train, data.Coco(arguments.val_annotations, arguments.val_images or arguments.images)
     held_out = range(0, len(train), 10)
     return data.Subset(train, [i for i in range(len(train)) if i % 10]), data.Subset(train, list(held_out))
-
-
-def _split(root, part):
-    """The name by which a folder calls a part: "train2017" where there is such a file, else "train"."""
-    found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
-    return found[-1].stem.removeprefix("instances_") if found else part
 
 
 def run(arguments):

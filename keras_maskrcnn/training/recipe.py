@@ -87,6 +87,12 @@ def canvas(arguments):
     return (sides[0], sides[-1])
 
 
+def coco_split(root, part):
+    """What a folder in COCO's layout calls a part: "train2017" where there is such a file, else "train"."""
+    found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
+    return found[-1].stem.removeprefix("instances_") if found else part
+
+
 def policy(arguments):
     """Keras dtype policy from `--precision`."""
     return fastest_policy() if arguments.precision == "auto" else arguments.precision

@@ -144,7 +144,7 @@ def _course(arguments):
 def _coco(arguments):
     train, test = (
         data.Grouped(data.Coco.from_folder(arguments.data, split), data.VEHICLES_PEOPLE_ANIMALS)
-        for split in (_coco_split(arguments.data, "train"), _coco_split(arguments.data, "val"))
+        for split in (recipe.coco_split(arguments.data, "train"), recipe.coco_split(arguments.data, "val"))
     )
     return (
         train,
@@ -154,9 +154,3 @@ def _coco(arguments):
             f"{len(test)} to test on."
         ),
     )
-
-
-def _coco_split(root, part):
-    """The name by which a folder calls a part: "train2017" where there is such a file, else "train"."""
-    found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
-    return found[-1].stem.removeprefix("instances_") if found else part
