@@ -23,8 +23,7 @@ def saved_model(model, folder):
     go to `assets/class_names.txt`, one a line, and how masks reach the picture (`options.Detection.paste`) to
     `assets/paste.txt`.
 
-    A model without an `image_size` gets two canvases, one for each orientation, for its shapes are fixed. `detect` pads
-    each picture to a canvas of its own, so that scores near the picture's edges differ between the two.
+    Pictures are placed as `model.detect` places them, so that both give the same detections.
 
     Args:
         model: an `InstanceModel`.
@@ -65,15 +64,8 @@ def _functions(model):
     # There is no Python control flow to convert, and autograph would read the source again, which may have changed.
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
     def serve(images):
-        if model.image_size:
-            return _on_canvas(model, images, model.image_size)
-        wide = _largest_canvas(model)
-        given = tf.shape(images)
-        return tf.cond(
-            given[1] > given[2],
-            lambda: _on_canvas(model, images, wide[::-1]),
-            lambda: _on_canvas(model, images, wide),
-        )
+        fitted, size = _fit(model, images)
+        return _detect(model, fitted, tf.repeat(size[None], tf.shape(images)[0], axis=0))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes):
@@ -82,26 +74,12 @@ def _functions(model):
     return serve.get_concrete_function(), serve_bytes.get_concrete_function()
 
 
-def _largest_canvas(model):
-    """The canvas, wider than high, that holds every picture which the rule of `model.resize` may make."""
-    stride, rule = model.canvas_stride(), model.resize
-    return tuple(-(-side // stride) * stride for side in (rule.shorter, rule.longer))
-
-
-def _on_canvas(model, images, canvas):
-    """Detections in pictures of one size."""
-    import tensorflow as tf
-
-    fitted, size = _fit(model, images, canvas)
-    return _detect(model, fitted, tf.repeat(size[None], tf.shape(images)[0], axis=0))
-
-
 def _fitted_together(model, image_bytes):
     """Detections in encoded pictures of unequal sizes, which share the model's canvas and so make one batch."""
     import tensorflow as tf
 
     def one(encoded):
-        fitted, size = _fit(model, _decode(encoded), model.image_size)
+        fitted, size = _fit(model, _decode(encoded))
         return fitted[0], size
 
     specs = (tf.TensorSpec([*model.image_size, 3], tf.float32), tf.TensorSpec([2], tf.float32))
@@ -109,7 +87,7 @@ def _fitted_together(model, image_bytes):
 
 
 def _one_by_one(serve, image_bytes):
-    """Detections in encoded pictures, each on the canvas of its orientation."""
+    """Detections in encoded pictures, each on a canvas of its own."""
     import tensorflow as tf
 
     outputs = serve.get_concrete_function().structured_outputs
@@ -129,21 +107,23 @@ def _decode(encoded):
     return tf.ensure_shape(picture, [None, None, 3])[None]
 
 
-def _fit(model, images, canvas):
+def _fit(model, images):
     """Pictures of one size placed as `Detector.place` says: float32 [B, *canvas, 3] and (h, w) [2]."""
     import tensorflow as tf
 
-    given, limits = tf.cast(tf.shape(images)[1:3], tf.float64), tf.constant(canvas, tf.float64)
-    rule = model.resize
+    given, rule = tf.cast(tf.shape(images)[1:3], tf.float64), model.resize
     if model.image_size:
-        size = tf.round(given * tf.reduce_min(limits / given))
+        canvas = tf.constant(model.image_size)
+        limits = tf.cast(canvas, tf.float64)
+        size = tf.cast(tf.clip_by_value(tf.round(given * tf.reduce_min(limits / given)), 1.0, limits), tf.int32)
     else:
         factor = tf.minimum(rule.shorter / tf.reduce_min(given), rule.longer / tf.reduce_max(given))
-        size = tf.floor(given * factor + (0.0 if rule.rounding == "down" else 0.5))
-    size = tf.cast(tf.clip_by_value(size, 1.0, limits), tf.int32)
+        size = tf.maximum(tf.floor(given * factor + (0.0 if rule.rounding == "down" else 0.5)), 1.0)
+        size, multiple = tf.cast(size, tf.int32), model.canvas_multiple()
+        canvas = -(-size // multiple) * multiple
     resized = tf.image.resize(images, size, antialias=rule.antialias)
-    padding = [[0, 0], [0, canvas[0] - size[0]], [0, canvas[1] - size[1]], [0, 0]]
-    fitted = tf.ensure_shape(tf.pad(resized, padding), [None, *canvas, 3])
+    padding = tf.pad((canvas - size)[:, None], [[1, 1], [1, 0]])
+    fitted = tf.ensure_shape(tf.pad(resized, padding), [None, *(model.image_size or (None, None)), 3])
     return fitted, tf.cast(size, tf.float32)
 
 

@@ -1,9 +1,11 @@
 """An exported SavedModel used from Python as if it were the model: the same `detect`, by TensorFlow alone."""
 
+import concurrent.futures
 import pathlib
 
 import numpy as np
 
+from keras_maskrcnn.data.ahead import ahead
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.ops.masks import paste
 
@@ -48,8 +50,25 @@ class SavedModel:
             [n, H, W]; for a list, a list of them.
         """
         if isinstance(images, (list, tuple)):
-            return [self._detect_one(image, score_threshold, max_detections) for image in images]
+            return list(self.detect_each(images, score_threshold, max_detections))
         return self._detect_one(images, score_threshold, max_detections)
+
+    def detect_each(self, images, score_threshold=0.5, max_detections=None, batch_size=1):
+        """As `detect` for any iterable of images, one result at a time; a thread reads the next image meanwhile.
+
+        Args:
+            images: iterable of uint8 [H, W, 3] arrays, such as a generator that reads files.
+            score_threshold: least score.
+            max_detections: most detections an image; None for all that the export keeps.
+            batch_size: not used: images go through the network one by one.
+
+        Yields:
+            dict as `detect` returns, in the order of `images`.
+        """
+        del batch_size
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            for image in ahead(images, threads):
+                yield self._detect_one(image, score_threshold, max_detections)
 
     def _detect_one(self, image, score_threshold, max_detections):
         import tensorflow as tf

@@ -114,13 +114,13 @@ def test_evaluate_matches_classes_by_name():
     class Four:
         class_names: ClassVar = ["triangle", "unused 2", "circle", "square"]
 
-        def detect(self, images, score_threshold):
+        def detect_each(self, images, score_threshold):
             assert score_threshold == 0.3
             labels = np.int32([1, 2, 3, 4])
             return [{"labels": labels, "scores": labels / 10, "masks": np.ones((4, 2, 2), bool)} for _ in images]
 
     model = _numbered_alike(Four(), NAMES)
-    [found] = model.detect(["picture"], score_threshold=0.3)
+    [found] = model.detect_each(["picture"], score_threshold=0.3)
     assert found["labels"].tolist() == [3, 1, 2] and found["scores"].tolist() == [0.1, 0.3, 0.4]
     assert found["masks"].shape == (3, 2, 2) and model.num_classes == 3
     for names in (Four.class_names, [*NAMES, "star"]):

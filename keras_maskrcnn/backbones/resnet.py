@@ -3,13 +3,14 @@
 import keras
 from keras import layers
 
+from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class ResNet(keras.Model):
+class ResNet(FoldingModel):
     """Residual network without its classifier: `[B, H, W, 3]` to {"C2", "C3", "C4", "C5"} of strides 4 to 32.
 
     Args:

@@ -3,11 +3,12 @@
 import keras
 from keras import layers
 
+from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class SimpleCNN(keras.Model):
+class SimpleCNN(FoldingModel):
     """Five convolutions of 16-32-64-128-256 channels, each normalised and rectified, 2×2 max pooling between them.
 
     Maps `[B, H, W, 3]` to {"C1", "C2", "C3", "C4"} of strides 2 to 16, where C4 has 256 channels; H and W must be

@@ -47,6 +47,24 @@ def static_shapes_scope(enabled):
         _STATIC_SHAPES.reset(token)
 
 
+def lowering(operation):
+    """Which of its implementations an operation runs on, by device and by the graph that is being traced.
+
+    Args:
+        operation: "roi_align", "nms" or "mask_rows" (which regions the mask head computes).
+
+    Returns:
+        str: of "roi_align" "sparse" or "gather", of "nms" "combined" or "fixed_point", of "mask_rows" "active" or
+        "all". All give the same numbers; README's *Figures* have what they cost.
+    """
+    dynamic, static = {
+        "roi_align": ("gather" if has_gpu() else "sparse", "gather"),
+        "nms": ("combined", "fixed_point"),
+        "mask_rows": ("active", "all"),
+    }[operation]
+    return static if static_shapes() else dynamic
+
+
 def has_gpu():
     """Whether TensorFlow sees a GPU (False on other backends, which take the static lowering anyway)."""
     if not is_tensorflow():

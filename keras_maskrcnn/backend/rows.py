@@ -19,7 +19,7 @@ def active_rows(mask):
         multiple of `STEP` (n ≥ 1, so that no operation meets an empty batch); with static shapes all N positions.
         The caller weighs rows by `mask` in either case.
     """
-    if backend.static_shapes():
+    if backend.lowering("mask_rows") == "all":
         return ops.arange(ops.shape(mask)[0], dtype="int32")
     import tensorflow as tf
 
@@ -30,7 +30,7 @@ def active_rows(mask):
 
 def restore_rows(values, index, count):
     """Inverse of taking `index`: `[n, ...]` back to `[count, ...]`, zeros in the rows that were left out."""
-    if backend.static_shapes():
+    if backend.lowering("mask_rows") == "all":
         return values
     import tensorflow as tf
 

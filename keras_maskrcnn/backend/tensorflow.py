@@ -30,6 +30,25 @@ def train_step(model, inputs):
     return _logs(model, inputs, terms, loss, norm, finite)
 
 
+def predict_function(model):
+    """The network as one graph for pictures and batches of all sizes.
+
+    Args:
+        model: an `InstanceModel` or a view of one.
+
+    Returns:
+        Function from a dict of `images` float32 `[B, H, W, 3]` and `sizes` float32 `[B, 2]` to what `model` gives.
+    """
+    images, sizes = tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([None, 2], tf.float32)
+
+    # Autograph would read source again that has no Python control flow to convert.
+    @tf.function(input_signature=[{"images": images, "sizes": sizes}], autograph=False)
+    def predict(inputs):
+        return model(inputs, training=False)
+
+    return predict
+
+
 def _statistics(model):
     """Moving averages of batch normalisation: what a forward pass changes by itself."""
     return [v for v in model.non_trainable_variables if v.name.startswith("moving_") and "float" in v.dtype]

@@ -67,10 +67,9 @@ class _Renumbered:
         numbers = {name: number for number, name in enumerate(class_names, start=1)}
         self.numbers = np.array([0, *(numbers.get(name, 0) for name in model.class_names)], "int32")
 
-    def detect(self, images, **options):
+    def detect_each(self, images, **options):
         """As `MaskRCNN.detect_each`: one dict an image."""
-        each = getattr(self.model, "detect_each", self.model.detect)
-        for found in each(images, **options):
+        for found in self.model.detect_each(images, **options):
             labels = self.numbers[found["labels"]]
             yield {**{key: values[labels > 0] for key, values in found.items()}, "labels": labels[labels > 0]}
 

@@ -53,7 +53,24 @@ def _machine():
 
     rows = [("python", platform.python_version())]
     rows += [(package, version(package)) for package in ("keras-maskrcnn", "keras", "tensorflow", "jax", "numpy")]
-    return [*rows, ("backend", keras.backend.backend()), ("devices", ", ".join(keras.distribution.list_devices()))]
+    rows += [("backend", keras.backend.backend()), ("devices", ", ".join(keras.distribution.list_devices()))]
+    return [*rows, *_lowerings()]
+
+
+def _lowerings():
+    """Rows with the implementation that each operation picks here, as graph and as compiled by XLA."""
+    from keras_maskrcnn import backend
+    from keras_maskrcnn.backend.precision import fastest_policy
+
+    def chosen():
+        names = {"roi_align": "RoIAlign", "nms": "NMS", "mask_rows": "mask head on rows"}
+        return ", ".join(f"{name} {backend.lowering(operation)}" for operation, name in names.items())
+
+    with backend.static_shapes_scope(True):
+        rows = [("implementations, XLA", chosen())]
+    if backend.is_tensorflow():
+        rows.insert(0, ("implementations, graph", chosen()))
+    return [*rows, ("fastest precision", fastest_policy())]
 
 
 def _preset(args):

@@ -1,5 +1,6 @@
 """`predict`: pictures to overlays and COCO results."""
 
+import collections
 import pathlib
 
 from keras_maskrcnn.cli.common import counted, fail, load, model_argument, write_json
@@ -22,31 +23,49 @@ def arguments(parser):
 def run(args):
     """Finds objects in pictures: overlays, and the COCO result JSON. A file that fails does not stop the others."""
     from keras_maskrcnn import visualize
-    from keras_maskrcnn.data import read_image
 
     model = load(args.model)
     files, missing = _pictures(args.inputs)
-    failed = len([fail(f"{path}: no such file or folder, or no picture in it") for path in missing])
-    names = unique_names(files)
-    results = []
-    for number, (path, name) in enumerate(zip(files, names, strict=True), start=1):
+    for path in missing:
+        fail(f"{path}: no such file or folder, or no picture in it")
+    names, results, read, done = unique_names(files), [], collections.deque(), 0
+    options = {"score_threshold": args.score_threshold, "max_detections": args.max_detections}
+    for found in model.detect_each(_readable(files, read, args.debug), **options):
+        number, image = read.popleft()
+        path = files[number]
         try:
-            image = read_image(path)
-            found = model.detect(image, score_threshold=args.score_threshold, max_detections=args.max_detections)
-            overlay = visualize.save(args.output / f"{name}.png", image, found, model.class_names)
+            overlay = visualize.save(args.output / f"{names[number]}.png", image, found, model.class_names)
             results += _results(path, found, model.class_names)
         except Exception as error:
             if args.debug:
                 raise
             fail(error, path)
-            failed += 1
             continue
-        print(f"[{number}/{len(files)}] {path}: {counted(len(found['labels']), 'object')} -> {overlay}", flush=True)
+        done += 1
+        objects = counted(len(found["labels"]), "object")
+        print(f"[{number + 1}/{len(files)}] {path}: {objects} -> {overlay}", flush=True)
     if args.json:
         write_json(args.json, results)
         print(f"COCO results: {args.json}")
-    print(f"{counted(len(files) + len(missing) - failed, 'picture')} done, {failed} failed")
+    failed = len(files) + len(missing) - done
+    print(f"{counted(done, 'picture')} done, {failed} failed")
     return 2 if failed else 0
+
+
+def _readable(files, read, debug):
+    """Pictures of the files that can be read, the others named; (position, picture) of each goes into `read`."""
+    from keras_maskrcnn.data import read_image
+
+    for number, path in enumerate(files):
+        try:
+            image = read_image(path)
+        except Exception as error:
+            if debug:
+                raise
+            fail(error, path)
+            continue
+        read.append((number, image))
+        yield image
 
 
 def _pictures(inputs):

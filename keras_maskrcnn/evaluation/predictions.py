@@ -1,5 +1,6 @@
 """A model's answers over a data set, a few images in memory at a time."""
 
+import collections
 import itertools
 import logging
 
@@ -11,15 +12,16 @@ _log = logging.getLogger(__name__)
 def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_size=8, limit=None, progress=False):
     """Yields each readable sample of a data set together with what the model finds in it.
 
-    Only `batch_size` samples are in memory at once. A sample that cannot be read is skipped, and a warning that names
+    Only a few samples are in memory at once. A sample that cannot be read is skipped, and a warning that names
     it goes to the log: one broken file must not cost the evaluation of all others.
 
     Args:
-        model: an object with `detect(images, score_threshold=, max_detections=)` as `MaskRCNN.detect`.
+        model: an object with `detect_each(images, score_threshold=, max_detections=)` as `MaskRCNN.detect_each`, or
+            with `detect` as `MaskRCNN.detect`.
         dataset: a reader: `len()`, `[i]` → sample, `class_names`.
         score_threshold: detections scoring less are left out, 0..1.
         max_detections: most detections in an image.
-        batch_size: images given to `detect` in one call.
+        batch_size: images that go through the network together; of `detect`, images given to it in one call.
         limit: only the first `limit` images; None for all.
         progress: whether to draw a Keras progress bar, one step an image.
 
@@ -32,14 +34,17 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
     check_classes(model, dataset)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     bar = _progress_bar(total) if progress else None
-    done = 0
-    readable = _readable(dataset, total)
-    while samples := list(itertools.islice(readable, batch_size)):
-        images = [sample["image"] for sample in samples]
-        detect = getattr(model, "detect_each", model.detect)
-        answers = detect(images, score_threshold=score_threshold, max_detections=max_detections)
-        yield from zip(samples, answers, strict=True)
-        done += len(samples)
+    done, samples = 0, collections.deque()
+
+    def images():
+        for sample in _readable(dataset, total):
+            samples.append(sample)
+            yield sample["image"]
+
+    options = {"score_threshold": score_threshold, "max_detections": max_detections}
+    for found in _answers(model, images(), batch_size, options):
+        yield samples.popleft(), found
+        done += 1
         if bar:
             bar.update(done)
     if not done:
@@ -48,6 +53,15 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
         _log.warning("%d of %d images could not be read; the figures are of the others", total - done, total)
     if bar:
         bar.update(done, finalize=True)
+
+
+def _answers(model, images, batch_size, options):
+    """Detections of images, one result at a time, from `detect_each` or, where a model has only that, from `detect`."""
+    if hasattr(model, "detect_each"):
+        yield from model.detect_each(images, batch_size=batch_size, **options)
+        return
+    while chunk := list(itertools.islice(images, batch_size)):
+        yield from model.detect(chunk, **options)
 
 
 def _readable(dataset, total):

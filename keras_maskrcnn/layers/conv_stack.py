@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn.layers.folding import conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 
@@ -46,11 +47,12 @@ class ConvStack(keras.layers.Layer):
 
     def call(self, regions, training=False):
         """`[N, P, P, C]` to `[N, P, P, width]`; `training` is for batch normalisation."""
-        mode = {"training": training} if self.norm == "batch" else {}
-        for i, conv in enumerate(self.convs):
-            regions = conv(regions)
-            if self.norm:
-                regions = ops.relu(self.norms[i](regions, **mode))
+        if not self.norm:
+            for conv in self.convs:
+                regions = conv(regions)
+            return regions
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            regions = ops.relu(conv_norm(conv, norm, regions, training))
         return regions
 
     def compute_output_shape(self, input_shape):

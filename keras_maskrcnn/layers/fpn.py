@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn.layers.folding import conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 
@@ -71,22 +72,16 @@ class FPN(keras.layers.Layer):
         merged = {}
         above = None
         for level in reversed(self._levels):
-            lateral = self._normalised(self.lateral[level](features[level]), self.lateral_norm, level, training)
+            lateral = _convolve(self.lateral, self.lateral_norm, level, features[level], training)
             above = lateral if above is None else lateral + _enlarge(above)
             merged[level] = above
         pyramid = {}
         for level in self._levels:
-            smooth = self.output_conv[level](merged[level])
-            pyramid[f"P{level[1:]}"] = self._normalised(smooth, self.output_norm, level, training)
+            pyramid[f"P{level[1:]}"] = _convolve(self.output_conv, self.output_norm, level, merged[level], training)
         if self.extra_level:
             coarsest = int(self._levels[-1][1:])
             pyramid[f"P{coarsest + 1}"] = pyramid[f"P{coarsest}"][:, ::2, ::2]
         return pyramid
-
-    def _normalised(self, x, norms, level, training):
-        if not norms:
-            return x
-        return norms[level](x, **({"training": training} if self.norm == "batch" else {}))
 
     def _check(self, features):
         """Refuses levels that do not halve: a map of one cell would broadcast, and the pyramid be wrong in silence."""
@@ -111,6 +106,11 @@ class FPN(keras.layers.Layer):
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "channels": self.channels, "extra_level": self.extra_level, "norm": self.norm}
+
+
+def _convolve(convs, norms, level, x, training):
+    """A level's convolution, and its normalisation where the pyramid has them."""
+    return conv_norm(convs[level], norms[level], x, training) if norms else convs[level](x)
 
 
 def _enlarge(x):

@@ -30,15 +30,25 @@ class Deconvolution2x(keras.layers.Layer):
 
     def call(self, inputs):
         """Enlarge `[N, H, W, C]` to `[N, 2H, 2W, filters]`."""
+        return unfold_blocks(self.blocks(inputs))
+
+    def blocks(self, inputs):
+        """The four cells that each cell becomes, beside each other: `[N, H, W, C]` to `[N, H, W, 4, filters]`."""
         _, height, width, channels = inputs.shape
         kernel = ops.reshape(self.kernel, (1, 1, channels, 4 * self.filters))
-        blocks = ops.reshape(ops.conv(inputs, kernel), (-1, height, width, 2, 2, self.filters))
-        grid = ops.transpose(blocks, (0, 1, 3, 2, 4, 5))
-        return ops.reshape(grid, (-1, 2 * height, 2 * width, self.filters)) + self.bias
+        bias = ops.tile(ops.convert_to_tensor(self.bias), [4])
+        return ops.reshape(ops.conv(inputs, kernel) + bias, (-1, height, width, 4, self.filters))
 
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "filters": self.filters}
+
+
+def unfold_blocks(blocks):
+    """Cells that stand beside each other to their places in 2×2 blocks: `[N, H, W, 4, C]` to `[N, 2H, 2W, C]`."""
+    _, height, width, _, channels = blocks.shape
+    grid = ops.transpose(ops.reshape(blocks, (-1, height, width, 2, 2, channels)), (0, 1, 3, 2, 4, 5))
+    return ops.reshape(grid, (-1, 2 * height, 2 * width, channels))
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -89,9 +99,18 @@ class MaskHead(keras.layers.Layer):
             float32 `[N, 2P, 2P]` logits.
         """
         hidden = self.stack(regions, training=training)
-        logits = self.logits(ops.relu(self.deconvolution(hidden)))
-        chosen = ops.take_along_axis(logits, labels[:, None, None, None], axis=-1)
-        return ops.cast(chosen[..., 0], "float32")
+        blocks = ops.relu(self.deconvolution.blocks(ops.cast(hidden, self.compute_dtype)))
+        return ops.cast(unfold_blocks(self._own_class(blocks, labels))[..., 0], "float32")
+
+    def _own_class(self, blocks, labels):
+        """The last layer, of each region's class alone: `[N, P, P, 4, C]` to `[N, P, P, 4, 1]`."""
+        size = blocks.shape[1]
+        kernel, bias = (
+            ops.cast(ops.take(w, labels, axis=-1), blocks.dtype) for w in (self.logits.kernel, self.logits.bias)
+        )
+        column = ops.transpose(kernel[0, 0])[..., None]
+        logits = ops.matmul(ops.reshape(blocks, (-1, 4 * size * size, self.width)), column)
+        return ops.reshape(logits + bias[:, None, None], (-1, size, size, 4, 1))
 
     def get_config(self):
         """Constructor arguments."""

@@ -45,6 +45,12 @@ class BatchNorm(keras.layers.BatchNormalization):
     returns is the same.
     """
 
+    def constants(self, training):
+        """Scale and offset that the layer multiplies with and adds, float32 `[C]`; None if they depend on the batch."""
+        if (training and self.trainable) or not (self.scale and self.center):
+            return None
+        return _constants(self)
+
     def call(self, inputs, training=None, mask=None):
         """Normalise `[B, H, W, C]`; batch statistics when `training` and trainable, stored ones otherwise."""
         if not backend.is_tensorflow() or mask is not None or not self._can_fuse(inputs):
@@ -81,18 +87,28 @@ class FrozenBatchNorm(keras.layers.Layer):
         self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **constant)
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **constant)
 
-    def call(self, inputs):
+    def constants(self, training=False):
+        """Scale and offset that the layer multiplies with and adds, float32 `[C]`."""
+        del training  # nothing here ever depends on the batch
+        return _constants(self)
+
+    def call(self, inputs, training=False):
         """Scale and shift `[..., C]` by constants."""
-        gamma, beta, mean, variance = (
-            ops.cast(w, "float32") for w in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
-        )
-        scale = gamma * ops.rsqrt(variance + self.epsilon)
-        offset = beta - mean * scale
+        scale, offset = self.constants(training)
         return inputs * ops.cast(scale, inputs.dtype) + ops.cast(offset, inputs.dtype)
 
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "epsilon": self.epsilon}
+
+
+def _constants(norm):
+    """Scale and offset of a normalisation with stored statistics."""
+    gamma, beta, mean, variance = (
+        ops.cast(w, "float32") for w in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+    )
+    scale = gamma * ops.rsqrt(variance + norm.epsilon)
+    return scale, beta - mean * scale
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")

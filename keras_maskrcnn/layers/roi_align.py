@@ -178,9 +178,7 @@ class RoIAlign(keras.layers.Layer):
         return features
 
     def _lowering(self):
-        name = self.implementation
-        if name == "auto":
-            name = "gather" if backend.static_shapes() or backend.has_gpu() else "sparse"
+        name = backend.lowering("roi_align") if self.implementation == "auto" else self.implementation
         if name == "gather":
             return roi.gather_align
         from keras_maskrcnn.backend import roi_tensorflow

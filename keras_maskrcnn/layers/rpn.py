@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn.layers.folding import conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 
@@ -58,18 +59,20 @@ class RPNHead(keras.layers.Layer):
         """
         logits, deltas = [], []
         for level, hidden in zip(features, self._hidden(features, training), strict=True):
-            cells = level.shape[1] * level.shape[2]
+            height, width = ops.shape(level)[1:3]
+            cells = height * width
             logits.append(ops.reshape(self.objectness(hidden), (-1, cells * self.num_anchors)))
             deltas.append(ops.reshape(self.deltas(hidden), (-1, cells * self.num_anchors, 4)))
         return [ops.cast(x, "float32") for x in logits], [ops.cast(x, "float32") for x in deltas]
 
     def _hidden(self, levels, training):
         for i, conv in enumerate(self.convs):
-            levels = [conv(level) for level in levels]
-            if self.norm == "batch":
-                levels = _normalise_together(self.norms[i], levels, training)
-            elif self.norm:
-                levels = [self.norms[i](level) for level in levels]
+            if not self.norm:
+                levels = [conv(level) for level in levels]
+            elif self.norm == "batch" and training:
+                levels = _normalise_together(self.norms[i], [conv(level) for level in levels])
+            else:
+                levels = [conv_norm(conv, self.norms[i], level) for level in levels]
             levels = [ops.relu(level) for level in levels]
         return levels
 
@@ -84,15 +87,15 @@ class RPNHead(keras.layers.Layer):
         }
 
 
-def _normalise_together(norm, levels, training):
+def _normalise_together(norm, levels):
     """Batch normalisation over the pixels of all levels: inference has one set of statistics, so training has too."""
     if len(levels) == 1:
-        return [norm(levels[0], training=training)]
+        return [norm(levels[0], training=True)]
     sizes = [(level.shape[1], level.shape[2]) for level in levels]
     channels = levels[0].shape[-1]
     pixels = ops.concatenate(
         [ops.reshape(level, (-1, h * w, 1, channels)) for level, (h, w) in zip(levels, sizes, strict=True)], axis=1
     )
     ends = [sum(h * w for h, w in sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    parts = ops.split(norm(pixels, training=training), ends, axis=1)
+    parts = ops.split(norm(pixels, training=True), ends, axis=1)
     return [ops.reshape(part, (-1, *size, channels)) for part, size in zip(parts, sizes, strict=True)]

@@ -72,7 +72,7 @@ class InstanceModel(Detector, keras.Model):
         """Pixels 0…255 to standardised float32, zero in the padding right of and below each picture."""
         mean, std = (np.asarray(v, "float32") for v in (self.pixel_mean, self.pixel_std))
         images = (ops.cast(images, "float32") - mean) / std
-        inside = image_ops.inside(images.shape[1], images.shape[2], sizes)
+        inside = image_ops.inside(*ops.shape(images)[1:3], sizes)
         return ops.where(inside[..., None], images, 0.0)
 
     # Training ---------------------------------------------------------------------------------------------------

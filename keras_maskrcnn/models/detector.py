@@ -1,10 +1,15 @@
 """Finding objects in pictures of any size: placed on a canvas, run through the network, put back."""
 
+import concurrent.futures
 import dataclasses
+import itertools
+import math
 
 import numpy as np
 from keras import ops
 
+from keras_maskrcnn import backend
+from keras_maskrcnn.data.ahead import ahead
 from keras_maskrcnn.data.geometry import fitted_size
 from keras_maskrcnn.ops import images as image_ops
 from keras_maskrcnn.ops.masks import paste
@@ -40,8 +45,20 @@ class Detector:
     def detect_each(self, images, score_threshold=0.5, nms_iou=None, max_detections=None, batch_size=8):
         """As `detect` for a list, but one result at a time: pasted masks of large pictures fill the memory.
 
+        While the network runs, one thread reads and fits the next pictures, and one pastes the masks of the last.
+
+        Args:
+            images: iterable of uint8 `[H, W, 3]`, such as a generator that reads files.
+            score_threshold: as for `detect`.
+            nms_iou: as for `detect`.
+            max_detections: as for `detect`.
+            batch_size: as for `detect`.
+
         Yields:
             dict as `detect` returns, in the order of `images`.
+
+        Raises:
+            ValueError: if a picture is not uint8 `[H, W, 3]`.
         """
         wanted = dataclasses.replace(
             self.detection,
@@ -49,13 +66,17 @@ class Detector:
             nms_iou=self.detection.nms_iou if nms_iou is None else nms_iou,
             max_detections=max_detections or self.detection.max_detections,
         )
-        # At most two batch sizes a canvas, so that two traces serve lists of any length.
-        rows = batch_size if self.image_size and len(images) > 1 else 1
-        for start in range(0, len(images), rows):
-            chunk = [image_ops.check(picture) for picture in images[start : start + rows]]
-            batch = self._predict_with(wanted, self._canvas_batch(chunk, rows))
-            for i, picture in enumerate(chunk):
-                yield self._in_picture(batch, i, picture, score_threshold)
+        rows = batch_size if self.image_size else 1
+        with concurrent.futures.ThreadPoolExecutor(2) as threads:
+            pasting = []
+            for chunk, inputs in ahead(self._canvas_batches(images, rows), threads):
+                batch = self._predict_with(wanted, inputs)
+                yield from (job.result() for job in pasting)
+                pasting = [
+                    threads.submit(self._in_picture, batch, i, picture, score_threshold)
+                    for i, picture in enumerate(chunk)
+                ]
+            yield from (job.result() for job in pasting)
 
     def place(self, size):
         """Where a picture goes: the canvas, and the size that the picture takes at its top left.
@@ -72,11 +93,23 @@ class Detector:
         factor = min(rule.shorter / min(size), rule.longer / max(size))
         half = 0.0 if rule.rounding == "down" else 0.5
         fitted = np.maximum(np.floor(np.asarray(size) * factor + half), 1).astype(int)
-        stride = self.canvas_stride()
-        return tuple((-(-fitted // stride) * stride).tolist()), tuple(fitted.tolist())
+        multiple = self.canvas_multiple()
+        return tuple((-(-fitted // multiple) * multiple).tolist()), tuple(fitted.tolist())
+
+    def canvas_multiple(self):
+        """Pixels of which the sides of a canvas are multiples, for a model without one canvas for all pictures."""
+        return math.lcm(self.resize.multiple or 1, self.canvas_stride())
+
+    def _canvas_batches(self, images, rows):
+        """Pictures by `rows`, and what the network takes for them."""
+        images = iter(images)
+        while chunk := [image_ops.check(picture) for picture in itertools.islice(images, rows)]:
+            # Where shapes are compiled in, a short batch is filled up: two batch sizes serve lists of any length.
+            fill = not self._any_size() and len(chunk) > 1
+            yield chunk, self._canvas_batch(chunk, rows if fill else len(chunk))
 
     def _canvas_batch(self, pictures, rows):
-        """Pictures on one canvas; a short batch is filled up with empty ones, so that one trace serves all."""
+        """Pictures on one canvas, with empty ones up to `rows`."""
         canvas, _ = self.place(pictures[0].shape[:2])
         images = np.zeros((rows, *canvas, 3), "float32")
         sizes = np.ones((rows, 2), "float32")
@@ -90,18 +123,31 @@ class Detector:
     def _predict_with(self, detection, inputs):
         """Run the network under other detection options.
 
-        Compiled functions are kept by options and canvas: one function for all canvases would be traced anew with
-        heights and widths left open, which the network's fixed shapes do not allow.
+        TensorFlow traces one graph for all canvases. XLA and JAX compile one for each, for their shapes are fixed.
         """
         usual, function = self.detection, self.predict_function
         key = (detection, inputs["images"].shape[1:3])
         self.detection, self.predict_function = detection, self._predict_functions.get(key)
         try:
+            if self._any_size():
+                return self._predict_any_size(detection, inputs)
             batch = self.predict_on_batch(inputs)
             self._predict_functions[key] = self.predict_function
         finally:
             self.detection, self.predict_function = usual, function
         return batch
+
+    def _any_size(self):
+        """Whether one graph takes canvases and batches of all sizes."""
+        return backend.is_tensorflow() and not (self.jit_compile or self.run_eagerly)
+
+    def _predict_any_size(self, detection, inputs):
+        from keras_maskrcnn.backend import tensorflow
+
+        if detection not in self._predict_functions:
+            self._predict_functions[detection] = tensorflow.predict_function(self)
+        found = self._predict_functions[detection](inputs)
+        return {name: ops.convert_to_numpy(values) for name, values in found.items()}
 
     def _in_picture(self, batch, i, picture, score_threshold):
         """Detections of image `i` of a batch in the picture's own pixels, masks pasted."""

@@ -64,7 +64,7 @@ class FirstStage(Detector, keras.Model):
         model, sizes = self.model, ops.cast(inputs["sizes"], "float32")
         features = model.features(inputs["images"], sizes)
         logits, deltas = model.rpn(list(features.values()))
-        anchors = model.anchors.boxes(inputs["images"].shape[1:3], model.strides)
+        anchors = model.anchors.boxes(ops.shape(inputs["images"])[1:3], model.strides)
         boxes, scores, valid = select_proposals(logits, deltas, anchors, sizes, **self.limits)
         found = {
             "boxes": boxes,

@@ -178,7 +178,7 @@ class MaskRCNN(InstanceModel):
         """
         sizes = ops.cast(inputs["sizes"], "float32")
         features = self.features(inputs["images"], sizes, training)
-        anchors = self.anchors.boxes(inputs["images"].shape[1:3], self.strides)
+        anchors = self.anchors.boxes(ops.shape(inputs["images"])[1:3], self.strides)
         logits, deltas = self.rpn(list(features.values()), training=training and not self.left_out(*RPN_LOSSES))
         if "proposals" in inputs:
             proposals, valid = inputs["proposals"], ops.cast(inputs["proposal_valid"], "bool")

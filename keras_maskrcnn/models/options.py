@@ -82,7 +82,10 @@ class Anchors(Options):
         return self.sizes or tuple((8 * stride,) for stride in strides)
 
     def boxes(self, image_size, strides):
-        """Anchors of every level for a canvas (height, width): list of float32 `[A_l, 4]`, in pixels."""
+        """Anchors of every level for a canvas (height, width): list of float32 `[A_l, 4]`, in pixels.
+
+        Arrays where the sides are numbers, tensors where they are known at run time only.
+        """
         sizes = self.level_sizes(strides)
         return pyramid_anchors(image_size, strides, sizes, self.ratios, self.rounded, self.offset, self.spacing)
 
@@ -289,6 +292,8 @@ class Resize(Options):
         longer: most pixels of the longer side.
         rounding: of the other side: "nearest" (detectron2) or "down" (torchvision).
         antialias: whether pictures are smoothed when they shrink (Pillow, detectron2) or not (torchvision).
+        multiple: pixels of which the canvas's sides are multiples, beside the backbone's stride; None asks for no more.
+            XLA and JAX compile the network once for each canvas: 256 leaves them a dozen.
 
     Raises:
         ValueError: for another `rounding`, or if `longer` is less than `shorter`.
@@ -298,6 +303,7 @@ class Resize(Options):
     longer: int = 1333
     rounding: str = "nearest"
     antialias: bool = True
+    multiple: int | None = None
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,6 +1,11 @@
-"""Anchor boxes, one set a pyramid level. Plain NumPy: for a given input size they are constants of the program."""
+"""Anchor boxes, one set a pyramid level.
+
+NumPy arrays for an input of a given size: constants of the program. Where the size is known at run time only (sides are
+scalar tensors then), tensors.
+"""
 
 import numpy as np
+from keras import ops
 
 
 def cell_anchors(sizes, ratios, rounded=False):
@@ -29,8 +34,8 @@ def grid_anchors(height, width, spacing, cell, offset=0.0):
     With symmetric padding the value at index i of a map of stride s looks at pixel `i * s`, hence the offset 0.
 
     Args:
-        height: rows of the feature map.
-        width: columns of the feature map.
+        height: rows of the feature map, int or scalar int32 tensor.
+        width: columns of the feature map, likewise.
         spacing: pixels of input from one location to the next, a number or (down, across).
         cell: float32 `[A, 4]` from `cell_anchors`.
         offset: shift of all centres as a fraction of the spacing.
@@ -38,18 +43,25 @@ def grid_anchors(height, width, spacing, cell, offset=0.0):
     Returns:
         float32 `[height * width * A, 4]`, rows outermost, then columns, then the anchors of a cell.
     """
-    down, across = np.broadcast_to(spacing, 2)
-    x = (np.arange(width, dtype="float32") + offset) * across
-    y = (np.arange(height, dtype="float32") + offset) * down
-    shift = np.stack([*np.meshgrid(x, y)] * 2, axis=-1)
-    return (shift[:, :, None] + cell).reshape(-1, 4).astype("float32")
+    down, across = spacing if isinstance(spacing, list | tuple) else (spacing, spacing)
+    x, y = _centres(width, across, offset), _centres(height, down, offset)
+    library = np if isinstance(x, np.ndarray) else ops
+    shift = library.stack([*library.meshgrid(x, y)] * 2, axis=-1)
+    return library.reshape(shift[:, :, None] + cell, (-1, 4))
+
+
+def _centres(count, spacing, offset):
+    """Coordinates of `count` cells along an axis, float32."""
+    if isinstance(count, int | np.integer):
+        return (np.arange(count, dtype="float32") + np.float32(offset)) * np.float32(spacing)
+    return (ops.cast(ops.arange(count), "float32") + offset) * ops.cast(spacing, "float32")
 
 
 def pyramid_anchors(image_size, strides, sizes, ratios, rounded=False, offset=0.0, spacing="stride"):
     """Anchors of all levels for an input of a given size.
 
     Args:
-        image_size: (height, width) of the network's input.
+        image_size: (height, width) of the network's input, numbers or scalar int32 tensors.
         strides: stride of each level; a level has `ceil(side / stride)` cells a side.
         sizes: one tuple of anchor side lengths a level.
         ratios: aspect ratios (height / width), the same on every level.

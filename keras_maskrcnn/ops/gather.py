@@ -7,13 +7,13 @@ def rows(values, index):
     """Rows of each image: `values[b, index[b, k]]`.
 
     Args:
-        values: `[B, A, ...]`; A is static.
+        values: `[B, A, ...]`.
         index: int32 `[B, K]`.
 
     Returns:
         `[B, K, ...]`.
     """
-    count = values.shape[1]
+    count = ops.shape(values)[1]
     start = ops.arange(ops.shape(values)[0], dtype="int32")[:, None] * count
     flat = ops.reshape(values, (-1, *values.shape[2:]))
     return ops.take(flat, start + ops.cast(index, "int32"), axis=0)

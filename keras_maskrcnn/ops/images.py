@@ -38,6 +38,6 @@ def fit(picture, size, antialias=True):
 
 def inside(height, width, sizes):
     """Bool `[B, height, width]`: which canvas pixels belong to the picture, `sizes` being float32 `[B, 2]`."""
-    rows = np.arange(height, dtype="float32")[None, :] < sizes[:, :1]
-    columns = np.arange(width, dtype="float32")[None, :] < sizes[:, 1:]
+    rows = ops.cast(ops.arange(height), "float32")[None, :] < sizes[:, :1]
+    columns = ops.cast(ops.arange(width), "float32")[None, :] < sizes[:, 1:]
     return ops.logical_and(rows[:, :, None], columns[:, None, :])

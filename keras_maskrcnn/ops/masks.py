@@ -4,8 +4,17 @@ A mask travels as a small square inside its own box, both on the way in (ground 
 out (probabilities). Nothing is ever rounded to whole pixels before the final threshold.
 """
 
+import concurrent.futures
+import os
+
 import numpy as np
 from keras import ops
+
+# Multiplications of a matrix product so small that OpenBLAS does not share it among threads of its own: those wait for
+# each other, and for whatever else runs, longer than a tile takes.
+SMALL_PRODUCT = 2**18
+TILES_AT_ONCE = 10  # of a mask, what stays in the processor's cache until it is compared
+PIXELS_A_THREAD = 2**21  # a thread for less costs more than it saves
 
 
 def mask_targets(masks, mask_boxes, rois, size):
@@ -127,17 +136,54 @@ def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
     if how == "whole_pixels":
         boxes = whole_pixel_boxes(boxes, masks.shape[-1])
     pasted = np.zeros((len(masks), height, width), bool)
-    for mask, (x1, y1, x2, y2), out in zip(masks, boxes, pasted, strict=True):
-        rows, down = _bilinear(y1, y2, height, len(mask))
-        columns, across = _bilinear(x1, x2, width, len(mask))
-        out[rows, columns] = down @ mask @ across.T >= threshold
+    down = _bilinear(boxes[:, 1], boxes[:, 3], height, masks.shape[-1])
+    across = _bilinear(boxes[:, 0], boxes[:, 2], width, masks.shape[-1])
+    jobs = [job for job in zip(pasted, masks, down, across, strict=True) if job[2][1].size and job[3][1].size]
+    pixels = sum(len(rows) * len(columns) for _, _, (_, rows), (_, columns) in jobs)
+    threads = min(os.cpu_count(), pixels // PIXELS_A_THREAD)
+    if threads > 1:
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda job: _paste_one(*job, threshold), jobs))
+    else:
+        for job in jobs:
+            _paste_one(*job, threshold)
     return pasted
 
 
+def _paste_one(out, mask, down, across, threshold):
+    """Writes a mask `[m, m]` into `out`, bool `[height, width]`, by tiles of rows, where `_bilinear` says."""
+    (rows, down), (columns, across) = down, across
+    target, across = out[rows, columns], np.ascontiguousarray(across.T)
+    height = min(max(SMALL_PRODUCT // across.size, 1), len(down))
+    tiles = np.zeros((-(-len(down) // height), height, len(mask)), "float32")
+    tiles.reshape(-1, len(mask))[: len(down)] = down
+    tiles = tiles @ mask
+    for start in range(0, len(tiles), TILES_AT_ONCE):
+        values = (tiles[start : start + TILES_AT_ONCE] @ across).reshape(-1, across.shape[1])
+        part = target[start * height : (start + TILES_AT_ONCE) * height]
+        np.greater_equal(values[: len(part)], threshold, out=part)
+
+
 def _bilinear(start, end, pixels, cells):
-    """Slice of the pixels that [start, end] touches and the bilinear weights `[pixels, cells]` of their centres."""
-    first, last = max(int(np.floor(start)), 0), min(int(np.ceil(end)), pixels)
-    centres = np.arange(first, max(last, first), dtype="float32") + 0.5
-    position = (centres - start) / max(end - start, 1e-3) * cells - 0.5
-    weights = np.maximum(1 - np.abs(position[:, None] - np.arange(cells, dtype="float32")), 0)
-    return slice(first, max(last, first)), weights.astype("float32")
+    """Which pixels of an axis each of n boxes touches, and how their centres lie between the cells of its mask.
+
+    Args:
+        start: float32 `[n]`.
+        end: float32 `[n]`.
+        pixels: length of the axis.
+        cells: cells of a mask along it.
+
+    Returns:
+        list of n pairs: slice of the pixels, and their bilinear weights, float32 `[pixels touched, cells]`.
+    """
+    first = np.clip(np.floor(start), 0, pixels).astype(int)
+    last = np.maximum(np.clip(np.ceil(end), 0, pixels).astype(int), first)
+    rows = np.cumsum(last - first)  # of the weights: those of a box end there
+    box = np.repeat(np.arange(len(start)), last - first)
+    centres = (np.arange(len(box)) + (last - rows)[box]).astype("float32") + 0.5
+    position = (centres - start[box]) / np.maximum(end - start, 1e-3)[box] * cells - 0.5
+    before = np.clip(np.floor(position), -1, cells - 1)
+    weights = np.zeros((len(box), cells + 2), "float32")  # with a cell before the first, and one after the last
+    for cell in (before, before + 1):
+        weights[np.arange(len(box)), cell.astype(int) + 1] = np.maximum(1 - np.abs(position - cell), 0)
+    return [(slice(i, j), weights[row - j + i : row, 1:-1]) for i, j, row in zip(first, last, rows, strict=True)]

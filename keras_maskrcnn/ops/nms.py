@@ -29,7 +29,7 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
         taking_part = taking_part & ops.cast(valid, "bool")
     scores = ops.where(taking_part, scores, float("-inf"))
     boxes = ops.where(taking_part[..., None], boxes, 0.0)
-    if backend.static_shapes():
+    if backend.lowering("nms") == "fixed_point":
         return nms_static(boxes, scores, iou_threshold, max_output, groups)
     from keras_maskrcnn.backend import nms_tensorflow
 

@@ -32,7 +32,7 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
         boxes,
         scores,
         nms_iou,
-        min(post_nms, scores.shape[1]),
+        min(post_nms, scores.shape[1] or post_nms),
         groups=level,
         valid=box_ops.larger_than(boxes, min_size),
     )
@@ -40,7 +40,8 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
 
 
 def _best_of_level(logits, deltas, anchors, limit):
-    scores, index = ops.top_k(logits, min(limit, logits.shape[1]))
+    static, dynamic = logits.shape[1], ops.shape(logits)[1]
+    scores, index = ops.top_k(logits, min(limit, static) if static else ops.minimum(limit, dynamic))
     return scores, box_ops.decode(rows(deltas, index), ops.take(ops.convert_to_tensor(anchors), index, axis=0))
 
 

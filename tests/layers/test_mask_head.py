@@ -65,6 +65,27 @@ def test_each_region_gets_the_mask_of_its_own_class():
     np.testing.assert_array_equal(logits, np.broadcast_to(np.array([13, 10, 11, 12])[:, None, None], (4, 8, 8)))
 
 
+def test_the_own_class_alone_is_what_all_classes_say_of_it():
+    head = MaskHead(4, width=6, depth=1)
+    head.build((None, 4, 4, 5))
+    head.set_weights([np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(head.get_weights())])
+    x, labels = tf.constant(regions(5)), np.array([3, 0, 1, 4, 1], "int32")
+
+    def everything(x):
+        logits = head.logits(tf.nn.relu(head.deconvolution(head.stack(x))))
+        return tf.gather(logits, labels, axis=-1, batch_dims=1)
+
+    results = []
+    for function in (lambda x: head(x, labels), everything):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            logits = function(x)
+            loss = tf.reduce_sum(tf.sin(logits))
+        results.append([logits, *tape.gradient(loss, [x, *(w.value for w in head.trainable_weights)])])
+    for found, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
 def test_only_the_own_class_learns():
     head = MaskHead(2, width=6, depth=1)
     head.build((None, 4, 4, 5))

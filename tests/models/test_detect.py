@@ -115,6 +115,71 @@ def test_pictures_of_unequal_sizes_have_a_canvas_each(tiny, pictures):
     np.testing.assert_allclose(together[2]["boxes"], alone["boxes"], atol=1e-4)
 
 
+def counted(model):
+    """A list that grows by one each time the network is traced."""
+    traces, call = [], model.call
+    model.call = lambda *args, **kwargs: (traces.append(1), call(*args, **kwargs))[1]
+    return traces
+
+
+def test_one_trace_serves_twenty_sizes_and_both_orientations(tiny):
+    model = tiny(image_size=None, resize={"shorter": 48, "longer": 192})
+    traces = counted(model)
+    sizes = [(40, 40 + 14 * i) for i in range(10)]
+    canvases = {model.place(size)[0] for size in sizes + [size[::-1] for size in sizes]}
+    assert len(canvases) > 3
+    for size in sizes + [size[::-1] for size in sizes]:
+        model.detect(np.zeros((*size, 3), "uint8"))
+    assert len(traces) == 1
+
+
+def test_where_shapes_are_compiled_in_a_multiple_bounds_the_canvases(tiny):
+    sizes = [(40 + 7 * i, 60 + 3 * i) for i in range(20)]
+    rule = {"shorter": 96, "longer": 192}
+    fine, coarse = (tiny(image_size=None, resize={**rule, "multiple": multiple}) for multiple in (None, 96))
+    assert len({fine.place(size)[0] for size in sizes}) > len({coarse.place(size)[0] for size in sizes})
+    for size in sizes:
+        canvas, fitted = coarse.place(size)
+        assert fitted == fine.place(size)[1] and canvas[0] % 96 == canvas[1] % 96 == 0
+    assert tiny(image_size=None, resize={"multiple": 48}).canvas_multiple() == 96  # the stride of P5 counts too
+
+
+def test_xla_traces_once_a_canvas(tiny, pictures):
+    model = tiny(image_size=None, resize={"shorter": 32, "longer": 64, "multiple": 64})
+    model.compile("sgd", jit_compile=True)
+    traces = counted(model)
+    for picture in (pictures[0], pictures[1][:30], pictures[0][:50]):
+        model.detect(np.ascontiguousarray(picture))
+    assert len(traces) <= 2  # Keras traces a function twice where it makes variables
+
+
+def test_a_generator_is_read_while_the_network_runs(model, pictures):
+    read = []
+
+    def reading():
+        for picture in pictures * 2:
+            read.append(picture)
+            yield picture
+
+    answers = model.detect_each(reading(), 0.2, batch_size=2)
+    first = next(answers)
+    assert 2 <= len(read) <= 6
+    rest = list(answers)
+    wanted = model.detect(pictures * 2, score_threshold=0.2)
+    for found, one in zip([first, *rest], wanted, strict=True):
+        np.testing.assert_allclose(found["boxes"], one["boxes"], atol=1e-3)
+        np.testing.assert_array_equal(found["masks"], one["masks"])
+
+
+def test_what_a_reader_raises_arrives(model, pictures):
+    def reading():
+        yield pictures[0]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(model.detect_each(reading()))
+
+
 def test_pasting_follows_the_convention(tiny, pictures):
     exact, whole = (
         tiny(detection={"score_threshold": 0.2, "paste": paste}).detect(pictures[1], score_threshold=0.2)

@@ -1,0 +1,63 @@
+"""Normalisation by constants, as part of the convolution before it.
+
+With stored statistics a normalisation is y·scale + offset, and a convolution is linear: conv(x, kernel)·scale equals
+conv(x, kernel·scale). One pass over the kernel then replaces one over every feature map, and what is left, convolution,
+bias and ReLU, is what backends run as one operation. The layers keep their variables: nothing that is saved, loaded or
+trained changes, and a frozen normalisation hands gradients on to the kernel as before.
+"""
+
+import keras
+from keras import ops
+
+
+def conv_norm(conv, norm, inputs, training=False):
+    """A convolution and the normalisation behind it.
+
+    Args:
+        conv: a built `keras.layers.Conv2D` without bias and activation.
+        norm: what `layers.norm.norm` makes.
+        inputs: `[B, H, W, C]`.
+        training: whether batch normalisation that trains uses the batch's statistics.
+
+    Returns:
+        What `norm(conv(inputs))` is, to rounding, in the convolution's compute dtype.
+    """
+    constants = norm.constants(training) if hasattr(norm, "constants") else None
+    if constants is None:
+        return norm(conv(inputs), training=training) if hasattr(norm, "constants") else norm(conv(inputs))
+    scale, offset = constants
+    # Multiplied in float32 and rounded once.
+    kernel = ops.cast(ops.cast(conv.kernel, "float32") * scale, conv.compute_dtype)
+    outputs = ops.conv(
+        ops.cast(inputs, conv.compute_dtype),
+        kernel,
+        strides=conv.strides,
+        padding=conv.padding,
+        dilation_rate=conv.dilation_rate,
+        data_format="channels_last",
+    )
+    return outputs + ops.cast(offset, conv.compute_dtype)
+
+
+class FoldingModel(keras.Model):
+    """Functional model of one input that runs each convolution together with its normalisation, see `conv_norm`.
+
+    For networks whose layers are called once each and on tensors alone, as those of `ResNet` and `SimpleCNN` are.
+    """
+
+    def call(self, inputs, training=False, mask=None):
+        """Run the layers in order, `[B, H, W, 3]` to a dict of feature maps."""
+        values, waiting = {id(self.inputs[0]): inputs}, {}
+        for operation in self.operations:
+            if isinstance(operation, keras.layers.InputLayer):
+                continue
+            if isinstance(operation, keras.layers.Conv2D):
+                waiting[id(operation.output)] = operation
+                continue
+            conv = waiting.get(id(operation.input))
+            if conv is not None:
+                values[id(operation.output)] = conv_norm(conv, operation, values[id(conv.input)], training)
+            else:
+                given = keras.tree.map_structure(lambda symbol: values[id(symbol)], operation.input)
+                values[id(operation.output)] = operation(given)
+        return {name: values[id(symbol)] for name, symbol in self.output.items()}

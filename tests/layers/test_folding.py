@@ -1,0 +1,103 @@
+"""Convolution and normalisation in one pass: the numbers and gradients of one after the other, nothing saved anew."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn.backbones import get
+from keras_maskrcnn.layers.folding import FoldingModel, conv_norm
+from keras_maskrcnn.layers.norm import norm as make_norm
+
+RNG = np.random.default_rng(0)
+INPUTS = RNG.normal(size=(2, 9, 8, 5)).astype("float32")
+
+
+def layers(kind, dtype="float32", **conv):
+    """A convolution and a normalisation with statistics that are not those of the data."""
+    conv = keras.layers.Conv2D(6, 3, use_bias=False, dtype=dtype, **{"padding": "same", **conv})
+    norm = make_norm(kind, "norm", dtype)
+    norm(conv(INPUTS))
+    norm.set_weights([np.abs(RNG.normal(size=w.shape)).astype("float32") + 0.5 for w in norm.weights])
+    return conv, norm
+
+
+def values_and_gradients(function, conv, inputs):
+    inputs = tf.constant(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = tf.cast(function(inputs), tf.float32)
+        loss = tf.reduce_sum(tf.sin(outputs))
+    return [outputs, *tape.gradient(loss, [inputs, conv.kernel.value])]
+
+
+@pytest.mark.parametrize("kind", ["frozen_batch", "batch", "group"])
+@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "valid"}, {"dilation_rate": 2}])
+def test_same_numbers_and_gradients_as_one_after_the_other(kind, options):
+    conv, norm = layers(kind, **options)
+    found = values_and_gradients(lambda x: conv_norm(conv, norm, x), conv, INPUTS)
+    wanted = values_and_gradients(lambda x: norm(conv(x)), conv, INPUTS)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_batch_statistics_are_used_and_averaged_while_training():
+    conv, norm = layers("batch")
+    before = norm.moving_mean.numpy()
+    found = conv_norm(conv, norm, INPUTS, training=True).numpy()
+    assert np.abs(norm.moving_mean.numpy() - before).max() > 0.01
+    beta, gamma = norm.beta.numpy(), norm.gamma.numpy()
+    np.testing.assert_allclose((found.mean((0, 1, 2)) - beta) / gamma, 0, atol=1e-4)
+    np.testing.assert_allclose(found.std((0, 1, 2)) / gamma, 1, atol=1e-3)
+
+
+def test_a_frozen_layer_keeps_its_statistics_while_training():
+    conv, norm = layers("batch")
+    norm.trainable = False
+    before = [w.numpy() for w in norm.weights]
+    found = conv_norm(conv, norm, INPUTS, training=True)
+    np.testing.assert_allclose(found, norm(conv(INPUTS), training=False), atol=1e-4)
+    for weight, value in zip(norm.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
+def test_half_precision_rounds_once():
+    conv, norm = layers("frozen_batch", "mixed_bfloat16")
+    exact_conv, exact_norm = layers("frozen_batch")
+    exact_conv.set_weights(conv.get_weights())
+    exact_norm.set_weights(norm.get_weights())
+    exact = exact_norm(exact_conv(INPUTS)).numpy()
+    folded, apart = (
+        np.abs(np.asarray(tf.cast(y, tf.float32)) - exact).mean()
+        for y in (conv_norm(conv, norm, INPUTS), norm(conv(INPUTS)))
+    )
+    assert conv_norm(conv, norm, INPUTS).dtype == tf.bfloat16
+    assert folded < 1.2 * apart
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        {"name": "resnet18", "width": 8, "norm": "frozen_batch"},
+        {"name": "resnet50", "width": 8, "norm": "batch"},
+        {"name": "simple_cnn"},
+        {"name": "resnet18", "width": 8, "norm": "group"},
+    ],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_whole_backbone_says_what_its_layers_say_one_by_one(backbone, training):
+    keras.utils.set_random_seed(1)
+    ours = get(backbone)
+    rng = np.random.default_rng(4)
+    ours.set_weights([np.abs(w) * 0.5 + 0.2 * rng.random(w.shape) if w.ndim == 1 else w for w in ours.get_weights()])
+    paths = [w.path for w in ours.weights]
+    image = tf.constant(rng.normal(size=(2, 64, 96, 3)).astype("float32"))
+    start = ours.get_weights()
+    wanted = super(FoldingModel, ours).call(image, training=training)
+    ours.set_weights(start)
+    found = ours(image, training=training)
+    assert found.keys() == wanted.keys()
+    for level, values in found.items():
+        scale = np.abs(wanted[level]).max()
+        np.testing.assert_allclose(values / scale, wanted[level] / scale, atol=2e-5)
+    assert [w.path for w in ours.weights] == paths
