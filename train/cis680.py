@@ -76,12 +76,12 @@ def parse(arguments=None):
     add("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(
         dataset="auto",
-        train_images=8000,
+        train_images=2000,
         test_images=100,
-        steps_a=180,
-        steps_b=850,
+        steps_a=130,
+        steps_b=1200,
         alternating_steps=1200,
-        transfer_steps=60,
+        transfer_steps=40,
         batch_size=8,
         image_size=[160, 224],
         learning_rate=1e-3,

@@ -72,7 +72,7 @@ def build(setup):
         rpn_sampling={"size": 64},
         box_sampling=SAMPLED,
         box_stage={"width": 256},
-        mask_stage={"width": 64, "depth": 2},
+        mask_stage={"width": 64, "depth": 1},
         seed=setup.arguments.seed,
         dtype=setup.policy,
     )

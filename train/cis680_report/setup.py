@@ -10,7 +10,8 @@ from keras_maskrcnn import backbones, data
 from keras_maskrcnn.data.cache import Cached
 from keras_maskrcnn.training import recipe
 
-KEPT_IN_MEMORY = 3000  # decoded pictures; the course's compressed files are slow to read in random order
+# Decoded pictures; the course's compressed files are slow to read in random order, and shapes to draw again and again.
+KEPT_IN_MEMORY = 3000
 CANVAS_A = (304, 400)  # the course's 300×400 pictures, as multiples of the five-convolution backbone's stride of 16
 COURSE_FILE = "hw3_mycocodata_img_comp_zlib.h5"
 
@@ -59,8 +60,7 @@ class Setup:
     @functools.cached_property
     def _kept_train(self):
         """The training set, decoded once where that fits into memory."""
-        few = not self.train.always_readable and len(self.train) <= KEPT_IN_MEMORY
-        return Cached(self.train) if few else self.train
+        return Cached(self.train) if len(self.train) <= KEPT_IN_MEMORY else self.train
 
     def batches(self, canvas, batch_size, **options):
         """Endless shuffled training batches, half of the pictures mirrored; masks travel at 56×56."""
