@@ -1,11 +1,10 @@
 """Non-maximum suppression of this package against torchvision's.
 
-    python benchmarks/nms.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION
+    python benchmarks/nms.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION --output benchmarks/results/nms.json
 
-Without `--peer-python` only ours is timed. Both sides start from boxes and scores and end with the rows that are kept.
+Without `--peer-python` only ours is timed. Both sides start from boxes and scores and end with the rows that are kept,
+which must be equally many in every image.
 """
-
-import argparse
 
 import numpy as np
 import pairs
@@ -44,7 +43,8 @@ def ours(case, implementation):
         return nms(boxes, scores, threshold, results, group, valid=scores > lowest)
 
     def call():
-        return [tensor.numpy() for tensor in run(*arrays)]
+        _, valid = (tensor.numpy() for tensor in run(*arrays))
+        return {"kept": valid.sum(axis=1).tolist()}
 
     return call, 5
 
@@ -62,22 +62,24 @@ def peer(case):
         return above[batched_nms(boxes[above], scores[above], group[above], threshold)[:results]]
 
     def call():
-        return [one_image(*rows) for rows in zip(*arrays, strict=True)]
+        return {"kept": [len(one_image(*rows)) for rows in zip(*arrays, strict=True)]}
 
     return call, 5
 
 
+def check(ours, peer):
+    """None, or why the two did not do the same work."""
+    return None if ours == peer else f"ours kept {ours['kept']} rows, the peer {peer['kept']}"
+
+
 def main():
     """Parent: starts the workers and prints the table. Worker: serves the cases of its side."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", help="Python that has torch and torchvision")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = pairs.arguments(__doc__, 9)
     parser.add_argument("--implementations", default="auto", help="of ours, separated by commas: auto, xla")
-    parser.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is None:
         asked = [f"{name}; {i}" for name in CASES for i in options.implementations.split(",")]
-        pairs.compare(__file__, asked, options.peer_python, options.rounds)
+        pairs.compare(__file__, asked, options.peer_python, options.rounds, output=options.output, check=check)
         return
 
     def case(name):

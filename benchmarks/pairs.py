@@ -1,40 +1,162 @@
 """Times two programs in turn: one worker process a side, each with its own Python, never both at work at once.
 
 Absolute times drift by a factor of two on a shared machine; the ratio of runs that stand next to each other does not.
+
+A script calls `compare` in the parent and `serve` in the workers, which are the same script with `--worker ours` or
+`--worker peer`. Started so by hand, a worker reads the names of cases from the keyboard and shows its whole error.
 """
 
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import json
 import os
 import pathlib
+import platform
+import resource
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).parents[1]
+SIDES = ("ours", "peer")
+UNITS = {"s": 1.0, "ms": 1e3}
+ANSWER = "answer "
+
+# Modules whose versions a worker reports if it has imported them, and the distributions that they come in.
+DISTRIBUTIONS = {
+    "tensorflow": "tensorflow",
+    "keras": "keras",
+    "jax": "jax",
+    "official": "tf-models-official",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "numpy": "numpy",
+}
+
+
+def arguments(description, rounds):
+    """Parser with what all scripts take; `--threads` confines this process, and with it the workers, at once.
+
+    Args:
+        description: text for `--help`, usually the script's `__doc__`.
+        rounds: default of `--rounds`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--peer-python", metavar="PATH", help="Python that has the peer; without it ours alone is timed")
+    add("--rounds", type=positive, default=rounds, help="timings of each side and case (default: %(default)s)")
+    add(
+        "--output",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="write the result as JSON, such as benchmarks/results/x.json",
+    )
+    add("--threads", type=positive, action=_Confine, help="cores that both sides may use (default: all)")
+    add("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    return parser
+
+
+def positive(text):
+    """Type of arguments that count something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+class _Confine(argparse.Action):
+    """Keeps this process, and those that it starts, on its first so many cores."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if not hasattr(os, "sched_setaffinity"):
+            parser.error(f"{option_string} needs Linux")
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:values])
+        setattr(namespace, self.dest, values)
+
+
+# Worker -----------------------------------------------------------------------------------------------------------
 
 
 def serve(make):
-    """Worker: for every case named on stdin runs it and prints the seconds of one call.
+    """Worker: reads names of cases from stdin; makes a case when it is first named, and times it when named again.
 
     Args:
-        make: function from a case's name to `(call, repeats)`; a case is made, and called twice to warm up, when it is
-            first asked for.
+        make: function from a case's name to `(call, repeats)`, or to None if this side has no such case. What `call()`
+            returns are facts about the work done if it is a dict (of JSON values), and otherwise ignored. Two calls
+            warm up; `(call, repeats, warm_up)` has the function `warm_up` called once instead.
     """
     made = {}
     for line in sys.stdin:
         name = line.strip()
-        if name not in made:
-            made[name] = make(name)
-            for _ in range(2):
-                made[name][0]()
-        call, repeats = made[name]
-        start = time.perf_counter()
-        for _ in range(repeats):
-            call()
-        print(f"seconds {(time.perf_counter() - start) / repeats}", flush=True)
+        if name in made:
+            answer = _timed(*made[name])
+        else:
+            made[name] = _warmed_up(make(name))
+            answer = {"exists": made[name] is not None}
+        print(ANSWER + json.dumps({**answer, "memory_mb": peak_memory(), "versions": _imported()}), flush=True)
 
 
-def compare(script, names, peer_python, rounds):
+def _warmed_up(case):
+    """The call, the repeats, and the seconds of the first call, which may trace and compile."""
+    if case is None:
+        return None
+    call, repeats, *other = case
+    start = time.perf_counter()
+    (other[0] if other else call)()
+    first = time.perf_counter() - start
+    if not other:
+        call()
+    return call, repeats, first
+
+
+def _timed(call, repeats, first):
+    start = time.perf_counter()
+    for _ in range(repeats):
+        result = call()
+    seconds = (time.perf_counter() - start) / repeats
+    return {"seconds": seconds, "facts": result if isinstance(result, dict) else {}, "first_call_s": round(first, 3)}
+
+
+def peak_memory():
+    """Most resident memory that this process has had so far, in MB of 10⁶ bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+
+
+def _imported():
+    return versions([distribution for module, distribution in DISTRIBUTIONS.items() if module in sys.modules])
+
+
+def versions(names):
+    """Versions of those of the named distributions that are installed, by name."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+# Parent -----------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    script,
+    names,
+    peer_python,
+    rounds,
+    *,
+    output=None,
+    check=None,
+    options=(),
+    peer_name="torchvision",
+    unit="ms",
+    fresh=False,
+):
     """Runs the cases `rounds` times, ours and the peer's alternately, and prints medians and the ratio.
 
     Args:
@@ -42,40 +164,222 @@ def compare(script, names, peer_python, rounds):
         names: list of case names.
         peer_python: Python with the peer installed, or None to time ours alone.
         rounds: int.
+        output: file for the result as JSON, written anew after each case; or None.
+        check: function from the facts of both sides to None, or to a line that says why they did not do the same work.
+        options: words of the command line for the workers of both sides.
+        peer_name: what the peer is called.
+        unit: of the times, "ms" or "s".
+        fresh: whether each case has processes of its own, so that the peak memory is that of the case alone.
+
+    Returns:
+        list of dicts, the `rows` of the JSON file. Each side's facts include `first_call_s`.
+
+    Raises:
+        SystemExit: with one line, if a worker cannot start or dies, or if `check` finds fault.
     """
-    commands = {"ours": sys.executable, "peer": peer_python}
-    workers = {side: _start(python, script, side) for side, python in commands.items() if python}
-    print(f"{'case':58s}{'ours ms':>10s}{'peer ms':>10s}{'peer / ours':>13s}   lowest … highest", flush=True)
-    for name in names:
-        for worker in workers.values():
-            _ask(worker, name)
-        seconds = {side: [] for side in workers}
-        for _ in range(rounds):
-            for side, worker in workers.items():
-                seconds[side].append(_ask(worker, name))
-        line = f"{name:58s}{statistics.median(seconds['ours']) * 1e3:10.2f}"
-        if "peer" in workers:
-            ratios = [peer / ours for ours, peer in zip(seconds["ours"], seconds["peer"], strict=True)]
-            line += f"{statistics.median(seconds['peer']) * 1e3:10.2f}{statistics.median(ratios):12.2f}×"
-            line += f"   {min(ratios):.2f} … {max(ratios):.2f}"
-        print(line, flush=True)
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
+    commands = {
+        side: [python, str(script), "--worker", side, *map(str, options)]
+        for side, python in zip(SIDES, (sys.executable, peer_python), strict=True)
+        if python
+    }
+    report = {
+        "script": _relative(script),
+        "command": shlex.join(["python", _relative(script), *map(_without_place, sys.argv[1:])]),
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "versions": {},
+        "peer": peer_name if peer_python else None,
+        "rows": [],
+    }
+    print(report["machine"])
+    print(f"{'case':58s}{f'ours {unit}':>10s}{f'peer {unit}':>10s}{'peer / ours':>13s}   lowest … highest", flush=True)
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name in names:
+            if fresh:
+                stack.close()
+            if fresh or not workers:
+                workers = {side: stack.enter_context(Worker(side, command)) for side, command in commands.items()}
+            answers = _alternate(workers, name, rounds, check)
+            report["versions"].update({side: rows[-1]["versions"] for side, rows in answers.items()})
+            report["rows"].append(_row(name, answers, unit))
+            print(_line(report["rows"][-1]), flush=True)
+            if output:
+                _write(output, report)
+    if output:
+        print(f"written: {output}")
+    return report["rows"]
 
 
-def _start(python, script, side):
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": str(ROOT)}
-    command = [python, str(script), "--worker", side]
-    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    return subprocess.Popen(command, **pipes)
+class Worker:
+    """A process that answers questions about cases; as a context manager it is gone at the end of the block.
+
+    Args:
+        side: "ours" or "peer".
+        command: list of words.
+    """
+
+    def __init__(self, side, command):
+        self.side = side
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
+        environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": str(ROOT)}
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment)
+        try:
+            self._process = subprocess.Popen(command, **pipes)
+        except OSError as error:
+            self._errors.close()
+            raise SystemExit(f"{command[0]} does not start: {error.strerror}") from error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """End of the questions; a worker that does not stop by itself is stopped."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def ask(self, name):
+        """Makes or times a case; returns what `serve` printed about it.
+
+        Raises:
+            SystemExit: if the worker dies, with the last line that it wrote to stderr.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(name + "\n")
+            self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith(ANSWER):
+                time.sleep(0.05)  # the threads of this side go to sleep before the other one starts
+                return json.loads(line.removeprefix(ANSWER))
+        code = self._process.wait()
+        self._errors.seek(0)
+        said = [line.strip() for line in self._errors if line.strip()]
+        raise SystemExit(f"{name}: {self.side} stopped with exit code {code}: {said[-1] if said else 'no message'}")
 
 
-def _ask(worker, name):
-    worker.stdin.write(name + "\n")
-    worker.stdin.flush()
-    for line in worker.stdout:
-        if line.startswith("seconds "):
-            time.sleep(0.05)  # the threads of this side go to sleep before the other one starts
-            return float(line.split()[1])
-    raise RuntimeError(f"The worker stopped while it ran {name!r}.")
+def _alternate(workers, name, rounds, check):
+    """Answers of each side that has the case, one a round, the sides in turn."""
+    have = {side: worker for side, worker in workers.items() if worker.ask(name)["exists"]}
+    answers = {side: [] for side in have}
+    for _ in range(rounds):
+        for side, worker in have.items():
+            answers[side].append(worker.ask(name))
+        if check and len(have) == 2:
+            fault = check(*(answers[side][-1]["facts"] for side in SIDES))
+            if fault:
+                raise SystemExit(f"{name}: {fault}")
+    return answers
+
+
+def _row(name, answers, unit):
+    """What the JSON file says of a case."""
+    seconds = {side: [answer["seconds"] for answer in rows] for side, rows in answers.items()}
+    ratios = [peer / ours for ours, peer in zip(*(seconds.get(side, []) for side in SIDES), strict=False)]
+    last = {side: answers[side][-1] if side in answers else None for side in SIDES}
+    return {
+        "case": name,
+        "unit": unit,
+        **{side: _spread([s * UNITS[unit] for s in seconds.get(side, [])]) for side in SIDES},
+        "ratio": _spread(ratios),
+        "facts": {side: row and {**row["facts"], "first_call_s": row["first_call_s"]} for side, row in last.items()},
+        "memory_mb": {side: row and row["memory_mb"] for side, row in last.items()},
+    }
+
+
+def _spread(values):
+    """Median, lowest and highest of some numbers, to five digits; None of none."""
+    if not values:
+        return None
+    found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+    return {name: float(f"{value:.5g}") for name, value in found.items()}
+
+
+def _line(row):
+    cells = "".join(f"{row[side]['median']:10.2f}" if row[side] else f"{'':10s}" for side in SIDES)
+    line, ratio = f"{row['case']:58s}{cells}", row["ratio"]
+    if ratio:
+        line += f"{ratio['median']:12.2f}×   {ratio['lowest']:.2f} … {ratio['highest']:.2f}"
+    return line.rstrip()
+
+
+def _write(path, report):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _relative(path):
+    """A path as seen from the repository, if it lies there."""
+    path = pathlib.Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def _without_place(word):
+    """A word of the command line without what only this machine has: where the other Python is, for one."""
+    if not os.path.isabs(word):
+        return word
+    return _relative(word) if pathlib.Path(word).is_relative_to(ROOT) else "PATH"
+
+
+# Machine ----------------------------------------------------------------------------------------------------------
+
+
+def machine():
+    """Processor, cores, memory, GPU and the instructions that matter, in one line."""
+    information = _cpuinfo()
+    return ", ".join([_processor(information), _cores(), *_memory(), _gpu(), *_instructions(information)])
+
+
+def _processor(information):
+    names = [line.split(":", 1)[1].strip() for line in information.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cores():
+    installed = os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else installed
+    return f"{usable} cores" if usable == installed else f"{usable} of {installed} cores"
+
+
+def _memory():
+    path = pathlib.Path("/proc/meminfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [f"{round(int(line.split()[1]) / 2**20)} GiB" for line in lines if line.startswith("MemTotal")]
+
+
+def _gpu():
+    """Names of the GPUs, as NVIDIA's driver knows them."""
+    if not shutil.which("nvidia-smi"):
+        return "no GPU"
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return " + ".join(found.stdout.split("\n")).strip(" +") or "no GPU" if found.returncode == 0 else "no GPU"
+
+
+def _instructions(information):
+    """What the processor multiplies matrices with; nothing where /proc does not say."""
+    if "flags" not in information:
+        return []
+    vectors = [name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in information][:1]
+    return [*vectors, *(_bfloat16_units(information) or ["no bfloat16 units"])]
+
+
+def _bfloat16_units(information):
+    return [name for name in ("avx512_bf16", "amx_bf16") if name in information]
+
+
+def has_bfloat16():
+    """Whether the processor multiplies bfloat16, the rule of `keras_maskrcnn.backend.precision` for processors."""
+    return bool(_bfloat16_units(_cpuinfo()))
+
+
+def _cpuinfo():
+    path = pathlib.Path("/proc/cpuinfo")
+    return path.read_text() if path.is_file() else ""

@@ -1,12 +1,11 @@
-"""RoIAlign of this package against torchvision's, forward and forward + backward.
+r"""RoIAlign of this package against torchvision's, forward and forward + backward.
 
-    python benchmarks/roi_align.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION
+    python benchmarks/roi_align.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION \
+        --output benchmarks/results/roi_align.json
 
 Without `--peer-python` only ours is timed. `--implementations auto,gather` adds other lowerings of ours; `gather+xla`
-is gather in a compiled function.
+is gather in a compiled function. The results of both sides must have one shape and nearly one sum of magnitudes.
 """
-
-import argparse
 
 import numpy as np
 import pairs
@@ -54,8 +53,10 @@ def ours(size, kind, implementation):
     arguments = [tf.constant(f) for f in features], tf.constant(boxes), tf.constant(upstream)
 
     def call():
-        for tensor in tf.nest.flatten(compiled(*arguments)):
+        tensors = tf.nest.flatten(compiled(*arguments))
+        for tensor in tensors:
             tensor[:1].numpy()
+        return {"regions": size[0] * size[1], "first_region": magnitude(tensors[0][0, 0].numpy())}
 
     return call, 10 if size[1] > 1 else 3
 
@@ -78,24 +79,34 @@ def peer(size, kind):
     def call():
         with torch.set_grad_enabled(training):
             output = pooler(maps, rows, shapes)
-        return torch.autograd.grad(output, list(maps.values()), upstream) if training else output
+        if training:
+            torch.autograd.grad(output, list(maps.values()), upstream)
+        return {"regions": len(output), "first_region": magnitude(output[0].detach().numpy())}
 
     return call, 3
 
 
+def magnitude(values):
+    """Mean absolute value: a fact on which both sides agree if they have done the same."""
+    return float(np.abs(values).mean())
+
+
+def check(ours, peer):
+    """None, or why the two did not do the same work."""
+    same = ours["regions"] == peer["regions"] and abs(ours["first_region"] - peer["first_region"]) < 1e-3
+    return None if same else f"ours gave {ours}, the peer {peer}"
+
+
 def main():
     """Parent: starts the workers and prints the table. Worker: serves the cases of its side."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", help="Python that has torch and torchvision")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--implementations", default="auto", help="of ours, separated by commas")
-    parser.add_argument("--worker", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    parser = pairs.arguments(__doc__, 9)
+    parser.add_argument("--implementations", default="auto", help="of ours, separated by commas (default: auto)")
     options = parser.parse_args()
     names = [f"{size}; {kind}" for size in SIZES for kind in KINDS]
     implementations = options.implementations.split(",")
     if options.worker is None:
         asked = [f"{name}; {implementation}" for name in names for implementation in implementations]
-        pairs.compare(__file__, asked, options.peer_python, options.rounds)
+        pairs.compare(__file__, asked, options.peer_python, options.rounds, output=options.output, check=check)
         return
 
     def case(name):

@@ -119,9 +119,8 @@ class Coco(Dataset):
         kept = [index for index, area in enumerate(areas) if area]
         if not kept:
             return [], np.zeros((0, *size), bool)
-        masks = run_length.decode([runs[index] for index in kept])
-        masks = np.ascontiguousarray(masks.transpose(2, 0, 1)).view(bool)
-        return [annotations[index] for index in kept], masks
+        masks = run_length.decode([runs[index] for index in kept])  # columns first: turned where a part of it is used
+        return [annotations[index] for index in kept], masks.transpose(2, 0, 1).view(bool)
 
 
 def _load(path):
@@ -188,10 +187,12 @@ def _run_lengths(segmentation, size, path, number):
 
 def _boxes(annotations, masks):
     """Annotated boxes (COCO's AP scores these), clipped to the image; boxes of the masks where none is given."""
-    boxes = mask_boxes(masks)
+    boxes = np.zeros((len(masks), 4), np.float32)
     height, width = masks.shape[1:]
-    for box, annotation in zip(boxes, annotations, strict=True):
+    for index, annotation in enumerate(annotations):
         if "bbox" in annotation:
             x, y, w, h = annotation["bbox"]
-            box[:] = np.clip([x, y, x + w, y + h], 0, [width, height, width, height])
+            boxes[index] = np.clip([x, y, x + w, y + h], 0, [width, height, width, height])
+        else:
+            boxes[index] = mask_boxes(masks[index : index + 1])[0]
     return boxes

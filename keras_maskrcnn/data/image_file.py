@@ -45,7 +45,7 @@ def _to_rgb(picture):
     if picture.mode == "F":
         raise ValueError("pixels are floating-point numbers")
     if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     picture = picture.convert("RGBA")
     if picture.getextrema()[3] == (255, 255):
         return picture.convert("RGB")

@@ -71,9 +71,12 @@ class InstanceModel(Detector, keras.Model):
     def normalise(self, images, sizes):
         """Pixels 0…255 to standardised float32, zero in the padding right of and below each picture."""
         mean, std = (np.asarray(v, "float32") for v in (self.pixel_mean, self.pixel_std))
-        images = (ops.cast(images, "float32") - mean) / std
-        inside = image_ops.inside(*ops.shape(images)[1:3], sizes)
-        return ops.where(inside[..., None], images, 0.0)
+        height, width = ops.shape(images)[1:3]
+        # Rows of 3·W numbers: broadcasting along an inner axis of 3 takes TensorFlow four times as long.
+        rows = ops.cast(ops.reshape(images, (-1, height, 3 * width)), "float32")
+        rows = (rows - ops.tile(mean, [width])) / ops.tile(std, [width])
+        inside = image_ops.inside(height, 3 * width, ops.ceil(sizes) * np.array([1, 3], "float32"))
+        return ops.reshape(ops.where(inside, rows, 0.0), (-1, height, width, 3))
 
     # Training ---------------------------------------------------------------------------------------------------
 

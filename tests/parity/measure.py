@@ -138,8 +138,8 @@ def gradient_rows(found, wanted):
 
     Args:
         found: dict in which "gradient/NAME" are arrays.
-        wanted: dict of the same names, and `tremor`, by how much torchvision's own gradients move when the pictures
-            change in their last bit: twice as much is the bar where that is more than 1e-3.
+        wanted: dict of the same names, and `tremor`, by how much torchvision's own gradients miss those that it has in
+            float64: twice as much is the bar where that is more than 1e-3.
     """
     bar = max(1e-3, 2 * float(wanted["tremor"]))
     mine, theirs = ({name for name in arrays if name.startswith("gradient/")} for arrays in (found, wanted))
@@ -149,7 +149,7 @@ def gradient_rows(found, wanted):
         at_most("variables that one side alone trains", len(mine ^ theirs), 0),
         at_most(f"gradients of {len(errors)} variables, worst", errors[worst], bar),
         at_most(f"  (that of {worst.removeprefix('gradient/')})", errors[worst], np.inf),
-        at_most("  (torchvision's own, pictures changed in the last bit)", float(wanted["tremor"]), np.inf),
+        at_most("  (torchvision's own, float32 against float64)", float(wanted["tremor"]), np.inf),
     ]
 
 

@@ -1,0 +1,120 @@
+r"""Finding the objects of a folder of photos: this package against torchvision in a loop, ResNet-50-FPN, 91 outputs.
+
+    python benchmarks/predict_folder.py --photos PHOTOS --pictures 240 \
+        --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION --output benchmarks/results/predict_folder.json
+
+A call reads every JPEG file, finds its objects and pastes their masks at the photo's own size; nothing is drawn or
+written. Ours takes files from a generator, as `python -m keras_maskrcnn predict` does; torchvision decodes, detects and
+thresholds one photo after another. The generated weights are the same (`scenes.py`), the score threshold too, and the
+numbers of detections may differ by a twentieth. Only the first photo warms up: in the first round ours is traced for
+every size of canvas that the folder needs, which the later rounds find done. Without `--photos` pictures are drawn, of
+the sizes that are common in COCO.
+"""
+
+import argparse
+import itertools
+import pathlib
+import tempfile
+
+import numpy as np
+import pairs
+import peers
+import scenes
+from PIL import Image
+
+# (height, width) in pixels.
+COCO_SIZES = ((480, 640), (640, 480), (427, 640), (640, 427), (375, 500), (500, 333), (425, 640), (640, 640))
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+TOLERANCE = 0.05
+
+
+def fill_folder(folder, pictures, photos=None):
+    """Writes JPEG files, named in order.
+
+    Args:
+        folder: where to.
+        pictures: how many.
+        photos: folder of pictures that are repeated in their order, or None to draw.
+
+    Raises:
+        SystemExit: if there is no picture in `photos`.
+    """
+    sources = COCO_SIZES if photos is None else sorted(p for p in photos.glob("*") if p.suffix.lower() in SUFFIXES)
+    if not sources:
+        raise SystemExit(f"{photos}: no JPEG or PNG picture in this folder")
+    for place, source in zip(range(pictures), itertools.cycle(sources)):
+        picture = scenes.scene(*source, peers.OBJECTS, seed=place)[0] if photos is None else read(source)
+        Image.fromarray(picture).save(folder / f"{place:06d}.jpg", quality=90)
+
+
+def read(path):
+    """A picture as uint8 `[H, W, 3]`."""
+    return np.array(Image.open(path).convert("RGB"))
+
+
+def check(ours, peer):
+    """None, or why the two did not do the same work."""
+    mine, other = ours["detections"], peer["detections"]
+    same = ours["pictures"] == peer["pictures"] and abs(mine - other) <= TOLERANCE * max(mine, other)
+    return None if same else f"ours found {ours}, the peer {peer}"
+
+
+def ours(precision, paths, threshold, tiny=False):
+    """Call of one case on this package."""
+    model = scenes.network(tiny, dtype=precision)
+
+    def find(paths):
+        found = [len(found["labels"]) for found in model.detect_each((read(path) for path in paths), threshold)]
+        return {"pictures": len(found), "detections": sum(found)}
+
+    return lambda: find(paths), 1, lambda: find(paths[:1])
+
+
+def parse():
+    """Arguments of the command line."""
+    parser = pairs.arguments(__doc__, 3)
+    peers.add_precision(parser)
+    add = parser.add_argument
+    add("--photos", type=pathlib.Path, metavar="FOLDER", help="pictures, repeated in order (default: drawn ones)")
+    add("--pictures", type=pairs.positive, default=240, help="files in all (default: %(default)s)")
+    add("--score-threshold", type=float, default=peers.SCORE_THRESHOLD, help="of both sides (default: %(default)s)")
+    add("--tiny", action="store_true", help="ours with some ten thousand weights, to try this script out")
+    add("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.photos and not options.photos.is_dir():
+        parser.error(f"--photos {options.photos}: no such folder")
+    return options
+
+
+def main():
+    """Parent: fills the folder, starts the workers and prints the table. Worker: serves the cases of its side."""
+    options = parse()
+    if options.worker:
+        pairs.serve(lambda name: case(name, options))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fill_folder(pathlib.Path(folder), options.pictures, options.photos)
+        pairs.compare(
+            __file__,
+            peers.cases(peers.precisions(options), "torchvision" if options.peer_python else None),
+            options.peer_python,
+            options.rounds,
+            output=options.output,
+            check=check,
+            options=["--folder", folder, "--score-threshold", options.score_threshold, *(["--tiny"] * options.tiny)],
+            unit="s",
+            fresh=True,
+        )
+
+
+def case(name, options):
+    """What a worker serves for a case's name."""
+    mine, kind = peers.parts(name)
+    paths = sorted(options.folder.glob("*.jpg"))
+    if options.worker == "peer":
+        return peers.load("torchvision").folder(kind, paths, options.score_threshold)
+    return ours(mine, paths, options.score_threshold, options.tiny)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""`benchmarks/gpu.py` on the CPU: its arithmetic, and its own side at a tiny size, without TensorFlow."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
+
+
+def run(*arguments, timeout=600):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        spec = importlib.util.spec_from_file_location("gpu", SCRIPT)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+    return module
+
+
+def answer(rate, **facts):
+    return {"first_call_s": 3.0, "facts": {"images_per_s": rate, "memory_gb": 2.0, "flops": 1e12, **facts}}
+
+
+def test_row_has_rates_ratios_and_the_share_of_the_peak(gpu):
+    answers = {
+        "ours": [answer(40.0, detections=100), answer(44.0, detections=100), answer(42.0, detections=100)],
+        "eager": [answer(20.0, detections=98), answer(20.0, detections=98), answer(21.0, detections=98)],
+    }
+    row = gpu.row("network", 4, answers, peak=100e12)
+    assert row["sides"]["ours"]["images_per_s"] == {"median": 42.0, "lowest": 40.0, "highest": 44.0}
+    assert row["sides"]["ours"]["fraction_of_peak"] == pytest.approx(1e12 * 42 / 4 / 100e12)
+    assert row["ratio"] == {"eager": {"median": 2.0, "lowest": 2.0, "highest": 2.2}}
+    assert row["unequal"] is None
+    assert gpu.row("network", 4, answers, peak=None)["sides"]["ours"]["fraction_of_peak"] is None
+
+
+def test_compiled_torch_has_the_flops_of_eager_torch(gpu):
+    answers = {"eager": [answer(20.0)], "compiled": [answer(30.0, flops=None)]}
+    assert gpu.flops_of("compiled", answers) == 1e12
+    assert gpu.flops_of("compiled", {"compiled": [answer(30.0, flops=None)]}) is None
+
+
+def test_out_of_memory_is_a_row_and_no_crash(gpu):
+    class Side:
+        def prepare(self, mode, batch):
+            if batch > 4:
+                raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 3 bytes")
+            return lambda: {"detections": 1}
+
+        def memory(self):
+            return 1e9
+
+    gpu.SECONDS = 0.001
+    timer = gpu.Timer(Side())
+    assert timer.case("network; 4")[0]()["memory_gb"] == 1.0
+    assert timer.case("network; 8")[0]() == {"out_of_memory": True}
+    assert timer.case("network; 16")[0]() == {"out_of_memory": True}
+    full = [{"first_call_s": 1.0, "facts": {"out_of_memory": True}}]
+    row = gpu.row("train", 8, {"ours": [answer(40.0)], "eager": full}, peak=None)
+    assert row["sides"]["eager"] == {"out_of_memory": True} and row["ratio"] == {}
+    assert any("out of memory" in line for line in gpu.table({"rows": [row]}))
+
+
+def test_other_errors_are_not_taken_for_a_full_memory(gpu):
+    class Side:
+        def prepare(self, mode, batch):
+            raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        gpu.Timer(Side()).case("train; 1")[0]()
+
+
+def test_unequal_work_is_said(gpu):
+    assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 90}}) is None
+    assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 50}}) == "detections: ours 100, eager 50"
+    assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 0}}) is not None
+    assert gpu.unequal({"ours": {}, "eager": {}}) is None
+
+
+def test_known_cards(gpu):
+    assert gpu.known_peak("Intel Xeon, 16 cores, NVIDIA H200") == 989e12
+    assert gpu.known_peak("NVIDIA H100 PCIe") == 756e12
+    assert gpu.known_peak("NVIDIA L40S") == 362e12
+    assert gpu.known_peak("2 cores, no GPU, AVX-512") is None
+
+
+def test_help_shows_an_example_and_bad_input_is_one_line():
+    answer = run("--help")
+    assert answer.returncode == 0 and "python benchmarks/gpu.py" in answer.stdout
+    for wrong, said in (
+        (("--modes", "dream"), "'dream' is not one of train, network, detect"),
+        (("--batches", "1,zero"), "'zero' is not a whole number of 1 or more"),
+        (("--peak-tflops", "-1"), "must be above 0"),
+        (("--sides", "eager", "--peer-python", "/nowhere/python"), "/nowhere/python does not start"),
+    ):
+        answer = run(*wrong)
+        assert answer.returncode != 0
+        assert said in answer.stderr.splitlines()[-1]
+
+
+def test_tiny_run_of_our_side_without_tensorflow(tmp_path):
+    output = tmp_path / "gpu.json"
+    answer = run(
+        "--tiny", "--sides", "ours", "--batches", "2,1", "--rounds", 1, "--output", output, "--peak-tflops", 0.1
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    report = json.loads(output.read_text())
+    assert [row["case"] for row in report["rows"]] == [
+        f"{m}; {b}" for m in ("train", "network", "detect") for b in (1, 2)
+    ]
+    assert set(report["versions"]["ours"]) >= {"jax", "keras"} and "tensorflow" not in report["versions"]["ours"]
+    for row in report["rows"]:
+        ours = row["sides"]["ours"]
+        assert ours["images_per_s"]["median"] > 0 and ours["memory_gb"] > 0
+        if row["mode"] != "detect":
+            assert ours["facts"]["flops"] > 1e6 and ours["fraction_of_peak"] > 0
+        if row["mode"] != "train":
+            assert ours["facts"]["detections"] == 5 * row["batch"]
+    assert "| train | 1 |" in answer.stdout

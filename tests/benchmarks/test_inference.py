@@ -1,0 +1,115 @@
+import pathlib
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import inference
+import pairs
+import peers
+import predict_folder
+import training
+
+
+def script(name, *words):
+    """A script's finished process."""
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["inference", "training", "predict_folder", "roi_align", "nms"])
+def test_help_shows_an_example(name):
+    done = script(name, "--help")
+    assert done.returncode == 0
+    assert f"python benchmarks/{name}.py" in done.stdout and "--worker" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "name, words, said",
+    [
+        ("training", ("--size", 100), "--size 100 is not a multiple of 64"),
+        ("inference", ("--peer", "detectron"), "invalid choice: 'detectron'"),
+        ("inference", ("--precision", "float16"), "invalid choice: 'float16'"),
+        ("predict_folder", ("--photos", "/no/folder"), "/no/folder: no such folder"),
+    ],
+)
+def test_bad_input_is_named(name, words, said):
+    done = script(name, *words)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+
+
+def test_cases_name_both_sides():
+    assert peers.cases(["float32"], "torchvision") == [
+        "float32; torchvision float32 eager",
+        "float32; torchvision float32 channels-last",
+    ]
+    assert peers.cases(["mixed_bfloat16"], "model-garden") == ["mixed_bfloat16; model-garden bfloat16 graph"]
+    assert peers.cases(peers.PRECISIONS) == ["float32", "mixed_bfloat16"]
+
+
+@pytest.mark.parametrize("peer", peers.KINDS)
+def test_parts_undo_cases(peer):
+    for precision in peers.PRECISIONS:
+        found = [peers.parts(case) for case in peers.cases([precision], peer)]
+        assert found == [(precision, kind) for kind in peers.KINDS[peer][precision]]
+    assert peers.parts("SavedModel float32") == ("SavedModel float32", "")
+
+
+def test_precisions_depend_on_the_processor(monkeypatch):
+    for has, expected in ((True, peers.PRECISIONS), (False, ("float32",))):
+        monkeypatch.setattr(pairs, "has_bfloat16", lambda has=has: has)
+        assert peers.precisions(types.SimpleNamespace(precision=None)) == expected
+    assert peers.precisions(types.SimpleNamespace(precision=["mixed_bfloat16"])) == ["mixed_bfloat16"]
+
+
+def test_a_saved_model_has_no_peer():
+    names = inference.cases(["float32"], "torchvision", saved_model=True)
+    assert names[-1] == "SavedModel float32"
+    options = types.SimpleNamespace(worker="peer", peer="torchvision", size=[64, 64], tiny=False)
+    assert inference.case(names[-1], options) is None
+
+
+def test_inference_checks_what_was_pasted():
+    full = {"detections": 100, "mask_shape": [100, 8, 9]}
+    assert inference.check(full, full) is None
+    assert "[99, 8, 9]" in inference.check(full, {"detections": 99, "mask_shape": [99, 8, 9]})
+    nothing = {"detections": 0, "mask_shape": [0, 8, 9]}
+    assert inference.check(nothing, nothing)
+
+
+def test_training_checks_the_mask_regions():
+    assert training.check({"mask_rois": 48.0}, {"mask_rois": 50}) is None
+    assert "48.0" in training.check({"mask_rois": 48.0}, {"mask_rois": 60})
+    assert training.check({"mask_rois": 0}, {"mask_rois": 0})
+
+
+def test_predict_folder_checks_pictures_and_detections():
+    facts = {"pictures": 4, "detections": 100}
+    assert predict_folder.check(facts, {"pictures": 4, "detections": 97}) is None
+    assert predict_folder.check(facts, {"pictures": 4, "detections": 90})
+    assert predict_folder.check(facts, {"pictures": 3, "detections": 100})
+
+
+def test_drawn_pictures_have_the_sizes_of_coco(tmp_path):
+    predict_folder.fill_folder(tmp_path, 10)
+    pictures = [predict_folder.read(path) for path in sorted(tmp_path.iterdir())]
+    assert [picture.shape[:2] for picture in pictures[:3]] == [(480, 640), (640, 480), (427, 640)]
+    assert pictures[8].shape == pictures[0].shape and np.any(pictures[8] != pictures[0])
+    assert len(pictures) == 10
+
+
+def test_photos_are_repeated_in_order(tmp_path):
+    photos, folder = tmp_path / "photos", tmp_path / "folder"
+    photos.mkdir(), folder.mkdir()
+    for name, width in (("a.png", 20), ("b.JPG", 30), ("notes.txt", None)):
+        (photos / name).write_text("") if width is None else Image.new("RGB", (width, 10)).save(photos / name)
+    predict_folder.fill_folder(folder, 5, photos)
+    assert [predict_folder.read(path).shape[1] for path in sorted(folder.iterdir())] == [20, 30, 20, 30, 20]
+    (photos / "a.png").unlink(), (photos / "b.JPG").unlink()
+    with pytest.raises(SystemExit, match="no JPEG or PNG picture"):
+        predict_folder.fill_folder(folder, 5, photos)
