@@ -84,6 +84,27 @@ def test_a_broken_file_is_named_and_the_rest_goes_on(model_file, pictures, tmp_p
     assert "2 pictures done, 2 failed" in printed.out
 
 
+@pytest.mark.parametrize("unlucky", [(50, 70), (90, 60)])
+def test_a_picture_that_fails_on_its_way_is_named_and_the_rest_goes_on(
+    unlucky, model_file, pictures, tmp_path, capsys, monkeypatch
+):
+    paste = MaskRCNN._in_picture
+
+    def failing(self, batch, i, picture, score_threshold):
+        if picture.shape[:2] == unlucky:
+            raise MemoryError("no room for its masks")
+        return paste(self, batch, i, picture, score_threshold)
+
+    monkeypatch.setattr(MaskRCNN, "_in_picture", failing)
+    files = {(50, 70): "000000000042.png", (90, 60): "b.jpg"}
+    inputs = [pictures / name for name in files.values()]
+    assert predict(model_file, *inputs, "--output", tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 1
+    assert files[unlucky] in printed.err and "no room for its masks" in printed.err
+    assert "1 picture done, 1 failed" in printed.out
+
+
 def test_equal_names_do_not_overwrite_each_other():
     files = [pathlib.Path(name) for name in ("a/x.png", "b/x.jpg", "x_2.png", "y.png", "c/x.png")]
     assert unique_names(files) == ["x", "x_2", "x_2_2", "y", "x_3"]

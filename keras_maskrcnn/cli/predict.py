@@ -1,6 +1,7 @@
 """`predict`: pictures to overlays and COCO results."""
 
 import collections
+import itertools
 import pathlib
 
 from keras_maskrcnn.cli.common import counted, fail, load, model_argument, write_json
@@ -28,10 +29,8 @@ def run(args):
     files, missing = _pictures(args.inputs)
     for path in missing:
         fail(f"{path}: no such file or folder, or no picture in it")
-    names, results, read, done = unique_names(files), [], collections.deque(), 0
-    options = {"score_threshold": args.score_threshold, "max_detections": args.max_detections}
-    for found in model.detect_each(_readable(files, read, args.debug), **options):
-        number, image = read.popleft()
+    names, results, done = unique_names(files), [], 0
+    for number, image, found in _searched(model, files, args):
         path = files[number]
         try:
             overlay = visualize.save(args.output / f"{names[number]}.png", image, found, model.class_names)
@@ -50,6 +49,24 @@ def run(args):
     failed = len(files) + len(missing) - done
     print(f"{counted(done, 'picture')} done, {failed} failed")
     return 2 if failed else 0
+
+
+def _searched(model, files, args):
+    """Yields (position, picture, detections) of every file that can be read and searched; the others are named."""
+    read, again = collections.deque(), []  # pictures on their way through the network
+    reading = _readable(files, read, args.debug)
+    options = {"score_threshold": args.score_threshold, "max_detections": args.max_detections, "batch_size": 1}
+    while True:
+        try:
+            for found in model.detect_each(itertools.chain(again, reading), **options):
+                yield *read.popleft(), found
+            return
+        except Exception as error:
+            if args.debug or not read:
+                raise
+            # Answers come in order: the first picture without one is the one that failed.
+            fail(error, files[read.popleft()[0]])
+            again = [image for _, image in read]
 
 
 def _readable(files, read, debug):

@@ -52,7 +52,7 @@ def coco_scores(
         score_threshold: detections below are left out. AP integrates over all scores, so 0 is the honest value.
         max_detections: most detections an image. Above 100 (microscope images with hundreds of nuclei) it also becomes
             COCOeval's largest limit, and `AR100` and every AP are then at this limit.
-        batch_size: images per call of `detect`; only so many samples are in memory at once.
+        batch_size: images that go through the network together; few more samples are in memory at once.
         limit: only the first `limit` images.
         progress: draw a progress bar.
 

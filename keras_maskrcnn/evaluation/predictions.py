@@ -16,8 +16,8 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
     it goes to the log: one broken file must not cost the evaluation of all others.
 
     Args:
-        model: an object with `detect_each(images, score_threshold=, max_detections=)` as `MaskRCNN.detect_each`, or
-            with `detect` as `MaskRCNN.detect`.
+        model: an object with `detect_each(images, score_threshold=, max_detections=, batch_size=)`, which takes any
+            iterable, as `MaskRCNN.detect_each`; or with `detect(images, score_threshold=, max_detections=)`.
         dataset: a reader: `len()`, `[i]` → sample, `class_names`.
         score_threshold: detections scoring less are left out, 0..1.
         max_detections: most detections in an image.
@@ -47,6 +47,8 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
         done += 1
         if bar:
             bar.update(done)
+    if samples:
+        raise ValueError(f"the model gave {done} answers to {done + len(samples)} images")
     if not done:
         raise ValueError(f"nothing to evaluate: none of the {total} images could be read")
     if done < total:

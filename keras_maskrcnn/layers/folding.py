@@ -14,7 +14,7 @@ def conv_norm(conv, norm, inputs, training=False):
     """A convolution and the normalisation behind it.
 
     Args:
-        conv: a built `keras.layers.Conv2D` without bias and activation.
+        conv: a built `keras.layers.Conv2D` without activation; one with a bias is not folded.
         norm: what `layers.norm.norm` makes.
         inputs: `[B, H, W, C]`.
         training: whether batch normalisation that trains uses the batch's statistics.
@@ -22,11 +22,13 @@ def conv_norm(conv, norm, inputs, training=False):
     Returns:
         What `norm(conv(inputs))` is, to rounding, in the convolution's compute dtype.
     """
-    constants = norm.constants(training) if hasattr(norm, "constants") else None
-    if constants is None:
-        return norm(conv(inputs), training=training) if hasattr(norm, "constants") else norm(conv(inputs))
+    if not hasattr(norm, "constants"):
+        return norm(conv(inputs))
+    constants = norm.constants(training)
+    if constants is None or conv.use_bias:
+        return norm(conv(inputs), training=training)
     scale, offset = constants
-    # Multiplied in float32 and rounded once.
+    # In float32: a scale of half precision would move whole channels.
     kernel = ops.cast(ops.cast(conv.kernel, "float32") * scale, conv.compute_dtype)
     outputs = ops.conv(
         ops.cast(inputs, conv.compute_dtype),
@@ -42,12 +44,14 @@ def conv_norm(conv, norm, inputs, training=False):
 class FoldingModel(keras.Model):
     """Functional model of one input that runs each convolution together with its normalisation, see `conv_norm`.
 
-    For networks whose layers are called once each and on tensors alone, as those of `ResNet` and `SimpleCNN` are.
+    For networks whose layers are called once each and on tensors alone, with one layer behind each convolution, as
+    those of `ResNet` and `SimpleCNN` are.
     """
 
     def call(self, inputs, training=False, mask=None):
         """Run the layers in order, `[B, H, W, 3]` to a dict of feature maps."""
-        values, waiting = {id(self.inputs[0]): inputs}, {}
+        (image,) = keras.tree.flatten(inputs)
+        values, waiting = {id(self.inputs[0]): ops.cast(image, self.inputs[0].dtype)}, {}
         for operation in self.operations:
             if isinstance(operation, keras.layers.InputLayer):
                 continue

@@ -47,7 +47,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def constants(self, training):
         """Scale and offset that the layer multiplies with and adds, float32 `[C]`; None if they depend on the batch."""
-        if (training and self.trainable) or not (self.scale and self.center):
+        if (training and self.trainable) or not (self.scale and self.center and self.axis in (-1, 3)):
             return None
         return _constants(self)
 

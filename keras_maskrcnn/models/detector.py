@@ -15,6 +15,10 @@ from keras_maskrcnn.ops import images as image_ops
 from keras_maskrcnn.ops.masks import paste
 
 
+# Pictures whose masks are pasted, or wait, while the caller works on one more.
+PASTED_AHEAD = 3
+
+
 class Detector:
     """What a model with `detection`, `resize`, `image_size` and `predict_on_batch` does with single pictures."""
 
@@ -45,10 +49,12 @@ class Detector:
     def detect_each(self, images, score_threshold=0.5, nms_iou=None, max_detections=None, batch_size=8):
         """As `detect` for a list, but one result at a time: pasted masks of large pictures fill the memory.
 
-        While the network runs, one thread reads and fits the next pictures, and one pastes the masks of the last.
+        While the network runs, one thread reads and fits the next pictures, and one pastes the masks of the last; at
+        most four pictures have their masks pasted at a time. What was found before an error arrives before the error.
 
         Args:
-            images: iterable of uint8 `[H, W, 3]`, such as a generator that reads files.
+            images: iterable of uint8 `[H, W, 3]`, such as a generator that reads files. A thread reads it, up to two
+                batches ahead: it must not wait for an answer.
             score_threshold: as for `detect`.
             nms_iou: as for `detect`.
             max_detections: as for `detect`.
@@ -67,16 +73,20 @@ class Detector:
             max_detections=max_detections or self.detection.max_detections,
         )
         rows = batch_size if self.image_size else 1
-        with concurrent.futures.ThreadPoolExecutor(2) as threads:
-            pasting = []
-            for chunk, inputs in ahead(self._canvas_batches(images, rows), threads):
+        reading, pasting = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
+        found = iter(())
+        try:
+            for chunk, inputs in ahead(self._canvas_batches(images, rows), reading):
                 batch = self._predict_with(wanted, inputs)
-                yield from (job.result() for job in pasting)
-                pasting = [
-                    threads.submit(self._in_picture, batch, i, picture, score_threshold)
-                    for i, picture in enumerate(chunk)
-                ]
-            yield from (job.result() for job in pasting)
+                yield from found
+                found = ahead(self._in_pictures(chunk, batch, score_threshold), pasting, PASTED_AHEAD)
+            yield from found
+        except Exception:
+            yield from found
+            raise
+        finally:
+            for threads in (reading, pasting):
+                threads.shutdown(cancel_futures=True)
 
     def place(self, size):
         """Where a picture goes: the canvas, and the size that the picture takes at its top left.
@@ -124,6 +134,7 @@ class Detector:
         """Run the network under other detection options.
 
         TensorFlow traces one graph for all canvases. XLA and JAX compile one for each, for their shapes are fixed.
+        The graphs are kept until `compile`, and see weights change, but no other options of the model.
         """
         usual, function = self.detection, self.predict_function
         key = (detection, inputs["images"].shape[1:3])
@@ -138,8 +149,8 @@ class Detector:
         return batch
 
     def _any_size(self):
-        """Whether one graph takes canvases and batches of all sizes."""
-        return backend.is_tensorflow() and not (self.jit_compile or self.run_eagerly)
+        """Whether one graph takes canvases and batches of all sizes: on TensorFlow, unless compiled for XLA."""
+        return backend.is_tensorflow() and not (self.compiled and (self.jit_compile or self.run_eagerly))
 
     def _predict_any_size(self, detection, inputs):
         from keras_maskrcnn.backend import tensorflow
@@ -148,6 +159,9 @@ class Detector:
             self._predict_functions[detection] = tensorflow.predict_function(self)
         found = self._predict_functions[detection](inputs)
         return {name: ops.convert_to_numpy(values) for name, values in found.items()}
+
+    def _in_pictures(self, chunk, batch, score_threshold):
+        return (self._in_picture(batch, i, picture, score_threshold) for i, picture in enumerate(chunk))
 
     def _in_picture(self, batch, i, picture, score_threshold):
         """Detections of image `i` of a batch in the picture's own pixels, masks pasted."""

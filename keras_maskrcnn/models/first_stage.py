@@ -93,7 +93,7 @@ class FirstStage(Detector, keras.Model):
             `[n]`, and with `classify` `probabilities` float32 `[n, K + 1]`.
         """
         self.image_size = self.model.image_size
-        for found in super().detect_each(images, score_threshold, nms_iou, None, batch_size):
+        for found in super().detect_each(images, score_threshold, None, None, batch_size):
             yield {name: values[:max_detections] for name, values in found.items()}
 
     def detect(self, image, score_threshold=0.0, nms_iou=None, max_detections=None, batch_size=8):

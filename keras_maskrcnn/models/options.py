@@ -285,7 +285,7 @@ class Resize(Options):
 
     A model with an `image_size` fits every picture into that canvas. A model without one follows the rule of the
     papers: the shorter side becomes `shorter` pixels, unless the longer one would exceed `longer` (FPN paper,
-    section 5), and the canvas is the next multiple of the backbone's stride.
+    section 5), and the canvas is the next multiple of the backbone's stride and of `multiple`.
 
     Attributes:
         shorter: pixels of the shorter side.
@@ -296,7 +296,7 @@ class Resize(Options):
             XLA and JAX compile the network once for each canvas: 256 leaves them a dozen.
 
     Raises:
-        ValueError: for another `rounding`, or if `longer` is less than `shorter`.
+        ValueError: for another `rounding`, if `longer` is less than `shorter`, or a `multiple` that is no whole number.
     """
 
     shorter: int = 800
@@ -310,6 +310,8 @@ class Resize(Options):
         _check_choice("rounding", self.rounding, ("nearest", "down"))
         if self.longer < self.shorter:
             raise ValueError(f"longer={self.longer} is less than shorter={self.shorter}")
+        if self.multiple is not None and (not isinstance(self.multiple, int) or self.multiple < 1):
+            raise ValueError(f"multiple={self.multiple!r} must be a whole number of pixels, or None")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ def grid_anchors(height, width, spacing, cell, offset=0.0):
     """
     down, across = spacing if isinstance(spacing, list | tuple) else (spacing, spacing)
     x, y = _centres(width, across, offset), _centres(height, down, offset)
-    library = np if isinstance(x, np.ndarray) else ops
+    library = np if isinstance(x, np.ndarray) and isinstance(y, np.ndarray) else ops
     shift = library.stack([*library.meshgrid(x, y)] * 2, axis=-1)
     return library.reshape(shift[:, :, None] + cell, (-1, 4))
 

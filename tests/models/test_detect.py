@@ -1,5 +1,7 @@
 """`detect`: original pixels, pasted masks, lists of unequal pictures, thresholds, no retracing."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -176,8 +178,24 @@ def test_what_a_reader_raises_arrives(model, pictures):
         yield pictures[0]
         raise OSError("the disk is gone")
 
+    arrived = []
     with pytest.raises(OSError, match="the disk is gone"):
-        list(model.detect_each(reading()))
+        arrived.extend(model.detect_each(reading(), batch_size=1))
+    assert len(arrived) == 1  # extend keeps what came before the error
+
+
+def test_a_generator_closed_early_ends_its_threads(model, pictures):
+    before = threading.active_count()
+    answers = model.detect_each(pictures * 4, batch_size=1)
+    next(answers)
+    answers.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("multiple", [0, 64.0, "64"])
+def test_a_multiple_is_a_whole_number(tiny, multiple):
+    with pytest.raises(ValueError, match="must be a whole number of pixels"):
+        tiny(resize={"multiple": multiple})
 
 
 def test_pasting_follows_the_convention(tiny, pictures):

@@ -1,0 +1,49 @@
+"""Which implementation an operation picks: by the graph that is being traced, and by what is asked for."""
+
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.cli import main
+
+OPERATIONS = ("roi_align", "nms", "mask_rows")
+
+
+def chosen():
+    return [backend.lowering(operation) for operation in OPERATIONS]
+
+
+def traced(**options):
+    """What is chosen while a function is traced."""
+    seen = []
+
+    @tf.function(**options)
+    def function(x):
+        seen.append(chosen())
+        return x + 1
+
+    function(tf.constant(1.0))
+    return seen[0]
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(backend, "has_gpu", lambda: False)
+
+
+def test_dynamic_implementations_in_a_graph_and_static_ones_under_xla():
+    assert traced() == ["sparse", "combined", "active"]
+    assert traced(jit_compile=True) == ["gather", "fixed_point", "all"]
+
+
+def test_a_gpu_gathers_in_a_graph_too(monkeypatch):
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    assert chosen() == ["gather", "combined", "active"]
+
+
+def test_info_says_what_is_picked(capsys):
+    assert main(["info"]) == 0
+    rows = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert "RoIAlign sparse, NMS combined" in rows["implementations, graph"]
+    assert "RoIAlign gather, NMS fixed_point" in rows["implementations, XLA"]
+    assert rows["fastest precision"].split()[-1] in ("float32", "mixed_bfloat16")
