@@ -6,7 +6,7 @@ _END = object()
 
 
 def ahead(items, thread, count=1):
-    """The items of an iterable, made by a thread while the caller works on those before them; the first one is begun now.
+    """The items of an iterable, made by a thread while the caller works on those before them; the first is begun now.
 
     Args:
         items: iterable; its own work, such as reading files, is done in the thread.

@@ -14,7 +14,6 @@ from keras_maskrcnn.data.geometry import fitted_size
 from keras_maskrcnn.ops import images as image_ops
 from keras_maskrcnn.ops.masks import paste
 
-
 # Pictures whose masks are pasted, or wait, while the caller works on one more.
 PASTED_AHEAD = 3
 
