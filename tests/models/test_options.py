@@ -26,6 +26,7 @@ CHOICES = {
     "rounding": "down",
     "spacing": "canvas",
     "cross_boundary": "ignore",
+    "multiple": 96,
 }
 
 
