@@ -315,7 +315,8 @@ def summarise(report):
 def document(report, folder):
     """Writes growth.svg, and the tables between the marks of speed.md."""
     plot(report, folder / "growth.svg")
-    reports.fill(folder / "speed.md", "growth", tables(report))
+    picture = "![Time and memory against area, proposals, instances, batch and classes](growth.svg)"
+    reports.fill(folder / "speed.md", "growth", f"{picture}\n\n{tables(report)}")
     print(f"written: {folder / 'speed.md'}, {folder / 'growth.svg'}")
 
 

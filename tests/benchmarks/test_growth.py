@@ -115,7 +115,7 @@ def test_tiny_run_writes_results_tables_and_plot(tmp_path):
     assert report["rows"][2]["facts"]["instances"] == 4, "all slots of detections are filled"
     page = docs.joinpath("speed.md").read_text()
     assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
-    assert "| inference | area | **64×64** " in page and "| training | batch |" in page
+    assert "](growth.svg)" in page and "| inference | area | **64×64** " in page and "| training | batch |" in page
     assert "<svg" in docs.joinpath("growth.svg").read_text()
     (docs / "growth.svg").unlink()
     answer = run("--redraw", output, "--docs", docs)
