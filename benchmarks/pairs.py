@@ -184,7 +184,7 @@ def compare(
     }
     report = {
         "script": _relative(script),
-        "command": shlex.join(["python", _relative(script), *map(_without_place, sys.argv[1:])]),
+        "command": shlex.join(["python", _relative(script), *map(without_place, sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "versions": {},
@@ -321,11 +321,9 @@ def _relative(path):
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
-def _without_place(word):
+def without_place(word):
     """A word of the command line without what only this machine has: where the other Python is, for one."""
-    if not os.path.isabs(word):
-        return word
-    return _relative(word) if pathlib.Path(word).is_relative_to(ROOT) else "PATH"
+    return "PATH" if os.path.isabs(word) else word
 
 
 # Machine ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import shlex
 import statistics
 import sys
@@ -18,15 +17,10 @@ def header(script):
     """
     return {
         "script": f"benchmarks/{script}",
-        "command": shlex.join(["python", f"benchmarks/{script}", *map(_without_place, sys.argv[1:])]),
+        "command": shlex.join(["python", f"benchmarks/{script}", *map(pairs.without_place, sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
         "machine": pairs.machine(),
     }
-
-
-def _without_place(word):
-    """A word of the command line without what only this machine has."""
-    return "PATH" if os.path.isabs(word) else word
 
 
 def spread(values):
