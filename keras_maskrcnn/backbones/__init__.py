@@ -10,7 +10,7 @@ from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
 __all__ = ["NAMES", "ResNet", "SimpleCNN", "from_keras", "get"]
 
-NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "simple_cnn")
+NAMES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "simple_cnn")
 
 
 def get(backbone, dtype=None):

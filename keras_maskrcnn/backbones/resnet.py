@@ -1,4 +1,4 @@
-"""ResNet-18/34/50/101 (He et al. 2015) as torchvision builds it: v1.5 strides, symmetric padding, no bias."""
+"""ResNet-10/18/34/50/101 (He et al. 2015) as torchvision builds it: v1.5 strides, symmetric padding, no bias."""
 
 import keras
 from keras import layers
@@ -6,7 +6,7 @@ from keras import layers
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.norm import norm as make_norm
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -14,7 +14,7 @@ class ResNet(FoldingModel):
     """Residual network without its classifier: `[B, H, W, 3]` to {"C2", "C3", "C4", "C5"} of strides 4 to 32.
 
     Args:
-        depth: 18, 34, 50 or 101.
+        depth: 18, 34, 50 or 101; or 10, half of 18, for trials and tests.
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
         width: channels of the stem; 64 is the paper's, 32 gives a network of a quarter of the cost.
         freeze_at: 0 trains everything, 1 freezes the stem, 2 the first stage too, and so on up to 5.
@@ -106,7 +106,11 @@ class _Builder:
 
     def conv_norm(self, x, channels, size, stride=1, relu=True, name=""):
         """Convolution padded alike on all sides (torch's rule, not TensorFlow's "same"), normalised, ReLU."""
-        if stride > 1 and size > 1:
+        if stride > 1 and size == 1:
+            # The same numbers as a convolution with stride, as fast, and it spares a kernel: oneDNN's filter gradient
+            # of a 1×1 convolution with stride writes past its buffer on small maps of few channels (TensorFlow 2.21).
+            x, stride = layers.MaxPooling2D(1, stride, name=f"{name}_subsample", dtype=self.dtype)(x), 1
+        elif stride > 1:
             x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad", dtype=self.dtype)(x)
         x = layers.Conv2D(
             channels,

@@ -9,6 +9,8 @@ trained changes, and a frozen normalisation hands gradients on to the kernel as 
 import keras
 from keras import ops
 
+from keras_maskrcnn import backend
+
 
 def conv_norm(conv, norm, inputs, training=False):
     """A convolution and the normalisation behind it.
@@ -28,17 +30,25 @@ def conv_norm(conv, norm, inputs, training=False):
     if constants is None or conv.use_bias:
         return norm(conv(inputs), training=training)
     scale, offset = constants
-    # In float32: a scale of half precision would move whole channels.
-    kernel = ops.cast(ops.cast(conv.kernel, "float32") * scale, conv.compute_dtype)
-    outputs = ops.conv(
-        ops.cast(inputs, conv.compute_dtype),
-        kernel,
+    outputs = _scaled_conv(conv, ops.cast(inputs, conv.compute_dtype), scale, training)
+    return outputs + ops.cast(offset, conv.compute_dtype)
+
+
+def _scaled_conv(conv, inputs, scale, training):
+    """The convolution with its kernel times a float32 scale: a scale of half precision would move whole channels."""
+    kernel = ops.cast(conv.kernel, "float32")
+    if training and conv.trainable and tuple(conv.dilation_rate) == (1, 1) and backend.is_tensorflow():
+        from keras_maskrcnn.backend import tensorflow
+
+        return tensorflow.scaled_conv(inputs, kernel, scale, conv.strides, conv.padding)
+    return ops.conv(
+        inputs,
+        ops.cast(kernel * scale, conv.compute_dtype),
         strides=conv.strides,
         padding=conv.padding,
         dilation_rate=conv.dilation_rate,
         data_format="channels_last",
     )
-    return outputs + ops.cast(offset, conv.compute_dtype)
 
 
 class FoldingModel(keras.Model):

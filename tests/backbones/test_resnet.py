@@ -59,8 +59,10 @@ def test_the_stride_sits_on_the_3x3_convolution():
     strided = {
         layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.strides == (2, 2)
     }
-    blocks = {f"stage{s}_block1_{part}_conv" for s in (2, 3, 4) for part in ("2", "shortcut")}
-    assert strided == {"stem_conv", *blocks}
+    assert strided == {"stem_conv", *(f"stage{s}_block1_2_conv" for s in (2, 3, 4))}
+    # A 1×1 convolution with stride is a choice of every second pixel and a 1×1 convolution.
+    subsampled = {layer.name: layer.pool_size for layer in model.layers if layer.name.endswith("_subsample")}
+    assert subsampled == {f"stage{s}_block1_shortcut_subsample": (1, 1) for s in (2, 3, 4)}
     assert model.get_layer("stage2_block1_2_conv").kernel_size == (3, 3)
     assert not any(layer.use_bias for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
 

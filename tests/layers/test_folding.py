@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn.backbones import get
+from keras_maskrcnn.backend import tensorflow as backend
 from keras_maskrcnn.layers.folding import FoldingModel, conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 
@@ -20,6 +21,30 @@ def layers(kind, dtype="float32", **conv):
     norm(conv(INPUTS))
     norm.set_weights([np.abs(RNG.normal(size=w.shape)).astype("float32") + 0.5 for w in norm.weights])
     return conv, norm
+
+
+@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "valid"}, {"dilation_rate": 2}])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_while_training_the_numbers_and_gradients_are_the_same(options, jit_compile):
+    conv, norm = layers("frozen_batch", **options)
+    run = tf.function(lambda x: conv_norm(conv, norm, x, training=True), jit_compile=jit_compile)
+    found = values_and_gradients(run, conv, INPUTS)
+    wanted = values_and_gradients(lambda x: norm(conv(x)), conv, INPUTS)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_the_gradient_of_the_scale_is_right_too():
+    kernel, scale = RNG.normal(size=(3, 3, 5, 6)).astype("float32"), RNG.normal(size=6).astype("float32")
+    gradients = []
+    for convolve in (backend.scaled_conv, lambda x, k, s, *options: tf.nn.conv2d(x, k * s, *options)):
+        values = [tf.constant(v) for v in (INPUTS, kernel, scale)]
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            loss = tf.reduce_sum(tf.sin(convolve(*values, (2, 2), "VALID")))
+        gradients.append(tape.gradient(loss, values))
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
 def values_and_gradients(function, conv, inputs):
