@@ -28,8 +28,8 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     if valid is not None:
         taking_part = taking_part & ops.cast(valid, "bool")
     scores = ops.where(taking_part, scores, float("-inf"))
-    boxes = ops.where(taking_part[..., None], boxes, 0.0)
     if backend.lowering("nms") == "fixed_point":
+        boxes = ops.where(taking_part[..., None], boxes, 0.0)
         return nms_static(boxes, scores, iou_threshold, max_output, groups)
     from keras_maskrcnn.backend import nms_tensorflow
 

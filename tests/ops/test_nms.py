@@ -163,3 +163,79 @@ def test_any_boxes_against_the_slow_reference(seed, rows, sevenths, groups):
     for static in (False, True):
         found = kept(boxes[None], scores[None], threshold[0] / threshold[1], rows, static, groups=group[None])
         assert found == [wanted]
+
+
+def same_as_static(boxes, scores, threshold, max_output, **options):
+    """Rows of the dynamic lowering, after a check that the static one finds the same."""
+    dynamic, static = (kept(boxes, scores, threshold, max_output, static, **options) for static in (False, True))
+    assert dynamic == static
+    return dynamic
+
+
+ONE_PLACE_FIRST = [[[0, 0, 10, 10]] * 40 + [[20 * i, 0, 20 * i + 10, 10] for i in range(1, 11)]]
+
+
+def test_results_that_are_not_among_the_best_rows():
+    scores = np.linspace(1, 0.1, 50)[None]
+    # Twice the results asked for are rows of one box; the others follow it.
+    assert same_as_static(ONE_PLACE_FIRST, scores, 0.5, 3) == [[0, 40, 41]]
+    # One image has its results at once, the other has not.
+    assert same_as_static(np.repeat(ONE_PLACE_FIRST, 2, axis=0), np.concatenate([scores, scores[:, ::-1]]), 0.5, 3) == [
+        [0, 40, 41],
+        [49, 48, 47],
+    ]
+    # Another has fewer rows than are tried first, and no more to find.
+    few = np.where(np.arange(50) < 5, scores, float("-inf"))
+    assert same_as_static(np.repeat(ONE_PLACE_FIRST, 2, axis=0), np.concatenate([few, scores]), 0.5, 3) == [
+        [0],
+        [0, 40, 41],
+    ]
+
+
+def test_number_of_a_group_costs_nothing():
+    groups = np.array([[0, 2**31 - 1, 2**31 - 1, 5]])
+    assert same_as_static(CHAIN, [[0.9, 0.8, 0.7, 0.1]], 0.5, 4, groups=groups) == [[0, 1, 3]]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_open_batch_and_rows_give_the_static_answer(grouped):
+    run = tf.function(
+        lambda boxes, scores, groups: nms(boxes, scores, 0.5, 3, groups if grouped else None),
+        input_signature=[
+            tf.TensorSpec((None, None, 4)),
+            tf.TensorSpec((None, None)),
+            tf.TensorSpec((None, None), "int32"),
+        ],
+    )
+    for images, rows in [(0, 0), (0, 5), (1, 0), (2, 1), (1, 12), (2, 13), (3, 200)]:
+        boxes, scores, groups = crowd(np.random.default_rng(rows), images, rows, groups=2)
+        found = [np.asarray(a) for a in run(boxes, scores, groups)]
+        with backend.static_shapes_scope(True):
+            wanted = nms(boxes, scores, 0.5, 3, groups if grouped else None) if images else np.zeros((2, 0, 3))
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def crowd(rng, images, rows, groups):
+    """Boxes [B, N, 4] around few places, some without area; scores [B, N] with many ties and some -inf; groups."""
+    corner = rng.choice([0.0, 1.5, 30.0], (images, rows, 2)) + rng.normal(0, 1, (images, rows, 2))
+    size = np.maximum(rng.normal(8, 4, (images, rows, 2)), 0)
+    scores = rng.integers(0, rng.choice([3, 1000]), (images, rows)) / 8
+    scores[rng.uniform(size=scores.shape) < rng.choice([0.0, 0.1, 0.9, 1.0])] = float("-inf")
+    boxes = np.concatenate([corner, corner + size], axis=-1)
+    return boxes.astype("float32"), scores.astype("float32"), rng.integers(0, groups, (images, rows)).astype("int32")
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    images=st.integers(1, 3),
+    rows=st.integers(1, 150),
+    max_output=st.integers(1, 40),
+    threshold=st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+    groups=st.sampled_from([1, 3, 80, 1203]),
+)
+def test_both_lowerings_agree(seed, images, rows, max_output, threshold, groups):
+    boxes, scores, group = crowd(np.random.default_rng(seed), images, rows, groups)
+    same_as_static(boxes, scores, threshold, max_output, groups=group)
+    same_as_static(boxes, scores, threshold, max_output)
