@@ -26,7 +26,7 @@ def model_file(tmp_path_factory):
     keras.utils.set_random_seed(0)
     model = MaskRCNN(
         3,
-        "resnet18",
+        {"name": "resnet10", "width": 8},
         class_names=NAMES,
         image_size=(64, 64),
         fpn_channels=16,

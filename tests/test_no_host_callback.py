@@ -26,7 +26,7 @@ CALL = re.compile(r'custom_call_target="([^"]*)"')
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.-]+ = .*?[\]})] ([a-z][a-z0-9-]*)\(")
 
 TINY = {
-    "backbone": {"name": "resnet18", "width": 8, "norm": "batch"},
+    "backbone": {"name": "resnet10", "width": 8, "norm": "batch"},
     "fpn_channels": 16,
     "anchors": {"sizes": ((12,), (24,), (48,), (64,), (96,))},
     "proposals": {"pre_nms": 50, "post_nms": 20},

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.data import DataError
 from keras_maskrcnn.saved_model import SavedModel
 
@@ -73,21 +72,3 @@ def test_other_folders_are_refused(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "other"), signatures={"serving_default": module.serve})
     with pytest.raises(DataError, match="no detection signature"):
         SavedModel(tmp_path / "other")
-
-
-def test_masks_are_pasted_as_the_exported_model_does(tmp_path):
-    model = MaskRCNN(
-        2,
-        {"name": "resnet18", "width": 8, "norm": "group"},
-        image_size=(64, 64),
-        fpn_channels=16,
-        proposals={"pre_nms": 50, "post_nms": 20},
-        box_stage={"width": 16},
-        mask_stage={"width": 8, "depth": 1},
-        detection={"score_threshold": 0.2, "max_detections": 10, "paste": "whole_pixels"},
-    )
-    model.export(tmp_path / "model")
-    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype("uint8")
-    ours, theirs = (m.detect(picture, score_threshold=0.2) for m in (model, SavedModel(tmp_path / "model")))
-    assert len(ours["scores"]) > 0
-    np.testing.assert_array_equal(ours["masks"], theirs["masks"])

@@ -97,6 +97,8 @@ class RoIAlign(keras.layers.Layer):
         self.positions = positions
         self.seed = seed
         _check(self)
+        # Nothing to build, and `call` is not the only way in: Keras runs a network eagerly while a layer is not built.
+        self.built = True
         self.supports_jit = implementation in ("auto", "gather")  # the others have no kernel for XLA
         if positions == "random":  # a generator is a variable, which a layer that draws nothing should not save
             self.seed_generator = keras.random.SeedGenerator(seed)

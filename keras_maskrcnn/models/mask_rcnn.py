@@ -29,7 +29,7 @@ class MaskRCNN(InstanceModel):
 
     Args:
         num_classes: classes K without background.
-        backbone: "resnet18" … "resnet101", "simple_cnn"; a dict of such a name and options; or a Keras model with
+        backbone: "resnet10" … "resnet101", "simple_cnn"; a dict of such a name and options; or a Keras model with
             outputs {"C2": …}, see `backbones.get`.
         neck: "fpn", or None to work on the backbone's last level alone.
         class_names: K names, stored with the model.

@@ -50,7 +50,7 @@ def parser(description, **defaults):
         help="side, or height and width, of the canvas (default: %(default)s)",
     )
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
-    add("--backbone", help="resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
+    add("--backbone", help="resnet10, resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
     add("--width", type=positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 where the machine has it")
     add("--workers", type=positive, help="threads that prepare pictures (default: %(default)s)")

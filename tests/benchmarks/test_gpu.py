@@ -1,5 +1,7 @@
 """`benchmarks/gpu.py` on the CPU: its arithmetic, and its own side at a tiny size, without TensorFlow."""
 
+import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -112,16 +114,49 @@ def test_help_shows_an_example_and_bad_input_is_one_line():
         assert said in answer.stderr.splitlines()[-1]
 
 
-def test_tiny_run_of_our_side_without_tensorflow(tmp_path):
+def test_run_asks_every_case_and_writes_rows_in_rising_order(gpu, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    class Worker:
+        def __init__(self, side):
+            self.side = side
+
+        def ask(self, name):
+            asked.append((self.side, name))
+            return {**answer(10.0, detections=100), "versions": {"numpy": "2"}}
+
+    monkeypatch.setattr(gpu, "_worker", lambda side, options: contextlib.nullcontext(Worker(side)))
     output = tmp_path / "gpu.json"
+    options = argparse.Namespace(
+        modes=["train", "network", "detect"], sides=["ours", "eager"], batches=[2, 1], rounds=2, tiny=True, peak=1e13,
+        output=output,
+    )  # fmt: skip
+    gpu.run(options)
+    cases = [f"{mode}; {batch}" for mode in ("train", "network", "detect") for batch in (1, 2)]
+    assert [row["case"] for row in json.loads(output.read_text())["rows"]] == cases
+    assert list(dict.fromkeys(name for _, name in asked)) == cases
+    assert asked[:6] == [(side, "train; 1") for side in ("ours", "eager") * 3]  # made, then timed in turn
+    assert json.loads(output.read_text())["versions"] == {side: {"numpy": "2"} for side in ("ours", "eager")}
+    assert "detect; 2: ours 10.0/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("modes", "batches"),
+    [
+        (("network",), (1,)),
+        pytest.param(("train", "network", "detect"), (1, 2), marks=pytest.mark.slow),
+    ],
+)
+def test_tiny_run_of_our_side_without_tensorflow(modes, batches, tmp_path):
+    output = tmp_path / "gpu.json"
+    falling = ",".join(map(str, batches[::-1]))
     answer = run(
-        "--tiny", "--sides", "ours", "--batches", "2,1", "--rounds", 1, "--output", output, "--peak-tflops", 0.1
-    )
+        "--tiny", "--sides", "ours", "--modes", ",".join(modes), "--batches", falling, "--rounds", 1,
+        "--output", output, "--peak-tflops", 0.1,
+    )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-2000:]
     report = json.loads(output.read_text())
-    assert [row["case"] for row in report["rows"]] == [
-        f"{m}; {b}" for m in ("train", "network", "detect") for b in (1, 2)
-    ]
+    assert [row["case"] for row in report["rows"]] == [f"{m}; {b}" for m in modes for b in batches]
     assert set(report["versions"]["ours"]) >= {"jax", "keras"} and "tensorflow" not in report["versions"]["ours"]
     for row in report["rows"]:
         ours = row["sides"]["ours"]
@@ -130,4 +165,4 @@ def test_tiny_run_of_our_side_without_tensorflow(tmp_path):
             assert ours["facts"]["flops"] > 1e6 and ours["fraction_of_peak"] > 0
         if row["mode"] != "train":
             assert ours["facts"]["detections"] == 5 * row["batch"]
-    assert "| train | 1 |" in answer.stdout
+    assert f"| {modes[0]} | 1 |" in answer.stdout

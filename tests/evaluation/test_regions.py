@@ -230,7 +230,7 @@ def test_a_model_and_its_first_stage():
     shapes = data.Shapes(2, image_size=(64, 64), seed=5, object_size=(12, 30))
     model = MaskRCNN(
         3,
-        backbone={"name": "resnet18", "width": 8, "norm": "group"},
+        backbone={"name": "resnet10", "width": 8, "norm": "group"},
         fpn_channels=16,
         anchors={"sizes": ((12,), (24,), (48,), (64,), (96,))},
         proposals={"pre_nms": 50, "post_nms": 20},

@@ -7,7 +7,7 @@ import pytest
 from keras_maskrcnn import MaskRCNN, data
 
 TINY = {
-    "backbone": {"name": "resnet18", "width": 8, "norm": "group"},
+    "backbone": {"name": "resnet10", "width": 8, "norm": "group"},
     "fpn_channels": 16,
     "anchors": {"sizes": ((12,), (24,), (48,), (64,), (96,))},
     "proposals": {"pre_nms": 50, "post_nms": 20},
@@ -26,7 +26,7 @@ def make_model(**overrides):
     return MaskRCNN(3, **{**TINY, **overrides})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """The maker itself, so that a test can change arguments."""
     return make_model

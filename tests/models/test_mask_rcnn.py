@@ -190,7 +190,7 @@ def test_config_round_trip_keeps_every_argument(tiny):
 
 def test_keras_file_round_trip_keeps_weights_optimizer_and_loss_weights(tiny, batch, tmp_path):
     model = tiny(class_names=["a", "b", "c"])
-    model.compile(keras.optimizers.AdamW(1e-3), loss_weights={"mask_loss": 2.0})
+    model.compile(keras.optimizers.AdamW(1e-3), loss_weights={"mask_loss": 2.0}, run_eagerly=True)
     model.train_on_batch(*batch)
     model.save(tmp_path / "m.keras")
     copy = keras.saving.load_model(tmp_path / "m.keras")

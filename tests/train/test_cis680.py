@@ -22,8 +22,8 @@ def run(*arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1500)
 
 
-def test_help_shows_an_example():
-    answer = run("--help")
+def test_help_shows_an_example(run_here):
+    answer = run_here("cis680", "--help")
     assert answer.returncode == 0 and "python train/cis680.py all" in answer.stdout
 
 
@@ -77,9 +77,9 @@ def test_curves_fall_and_figures_are_where_the_summary_says(report):
         assert (output / f"{name}.keras").stat().st_size > 10_000
 
 
-def test_a_folder_without_the_four_files_is_one_line(tmp_path):
+def test_a_folder_without_the_four_files_is_one_line(tmp_path, run_here):
     (tmp_path / "data").mkdir()
-    answer = run("part-a", "--data", tmp_path / "data", "--output", tmp_path / "run")
+    answer = run_here("cis680", "part-a", "--data", tmp_path / "data", "--output", tmp_path / "run")
     assert answer.returncode == 2 and "Traceback" not in answer.stderr
     assert re.search(r"error: .*hw3_mycocodata_\w+\.(h5|npy): no such file", answer.stderr)
 
@@ -93,8 +93,8 @@ def test_a_folder_without_the_four_files_is_one_line(tmp_path):
         (("--photo", "no_such.jpg"), "no_such.jpg"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, arguments, words):
-    answer = run("all", "--output", tmp_path, *arguments)
+def test_bad_input_is_one_line(tmp_path, arguments, words, run_here):
+    answer = run_here("cis680", "all", "--output", tmp_path, *arguments)
     assert answer.returncode == 2
     last = answer.stderr.strip().splitlines()[-1]  # TensorFlow tells of the machine before
     assert last.startswith("error: ") and words in last and "Traceback" not in answer.stderr

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).parents[2]
+TINY = ("--backbone", "resnet10", "--width", 8)
 
 
 def run(recipe, *arguments):
@@ -20,8 +21,8 @@ def run(recipe, *arguments):
 
 
 @pytest.mark.parametrize("recipe", ["shapes", "penn_fudan", "coco"])
-def test_help_shows_an_example(recipe):
-    answer = run(recipe, "--help")
+def test_help_shows_an_example(recipe, run_here):
+    answer = run_here(recipe, "--help")
     assert answer.returncode == 0
     assert f"python train/{recipe}.py" in answer.stdout
 
@@ -30,7 +31,7 @@ def test_help_shows_an_example(recipe):
 def shapes_run(tmp_path_factory):
     """A run of a few steps, and what it printed."""
     output = tmp_path_factory.mktemp("run") / "shapes"
-    answer = run("shapes", "--output", output, "--steps", 6, "--epochs", 2, "--val-images", 6, "--width", 8)
+    answer = run("shapes", "--output", output, "--steps", 6, "--epochs", 2, "--val-images", 6, *TINY)
     assert answer.returncode == 0, answer.stderr[-2000:]
     return output, answer.stdout
 
@@ -70,8 +71,8 @@ def test_command_of_the_summary_works(shapes_run, tmp_path):
         ("shapes", ["--backbone", "resnet19"], "resnet19"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(recipe, arguments, reason, tmp_path):
-    answer = run(recipe, "--output", tmp_path / "run", *arguments)
+def test_bad_input_is_one_line_and_exit_code_2(recipe, arguments, reason, tmp_path, run_here):
+    answer = run_here(recipe, "--output", tmp_path / "run", *arguments)
     assert answer.returncode == 2
     errors = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
@@ -83,7 +84,7 @@ def test_coco_recipe_on_a_real_file(kmr_data, tmp_path):
     fruits = kmr_data / "fruits_nuts"
     answer = run(
         "coco", "--annotations", fruits / "trainval.json", "--images", fruits / "images", "--output", tmp_path / "run",
-        "--backbone", "resnet18", "--width", 8, "--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 96, 128,
+        *TINY, "--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 96, 128,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr[-2000:]
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -117,8 +117,8 @@ def test_the_whole_run_from_a_published_file(people, published, tmp_path):
     assert moved(model, arrays)["stem_conv"] == 0
 
 
-def test_a_missing_file_is_one_line(people, tmp_path):
-    answer = run("--data", people, "--output", tmp_path, "--weights", tmp_path / "none.pth")
+def test_a_missing_file_is_one_line(people, tmp_path, run_here):
+    answer = run_here("penn_fudan", "--data", people, "--output", tmp_path, "--weights", tmp_path / "none.pth")
     assert answer.returncode == 2
     [error] = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
     assert "none.pth: no such file" in error

@@ -15,7 +15,7 @@ def make_model():
     keras.utils.set_random_seed(3)
     return MaskRCNN(
         3,
-        backbone={"name": "resnet18", "width": 8, "norm": "batch", "freeze_at": 1},
+        backbone={"name": "resnet10", "width": 8, "norm": "batch", "freeze_at": 1},
         fpn_channels=16,
         anchors={"sizes": ((12,), (24,), (48,), (64,), (96,))},
         proposals={"pre_nms": 40, "post_nms": 20, "training_post_nms": 12},

@@ -266,7 +266,7 @@ def test_news_of_a_register():
 def test_with_the_real_model(tmp_path, capsys):
     model = MaskRCNN(
         3,
-        "resnet18",
+        {"name": "resnet10", "width": 8},
         image_size=(64, 64),
         fpn_channels=16,
         box_stage={"width": 16},
