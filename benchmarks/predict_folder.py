@@ -6,9 +6,8 @@ r"""Finding the objects of a folder of photos: this package against torchvision 
 A call reads every JPEG file, finds its objects and pastes their masks at the photo's own size; nothing is drawn or
 written. Ours takes files from a generator, as `python -m keras_maskrcnn predict` does; torchvision decodes, detects and
 thresholds one photo after another. The generated weights are the same (`scenes.py`), the score threshold too, and the
-numbers of detections may differ by a twentieth. Only the first photo warms up: in the first round ours is traced for
-every size of canvas that the folder needs, which the later rounds find done. Without `--photos` pictures are drawn, of
-the sizes that are common in COCO.
+numbers of detections may differ by a twentieth. The first photo warms up. Without `--photos` pictures are drawn, of the
+sizes that are common in COCO.
 """
 
 import argparse
