@@ -27,6 +27,9 @@ def main(photos):
         arrays |= {f"{version}/{name}": array for name, array in golden.excerpt(found).items()}
         print(f"{version}: {len(found['scores'])} detections")
     found = torch_side.training(cases.training_batch(golden.training_pictures(picture)))
+    if found["own_losses"] > 1e-4:
+        # Somewhere a proposal lies on the threshold between background and object, and rounding decides about it.
+        raise SystemExit(f"torchvision's float32 is {found['own_losses']:.2g} off its float64: choose other pictures")
     arrays |= {f"training/{name}": array for name, array in golden.training_excerpt(found).items()}
     np.savez_compressed(HERE / "parity.npz", **arrays)
 

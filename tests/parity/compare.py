@@ -36,7 +36,7 @@ def training(folder):
     with np.load(folder / "training.npz") as file:
         theirs = dict(file)
     found = ours.training(batch)
-    rows = measure.loss_rows(found["losses"], theirs["losses"], ours.LOSSES) + measure.gradient_rows(found, theirs)
+    rows = measure.loss_rows(found, theirs, ours.LOSSES) + measure.gradient_rows(found, theirs)
     print(measure.table("v1 training", rows))
     return rows
 

@@ -18,8 +18,8 @@ def crop(photo):
 
 
 def training_pictures(picture):
-    """Two overlapping parts of the picture, 128×160."""
-    return [picture[:128, :160].copy(), picture[60:188, 110:270].copy()]
+    """Two overlapping parts of the picture, 128×160, at which no proposal lies on a threshold in the ten steps."""
+    return [picture[40:168, :160].copy(), picture[60:188, 130:290].copy()]
 
 
 def as_png(picture):
@@ -58,7 +58,7 @@ def training_excerpt(answers):
     gradients = {name: array for name, array in answers.items() if name.startswith("gradient/")}
     kept = {name: signed_sums(name, array) for name, array in gradients.items()}
     kept |= {f"norm/{name}": np.linalg.norm(array.astype("float64")) for name, array in gradients.items()}
-    return kept | {name: answers[name] for name in ("losses", "tremor") if name in answers}
+    return kept | {name: answers[name] for name in ("losses", "own_losses", "own_gradients") if name in answers}
 
 
 def signed_sums(name, array):

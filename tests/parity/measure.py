@@ -124,32 +124,45 @@ def loss_rows(found, wanted, names):
     """Rows for the losses before the first step, and for those of all steps.
 
     Args:
-        found: `[steps, 5]`.
-        wanted: `[steps, 5]`.
+        found: dict of `losses`, `[steps, 5]`.
+        wanted: the same in float64, and `own_losses`, by how much torchvision misses them in float32: twice as much is
+            the bar of all steps where that is more than 1e-3.
         names: of the five losses.
     """
-    error = np.abs(found - wanted) / np.abs(wanted)
+    error = np.abs(found["losses"] - wanted["losses"]) / np.abs(wanted["losses"])
+    own = float(wanted["own_losses"])
     first = [at_most(f"loss: {name}", e, 1e-4) for name, e in zip(names, error[0], strict=True)]
-    return [*first, at_most(f"losses over {len(found)} steps of SGD", error.max(), 1e-3)]
+    return [
+        *first,
+        at_most(f"losses over {len(error)} steps of SGD", error.max(), max(1e-3, 2 * own)),
+        at_most("  (torchvision's own, float32 against float64)", own, np.inf),
+    ]
 
 
 def gradient_rows(found, wanted):
-    """The variable whose gradient is off the most, and how many variables only one side trains.
+    """How far the gradients are off, and how many variables only one side trains.
+
+    A ReLU that turns over by rounding moves the gradients of its block by a percent. Half of the variables must be as
+    near as torchvision's are in float32; a mistake in a formula moves any of them by more than the bar of the worst.
 
     Args:
         found: dict in which "gradient/NAME" are arrays.
-        wanted: dict of the same names, and `tremor`, by how much torchvision's own gradients miss those that it has in
-            float64: twice as much is the bar where that is more than 1e-3.
+        wanted: dict of the same names in float64, and `own_gradients`: by how much torchvision misses them in float32,
+            median and worst.
     """
-    bar = max(1e-3, 2 * float(wanted["tremor"]))
+    median, worst = (float(value) for value in wanted["own_gradients"])
     mine, theirs = ({name for name in arrays if name.startswith("gradient/")} for arrays in (found, wanted))
     errors = {name: relative(found[name], wanted[name]) for name in mine & theirs}
-    worst = max(errors, key=errors.get)
+    most = max(errors, key=errors.get)
     return [
         at_most("variables that one side alone trains", len(mine ^ theirs), 0),
-        at_most(f"gradients of {len(errors)} variables, worst", errors[worst], bar),
-        at_most(f"  (that of {worst.removeprefix('gradient/')})", errors[worst], np.inf),
-        at_most("  (torchvision's own, float32 against float64)", float(wanted["tremor"]), np.inf),
+        at_most(
+            f"gradients of {len(errors)} variables, median", np.median(list(errors.values())), max(1e-3, 1.5 * median)
+        ),
+        at_most("  (torchvision's own, float32 against float64)", median, np.inf),
+        at_most("gradients, worst", errors[most], 2e-2),
+        at_most(f"  (that of {most.removeprefix('gradient/')})", errors[most], np.inf),
+        at_most("  (torchvision's own)", worst, np.inf),
     ]
 
 
