@@ -2,6 +2,10 @@
 
 import tensorflow as tf
 
+# For k results the best TRIED·k rows are tried first where there are more than MANY·k. With fewer the second look, when
+# it is needed, costs more than the first one saves: proposals, four levels of k for k results, need most of their rows.
+TRIED, MANY = 2, 4
+
 
 def nms(boxes, scores, iou_threshold, max_output, groups=None):
     """Greedy suppression with the arguments and the answer of `ops.nms.nms_static`.
@@ -31,10 +35,10 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None):
         group = None if groups is None else groups[:, :rows]
         return _first_kept(boxes[:, :rows], scores[:, :rows] > float("-inf"), iou_threshold, max_output, group)
 
-    if known is not None and known <= 4 * max_output:
+    if known is not None and known <= MANY * max_output:  # no branch in the graph then
         position = best(count)
     else:
-        enough = tf.where(count > 4 * max_output, 2 * max_output, count)
+        enough = tf.where(count > MANY * max_output, TRIED * max_output, count)
         position = best(enough)
         complete = (tf.reduce_min(position, axis=1) >= 0) | (taking_part <= enough)
         position = tf.cond(tf.reduce_all(complete), lambda: position, lambda: best(count))

@@ -34,6 +34,18 @@ def test_while_training_the_numbers_and_gradients_are_the_same(options, jit_comp
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+def test_in_half_precision_gradients_stay_near_the_exact_ones():
+    conv, norm = layers("frozen_batch", "mixed_bfloat16")
+    exact_conv, exact_norm = layers("frozen_batch")
+    exact_conv.set_weights(conv.get_weights())
+    exact_norm.set_weights(norm.get_weights())
+    _, *found = values_and_gradients(lambda x: conv_norm(conv, norm, x, training=True), conv, INPUTS)
+    _, *wanted = values_and_gradients(lambda x: exact_norm(exact_conv(x)), exact_conv, INPUTS)
+    for ours, exact in zip(found, wanted, strict=True):
+        assert ours.dtype == tf.float32
+        assert np.linalg.norm(ours - exact) < 0.05 * np.linalg.norm(exact)
+
+
 def test_the_gradient_of_the_scale_is_right_too():
     kernel, scale = RNG.normal(size=(3, 3, 5, 6)).astype("float32"), RNG.normal(size=6).astype("float32")
     gradients = []

@@ -49,6 +49,12 @@ def test_losses_with_ground_truth_and_detections_without(tiny, batch):
     }
 
 
+def test_every_layer_is_built_with_the_model(tiny):
+    # One that is not makes Keras run the whole network eagerly before it compiles anything, on JAX at every first call.
+    model = tiny()
+    assert [layer.path for layer in model._flatten_layers() if not layer.built] == []
+
+
 def test_untrained_losses_start_where_theory_says(tiny, batch):
     # Objectness and classes start near chance: log 2 for two outcomes, log 4 for three classes and background.
     terms = losses_of(tiny(), merged(batch))
@@ -250,10 +256,12 @@ def test_bad_arguments_are_refused_in_one_line(arguments, message):
 def test_overfits_two_images(tiny, shapes):
     two = data.Subset(shapes, [0, 1])
     x, y = next(iter(data.batches(two, (64, 64), 2, max_instances=6, mask_size=28, backend="numpy")))
-    model = tiny()
-    model.compile(keras.optimizers.AdamW(3e-3))
-    first = model.train_on_batch(x, y, return_dict=True)["loss"]
+    wider = {"fpn_channels": 32, "box_stage": {"width": 64}, "mask_stage": {"width": 16, "depth": 1}}
+    model = tiny(backbone={"name": "resnet10", "width": 16, "norm": "group"}, **wider)
+    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(3e-3, 200)))
+    losses = []
     for _ in range(200):
         model.reset_metrics()
-        last = model.train_on_batch(x, y, return_dict=True)["loss"]
-    assert last < 0.3 * first
+        losses.append(model.train_on_batch(x, y, return_dict=True)["loss"])
+    # A single step's loss is that of a random sample of proposals. Five seeds end at 0.06 to 0.09 of where they start.
+    assert np.mean(losses[-20:]) < 0.2 * losses[0]
