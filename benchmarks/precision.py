@@ -1,9 +1,11 @@
-"""What half precision costs in accuracy: a trained model's COCO figures in float32 and in mixed_bfloat16.
+"""What half precision costs in accuracy: the same weights and pictures in float32 and in mixed_bfloat16.
 
     python benchmarks/precision.py --model runs/demo/model.keras --output benchmarks/results/precision.json
-    python benchmarks/precision.py --model runs/demo/model.keras --pictures 500
+    python benchmarks/precision.py --photos PHOTOS --output benchmarks/results/precision_photos.json
 
-Both run on the same weights and pictures: shapes drawn on the spot that the model has not seen.
+With `--model` COCO figures and detections of a trained model, on shapes drawn on the spot that it has not seen. With
+`--photos` detections of a ResNet-50-FPN with the generated weights of the other benchmarks (`scenes.py`): COCO-sized
+weights, which no training has made robust.
 """
 
 import argparse
@@ -14,6 +16,8 @@ import time
 import keras
 import numpy as np
 import pairs
+import scenes
+from predict_folder import SUFFIXES, read
 
 from keras_maskrcnn import MaskRCNN, data, evaluation
 from keras_maskrcnn.ops.boxes import iou
@@ -56,15 +60,8 @@ def agreement(first, second, least_iou=0.9):
     return {"detections": total, "partners": partners, "largest_score_difference": round(difference, 4)}
 
 
-def main():
-    """Score under both policies, print the figures beside each other, write them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help=".keras file of a model trained on shapes")
-    parser.add_argument("--pictures", type=int, default=200, help="pictures to score (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=2, help="of the pictures; the recipes train on 1")
-    parser.add_argument("--size", type=int, nargs=2, help="height and width of the pictures (default: the model's)")
-    parser.add_argument("--output", type=pathlib.Path, help="JSON to write")
-    options = parser.parse_args()
+def of_shapes(options):
+    """COCO figures and agreement of a trained model, a dict; prints them as they come."""
     model = keras.saving.load_model(options.model, compile=False)
     size = tuple(options.size or model.image_size)
     pictures = data.Shapes(options.pictures, image_size=size, seed=options.seed, scale_objects=True)
@@ -73,16 +70,61 @@ def main():
         copy, start = with_policy(model, policy), time.perf_counter()
         scores[policy] = evaluation.coco_scores(copy, pictures)
         print(f"{policy:16s}{time.perf_counter() - start:6.1f} s", flush=True)
-        found[policy] = copy.detect([pictures[i]["image"] for i in range(len(pictures))])
+        found[policy] = copy.detect([pictures[i]["image"] for i in range(len(pictures))], options.score_threshold)
     print(f"\n{'':12s}" + "".join(f"{policy:>18s}" for policy in POLICIES) + f"{'difference':>14s}")
     for name in FIGURES:
         exact, half = (scores[policy][name] for policy in POLICIES)
         print(f"{name:12s}{exact:18.4f}{half:18.4f}{half - exact:+14.4f}")
-    partners = agreement(*(found[policy] for policy in POLICIES))
-    print(f"detections above a score of 0.5: {partners}")
+    figures = {policy: {name: scores[policy][name] for name in FIGURES} for policy in POLICIES}
+    return {"pictures": len(pictures), **figures, "agreement": agreement(*(found[policy] for policy in POLICIES))}
+
+
+def of_photos(options):
+    """Agreement of the generated ResNet-50-FPN on photos, a dict.
+
+    Raises:
+        SystemExit: if there is no picture in the folder.
+    """
+    paths = sorted(path for path in options.photos.glob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise SystemExit(f"{options.photos}: no JPEG or PNG picture in this folder")
+    found = {}
+    for policy in POLICIES:
+        model = scenes.network(options.tiny, dtype=policy)
+        start = time.perf_counter()
+        found[policy] = list(model.detect_each((read(path) for path in paths), options.score_threshold))
+        print(f"{policy:16s}{time.perf_counter() - start:6.1f} s", flush=True)
+    return {"pictures": len(paths), "agreement": agreement(*(found[policy] for policy in POLICIES))}
+
+
+def parse():
+    """Arguments of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--model", type=pathlib.Path, help=".keras file of a model trained on shapes")
+    subject.add_argument("--photos", type=pathlib.Path, metavar="FOLDER", help="pictures for the generated weights")
+    add = parser.add_argument
+    add("--pictures", type=pairs.positive, default=200, help="shapes to score (default: %(default)s)")
+    add("--seed", type=int, default=2, help="of the shapes; the recipes train on 1")
+    add("--size", type=int, nargs=2, help="height and width of the shapes (default: the model's)")
+    add("--score-threshold", type=float, default=0.5, help="of compared detections (default: %(default)s)")
+    add("--tiny", action="store_true", help="with --photos: some ten thousand weights, to try this script out")
+    add("--output", type=pathlib.Path, metavar="FILE", help="JSON to write")
+    options = parser.parse_args()
+    for name in ("model", "photos"):
+        path = getattr(options, name)
+        if path is not None and not path.exists():
+            parser.error(f"--{name} {path}: no such {'file' if name == 'model' else 'folder'}")
+    return options
+
+
+def main():
+    """Measure, print, write."""
+    options = parse()
+    figures = of_photos(options) if options.photos else of_shapes(options)
+    print(f"detections that score {options.score_threshold:g} or more: {figures['agreement']}")
     if options.output:
-        figures = {policy: {name: scores[policy][name] for name in FIGURES} for policy in POLICIES}
-        content = {"script": "benchmarks/precision.py", "pictures": len(pictures), **figures, "agreement": partners}
+        content = {"script": "benchmarks/precision.py", **figures, "score_threshold": options.score_threshold}
         content |= {"machine": pairs.machine(), "date": time.strftime("%Y-%m-%d")}
         options.output.write_text(json.dumps(content, indent=2) + "\n")
         print(f"figures  {options.output}")

@@ -78,10 +78,18 @@ def parse():
     add("--pictures", type=pairs.positive, default=240, help="files in all (default: %(default)s)")
     add("--score-threshold", type=float, default=peers.SCORE_THRESHOLD, help="of both sides (default: %(default)s)")
     add("--tiny", action="store_true", help="ours with some ten thousand weights, to try this script out")
+    ways = sorted({kind for kinds in peers.KINDS["torchvision"].values() for kind in kinds})
+    add("--peer-kind", choices=ways, help="the only way to run torchvision (default: each that suits the precision)")
     add("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.photos and not options.photos.is_dir():
         parser.error(f"--photos {options.photos}: no such folder")
+    if options.peer_kind:
+        precisions = peers.precisions(options)
+        if not options.peer_python:
+            parser.error(f"--peer-kind {options.peer_kind}: needs --peer-python")
+        if not any(options.peer_kind in peers.KINDS["torchvision"][precision] for precision in precisions):
+            parser.error(f"--peer-kind {options.peer_kind}: not compared with --precision {' '.join(precisions)}")
     return options
 
 
@@ -91,11 +99,13 @@ def main():
     if options.worker:
         pairs.serve(lambda name: case(name, options))
         return
+    names = peers.cases(peers.precisions(options), "torchvision" if options.peer_python else None)
+    chosen = [name for name in names if options.peer_kind in (None, peers.parts(name)[1])]
     with tempfile.TemporaryDirectory() as folder:
         fill_folder(pathlib.Path(folder), options.pictures, options.photos)
         pairs.compare(
             __file__,
-            peers.cases(peers.precisions(options), "torchvision" if options.peer_python else None),
+            chosen,
             options.peer_python,
             options.rounds,
             output=options.output,

@@ -22,7 +22,7 @@ def script(name, *words):
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["inference", "training", "predict_folder", "roi_align", "nms"])
+@pytest.mark.parametrize("name", ["inference", "training", "predict_folder", "precision", "roi_align", "nms"])
 def test_help_shows_an_example(name):
     done = script(name, "--help")
     assert done.returncode == 0
@@ -36,6 +36,15 @@ def test_help_shows_an_example(name):
         ("inference", ("--peer", "detectron"), "invalid choice: 'detectron'"),
         ("inference", ("--precision", "float16"), "invalid choice: 'float16'"),
         ("predict_folder", ("--photos", "/no/folder"), "/no/folder: no such folder"),
+        ("predict_folder", ("--peer-kind", "float32 eager"), "--peer-kind float32 eager: needs --peer-python"),
+        (
+            "predict_folder",
+            ("--peer-kind", "bfloat16 channels-last", "--peer-python", "python", "--precision", "float32"),
+            "not compared with --precision float32",
+        ),
+        ("precision", ("--photos", "/no/folder"), "/no/folder: no such folder"),
+        ("precision", ("--model", "/no/file.keras"), "/no/file.keras: no such file"),
+        ("precision", (), "one of the arguments --model --photos is required"),
     ],
 )
 def test_bad_input_is_named(name, words, said):
