@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 PARITY_PACKAGES := torch==2.13.0 torchvision==0.28.0 numpy pillow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -11,9 +12,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/.installed
 	$(BIN)/python train/shapes.py --output runs/demo
 
-## test: lint, format check and the quick tests
+## test: lint, format check and the quick tests, in WORKERS processes (building graphs takes one core, and some GB, each)
 test: check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 ## test-slow: the tests that train for minutes
 test-slow: $(VENV)/.installed-dev

@@ -30,6 +30,7 @@ import statistics
 import sys
 import time
 
+import machine
 import pairs
 import reports
 import scenes
@@ -55,9 +56,9 @@ PEAKS = {
 }
 
 
-def known_peak(machine):
-    """Dense bfloat16 FLOP/s of the card that `machine` names, or None."""
-    return next((tflops * 1e12 for name, tflops in PEAKS.items() if name in machine), None)
+def known_peak(description):
+    """Dense bfloat16 FLOP/s of the card that a machine's description names, or None."""
+    return next((tflops * 1e12 for name, tflops in PEAKS.items() if name in description), None)
 
 
 def sizes(tiny):
@@ -148,7 +149,7 @@ class Ours:
     def memory(self):
         """Peak bytes of the GPU's allocator; on a CPU of the process."""
         found = self.jax.local_devices()[0].memory_stats() or {}
-        return found.get("peak_bytes_in_use") or pairs.peak_memory() * 1e6
+        return found.get("peak_bytes_in_use") or machine.peak_memory() * 1e6
 
     def _train(self, batch):
         model = self.model
@@ -381,7 +382,7 @@ def parse():
     options = parser.parse_args()
     if options.peak_tflops is not None and options.peak_tflops <= 0:
         parser.error("--peak-tflops must be above 0")
-    options.peak = options.peak_tflops * 1e12 if options.peak_tflops else known_peak(pairs.machine())
+    options.peak = options.peak_tflops * 1e12 if options.peak_tflops else known_peak(machine.description())
     return options
 
 

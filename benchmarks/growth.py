@@ -24,6 +24,7 @@ import math
 import pathlib
 import sys
 
+import machine
 import numpy as np
 import pairs
 import reports
@@ -100,7 +101,7 @@ def case(name):
     import keras_maskrcnn  # noqa: F401
     from keras_maskrcnn.backend import precision
 
-    imports = pairs.peak_memory()
+    imports = machine.peak_memory()
     keras.utils.set_random_seed(0)
     make = inference if wanted["work"] == "inference" else training
     dtype = precision.fastest_policy() if wanted["dtype"] == "auto" else wanted["dtype"]
@@ -109,7 +110,7 @@ def case(name):
 
     def measured():
         facts = call()
-        return {**facts, "dtype": dtype, "import_mb": imports, "memory_mb": pairs.peak_memory() - imports}
+        return {**facts, "dtype": dtype, "import_mb": imports, "memory_mb": machine.peak_memory() - imports}
 
     return measured, 1
 

@@ -9,35 +9,22 @@ A script calls `compare` in the parent and `serve` in the workers, which are the
 import argparse
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
-import resource
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+import machine
+
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("ours", "peer")
 UNITS = {"s": 1.0, "ms": 1e3}
 ANSWER = "answer "
-
-# Modules whose versions a worker reports if it has imported them, and the distributions that they come in.
-DISTRIBUTIONS = {
-    "tensorflow": "tensorflow",
-    "keras": "keras",
-    "jax": "jax",
-    "official": "tf-models-official",
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "numpy": "numpy",
-}
 
 
 def arguments(description, rounds):
@@ -98,7 +85,10 @@ def serve(make):
         else:
             made[name] = _warmed_up(make(name))
             answer = {"exists": made[name] is not None}
-        print(ANSWER + json.dumps({**answer, "memory_mb": peak_memory(), "versions": _imported()}), flush=True)
+        print(
+            ANSWER + json.dumps({**answer, "memory_mb": machine.peak_memory(), "versions": machine.imported()}),
+            flush=True,
+        )
 
 
 def _warmed_up(case):
@@ -120,25 +110,6 @@ def _timed(call, repeats, first):
         result = call()
     seconds = (time.perf_counter() - start) / repeats
     return {"seconds": seconds, "facts": result if isinstance(result, dict) else {}, "first_call_s": round(first, 3)}
-
-
-def peak_memory():
-    """Most resident memory that this process has had so far, in MB of 10⁶ bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
-
-
-def _imported():
-    return versions([distribution for module, distribution in DISTRIBUTIONS.items() if module in sys.modules])
-
-
-def versions(names):
-    """Versions of those of the named distributions that are installed, by name."""
-    found = {}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 # Parent -----------------------------------------------------------------------------------------------------------
@@ -186,7 +157,7 @@ def compare(
         "script": _relative(script),
         "command": shlex.join(["python", _relative(script), *map(without_place, sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
-        "machine": machine(),
+        "machine": machine.description(),
         "versions": {},
         "peer": peer_name if peer_python else None,
         "rows": [],
@@ -324,60 +295,3 @@ def _relative(path):
 def without_place(word):
     """A word of the command line without what only this machine has: where the other Python is, for one."""
     return "PATH" if os.path.isabs(word) else word
-
-
-# Machine ----------------------------------------------------------------------------------------------------------
-
-
-def machine():
-    """Processor, cores, memory, GPU and the instructions that matter, in one line."""
-    information = _cpuinfo()
-    return ", ".join([_processor(information), _cores(), *_memory(), _gpu(), *_instructions(information)])
-
-
-def _processor(information):
-    names = [line.split(":", 1)[1].strip() for line in information.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _cores():
-    installed = os.cpu_count()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else installed
-    return f"{usable} cores" if usable == installed else f"{usable} of {installed} cores"
-
-
-def _memory():
-    path = pathlib.Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return [f"{round(int(line.split()[1]) / 2**20)} GiB" for line in lines if line.startswith("MemTotal")]
-
-
-def _gpu():
-    """Names of the GPUs, as NVIDIA's driver knows them."""
-    if not shutil.which("nvidia-smi"):
-        return "no GPU"
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    return " + ".join(found.stdout.split("\n")).strip(" +") or "no GPU" if found.returncode == 0 else "no GPU"
-
-
-def _instructions(information):
-    """What the processor multiplies matrices with; nothing where /proc does not say."""
-    if "flags" not in information:
-        return []
-    vectors = [name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in information][:1]
-    return [*vectors, *(_bfloat16_units(information) or ["no bfloat16 units"])]
-
-
-def _bfloat16_units(information):
-    return [name for name in ("avx512_bf16", "amx_bf16") if name in information]
-
-
-def has_bfloat16():
-    """Whether the processor multiplies bfloat16, the rule of `keras_maskrcnn.backend.precision` for processors."""
-    return bool(_bfloat16_units(_cpuinfo()))
-
-
-def _cpuinfo():
-    path = pathlib.Path("/proc/cpuinfo")
-    return path.read_text() if path.is_file() else ""

@@ -14,6 +14,7 @@ import pathlib
 import time
 
 import keras
+import machine
 import numpy as np
 import pairs
 import scenes
@@ -125,7 +126,7 @@ def main():
     print(f"detections that score {options.score_threshold:g} or more: {figures['agreement']}")
     if options.output:
         content = {"script": "benchmarks/precision.py", **figures, "score_threshold": options.score_threshold}
-        content |= {"machine": pairs.machine(), "date": time.strftime("%Y-%m-%d")}
+        content |= {"machine": machine.description(), "date": time.strftime("%Y-%m-%d")}
         options.output.write_text(json.dumps(content, indent=2) + "\n")
         print(f"figures  {options.output}")
 

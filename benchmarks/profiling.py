@@ -19,6 +19,7 @@ import pathlib
 import statistics
 import time
 
+import machine
 import numpy as np
 import pairs
 import reports
@@ -252,7 +253,7 @@ def profile(options):
     inputs = {name: tf.constant(value) for name, value in batch.items()}
     report = {
         **reports.header("profiling.py"),
-        "versions": pairs.versions(["tensorflow", "keras"]),
+        "versions": machine.versions(["tensorflow", "keras"]),
         "dtype": policy,
         "canvas": canvas,
         "detections": int(model.predict_on_batch(batch)["valid"].sum()),

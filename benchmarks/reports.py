@@ -6,6 +6,7 @@ import shlex
 import statistics
 import sys
 
+import machine
 import pairs
 
 
@@ -19,7 +20,7 @@ def header(script):
         "script": f"benchmarks/{script}",
         "command": shlex.join(["python", f"benchmarks/{script}", *map(pairs.without_place, sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
-        "machine": pairs.machine(),
+        "machine": machine.description(),
     }
 
 

@@ -26,14 +26,18 @@ def check(ours, peer):
     return None if same else f"{mine} regions went through our mask head, {other} through the peer's"
 
 
-def ours(precision, x, y, tiny=False):
-    """Call of one case on this package: the step that `fit` takes."""
+def network(precision, x, tiny=False):
+    """Ours, compiled, for the pictures of a batch."""
     import keras
 
-    size = tuple(x["images"].shape[1:3])
-    model = scenes.network(tiny, dtype=precision, image_size=size, seed=0)
+    model = scenes.network(tiny, dtype=precision, image_size=tuple(x["images"].shape[1:3]), seed=0)
     model.compile(keras.optimizers.SGD(peers.RATE, momentum=peers.MOMENTUM))
-    pictures = len(x["images"])
+    return model
+
+
+def ours(precision, x, y, tiny=False):
+    """Call of one case on this package: the step that `fit` takes."""
+    model, pictures = network(precision, x, tiny), len(x["images"])
 
     def call():
         logs = model.train_on_batch(x, y, return_dict=True)

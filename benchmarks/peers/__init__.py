@@ -6,7 +6,7 @@ which return what `pairs.serve` takes. Pictures are uint8 `[H, W, 3]`; x and y a
 
 import importlib
 
-import pairs
+import machine
 
 # How each library is run, by the precision of ours that this is compared with.
 KINDS = {
@@ -71,4 +71,4 @@ def add_precision(parser):
 
 def precisions(options):
     """Those asked for, or those that this machine computes fast."""
-    return options.precision or PRECISIONS[: 2 if pairs.has_bfloat16() else 1]
+    return options.precision or PRECISIONS[: 2 if machine.has_bfloat16() else 1]

@@ -10,7 +10,7 @@ from PIL import Image
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 import inference
-import pairs
+import machine
 import peers
 import predict_folder
 import training
@@ -71,7 +71,7 @@ def test_parts_undo_cases(peer):
 
 def test_precisions_depend_on_the_processor(monkeypatch):
     for has, expected in ((True, peers.PRECISIONS), (False, ("float32",))):
-        monkeypatch.setattr(pairs, "has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(machine, "has_bfloat16", lambda has=has: has)
         assert peers.precisions(types.SimpleNamespace(precision=None)) == expected
     assert peers.precisions(types.SimpleNamespace(precision=["mixed_bfloat16"])) == ["mixed_bfloat16"]
 

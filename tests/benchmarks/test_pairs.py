@@ -8,6 +8,7 @@ import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
+import machine
 import pairs
 
 WORKER = """
@@ -132,5 +133,5 @@ def test_threads_confine_the_process(run):
 
 
 def test_versions_names_what_is_installed():
-    found = pairs.versions(["pytest", "there is no such distribution"])
+    found = machine.versions(["pytest", "there is no such distribution"])
     assert found == {"pytest": pytest.__version__}

@@ -1,0 +1,96 @@
+"""What a benchmark ran on: the machine in one line, the memory that a process took, the versions of its libraries."""
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+
+# Modules whose versions are reported once they are imported, and the distributions that they come in.
+DISTRIBUTIONS = {
+    "tensorflow": "tensorflow",
+    "keras": "keras",
+    "jax": "jax",
+    "official": "tf-models-official",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "numpy": "numpy",
+}
+
+
+def description():
+    """Processor, cores, memory, GPU and the instructions that matter, in one line."""
+    information = _cpuinfo()
+    return ", ".join([_processor(information), _cores(), *_memory(), _gpu(), *_instructions(information)])
+
+
+def _processor(information):
+    names = [line.split(":", 1)[1].strip() for line in information.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cores():
+    installed = os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else installed
+    return f"{usable} cores" if usable == installed else f"{usable} of {installed} cores"
+
+
+def _memory():
+    path = pathlib.Path("/proc/meminfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [f"{round(int(line.split()[1]) / 2**20)} GiB" for line in lines if line.startswith("MemTotal")]
+
+
+def _gpu():
+    """Names of the GPUs, as NVIDIA's driver knows them."""
+    if not shutil.which("nvidia-smi"):
+        return "no GPU"
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return " + ".join(found.stdout.split("\n")).strip(" +") or "no GPU" if found.returncode == 0 else "no GPU"
+
+
+def _instructions(information):
+    """What the processor multiplies matrices with; nothing where /proc does not say."""
+    if "flags" not in information:
+        return []
+    vectors = [name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in information][:1]
+    return [*vectors, *(_bfloat16_units(information) or ["no bfloat16 units"])]
+
+
+def _bfloat16_units(information):
+    return [name for name in ("avx512_bf16", "amx_bf16") if name in information]
+
+
+def has_bfloat16():
+    """Whether the processor multiplies bfloat16, the rule of `keras_maskrcnn.backend.precision` for processors."""
+    return bool(_bfloat16_units(_cpuinfo()))
+
+
+def _cpuinfo():
+    path = pathlib.Path("/proc/cpuinfo")
+    return path.read_text() if path.is_file() else ""
+
+
+def peak_memory():
+    """Most resident memory that this process has had so far, in MB of 10⁶ bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+
+
+def imported():
+    """Versions of the libraries of `DISTRIBUTIONS` that this process has imported, by name."""
+    return versions([distribution for module, distribution in DISTRIBUTIONS.items() if module in sys.modules])
+
+
+def versions(names):
+    """Versions of those of the named distributions that are installed, by name."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found

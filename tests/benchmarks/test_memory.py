@@ -1,0 +1,80 @@
+"""`benchmarks/memory.py`: the peak of made-up events by hand, and a tiny run to the end."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import memory
+
+
+def events(*rows):
+    """Events (made or not, address, bytes asked for) of a pool that gives 10 bytes more than it is asked for."""
+    total, found = 100, []
+    for time, (made, address, size) in enumerate(rows):
+        total += size + 10 if made else -size - 10
+        found.append(memory.Event(time, made, address, size, size + 10, total, operation=f"of {address}"))
+    return found
+
+
+def test_the_peak_holds_what_was_made_and_not_let_go():
+    rows = [(True, 1, 50), (True, 2, 30), (False, 1, 50), (True, 3, 200), (False, 2, 30), (True, 1, 5)]
+    before, live = memory.at_peak(events(*rows))
+    assert before == 100
+    assert {event.address: event.requested for event in live} == {2: 30, 3: 200}
+    assert before + sum(event.allocated for event in live) == max(event.total for event in events(*rows))
+
+
+def test_what_was_there_before_and_is_let_go_is_not_counted():
+    before, live = memory.at_peak(events((False, 7, 20), (True, 1, 500)))
+    assert before == 100 - 30 and [event.address for event in live] == [1]
+    assert memory.at_peak(events((True, 1, 500), (False, 7, 20)))[0] == 100  # the peak comes before it
+
+
+def test_a_pool_that_tells_nothing_is_named():
+    with pytest.raises(ValueError, match="TF_CPU_ALLOCATOR_USE_BFC"):
+        memory.at_peak([])
+
+
+@pytest.mark.parametrize(
+    "operation, found",
+    [
+        ("mask_rcnn_1/resnet50_1/Conv2D_22", ("backbone", False)),
+        ("gradient_tape/mask_rcnn_1/rpn_1/conv1_1/convolution/Conv2DBackpropInput", ("RPN", True)),
+        ("mask_rcnn/box_align/SparseMatrixMatMul", ("RoIAlign", False)),
+        ("SparseMatrixMatMul", ("RoIAlign", True)),
+        ("gradient_tape/mask_rcnn_1/box_head_1/fc1_1/MatMul/MatMul_1", ("box head", True)),
+        ("mask_rcnn_1/rpn_losses", ("RPN", False)),
+        ("SGD/mul_3", (memory.REST, False)),
+        ("", (memory.REST, False)),
+    ],
+)
+def test_parts_by_name(operation, found):
+    assert memory.part(operation) == found
+
+
+def test_tiny_run_adds_up(tmp_path):
+    output = tmp_path / "memory.json"
+    (tmp_path / "speed.md").write_text("<!-- memory: begin -->\n<!-- memory: end -->\n")
+    words = ["--tiny", "--size", 64, "--output", output, "--docs", tmp_path, "--top", 5]
+    command = [sys.executable, str(BENCHMARKS / "memory.py"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(output.read_text())
+    inside = sum(map(sum, report["parts"].values()))
+    assert report["peak"] == report["before"] + inside + report["slack"]
+    assert 0 < report["variables"] <= report["before"] and report["slack"] >= 0
+    assert all(report["parts"][name][0] > 0 for name in ("backbone", "RoIAlign", "mask head"))
+    assert [row["bytes"] for row in report["largest"]] == sorted((r["bytes"] for r in report["largest"]), reverse=True)
+    assert len(report["largest"]) == 5 and report["process_mb"] > report["imports_mb"]
+    assert "| **all** |" in (tmp_path / "speed.md").read_text()
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    command = [sys.executable, str(BENCHMARKS / "memory.py"), "--size", "100"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "--size 100 is not a multiple of 64" in done.stderr.splitlines()[-1]
