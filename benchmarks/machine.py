@@ -78,8 +78,13 @@ def _cpuinfo():
 
 def peak_memory():
     """Most resident memory that this process has had so far, in MB of 10⁶ bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    status = pathlib.Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM"):
+            return round(int(line.split()[1]) * 1024 / 1e6)
+    # Where /proc does not say. On Linux this figure would be that of the process that started this one, if larger.
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
 
 
 def imported():

@@ -53,6 +53,8 @@ class Bar:
 
 
 MEMORY = Bar(1.0, 0.7, of="memory")
+# Scripts that give each case processes of its own, so that the peak memory is that of the case.
+OWN_PROCESSES = {"inference", "training", "predict_folder"}
 
 # Name of a script: (regular expression that the case's name contains, its bars); the first that fits counts.
 BARS = {
@@ -132,19 +134,18 @@ def row(report, case):
     wanted = bars(report["script"], case["case"])
     if not case["ratio"] and not wanted:
         return None
-    memory = _memory_ratio(case)
+    memory = _memory_ratio(case) if _stem(report) in OWN_PROCESSES else None
     values = {
         "ratio": case["ratio"] and case["ratio"]["median"],
         "memory": memory,
         "ms": case["ours"] and case["ours"]["median"] * {"ms": 1, "s": 1e3}[case["unit"]],
     }
-    has_memory_bar = any(bar.of == "memory" for bar in wanted)
     cells = [
         f"`{_stem(report)}` {case['case']}",
         _time(case, "ours"),
         _time(case, "peer"),
         _ratio(case["ratio"]),
-        f"{memory:.2f}×" if memory and has_memory_bar else "",
+        f"{memory:.2f}×" if memory else "",
         "; ".join(map(str, wanted)),
         "; ".join(bar.verdict(values[bar.of]) for bar in wanted),
     ]
@@ -152,7 +153,7 @@ def row(report, case):
 
 
 def _memory_ratio(case):
-    """Ours over the peer's; other scripts than those with a bar share a process among their cases."""
+    """Ours over the peer's; None where a side was not run."""
     memory = case.get("memory_mb") or {}
     return memory["ours"] / memory["peer"] if memory.get("ours") and memory.get("peer") else None
 

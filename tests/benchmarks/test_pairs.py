@@ -135,3 +135,11 @@ def test_threads_confine_the_process(run):
 def test_versions_names_what_is_installed():
     found = machine.versions(["pytest", "there is no such distribution"])
     assert found == {"pytest": pytest.__version__}
+
+
+def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
+    large = bytearray(300_000_000)
+    large[::4096] = b"x" * len(large[::4096])
+    code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import machine; print(machine.peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert 5 < int(done.stdout) < 200 < machine.peak_memory()

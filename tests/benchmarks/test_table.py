@@ -114,13 +114,14 @@ def test_reports_of_another_kind_are_left_out(results):
     assert "Nothing has been measured yet." in readme.read_text()
 
 
-def test_memory_is_compared_where_a_bar_asks_for_it(results, monkeypatch):
+def test_memory_is_compared_where_cases_have_processes_of_their_own(results, monkeypatch):
     monkeypatch.setitem(table.BARS, "inference", [("x", (table.Bar(5), table.MEMORY))])
-    folder, readme = results(report("inference", case("x"), case("y")))
+    folder, readme = results(report("inference", case("x"), case("y")), report("nms", case("z")))
     run(folder, readme)
-    first, second = lines_of(readme)
+    first, second, third = lines_of(readme)
     assert first.endswith("| 0.80× | ≥ 5×; memory ≤ 1× (0.7×) | **no**; yes |")
-    assert second.endswith("|  |  |  |")
+    assert second.endswith("| 0.80× |  |  |")
+    assert third.endswith("|  |  |  |")
 
 
 def test_tables_by_peer_and_scripts_in_the_order_of_the_bars(results):
