@@ -220,19 +220,11 @@ def parse():
     """Arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add(
-        "--size", type=pairs.positive, default=512, help="side of the pictures, a multiple of 64 (default: %(default)s)"
-    )
-    add("--batch", type=pairs.positive, default=2, help="pictures (default: %(default)s)")
     add("--dtype", choices=("auto", "float32", "mixed_bfloat16"), default="auto", help="auto: the machine's fastest")
     add("--top", type=pairs.positive, default=12, help="largest tensors to name (default: %(default)s)")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
     add("--docs", type=pathlib.Path, metavar="FOLDER", help="write the tables into this folder's speed.md")
-    add("--tiny", action="store_true", help="a network of some ten thousand weights, to try this script out")
-    options = parser.parse_args()
-    if options.size % 64:
-        parser.error(f"--size {options.size} is not a multiple of 64")
-    return options
+    return training.with_batch(parser)
 
 
 def main():

@@ -52,10 +52,14 @@ def parse():
     """Arguments of the command line."""
     parser = pairs.arguments(__doc__, 7)
     peers.add_arguments(parser)
+    return with_batch(parser)
+
+
+def with_batch(parser):
+    """What a parser reads from the command line, with the arguments that say what a batch is."""
     add = parser.add_argument
-    add(
-        "--size", type=pairs.positive, default=512, help="side of the pictures, a multiple of 64 (default: %(default)s)"
-    )
+    size = "side of the pictures, a multiple of 64 (default: %(default)s)"
+    add("--size", type=pairs.positive, default=512, help=size)
     add("--batch", type=pairs.positive, default=2, help="pictures (default: %(default)s)")
     add("--tiny", action="store_true", help="ours with some ten thousand weights, to try this script out")
     options = parser.parse_args()
