@@ -9,14 +9,13 @@ weights, which no training has made robust.
 """
 
 import argparse
-import json
 import pathlib
 import time
 
 import keras
-import machine
 import numpy as np
 import pairs
+import reports
 import scenes
 from predict_folder import SUFFIXES, read
 
@@ -124,11 +123,9 @@ def main():
     options = parse()
     figures = of_photos(options) if options.photos else of_shapes(options)
     print(f"detections that score {options.score_threshold:g} or more: {figures['agreement']}")
-    if options.output:
-        content = {"script": "benchmarks/precision.py", **figures, "score_threshold": options.score_threshold}
-        content |= {"machine": machine.description(), "date": time.strftime("%Y-%m-%d")}
-        options.output.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"figures  {options.output}")
+    reports.write(
+        options.output, {**reports.header("precision.py"), **figures, "score_threshold": options.score_threshold}
+    )
 
 
 if __name__ == "__main__":
