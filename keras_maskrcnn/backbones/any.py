@@ -109,10 +109,9 @@ def _check_strides(model, image, outputs):
     names = {id(tensor): name for name, tensor in _outputs(model).items()}
     for level, tensor in outputs.items():
         if found.get(level) != STRIDES[level]:
-            told = f"has stride {found[level]}" if level in found else "divides no canvas evenly"
-            raise ValueError(
-                f"{level} of {model.name}, layer {names.get(id(tensor), tensor.name)!r}, {told}; {level} is stride {STRIDES[level]}"
-            )
+            actual = f"has stride {found[level]}" if level in found else "divides no canvas evenly"
+            layer = names.get(id(tensor), tensor.name)
+            raise ValueError(f"{level} of {model.name}, layer {layer!r}, {actual}; {level} is stride {STRIDES[level]}")
 
 
 def _strides(image, outputs):
