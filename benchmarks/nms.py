@@ -33,7 +33,7 @@ def ours(case, implementation):
     """Call of one case on this package; `implementation` is `auto`, or `xla` for the static form compiled."""
     import tensorflow as tf
 
-    from keras_maskrcnn.ops.nms import nms
+    from keras_maskrcnn.backend.nms import nms
 
     images, rows, groups, threshold, results, lowest = case
     arrays = [tf.constant(a) for a in inputs(images, rows, groups)]

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn.backend.keras_internals import flatten_layers
 from keras_maskrcnn.layers.roi_align import RoIAlign
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_user_who_only_compiles_gets_a_step_that_works_where_a_gpu_is(batch, mon
 
 
 def test_all_layers_of_the_model_compile():
-    assert all(layer.supports_jit for layer in tiny()._flatten_layers())
+    assert all(layer.supports_jit for layer in flatten_layers(tiny()))
 
 
 @pytest.mark.parametrize("implementation", ["auto", "gather", "sparse", "tf_image"])
@@ -191,6 +192,7 @@ JAX_STEP = """
 import sys
 import jax, keras, numpy as np
 from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn.backend.keras_internals import flatten_layers
 model = MaskRCNN(3, **{tiny!r})
 model.compile(keras.optimizers.SGD(1e-2))
 shapes = data.Shapes(2, image_size=(64, 64), seed=5, object_size=(12, 30))

@@ -106,11 +106,12 @@ def _last_of_each_stride(model, image):
 
 def _check_strides(model, image, outputs):
     found = _strides(image, outputs)
+    names = {id(tensor): name for name, tensor in _outputs(model).items()}
     for level, tensor in outputs.items():
         if found.get(level) != STRIDES[level]:
-            told = f"has stride {found[level]}" if level in found else "divides no canvas evenly"
-            producer = tensor._keras_history.operation.name
-            raise ValueError(f"{level} of {model.name}, layer {producer!r}, {told}; {level} is stride {STRIDES[level]}")
+            actual = f"has stride {found[level]}" if level in found else "divides no canvas evenly"
+            layer = names.get(id(tensor), tensor.name)
+            raise ValueError(f"{level} of {model.name}, layer {layer!r}, {actual}; {level} is stride {STRIDES[level]}")
 
 
 def _strides(image, outputs):

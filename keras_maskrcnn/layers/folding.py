@@ -38,9 +38,9 @@ def _scaled_conv(conv, inputs, scale, training):
     """The convolution with its kernel times a float32 scale: a scale of half precision would move whole channels."""
     kernel = ops.cast(conv.kernel, "float32")
     if training and conv.trainable and tuple(conv.dilation_rate) == (1, 1) and backend.is_tensorflow():
-        from keras_maskrcnn.backend import tensorflow
+        from keras_maskrcnn.backend.tensorflow.convolution import scaled_conv
 
-        return tensorflow.scaled_conv(inputs, kernel, scale, conv.strides, conv.padding)
+        return scaled_conv(inputs, kernel, scale, conv.strides, conv.padding)
     return ops.conv(
         inputs,
         ops.cast(kernel * scale, conv.compute_dtype),

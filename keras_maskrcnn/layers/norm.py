@@ -55,9 +55,9 @@ class BatchNorm(keras.layers.BatchNormalization):
         """Normalise `[B, H, W, C]`; batch statistics when `training` and trainable, stored ones otherwise."""
         if not backend.is_tensorflow() or mask is not None or not self._can_fuse(inputs):
             return super().call(inputs, training=training, mask=mask)
-        from keras_maskrcnn.backend import tensorflow
+        from keras_maskrcnn.backend.tensorflow.normalisation import batch_norm
 
-        return tensorflow.batch_norm(self, inputs, training=bool(training) and self.trainable)
+        return batch_norm(self, inputs, training=bool(training) and self.trainable)
 
     def _can_fuse(self, inputs):
         """Whether the fused operation does what the options ask for."""

@@ -184,9 +184,9 @@ class RoIAlign(keras.layers.Layer):
         name = backend.lowering("roi_align") if self.implementation == "auto" else self.implementation
         if name == "gather":
             return roi.gather_align
-        from keras_maskrcnn.backend import roi_tensorflow
+        from keras_maskrcnn.backend.tensorflow import roi_align
 
-        return {"sparse": roi_tensorflow.sparse_align, "tf_image": roi_tensorflow.tf_image_align}[name]
+        return {"sparse": roi_align.sparse_align, "tf_image": roi_align.tf_image_align}[name]
 
 
 def _check(layer):

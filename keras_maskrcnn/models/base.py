@@ -157,9 +157,9 @@ class InstanceModel(Detector, keras.Model):
         """One step of training: one forward pass gives the losses; see `backend.tensorflow.train_step`."""
         *state, data = args
         if backend.is_tensorflow():
-            from keras_maskrcnn.backend import tensorflow
+            from keras_maskrcnn.backend.tensorflow.train_step import train_step
 
-            return tensorflow.train_step(self, _merged(data))
+            return train_step(self, _merged(data))
         return super().train_step(*state, (_merged(data),))
 
     def test_step(self, *args):

@@ -152,10 +152,10 @@ class Detector:
         return backend.is_tensorflow() and not (self.compiled and (self.jit_compile or self.run_eagerly))
 
     def _predict_any_size(self, detection, inputs):
-        from keras_maskrcnn.backend import tensorflow
+        from keras_maskrcnn.backend.tensorflow.network import predict_function
 
         if detection not in self._predict_functions:
-            self._predict_functions[detection] = tensorflow.predict_function(self)
+            self._predict_functions[detection] = predict_function(self)
         found = self._predict_functions[detection](inputs)
         return {name: ops.convert_to_numpy(values) for name, values in found.items()}
 

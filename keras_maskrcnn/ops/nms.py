@@ -1,59 +1,33 @@
-"""Greedy non-maximum suppression with a fixed number of results."""
+"""Greedy non-maximum suppression with a fixed number of results and static shapes."""
 
 from keras import ops
 
-from keras_maskrcnn import backend
-
 
 def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
-    """Keeps the best boxes, each of which suppresses those that it overlaps too much.
+    """Keeps the boxes with the highest scores and suppresses the boxes that overlap them.
 
-    Boxes are taken by falling score (of equal scores the lower row first); one is kept if its IoU with every kept box
-    of its group is at most `iou_threshold`. Girshick et al., R-CNN (2014), section 2.2. In float32, without gradient.
+    Boxes are processed by descending score (ties: lower row first). A box is kept if its IoU with every kept box of
+    its group is at most `iou_threshold`. Girshick et al., R-CNN (2014), section 2.2. Computed in float32; no gradient.
 
-    Args:
-        boxes: float `[B, N, 4]`, x1, y1, x2, y2; all in one unit.
-        scores: float `[B, N]`; a row of -inf or NaN never comes out.
-        iou_threshold: float in [0, 1].
-        max_output: int, number of results an image.
-        groups: int `[B, N]` ≥ 0, level or class: boxes of different groups do not suppress each other. None: one group.
-        valid: bool `[B, N]`, rows that take part. None: all.
-
-    Returns:
-        `(indices, valid)`: int32 `[B, max_output]`, rows by falling score, 0 where there is none; bool, same shape.
-    """
-    boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
-    scores = ops.stop_gradient(ops.cast(scores, "float32"))
-    taking_part = scores > float("-inf")
-    if valid is not None:
-        taking_part = taking_part & ops.cast(valid, "bool")
-    scores = ops.where(taking_part, scores, float("-inf"))
-    if backend.lowering("nms") == "fixed_point":
-        boxes = ops.where(taking_part[..., None], boxes, 0.0)
-        return nms_static(boxes, scores, iou_threshold, max_output, groups)
-    from keras_maskrcnn.backend import nms_tensorflow
-
-    return nms_tensorflow.nms(boxes, scores, iou_threshold, max_output, groups)
-
-
-def nms_static(boxes, scores, iou_threshold, max_output, groups=None):
-    """`nms` with static shapes for XLA and JAX: all IoUs at once, then suppression repeated until nothing changes.
-
-    With the rows sorted, greedy suppression is the one solution of keep_i = valid_i ∧ ¬∃ j < i: keep_j ∧ IoU_ij > t.
-    It is found by putting a guess into the right side again and again: after step k the first k links of every chain
-    of suppressions are settled, so it takes as many steps as the longest chain, in practice about ten. Time and memory
-    grow with B · N²: limit the rows to the best few thousand first.
+    All IoUs are computed at once, then suppression is repeated until nothing changes. With the rows sorted, greedy
+    suppression is the unique solution of keep_i = valid_i ∧ ¬∃ j < i: keep_j ∧ IoU_ij > t, found by fixed-point
+    iteration: after step k the first k links of every chain of suppressions are final, so the number of steps is the
+    length of the longest chain, in practice about ten. Time and memory grow with B · N²: limit N to a few thousand.
 
     Args:
-        boxes: float32 `[B, N, 4]`, N ≥ 0.
-        scores: float32 `[B, N]`, -inf where a row does not take part.
-        iou_threshold: float.
-        max_output: int.
-        groups: int `[B, N]` or None.
+        boxes: float `[B, N, 4]`, N ≥ 0, x1, y1, x2, y2 in any common unit.
+        scores: float `[B, N]`; rows with -inf or NaN are never returned.
+        iou_threshold: float in [0, 1], or a float32 scalar tensor.
+        max_output: int, number of results per image.
+        groups: int `[B, N]` ≥ 0, such as level or class; boxes of different groups do not suppress each other.
+            None: one group.
+        valid: bool `[B, N]`, rows to use. None: all.
 
     Returns:
-        As `nms`.
+        `(indices, valid)`: int32 `[B, max_output]`, rows by descending score, 0 in empty slots; bool, same shape.
     """
+    boxes, scores = prepare(boxes, scores, valid)
+    boxes = ops.where((scores > float("-inf"))[..., None], boxes, 0.0)
     batch, count = ops.shape(scores)
     if count == 0:
         return ops.zeros((batch, max_output), "int32"), ops.zeros((batch, max_output), "bool")
@@ -67,6 +41,20 @@ def nms_static(boxes, scores, iou_threshold, max_output, groups=None):
     row = ops.arange(count)
     suppresses = overlap & (row[:, None] < row[None, :])
     return _first_kept(_settle(valid, suppresses), order, max_output)
+
+
+def prepare(boxes, scores, valid):
+    """The arguments of `nms` as every implementation takes them.
+
+    Returns:
+        `(boxes, scores)`: float32 without gradient; the score is -inf in rows that are NaN or not valid.
+    """
+    boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
+    scores = ops.stop_gradient(ops.cast(scores, "float32"))
+    used = scores > float("-inf")
+    if valid is not None:
+        used = used & ops.cast(valid, "bool")
+    return boxes, ops.where(used, scores, float("-inf"))
 
 
 def _iou_matrix(boxes):

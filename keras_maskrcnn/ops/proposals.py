@@ -2,9 +2,9 @@
 
 from keras import ops
 
+from keras_maskrcnn.backend.nms import nms
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import rows
-from keras_maskrcnn.ops.nms import nms
 
 
 def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou, min_size):

@@ -5,6 +5,7 @@ import time
 
 import keras
 
+from keras_maskrcnn.backend.keras_internals import flatten_layers
 from keras_maskrcnn.models.first_stage import FirstStage
 from keras_maskrcnn.models.mask_rcnn import REGION_LOSSES, RPN_LOSSES
 
@@ -68,7 +69,7 @@ def alternate(
         raise ValueError(f"restart={restart!r} is not 'initial' or 'rpn'")
     steps = tuple(count - count % epochs for count in steps)
     model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)  # refuses what is wrong, before all
-    learns = [(layer, layer.trainable) for layer in model._flatten_layers()]
+    learns = [(layer, layer.trainable) for layer in flatten_layers(model)]
     initial = _shared_weights(model)
     found = []
     try:

@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn.backend.keras_internals import NoDecoupledDecay, decays, variable_index
+
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class SGD(keras.optimizers.SGD):
+class SGD(NoDecoupledDecay, keras.optimizers.SGD):
     """SGD with coupled weight decay, the same numbers as `torch.optim.SGD`, learning-rate schedules included.
 
     For a weight w, its gradient g, velocity v (zero at first), momentum m, decay d and this step's learning rate r:
@@ -38,17 +40,14 @@ class SGD(keras.optimizers.SGD):
     def update_step(self, gradient, variable, learning_rate):
         """Move one variable."""
         rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
-        if self.weight_decay is not None and self._use_weight_decay(variable):
+        if self.weight_decay is not None and decays(self, variable):
             gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.weight_decay, variable.dtype)))
         if self.momentum:
             gradient = self._with_velocity(gradient, variable)
         self.assign_sub(variable, ops.multiply(gradient, rate))
 
     def _with_velocity(self, gradient, variable):
-        velocity = self.momentums[self._get_variable_index(variable)]
+        velocity = self.momentums[variable_index(self, variable)]
         momentum = ops.cast(self.momentum, variable.dtype)
         self.assign(velocity, ops.add(ops.multiply(velocity, momentum), gradient))
         return ops.add(gradient, ops.multiply(velocity, momentum)) if self.nesterov else velocity
-
-    def _apply_weight_decay(self, variables):
-        """Nothing: Keras would shrink the weights here, beside the momentum."""

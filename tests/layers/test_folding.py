@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn.backbones import get
-from keras_maskrcnn.backend import tensorflow as backend
+from keras_maskrcnn.backend.tensorflow.convolution import scaled_conv
 from keras_maskrcnn.layers.folding import FoldingModel, conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 
@@ -49,7 +49,7 @@ def test_in_half_precision_gradients_stay_near_the_exact_ones():
 def test_the_gradient_of_the_scale_is_right_too():
     kernel, scale = RNG.normal(size=(3, 3, 5, 6)).astype("float32"), RNG.normal(size=6).astype("float32")
     gradients = []
-    for convolve in (backend.scaled_conv, lambda x, k, s, *options: tf.nn.conv2d(x, k * s, *options)):
+    for convolve in (scaled_conv, lambda x, k, s, *options: tf.nn.conv2d(x, k * s, *options)):
         values = [tf.constant(v) for v in (INPUTS, kernel, scale)]
         with tf.GradientTape() as tape:
             tape.watch(values)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.backend.roi_tensorflow import sparse_align
+from keras_maskrcnn.backend.tensorflow.roi_align import sparse_align
 from keras_maskrcnn.layers.roi_align import RoIAlign
 from keras_maskrcnn.ops.roi import gather_align
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN, data, training
+from keras_maskrcnn.backend.keras_internals import flatten_layers
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -52,7 +53,7 @@ def test_losses_with_ground_truth_and_detections_without(tiny, batch):
 def test_every_layer_is_built_with_the_model(tiny):
     # One that is not makes Keras run the whole network eagerly before it compiles anything, on JAX at every first call.
     model = tiny()
-    assert [layer.path for layer in model._flatten_layers() if not layer.built] == []
+    assert [layer.path for layer in flatten_layers(model) if not layer.built] == []
 
 
 def test_untrained_losses_start_where_theory_says(tiny, batch):

@@ -1,5 +1,6 @@
 """Suppression by hand, against torchvision, against a slow reference; both lowerings, and under XLA."""
 
+import itertools
 import pathlib
 
 import keras
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.ops.nms import nms
+from keras_maskrcnn.backend.nms import nms
+from keras_maskrcnn.ops.nms import nms as pure_nms
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "nms.npz"
 both = pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
@@ -239,3 +241,40 @@ def test_both_lowerings_agree(seed, images, rows, max_output, threshold, groups)
     boxes, scores, group = crowd(np.random.default_rng(seed), images, rows, groups)
     same_as_static(boxes, scores, threshold, max_output, groups=group)
     same_as_static(boxes, scores, threshold, max_output)
+
+
+@pytest.mark.parametrize("size", [(None, None), (2, 60), (2, 0)])
+def test_one_traced_graph_serves_all_thresholds_and_counts(size):
+    traces = []
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec((*size, 4)),
+            tf.TensorSpec(size),
+            tf.TensorSpec(size, "int32"),
+            tf.TensorSpec(()),
+            tf.TensorSpec((), "int32"),
+        ]
+    )
+    def run(boxes, scores, groups, threshold, count):
+        traces.append(size)
+        return nms(boxes, scores, threshold, count, groups)
+
+    for rows in (0, 7, 60) if None in size else size[1:]:
+        boxes, scores, groups = crowd(np.random.default_rng(rows), 2, rows, groups=2)
+        for used in (scores, np.full_like(scores, -np.inf)):
+            for threshold, count in itertools.product((0.0, 0.3, 0.5, 1.0), (1, 3, 20, 100)):
+                found = run(boxes, used, groups, threshold, count)
+                for known in (nms, pure_nms):
+                    wanted = known(boxes, used, threshold, count, groups)
+                    for one, other in zip(found, wanted, strict=True):
+                        np.testing.assert_array_equal(one, other)
+    assert len(traces) == 1
+
+
+def test_pure_implementation_takes_a_threshold_tensor():
+    boxes, scores, groups = crowd(np.random.default_rng(3), 2, 60, groups=2)
+    for threshold in (0.0, 0.3, 0.7):
+        found = pure_nms(boxes, scores, tf.constant(threshold), 9, groups)
+        for one, other in zip(found, pure_nms(boxes, scores, threshold, 9, groups), strict=True):
+            np.testing.assert_array_equal(one, other)

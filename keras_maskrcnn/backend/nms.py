@@ -1,0 +1,17 @@
+"""Non-maximum suppression by the implementation that fits the graph being traced."""
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.ops import nms as pure
+
+
+def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
+    """Greedy suppression with the arguments and the result of `ops.nms.nms`.
+
+    On TensorFlow's dynamic lowering, `max_output` may also be an int32 scalar tensor: the result then has a dynamic
+    number of columns, and one traced graph serves all values.
+    """
+    if backend.lowering("nms") == "fixed_point":
+        return pure.nms(boxes, scores, iou_threshold, max_output, groups, valid)
+    from keras_maskrcnn.backend.tensorflow import nms as combined
+
+    return combined.nms(*pure.prepare(boxes, scores, valid), iou_threshold, max_output, groups)

@@ -1,0 +1,1 @@
+"""Implementations on TensorFlow. Import the submodules inside the functions that use them."""

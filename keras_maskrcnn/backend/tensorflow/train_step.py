@@ -1,0 +1,71 @@
+"""The training step on TensorFlow."""
+
+import tensorflow as tf
+
+
+def train_step(model, inputs):
+    """Forward pass, gradients, update; a step whose loss or gradient is not finite changes nothing.
+
+    A skipped step leaves weights, optimizer and batch statistics as they were, adds one to the metric
+    `skipped_steps`, and notes the positions of its samples in `model.skipped_images`.
+
+    Args:
+        model: an `InstanceModel`.
+        inputs: dict of images and ground truth.
+
+    Returns:
+        dict of metrics for the Keras logs.
+    """
+    statistics = [tf.identity(v.value) for v in _statistics(model)]
+    with tf.GradientTape() as tape:
+        terms = model(inputs, training=True)
+        loss = model.compute_loss(x=inputs, y_pred=terms)
+    weights = model.trainable_weights
+    gradients = [_dense(g) for g in tape.gradient(loss, weights)]
+    norm = tf.linalg.global_norm([g for g in gradients if g is not None])
+    finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
+    _apply_if(finite, model.optimizer, gradients, weights)
+    for variable, before in zip(_statistics(model), statistics, strict=True):
+        variable.assign(tf.where(finite, variable.value, before))
+    return _logs(model, inputs, terms, loss, norm, finite)
+
+
+def _statistics(model):
+    """Moving averages of batch normalisation: what a forward pass changes by itself."""
+    return [v for v in model.non_trainable_variables if v.name.startswith("moving_") and "float" in v.dtype]
+
+
+def _dense(gradient):
+    return tf.convert_to_tensor(gradient) if isinstance(gradient, tf.IndexedSlices) else gradient
+
+
+def _apply_if(finite, optimizer, gradients, weights):
+    """Update the weights in a branch: the optimizer's own step count and momenta stay too when it is not taken."""
+
+    def update():
+        optimizer.apply(gradients, weights)
+        return tf.constant(0)
+
+    tf.cond(finite, update, lambda: tf.constant(0))
+
+
+def _logs(model, inputs, terms, loss, norm, finite):
+    """Metrics after the step; terms of a skipped step stay out of the running means."""
+    weight = tf.cast(finite, tf.float32)
+    known = lambda value: tf.where(finite, value, tf.zeros_like(value))  # noqa: E731
+    batch = tf.shape(inputs["images"])[0]
+    model._loss_tracker.update_state(known(loss), sample_weight=weight * tf.cast(batch, tf.float32))
+    for name, metric in model.loss_terms.items():
+        metric.update_state(known(terms[name]), sample_weight=weight)
+    model.gradient_norm.update_state(known(norm), sample_weight=weight)
+    model.skipped_steps.update_state(1.0 - weight)
+    if "image_index" in inputs:
+        _remember(model.skipped_images, inputs["image_index"], finite)
+    metrics = [model._loss_tracker, *model.loss_terms.values(), model.gradient_norm, model.skipped_steps]
+    return {metric.name: metric.result() for metric in metrics}
+
+
+def _remember(ring, index, finite):
+    """Put the batch's sample positions in front of the list of skipped ones, if the step was skipped."""
+    kept = tf.concat([tf.cast(index, tf.int32), ring.value], axis=0)[: ring.shape[0]]
+    ring.assign(tf.where(finite, ring.value, kept))
