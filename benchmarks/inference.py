@@ -47,7 +47,7 @@ def ours(precision, picture, tiny=False):
 
 def saved_model(precision, picture, tiny=False):
     """Call of a SavedModel, which another process has written, so that this one is as new as a server's."""
-    from keras_maskrcnn.saved_model import SavedModel
+    from keras_maskrcnn.inference.saved_model import SavedModel
 
     with tempfile.TemporaryDirectory() as folder:
         size = [str(side) for side in picture.shape[:2]]

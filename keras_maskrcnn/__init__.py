@@ -1,9 +1,9 @@
 """Mask R-CNN for Keras 3.
 
 Read in the order in which data flows: `data` (files to batches), `ops` (boxes, anchors, matching, RoIAlign, losses as
-pure functions), `layers` and `backbones` (what holds weights), `models` (the flow, `models/mask_rcnn.py` first),
-`weights` (published files), `training`, `evaluation`, `visualize`, `export`, `cli`. `pickles` reads what others pickled
-without running it.
+pure functions), `layers` and `backbones` (weights), `heads` (one file each), `inference` (images of any size to
+detections, SavedModels), `models` (the flow, `models/mask_rcnn.py` first), `weights` (published files), `training`,
+`evaluation`, `visualize`, `cli`. `pickles` reads pickled arrays without running them.
 """
 
 import importlib
@@ -12,7 +12,19 @@ import sys
 __version__ = "0.1.0"
 __all__ = ["MaskRCNN", "__version__", "data", "evaluation", "training", "visualize", "weights"]
 
-_MODULES = ("backbones", "data", "evaluation", "export", "layers", "models", "ops", "training", "visualize", "weights")
+_MODULES = (
+    "backbones",
+    "data",
+    "evaluation",
+    "heads",
+    "inference",
+    "layers",
+    "models",
+    "ops",
+    "training",
+    "visualize",
+    "weights",
+)
 
 
 def __getattr__(name):
@@ -26,10 +38,10 @@ def __getattr__(name):
 
 
 def _register():
-    """Import what a saved model may be made of, so that `keras.saving.load_model` knows these classes by name."""
+    """Import the classes that a saved model may contain, so that `keras.saving.load_model` finds them by name."""
     for module in ("models", "training.schedules"):
         importlib.import_module(f"keras_maskrcnn.{module}")
 
 
-if "keras" in sys.modules:  # Keras is paid for already; without it, `python -m keras_maskrcnn --help` stays instant
+if "keras" in sys.modules:  # Keras is loaded already; without it, `python -m keras_maskrcnn --help` stays fast
     _register()

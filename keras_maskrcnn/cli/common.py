@@ -16,7 +16,7 @@ def load(path):
 
     import keras_maskrcnn.models  # its classes must be known before Keras reads a file that names them
     from keras_maskrcnn.data import DataError
-    from keras_maskrcnn.saved_model import SavedModel
+    from keras_maskrcnn.inference.saved_model import SavedModel
 
     if not path.exists():
         raise DataError(path, "no such model")

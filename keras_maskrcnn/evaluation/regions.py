@@ -12,7 +12,8 @@ from keras import ops
 
 from keras_maskrcnn.evaluation.predictions import predictions
 from keras_maskrcnn.evaluation.report import _rates, format_report, overlap_matrix
-from keras_maskrcnn.models.losses import anchor_roles, read_truth
+from keras_maskrcnn.heads.anchors import assign_anchors
+from keras_maskrcnn.heads.ground_truth import ground_truth
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.losses import smooth_l1
 from keras_maskrcnn.ops.matching import NEGATIVE, POSITIVE
@@ -137,12 +138,12 @@ def _anchor_batch(model, inputs):
     sizes = ops.cast(inputs["sizes"], "float32")
     features = model.features(inputs["images"], sizes, False)
     logits, deltas = (_numpy(ops.concatenate(levels, axis=1)) for levels in model.rpn(list(features.values())))
-    anchors = np.concatenate(model.anchors.boxes(inputs["images"].shape[1:3], model.strides), axis=0)
-    truth = read_truth(inputs)
-    matched, role = (_numpy(values) for values in anchor_roles(anchors, truth, model.rpn_sampling, sizes))
+    anchors = np.concatenate(model.rpn.anchors.boxes(inputs["images"].shape[1:3], model.strides), axis=0)
+    truth = ground_truth(inputs)
+    matched, role = (_numpy(values) for values in assign_anchors(anchors, truth, model.rpn.sampling, sizes))
     image, anchor = np.nonzero(role == POSITIVE)
-    objects = _numpy(truth.boxes)[image, matched[image, anchor]]
-    error, overlap = _box_quality(deltas[image, anchor], anchors[anchor], objects, model.rpn_stage.beta)
+    objects = _numpy(truth["boxes"])[image, matched[image, anchor]]
+    error, overlap = _box_quality(deltas[image, anchor], anchors[anchor], objects, model.rpn.stage.beta)
     return logits[role == POSITIVE] >= 0, logits[role == NEGATIVE] < 0, error, overlap
 
 

@@ -1,40 +1,67 @@
-"""What every model here shares: the step, loss bookkeeping, normalisation, presets and export."""
+"""What every model here shares: training step, loss bookkeeping, normalisation, detection, presets and export."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.models import options, presets
-from keras_maskrcnn.models.detector import Detector
-from keras_maskrcnn.ops import images as image_ops
+from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.ground_truth import ground_truth
+from keras_maskrcnn.inference.placement import Placement, Resize
+from keras_maskrcnn.inference.predictor import Detector, Predictor
+from keras_maskrcnn.models import presets
 
 # How many sample positions `skipped_images` remembers.
 REMEMBERED = 64
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 class InstanceModel(Detector, keras.Model):
     """Base of the instance segmentation models.
 
-    A subclass implements `call(inputs, training)`: a dict of the loss terms named in `LOSSES` (and further figures)
-    where ground truth is among the inputs, a dict of detections where it is not.
+    A subclass declares, as heads do,
+        LOSSES: names of its loss terms;
+        HEALTH: names of further scalars that it reports in training;
+        FIELDS: names of the ground-truth fields that it needs besides boxes, labels, crowd and valid;
+        OUTPUTS: tuple of `heads.outputs.Output`, what it predicts,
+    or calls `declare` with the heads that it is composed of. It implements
+        canvas_stride(): pixels of which the sides of a canvas are multiples;
+        call(inputs, training): a dict of the scalars in LOSSES and HEALTH if `self.ground_truth(inputs)` is not None,
+            else a dict of tensors `[B, D, ...]` by the names in OUTPUTS, and `valid` bool `[B, D]`. `self.limits(inputs)`
+            are the thresholds of the call, and `self.normalise` prepares the pixels.
 
     Args:
         num_classes: classes without background.
-        class_names: `num_classes` names or None.
+        class_names: `num_classes` names, or None.
         image_size: (height, width) of the canvas, or None.
-        resize: `options.Resize`, a dict of its fields, or None.
-        detection: `options.Detection`, a dict of its fields, or None.
-        pixel_mean: three values.
-        pixel_std: three values.
+        resize: `inference.placement.Resize`, a dict of its fields, or None.
+        detection: `heads.detection.Detection`, a dict of its fields, or None.
+        pixel_mean: mean of the R, G, B values 0…255 that the network expects.
+        pixel_std: their standard deviation.
         dtype: Keras dtype policy of the layers.
         name: name of the model.
+
+    Raises:
+        ValueError: in one line, for `num_classes` below 1, or class names of another number.
     """
 
-    LOSSES = ()
-    HEALTH = ()
+    LOSSES, HEALTH, FIELDS, OUTPUTS = (), (), (), ()
 
-    def __init__(self, num_classes, class_names, image_size, resize, detection, pixel_mean, pixel_std, dtype, name):
+    def __init__(
+        self,
+        num_classes,
+        *,
+        class_names=None,
+        image_size=None,
+        resize=None,
+        detection=None,
+        pixel_mean=IMAGENET_MEAN,
+        pixel_std=IMAGENET_STD,
+        dtype=None,
+        name=None,
+    ):
         if not isinstance(num_classes, int | np.integer) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")
         if class_names is not None and len(class_names) != num_classes:
@@ -44,8 +71,8 @@ class InstanceModel(Detector, keras.Model):
         self.num_classes = int(num_classes)
         self.class_names = list(class_names) if class_names is not None else None
         self.image_size = tuple(image_size) if image_size is not None else None
-        self.resize = options.Resize.of(resize)
-        self.detection = options.Detection.of(detection)
+        self.resize = Resize.of(resize)
+        self._detection = Detection.of(detection)
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
         if "float16" in self.layer_dtype.replace("bfloat16", ""):
@@ -53,7 +80,7 @@ class InstanceModel(Detector, keras.Model):
                 f"dtype={self.layer_dtype!r} is not supported: use 'mixed_bfloat16', which needs no scaling"
             )
         self.loss_weights = {}
-        self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.LOSSES + self.HEALTH}
+        self.total_loss = keras.metrics.Mean(name="loss")
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
         self.skipped_images = self.add_weight(
@@ -64,51 +91,105 @@ class InstanceModel(Detector, keras.Model):
             trainable=False,
             autocast=False,
         )
-        self._predict_functions = {}
+        self._network = None
+        self.declare(self)
+
+    def declare(self, *heads):
+        """Collect what heads declare: loss and health names, ground-truth fields, and the schema of the outputs.
+
+        Raises:
+            ValueError: if two heads declare the same name.
+        """
+
+        def names(kind):
+            return [name for head in heads for name in getattr(head, kind)]
+
+        self.loss_names, self.health_names = tuple(names("LOSSES")), tuple(names("HEALTH"))
+        self.fields = tuple(dict.fromkeys(names("FIELDS")))
+        self.schema = tuple(names("OUTPUTS"))
+        declared = [*self.loss_names, *self.health_names, *(output.name for output in self.schema)]
+        twice = sorted({name for name in declared if declared.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: declared by two heads")
+        self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.loss_names + self.health_names}
 
     # Input ------------------------------------------------------------------------------------------------------
 
     def normalise(self, images, sizes):
-        """Pixels 0…255 to standardised float32, zero in the padding right of and below each picture."""
+        """Pixels 0…255 to standardised float32, zero in the padding right of and below each image."""
         mean, std = (np.asarray(v, "float32") for v in (self.pixel_mean, self.pixel_std))
         height, width = ops.shape(images)[1:3]
         # Rows of 3·W numbers: broadcasting along an inner axis of 3 takes TensorFlow four times as long.
         rows = ops.cast(ops.reshape(images, (-1, height, 3 * width)), "float32")
         rows = (rows - ops.tile(mean, [width])) / ops.tile(std, [width])
-        inside = image_ops.inside(height, 3 * width, ops.ceil(sizes) * np.array([1, 3], "float32"))
+        inside = _inside(height, 3 * width, ops.ceil(sizes) * np.array([1, 3], "float32"))
         return ops.reshape(ops.where(inside, rows, 0.0), (-1, height, width, 3))
+
+    def ground_truth(self, inputs):
+        """Ground truth among the inputs, see `heads.ground_truth`; None if there is none."""
+        return ground_truth(inputs, self.fields)
+
+    def limits(self, inputs):
+        """`heads.detection.Limits` of a call: those among the inputs, else the model's own."""
+        limits = self.detection.limits()
+        return limits._replace(**{name: inputs[name] for name in limits._fields if name in inputs})
+
+    # Detection --------------------------------------------------------------------------------------------------
+
+    @property
+    def detection(self):
+        """`heads.detection.Detection`, fixed when the model is made; calls of `detect` take their own thresholds."""
+        return self._detection
+
+    @property
+    def placement(self):
+        """`inference.placement.Placement`: where images lie on the canvas."""
+        return Placement(self.image_size, self.resize, self.canvas_stride())
+
+    @property
+    def predictor(self):
+        """`inference.predictor.Predictor` of this model; its compiled functions are kept until `compile`."""
+        if self._network is None:
+            self._network = Network(self, self.detection.max_detections)
+        return Predictor(self._network, self.placement, self.schema, self.detection)
+
+    def check_canvas(self, image_size):
+        """Raises a ValueError for a canvas (height, width) whose sides are not multiples of the stride."""
+        stride = self.canvas_stride()
+        if any(side % stride for side in image_size):
+            raise ValueError(f"image_size={tuple(image_size)} must be multiples of {stride}, the backbone's stride")
 
     # Training ---------------------------------------------------------------------------------------------------
 
     def compile(self, optimizer="rmsprop", *, loss_weights=None, **kwargs):
-        """Configure training. The losses are the model's own, so `loss` is not taken.
+        """Configure training. The losses are the model's own, so `loss` is not accepted.
 
         Args:
             optimizer: Keras optimizer.
-            loss_weights: dict from names in `LOSSES` to factors; what is not named counts once. Of a
-                stage whose losses all have the factor 0 no loss is computed, no batch statistic moves, and they read 0.
+            loss_weights: dict from names in `loss_names` to factors, 1 where a name is absent. Where all losses of a
+                stage have the factor 0, none is computed, no batch statistic is updated, and they read 0.
             **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
 
         Raises:
-            ValueError: for a name that is no loss of this model, or if `loss` or `metrics` is passed.
+            ValueError: for a name that is not a loss of this model, or if `loss` or `metrics` is passed.
         """
-        unknown = set(loss_weights or {}) - set(self.LOSSES)
+        unknown = set(loss_weights or {}) - set(self.loss_names)
         if unknown:
             raise ValueError(
-                f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.LOSSES)}"
+                f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.loss_names)}"
             )
         if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
             raise ValueError(
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
         self.loss_weights = dict(loss_weights or {})
-        self._predict_functions = {}
+        self._network = None
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
         self.optimizer.build(self.trainable_variables)
 
     def left_out(self, *names):
-        """Whether all these losses have the weight 0, so that nobody needs them."""
+        """Whether all these losses have the weight 0."""
         return all(self.loss_weights.get(name, 1.0) == 0 for name in names)
 
     def compile_from_config(self, config):
@@ -128,7 +209,7 @@ class InstanceModel(Detector, keras.Model):
         """
         self._adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
-            kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle what comes in batches
+            kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
         return super().fit(x, y, **kwargs)
 
     def _adopt(self, data):
@@ -141,7 +222,7 @@ class InstanceModel(Detector, keras.Model):
             self.class_names = list(names)
 
     def _adopt_canvas(self, data):
-        """Take the data's canvas, so that pictures are found at the scale that was trained."""
+        """Take the data's canvas, so that images are detected at the scale of the training."""
         if hasattr(data, "element_spec"):
             canvas = tuple(data.element_spec[0]["images"].shape[1:3])
         elif isinstance(data, keras.utils.PyDataset):
@@ -150,11 +231,11 @@ class InstanceModel(Detector, keras.Model):
             return
         self.check_canvas(canvas)
         self.image_size = canvas
-        if self.resize != options.Resize():
+        if self.resize != Resize():
             print(f"{self.name}: image_size {canvas} of the data replaces the preset's resize rule")
 
     def train_step(self, *args):
-        """One step of training: one forward pass gives the losses; see `backend.tensorflow.train_step`."""
+        """One training step: one forward pass gives the losses; see `backend.tensorflow.train_step`."""
         *state, data = args
         if backend.is_tensorflow():
             from keras_maskrcnn.backend.tensorflow.train_step import train_step
@@ -163,15 +244,15 @@ class InstanceModel(Detector, keras.Model):
         return super().train_step(*state, (_merged(data),))
 
     def test_step(self, *args):
-        """One step of evaluation: the losses without an update."""
+        """One evaluation step: the losses without an update."""
         *state, data = args
         return super().test_step(*state, (_merged(data),))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Weighted sum of the loss terms in `y_pred`, scalar, plus the layers' regularisation losses."""
-        if self.LOSSES[0] not in y_pred:
+        if self.loss_names[0] not in y_pred:
             raise ValueError("the data has no ground truth: x, y = batch must hold boxes, labels, masks, crowd, valid")
-        total = sum(self.loss_weights.get(name, 1.0) * y_pred[name] for name in self.LOSSES)
+        total = sum(self.loss_weights.get(name, 1.0) * y_pred[name] for name in self.loss_names)
         return total + sum(self.losses) if self.losses else total
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -183,8 +264,8 @@ class InstanceModel(Detector, keras.Model):
     # Saving -----------------------------------------------------------------------------------------------------
 
     def export(self, filepath, **kwargs):
-        """Write a SavedModel that takes pictures and gives detections, see `keras_maskrcnn.export.saved_model`."""
-        from keras_maskrcnn.export import saved_model
+        """Write a SavedModel that takes images and returns detections, see `inference.export.saved_model`."""
+        from keras_maskrcnn.inference.export import saved_model
 
         saved_model(self, filepath, **kwargs)
 
@@ -193,12 +274,12 @@ class InstanceModel(Detector, keras.Model):
         """Make a model from a named configuration.
 
         Args:
-            name: a preset, see `keras_maskrcnn.models.presets.names`.
+            name: a preset, see `models.presets.names`.
             num_classes: classes without background; None takes those of the preset's published weights.
             weights: path of a file to load, or None for random weights: `.weights.h5` of this library, or what the
                 preset's source published, see `keras_maskrcnn.weights.load`.
-            **overrides: constructor arguments that replace the preset's; of a group of options given as a dict, the
-                named ones alone (of the backbone too: `backbone={"name": "resnet101"}` keeps its norm).
+            **overrides: constructor arguments that replace the preset's. Of a group of options given as a dict, only
+                the named ones are replaced (of the backbone too: `backbone={"name": "resnet101"}` keeps its norm).
 
         Raises:
             ValueError: for an unknown name; and what `weights.load` raises.
@@ -231,13 +312,17 @@ class InstanceModel(Detector, keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`."""
-        config = dict(config)
-        if "class_name" in config["backbone"]:
-            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
         return cls(**config)
 
 
+def _inside(height, width, sizes):
+    """Bool `[B, height, width]`: canvas pixels that belong to the image, `sizes` being float32 `[B, 2]`."""
+    rows = ops.cast(ops.arange(height), "float32")[None, :] < sizes[:, :1]
+    columns = ops.cast(ops.arange(width), "float32")[None, :] < sizes[:, 1:]
+    return ops.logical_and(rows[:, :, None], columns[:, None, :])
+
+
 def _merged(data):
-    """One dict of inputs from (x, y), (x,) or x: ground truth travels to `call` beside the images."""
+    """One dict of inputs from (x, y), (x,) or x: ground truth reaches `call` together with the images."""
     x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
     return {**x, **(y or {})}

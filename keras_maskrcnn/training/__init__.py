@@ -1,20 +1,29 @@
-"""What a training run needs around `model.fit`: optimizer, schedules, callbacks that watch it, alternating phases."""
+"""Tools around `model.fit`: optimizer, schedules, callbacks, alternating training. Each name is imported on first use."""
 
-from keras_maskrcnn.training.alternating import alternate
-from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps
-from keras_maskrcnn.training.event_log import EventLog
-from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp, warmup_cosine, warmup_steps
-from keras_maskrcnn.training.sgd import SGD
+import importlib
 
-__all__ = [
-    "SGD",
-    "CocoEval",
-    "Cosine",
-    "EventLog",
-    "SkippedSteps",
-    "Steps",
-    "WarmUp",
-    "alternate",
-    "warmup_cosine",
-    "warmup_steps",
-]
+_MODULES = {
+    "SGD": "sgd",
+    "CocoEval": "callbacks",
+    "Cosine": "schedules",
+    "EventLog": "event_log",
+    "SkippedSteps": "callbacks",
+    "Steps": "schedules",
+    "WarmUp": "schedules",
+    "alternate": "alternating",
+    "warmup_cosine": "schedules",
+    "warmup_steps": "schedules",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    """Imports a public name on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

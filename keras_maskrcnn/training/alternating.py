@@ -7,16 +7,16 @@ import keras
 
 from keras_maskrcnn.backend.keras_internals import flatten_layers
 from keras_maskrcnn.models.first_stage import FirstStage
-from keras_maskrcnn.models.mask_rcnn import REGION_LOSSES, RPN_LOSSES
 
-# Which parts learn in a phase, and which losses are left out of it.
-Phase = collections.namedtuple("Phase", "name parts left_out")
+# A phase trains the RPN or the detector (the other heads), with or without the shared layers; the other stage is frozen
+# and its losses are left out.
+Phase = collections.namedtuple("Phase", "name stage shared")
 
 PHASES = (
-    Phase("1: RPN", ("backbone", "fpn", "rpn"), REGION_LOSSES),
-    Phase("2: detector on those proposals", ("backbone", "fpn", "box_head", "mask_head"), RPN_LOSSES),
-    Phase("3: RPN on the detector's features", ("rpn",), REGION_LOSSES),
-    Phase("4: detector on shared features", ("box_head", "mask_head"), RPN_LOSSES),
+    Phase("1: RPN", "rpn", True),
+    Phase("2: detector on those proposals", "detector", True),
+    Phase("3: RPN on the detector's features", "rpn", False),
+    Phase("4: detector on shared features", "detector", False),
 )
 SHARED = ("backbone", "fpn")
 
@@ -75,13 +75,14 @@ def alternate(
     try:
         for number, (phase, count) in enumerate(zip(PHASES, steps, strict=True), start=1):
             _release(learns)
-            _freeze(model, phase.parts)
+            _freeze(model, phase)
             data = batches
             if number == 2:
                 data = _with_proposals(batches, _proposer(model))
                 if restart == "initial":
                     _set_shared_weights(model, initial)
-            weights = {**(loss_weights or {}), **dict.fromkeys(phase.left_out, 0.0)}
+            left_out = [name for name in model.loss_names if (name in model.rpn.LOSSES) != (phase.stage == "rpn")]
+            weights = {**(loss_weights or {}), **dict.fromkeys(left_out, 0.0)}
             model.compile(make_optimizer(count), loss_weights=weights, **compile)
             found.append(_train(model, data, phase.name, count, epochs, callbacks, verbose))
     finally:  # an interrupted phase leaves no part frozen behind
@@ -100,11 +101,12 @@ def _train(model, batches, name, steps, epochs, callbacks, verbose):
     return {"phase": name, "steps": steps, "seconds": time.perf_counter() - start, "history": history.history}
 
 
-def _freeze(model, parts):
-    """Leaves only the named parts trainable, of what was trainable before."""
-    for name in {part for phase in PHASES for part in phase.parts} - set(parts):
-        if hasattr(model, name):
-            getattr(model, name).trainable = False
+def _freeze(model, phase):
+    """Freezes the parts of the model that a phase does not train."""
+    for name, part in model.parts().items():
+        stage = "rpn" if name == "rpn" else "detector"
+        if not (phase.shared if name in SHARED else phase.stage == stage):
+            part.trainable = False
 
 
 def _release(learns):
@@ -114,12 +116,12 @@ def _release(learns):
 
 
 def _shared_weights(model):
-    return {name: getattr(model, name).get_weights() for name in SHARED if hasattr(model, name)}
+    return {name: part.get_weights() for name, part in model.parts().items() if name in SHARED}
 
 
 def _set_shared_weights(model, weights):
     for name, values in weights.items():
-        getattr(model, name).set_weights(values)
+        model.parts()[name].set_weights(values)
 
 
 def _copy(model):
@@ -131,7 +133,7 @@ def _copy(model):
 
 def _proposer(model):
     """The first stage as it is now, kept apart from what the model learns from here on."""
-    limits = model.proposals.limits(training=True)
+    limits = model.rpn.proposals.limits(training=True)
     return FirstStage(_copy(model), limits["post_nms"], pre_nms=limits["pre_nms"])
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.backend.precision import fastest_policy
-from keras_maskrcnn.saved_model import SavedModel
+from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps
 from keras_maskrcnn.training.schedules import warmup_cosine
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_maskrcnn.backbones.resnet import ResNet
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.weights.rows import CLASS_LAYERS, PARTS
 
 SOURCES = ("torchvision", "detectron2", "matterport")
 # How many names an error lists before it only counts.
@@ -56,7 +55,7 @@ def fill(model, arrays, source, path):
     _check_complete(path, source, model, table)
     absent = _absent_parts(model, table)
     theirs = names.num_classes(arrays)
-    anew = _class_layers(table) if theirs not in (None, model.num_classes) else []
+    anew = _class_layers(model, table) if theirs not in (None, model.num_classes) else []
     table = [row for row in table if row.layer not in anew]
     values = [_value(path, arrays, row) for row in table]
     for row, value in zip(table, values, strict=True):
@@ -118,7 +117,7 @@ def _check_complete(path, source, model, table):
     """A part that the map touches must be filled wholly: matterport's heads, for one, have no norms left."""
     mapped = {id(row.variable) for row in table}
     for part in dict.fromkeys(row.part for row in table):
-        left = [variable.path for variable in getattr(model, part).weights if id(variable) not in mapped]
+        left = [variable.path for variable in model.parts()[part].weights if id(variable) not in mapped]
         if left:
             raise DataError(path, f"{source} has nothing for {_some(left)} of this model's {part}")
 
@@ -126,12 +125,14 @@ def _check_complete(path, source, model, table):
 def _absent_parts(model, table):
     """Names of the model's parts that the map does not touch."""
     touched = {row.part for row in table}
-    return [part for part in PARTS if getattr(model, part, None) is not None and part not in touched]
+    return [part for part in model.parts() if part not in touched]
 
 
-def _class_layers(table):
+def _class_layers(model, table):
     """Names of the map's layers whose outputs depend on the number of classes."""
-    return [name for name in CLASS_LAYERS if any(row.layer == name for row in table)]
+    mapped = {row.layer for row in table}
+    names = [f"{part}.{layer}" for part, head in model.all_heads().items() for layer in head.PER_CLASS]
+    return [name for name in names if name in mapped]
 
 
 def _value(path, arrays, row):
@@ -168,9 +169,9 @@ def _misfit(row, given):
 
 
 def _reset(model, name):
-    """Puts a layer of `CLASS_LAYERS` back to what its initializers give."""
+    """Sets a layer that depends on the number of classes to the values of its initializers."""
     part, attribute = name.split(".")
-    layer = getattr(getattr(model, part), attribute)
+    layer = getattr(model.parts()[part], attribute)
     layer.kernel.assign(layer.kernel_initializer(layer.kernel.shape, dtype=layer.kernel.dtype))
     layer.bias.assign(layer.bias_initializer(layer.bias.shape, dtype=layer.bias.dtype))
 

@@ -32,10 +32,8 @@ def name_map(model, names):
     yield from _backbone(model)
     if model.neck:
         yield from _fpn(model)
-    yield from _rpn(model)
-    yield from _box_head(model)
-    if any(name.startswith("roi_heads.mask_head.") for name in names):
-        yield from _mask_head(model)
+    for head in model.all_heads().values():
+        yield from head.published("detectron2", names)
 
 
 def plain(name):
@@ -85,45 +83,3 @@ def _fpn(model):
         theirs = f"backbone.fpn_{side}{level[1:]}"
         yield from rows.torch_layer(conv, name, theirs, rows.torch_conv)
         yield from rows.torch_norm(norm, f"fpn.{side}_norm.{level}", f"{theirs}.norm")
-
-
-def _rpn(model):
-    head, convs = "proposal_generator.rpn_head", model.rpn.convs
-    for i, conv in enumerate(convs):
-        theirs = f"{head}.conv" if len(convs) == 1 else f"{head}.conv.conv{i}"
-        yield from rows.torch_layer(conv, f"rpn.convs.{i}", theirs, rows.torch_conv)
-    yield from rows.torch_layer(model.rpn.objectness, "rpn.objectness", f"{head}.objectness_logits", rows.torch_conv)
-    yield from rows.torch_layer(model.rpn.deltas, "rpn.deltas", f"{head}.anchor_deltas", rows.torch_conv)
-
-
-def _box_head(model):
-    head, predictor = model.box_head, "roi_heads.box_predictor"
-    yield from _convs(head, "box_head", "roi_heads.box_head.conv")
-    for i, dense in enumerate(head.hidden):
-        kernel = rows.torch_dense if i else rows.torch_flattened(model.box_stage.pool)
-        yield from rows.torch_layer(dense, f"box_head.hidden.{i}", f"roi_heads.box_head.fc{i + 1}", kernel)
-    outputs = (
-        (head.classes, "box_head.classes", "cls_score", rows.background_first),
-        (head.deltas, "box_head.deltas", "bbox_pred", rows.with_background(4)),
-    )
-    for layer, name, theirs, classes in outputs:
-        kernel = rows.then(rows.torch_dense, classes)
-        yield from rows.torch_layer(layer, name, f"{predictor}.{theirs}", kernel, bias=classes)
-
-
-def _mask_head(model):
-    head, theirs, classes = model.mask_head, "roi_heads.mask_head", rows.with_background(1)
-    yield from _convs(head, "mask_head", f"{theirs}.mask_fcn")
-    yield from rows.torch_layer(
-        head.deconvolution, "mask_head.deconvolution", f"{theirs}.deconv", rows.torch_deconvolution
-    )
-    kernel = rows.then(rows.torch_conv, classes)
-    yield from rows.torch_layer(head.logits, "mask_head.logits", f"{theirs}.predictor", kernel, bias=classes)
-
-
-def _convs(head, name, theirs):
-    """A head's convolutions, numbered from 1 in the file, with their norms within."""
-    for i, conv in enumerate(head.convs):
-        yield from rows.torch_layer(conv, f"{name}.convs.{i}", f"{theirs}{i + 1}", rows.torch_conv)
-    for i, norm in enumerate(head.norms):
-        yield from rows.torch_norm(norm, f"{name}.norms.{i}", f"{theirs}{i + 1}.norm")

@@ -34,13 +34,9 @@ Names and formulas after mrcnn/model.py, anchors and resizing after mrcnn/utils.
 
 import re
 
-import numpy as np
-
 from keras_maskrcnn.weights import rows
 
 SIGNATURE = ("mrcnn_",)
-EPSILON = 1e-3
-RPN_DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
 
 
 def name_map(model, names):
@@ -50,13 +46,11 @@ def name_map(model, names):
         model: MaskRCNN.
         names: the file's names, which make no difference here: the format has one style.
     """
-    del names
     yield from _backbone(model)
     if model.neck:
         yield from _fpn(model)
-    yield from _rpn(model)
-    yield from _box_head(model)
-    yield from _mask_head(model)
+    for head in model.all_heads().values():
+        yield from head.published("matterport", names)
 
 
 def plain(name):
@@ -81,52 +75,6 @@ def num_classes(arrays):
     return None if scores is None else scores.size - 1
 
 
-# Transforms -----------------------------------------------------------------------------------------------------------
-
-
-def shifted_mean(mean, bias):
-    """Moving mean that takes in the bias of the convolution before it."""
-    return mean - bias
-
-
-def folded_kernel(kernel, gamma, variance):
-    """Kernel, outputs on the last axis, that takes in the scale of the batch norm behind it."""
-    return kernel * (gamma / np.sqrt(variance + EPSILON))
-
-
-def folded_bias(bias, gamma, beta, mean, variance):
-    """Bias that takes in the offset of the batch norm behind it."""
-    return (bias - mean) * (gamma / np.sqrt(variance + EPSILON)) + beta
-
-
-def region_kernel(kernel, gamma, variance):
-    """Convolution over a whole region `[y, x, C, out]`, norm folded in, as dense `[(y, x, C), out]`."""
-    return folded_kernel(kernel, gamma, variance).reshape(-1, kernel.shape[-1])
-
-
-def object_logit(pairs):
-    """(background, object) of each anchor on the last axis to their difference."""
-    return pairs[..., 1::2] - pairs[..., 0::2]
-
-
-def reordered_deltas(deltas):
-    """(dy, dx, dh, dw) groups on the last axis to (dx, dy, dw, dh)."""
-    return deltas.reshape(*deltas.shape[:-1], -1, 4)[..., [1, 0, 3, 2]].reshape(deltas.shape)
-
-
-def anchor_deltas(deltas):
-    """The same for the RPN, whose outputs are in units of `RPN_DELTA_SCALE`."""
-    return reordered_deltas(deltas) * np.resize(np.float32(RPN_DELTA_SCALE), deltas.shape[-1])
-
-
-def deconvolution(kernel):
-    """Keras' `[y, x, out, in]` to `[in, y, x, out]`."""
-    return kernel.transpose(3, 0, 1, 2)
-
-
-# Parts ----------------------------------------------------------------------------------------------------------------
-
-
 def _backbone(model):
     for unit in rows.backbone_units(model.backbone):
         conv, norm = _unit_names(unit)
@@ -137,7 +85,7 @@ def _backbone(model):
             mean = kind == "moving_mean"
             sources = (f"{norm}/{kind}", f"{conv}/bias") if mean else (f"{norm}/{kind}",)
             name = f"backbone.{unit.norm.name}.{kind}"
-            yield rows.Row(getattr(unit.norm, kind), name, sources, shifted_mean if mean else rows.same)
+            yield rows.Row(getattr(unit.norm, kind), name, sources, rows.shifted_mean if mean else rows.same)
 
 
 def _unit_names(unit):
@@ -152,46 +100,4 @@ def _unit_names(unit):
 def _fpn(model):
     for side, level, name, conv, _ in rows.fpn_layers(model.fpn):
         number = level[1:]
-        yield from _layer(conv, name, f"fpn_c{number}p{number}" if side == "lateral" else f"fpn_p{number}")
-
-
-def _rpn(model):
-    for i, conv in enumerate(model.rpn.convs):
-        yield from _layer(conv, f"rpn.convs.{i}", "rpn_conv_shared" if i == 0 else f"rpn_conv_shared{i + 1}")
-    yield from _layer(model.rpn.objectness, "rpn.objectness", "rpn_class_raw", object_logit, object_logit)
-    yield from _layer(model.rpn.deltas, "rpn.deltas", "rpn_bbox_pred", anchor_deltas, anchor_deltas)
-
-
-def _box_head(model):
-    head = model.box_head
-    for i, dense in enumerate(head.hidden):
-        name, conv, norm = f"box_head.hidden.{i}", f"mrcnn_class_conv{i + 1}", f"mrcnn_class_bn{i + 1}"
-        yield from _folded(dense, name, conv, norm, region_kernel)
-    yield from _layer(head.classes, "box_head.classes", "mrcnn_class_logits")
-    yield from _layer(head.deltas, "box_head.deltas", "mrcnn_bbox_fc", reordered_deltas, reordered_deltas)
-
-
-def _mask_head(model):
-    head = model.mask_head
-    for i, conv in enumerate(head.convs):
-        yield from _folded(
-            conv, f"mask_head.convs.{i}", f"mrcnn_mask_conv{i + 1}", f"mrcnn_mask_bn{i + 1}", folded_kernel
-        )
-    yield from _layer(head.deconvolution, "mask_head.deconvolution", "mrcnn_mask_deconv", deconvolution)
-    yield from _layer(head.logits, "mask_head.logits", "mrcnn_mask")
-
-
-def _layer(layer, name, theirs, kernel=rows.same, bias=rows.same):
-    """Rows of a layer with kernel and bias."""
-    yield rows.Row(layer.kernel, f"{name}.kernel", (f"{theirs}/kernel",), kernel)
-    if layer.bias is not None:
-        yield rows.Row(layer.bias, f"{name}.bias", (f"{theirs}/bias",), bias)
-
-
-def _folded(layer, name, conv, norm, kernel):
-    """Rows of a layer that takes in the batch norm behind it."""
-    gamma, beta, mean, variance = (f"{norm}/{kind}" for kind in rows.NORM)
-    yield rows.Row(layer.kernel, f"{name}.kernel", (f"{conv}/kernel", gamma, variance), kernel)
-    if layer.bias is not None:
-        sources = (f"{conv}/bias", gamma, beta, mean, variance)
-        yield rows.Row(layer.bias, f"{name}.bias", sources, folded_bias)
+        yield from rows.keras_layer(conv, name, f"fpn_c{number}p{number}" if side == "lateral" else f"fpn_p{number}")

@@ -1,6 +1,7 @@
-"""What a name map is made of: rows that say which arrays of a file fill which variable of ours, and how.
+"""Rows of a name map: which arrays of a published file fill which variable, and by which transform.
 
-A map is a generator of `Row`. The three maps share the walk over our layers and the layouts below.
+A name map is a generator of `Row`. Backbone and pyramid have theirs in `torchvision`, `detectron2` and `matterport`, each
+head in its own file (`heads/`); all share the layouts below.
 """
 
 import re
@@ -8,10 +9,6 @@ import typing
 
 import numpy as np
 
-# Parts of the model that hold weights, in the order in which pixels pass them.
-PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
-# Layers with one output, or four, a class: they cannot be taken over where the classes are others.
-CLASS_LAYERS = ("box_head.classes", "box_head.deltas", "mask_head.logits")
 # Our names of batch normalisation's arrays; group normalisation has the first two.
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -38,12 +35,12 @@ class Row(typing.NamedTuple):
 
     @property
     def part(self):
-        """The part of the model that it lies in, one of `PARTS`."""
+        """Name of the part of the model that owns the variable, such as "rpn"."""
         return self.name.partition(".")[0]
 
 
 class Unit(typing.NamedTuple):
-    """A convolution of a ResNet and the normalisation after it.
+    """A convolution of a ResNet and the normalisation that follows it.
 
     Attributes:
         stage: 0 for the stem, then 1…4.
@@ -93,6 +90,11 @@ def fpn_layers(fpn):
 def same(array):
     """The transform that takes an array as it is."""
     return array
+
+
+def present(names, *stems):
+    """The first of a layer's names, newest first, that the file uses; otherwise the newest."""
+    return next((stem for stem in stems if f"{stem}.weight" in names), stems[0])
 
 
 # torch's names and layouts --------------------------------------------------------------------------------------------
@@ -170,3 +172,73 @@ def with_background(outputs):
         return np.concatenate([np.zeros_like(array[..., :outputs]), array], axis=-1)
 
     return transform
+
+
+def detectron2_convs(head, name, theirs):
+    """Rows of a head's convolutions, numbered from 1 in the file, and of their norms within."""
+    for i, conv in enumerate(head.convs):
+        yield from torch_layer(conv, f"{name}.convs.{i}", f"{theirs}{i + 1}", torch_conv)
+    for i, norm in enumerate(head.norms):
+        yield from torch_norm(norm, f"{name}.norms.{i}", f"{theirs}{i + 1}.norm")
+
+
+# Keras 2 and matterport's layouts -----------------------------------------------------------------------------------
+
+EPSILON = 1e-3  # of matterport's batch norms
+RPN_DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)  # RPN_BBOX_STD_DEV
+
+
+def shifted_mean(mean, bias):
+    """Moving mean that takes in the bias of the convolution before it."""
+    return mean - bias
+
+
+def folded_kernel(kernel, gamma, variance):
+    """Kernel, outputs on the last axis, that takes in the scale of the batch norm behind it."""
+    return kernel * (gamma / np.sqrt(variance + EPSILON))
+
+
+def folded_bias(bias, gamma, beta, mean, variance):
+    """Bias that takes in the offset of the batch norm behind it."""
+    return (bias - mean) * (gamma / np.sqrt(variance + EPSILON)) + beta
+
+
+def region_kernel(kernel, gamma, variance):
+    """Convolution over a whole region `[y, x, C, out]`, norm folded in, as dense `[(y, x, C), out]`."""
+    return folded_kernel(kernel, gamma, variance).reshape(-1, kernel.shape[-1])
+
+
+def object_logit(pairs):
+    """(background, object) of each anchor on the last axis to their difference."""
+    return pairs[..., 1::2] - pairs[..., 0::2]
+
+
+def reordered_deltas(deltas):
+    """(dy, dx, dh, dw) groups on the last axis to (dx, dy, dw, dh)."""
+    return deltas.reshape(*deltas.shape[:-1], -1, 4)[..., [1, 0, 3, 2]].reshape(deltas.shape)
+
+
+def anchor_deltas(deltas):
+    """The same for the RPN, whose outputs are in units of `RPN_DELTA_SCALE`."""
+    return reordered_deltas(deltas) * np.resize(np.float32(RPN_DELTA_SCALE), deltas.shape[-1])
+
+
+def keras_deconvolution(kernel):
+    """Keras' `[y, x, out, in]` to `[in, y, x, out]`."""
+    return kernel.transpose(3, 0, 1, 2)
+
+
+def keras_layer(layer, name, theirs, kernel=same, bias=same):
+    """Rows of a layer with kernel and bias."""
+    yield Row(layer.kernel, f"{name}.kernel", (f"{theirs}/kernel",), kernel)
+    if layer.bias is not None:
+        yield Row(layer.bias, f"{name}.bias", (f"{theirs}/bias",), bias)
+
+
+def folded(layer, name, conv, norm, kernel):
+    """Rows of a layer that takes in the batch norm behind it."""
+    gamma, beta, mean, variance = (f"{norm}/{kind}" for kind in NORM)
+    yield Row(layer.kernel, f"{name}.kernel", (f"{conv}/kernel", gamma, variance), kernel)
+    if layer.bias is not None:
+        sources = (f"{conv}/bias", gamma, beta, mean, variance)
+        yield Row(layer.bias, f"{name}.bias", sources, folded_bias)

@@ -34,10 +34,8 @@ def name_map(model, names):
     yield from _backbone(model, prefix="backbone.body.")
     if model.neck:
         yield from _fpn(model, names)
-    yield from _rpn(model, names)
-    yield from _box_head(model)
-    if any(name.startswith("roi_heads.mask") for name in names):
-        yield from _mask_head(model, names)
+    for head in model.all_heads().values():
+        yield from head.published("torchvision", names)
 
 
 def plain(name):
@@ -87,47 +85,5 @@ def _fpn(model, names):
     for side, level, name, conv, norm in rows.fpn_layers(model.fpn):
         blocks = "inner_blocks" if side == "lateral" else "layer_blocks"
         block = f"backbone.fpn.{blocks}.{int(level[1:]) - 2}"
-        yield from rows.torch_layer(conv, name, _present(names, f"{block}.0", block), rows.torch_conv)
+        yield from rows.torch_layer(conv, name, rows.present(names, f"{block}.0", block), rows.torch_conv)
         yield from rows.torch_norm(norm, f"fpn.{side}_norm.{level}", f"{block}.1")
-
-
-def _rpn(model, names):
-    for i, conv in enumerate(model.rpn.convs):
-        older = ["rpn.head.conv"] if i == 0 else []
-        theirs = _present(names, f"rpn.head.conv.{i}.0", *older)
-        yield from rows.torch_layer(conv, f"rpn.convs.{i}", theirs, rows.torch_conv)
-    yield from rows.torch_layer(model.rpn.objectness, "rpn.objectness", "rpn.head.cls_logits", rows.torch_conv)
-    yield from rows.torch_layer(model.rpn.deltas, "rpn.deltas", "rpn.head.bbox_pred", rows.torch_conv)
-
-
-def _box_head(model):
-    head, predictor = model.box_head, "roi_heads.box_predictor"
-    for i, conv in enumerate(head.convs):
-        yield from rows.torch_layer(conv, f"box_head.convs.{i}", f"roi_heads.box_head.{i}.0", rows.torch_conv)
-    for i, norm in enumerate(head.norms):
-        yield from rows.torch_norm(norm, f"box_head.norms.{i}", f"roi_heads.box_head.{i}.1")
-    for i, dense in enumerate(head.hidden):
-        # With convolutions the head is a numbered sequence in which flattening and ReLUs count; without, it has names.
-        theirs = len(head.convs) + 1 + 2 * i if head.convs else f"fc{6 + i}"
-        kernel = rows.torch_dense if i else rows.torch_flattened(model.box_stage.pool)
-        yield from rows.torch_layer(dense, f"box_head.hidden.{i}", f"roi_heads.box_head.{theirs}", kernel)
-    yield from rows.torch_layer(head.classes, "box_head.classes", f"{predictor}.cls_score", rows.torch_dense)
-    yield from rows.torch_layer(head.deltas, "box_head.deltas", f"{predictor}.bbox_pred", rows.torch_dense)
-
-
-def _mask_head(model, names):
-    head, theirs, predictor = model.mask_head, "roi_heads.mask_head", "roi_heads.mask_predictor"
-    for i, conv in enumerate(head.convs):
-        conv_name = _present(names, f"{theirs}.{i}.0", f"{theirs}.mask_fcn{i + 1}")
-        yield from rows.torch_layer(conv, f"mask_head.convs.{i}", conv_name, rows.torch_conv)
-    for i, norm in enumerate(head.norms):
-        yield from rows.torch_norm(norm, f"mask_head.norms.{i}", f"{theirs}.{i}.1")
-    yield from rows.torch_layer(
-        head.deconvolution, "mask_head.deconvolution", f"{predictor}.conv5_mask", rows.torch_deconvolution
-    )
-    yield from rows.torch_layer(head.logits, "mask_head.logits", f"{predictor}.mask_fcn_logits", rows.torch_conv)
-
-
-def _present(names, *stems):
-    """The first of a layer's names, newest first, that the file uses; else the newest."""
-    return next((stem for stem in stems if f"{stem}.weight" in names), stems[0])

@@ -1,22 +1,30 @@
-"""The network as one TensorFlow graph."""
+"""A network as one TensorFlow graph for images and batches of all sizes, and for all thresholds."""
 
 import tensorflow as tf
 
+SIGNATURE = {
+    "images": tf.TensorSpec([None, None, None, 3], tf.float32, name="images"),
+    "sizes": tf.TensorSpec([None, 2], tf.float32, name="sizes"),
+    "score_threshold": tf.TensorSpec([], tf.float32, name="score_threshold"),
+    "nms_iou": tf.TensorSpec([], tf.float32, name="nms_iou"),
+    "max_detections": tf.TensorSpec([], tf.int32, name="max_detections"),
+}
 
-def predict_function(model):
-    """The network as one graph for pictures and batches of all sizes.
+
+def dynamic(call):
+    """The function traced once, with open heights, widths and batch size and with thresholds as inputs.
 
     Args:
-        model: an `InstanceModel` or a view of one.
+        call: function of a dict of inputs.
 
     Returns:
-        Function from a dict of `images` float32 `[B, H, W, 3]` and `sizes` float32 `[B, 2]` to what `model` gives.
+        Function from a dict of arrays to a dict of tensors. It does not trace again, so that threads can share it.
     """
-    images, sizes = tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([None, 2], tf.float32)
+    # There is no Python control flow to convert, and autograph would read the source files again.
+    graph = tf.function(call, input_signature=[SIGNATURE], autograph=False).get_concrete_function()
+    return lambda inputs: graph({name: tf.constant(inputs[name], spec.dtype) for name, spec in SIGNATURE.items()})
 
-    # Autograph would read source again that has no Python control flow to convert.
-    @tf.function(input_signature=[{"images": images, "sizes": sizes}], autograph=False)
-    def predict(inputs):
-        return model(inputs, training=False)
 
-    return predict
+def compiled(call):
+    """The function compiled by XLA, once per shape of its inputs."""
+    return tf.function(call, jit_compile=True, autograph=False)

@@ -1,0 +1,339 @@
+"""Second stage: class and exact box of each region (Fast R-CNN head, Girshick 2015)."""
+
+import dataclasses
+import typing
+
+import keras
+from keras import ops
+
+from keras_maskrcnn.heads.detection import OUTPUTS, Detection, select_detections
+from keras_maskrcnn.heads.ground_truth import Sampling, instances
+from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.heads.region_head import RegionHead, flat
+from keras_maskrcnn.layers.conv_stack import ConvStack
+from keras_maskrcnn.ops import boxes as box_ops
+from keras_maskrcnn.ops.gather import rows
+from keras_maskrcnn.ops.losses import masked_mean, smooth_l1, softmax_cross_entropy
+from keras_maskrcnn.ops.matching import POSITIVE, match
+from keras_maskrcnn.ops.sampling import count_positive_slots, sample
+from keras_maskrcnn.options import Options
+from keras_maskrcnn.weights import rows as published
+
+# Options ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionSampling(Sampling):
+    """Regions that train the second stage: more than anchors, fewer positives, none ignored (Fast R-CNN, section 2.3).
+
+    Attributes:
+        keep_best: whether each object's best regions are positive at any IoU, as anchors are in the RPN.
+        add_ground_truth: whether ground-truth boxes are among the candidates, so that there are positives from the
+            first step. They are the best candidates of their objects, so that `keep_best` then has no effect.
+    """
+
+    size: int = 512
+    positive_fraction: float = 0.25
+    high: float = 0.5
+    low: float = 0.5
+    keep_best: bool = False
+    add_ground_truth: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxStage(Options):
+    """Layers and box loss of the second stage.
+
+    Attributes:
+        pool: bins per side of RoIAlign.
+        convs: number of 3×3 convolutions before the dense layers, as wide as the pyramid.
+        norm: normalisation after each of them, see `layers.norm.norm`.
+        hidden: number of dense layers.
+        width: units of each.
+        delta_weights: factors of the regression targets.
+        beta: error at which smooth L1 changes from quadratic to linear; 0 is L1.
+    """
+
+    pool: int = 7
+    convs: int = 0
+    norm: str | None = None
+    hidden: int = 2
+    width: int = 1024
+    delta_weights: tuple = (10.0, 10.0, 5.0, 5.0)
+    beta: float = 1.0 / 9.0
+
+
+# Assignment -------------------------------------------------------------------------------------------------------
+
+
+class SampledRegions(typing.NamedTuple):
+    """Regions that train the second stage; positives occupy the first `positive_slots` columns.
+
+    Attributes:
+        boxes: float32 `[B, S, 4]`.
+        label: int32 `[B, S]`, 0 is background.
+        matched: int32 `[B, S]`, row of the ground truth.
+        positive: bool `[B, S]`.
+        valid: bool `[B, S]`.
+        positive_slots: int.
+    """
+
+    boxes: typing.Any
+    label: typing.Any
+    matched: typing.Any
+    positive: typing.Any
+    valid: typing.Any
+    positive_slots: int
+
+
+def sample_regions(proposed, truth, sampling, seed):
+    """Choose the proposals that train the second stage.
+
+    Args:
+        proposed: `rpn.Proposed`.
+        truth: dict of ground truth.
+        sampling: `RegionSampling`.
+        seed: `keras.random.SeedGenerator`.
+
+    Returns:
+        `SampledRegions`.
+    """
+    boxes, usable = proposed
+    if sampling.add_ground_truth:
+        boxes = ops.concatenate([truth["boxes"], boxes], axis=1)
+        usable = ops.concatenate([instances(truth), usable], axis=1)
+    matched, role = match(
+        boxes,
+        truth["boxes"],
+        truth["valid"],
+        truth["crowd"],
+        sampling.high,
+        sampling.low,
+        sampling.keep_best,
+        usable=usable,
+    )
+    index, valid = sample(role, sampling.size, sampling.positive_fraction, seed)
+    positive = ops.logical_and(rows(role, index) == POSITIVE, valid)
+    matched = rows(matched, index)
+    label = ops.where(positive, rows(truth["labels"], matched), 0)
+    slots = count_positive_slots(sampling.size, sampling.positive_fraction, index.shape[1])
+    boxes = ops.stop_gradient(ops.where(valid[..., None], rows(boxes, index), 0.0))
+    return SampledRegions(boxes, label, matched, positive, valid, slots)
+
+
+# Layer ------------------------------------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class BoxHead(RegionHead):
+    """Optional convolutions, fully connected layers, then class logits and class-specific box deltas.
+
+    Args:
+        num_classes: classes without background; outputs have `num_classes + 1` columns, 0 is background.
+        stage: `BoxStage`, or a dict of its fields, as the groups below.
+        sampling: `RegionSampling`.
+        detection: `Detection`.
+    """
+
+    LOSSES = ("class_loss", "box_loss")
+    HEALTH = ("foreground", "background")
+    OUTPUTS = (*OUTPUTS, Output("proposals", "boxes"))
+    PER_CLASS = ("classes", "deltas")
+
+    def __init__(self, num_classes, stage=None, sampling=None, detection=None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.stage = BoxStage.of(stage)
+        self.sampling = RegionSampling.of(sampling)
+        self.detection = Detection.of(detection)
+        self.pool = self.stage.pool
+
+    def build(self, input_shape):
+        """Create the layers for crops of `input_shape` (N, P, P, C)."""
+        dense = {"dtype": self.dtype_policy}
+        self.stack = ConvStack(self.stage.convs, input_shape[-1], self.stage.norm, name="stack", **dense)
+        width, outputs = self.stage.width, self.num_classes + 1
+        self.hidden = [
+            keras.layers.Dense(width, activation="relu", kernel_initializer="he_normal", name=f"fc{i + 1}", **dense)
+            for i in range(self.stage.hidden)
+        ]
+        self.classes = keras.layers.Dense(
+            outputs, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="classes", **dense
+        )
+        self.deltas = keras.layers.Dense(
+            4 * outputs, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), name="deltas", **dense
+        )
+        self.stack.build(input_shape)
+        units = input_shape[1] * input_shape[2] * input_shape[3]
+        for layer in self.hidden:
+            layer.build((None, units))
+            units = width
+        self.classes.build((None, units))
+        self.deltas.build((None, units))
+
+    @property
+    def convs(self):
+        """The convolutions before the hidden layers."""
+        return self.stack.convs
+
+    @property
+    def norms(self):
+        """Their normalisations; empty without."""
+        return self.stack.norms
+
+    def call(self, crops, training=False):
+        """Classify crops and refine their boxes.
+
+        Args:
+            crops: `[N, P, P, C]`.
+            training: whether batch normalisation uses the batch's statistics.
+
+        Returns:
+            (logits, deltas): float32 `[N, K + 1]` and `[N, K + 1, 4]`.
+        """
+        crops = self.stack(crops, training=training)
+        hidden = ops.reshape(crops, (-1, crops.shape[1] * crops.shape[2] * crops.shape[3]))
+        for layer in self.hidden:
+            hidden = layer(hidden)
+        deltas = ops.reshape(self.deltas(hidden), (-1, self.num_classes + 1, 4))
+        return ops.cast(self.classes(hidden), "float32"), ops.cast(deltas, "float32")
+
+    def classify(self, levels, boxes, training=False):
+        """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`."""
+        crops = self.align(levels, boxes, training=training)
+        logits, deltas = self(flat(crops), training=training)
+        count, outputs = boxes.shape[1], self.num_classes + 1
+        return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
+
+    def losses(self, levels, proposed, truth, seed, training=False):
+        """Sample regions and compute the losses of the second stage (Fast R-CNN, eq. 1), divided by their number.
+
+        Args:
+            levels: list of `[B, H, W, C]`, the levels that regions are sampled from.
+            proposed: `rpn.Proposed`.
+            truth: dict of ground truth.
+            seed: `keras.random.SeedGenerator` of the sampler.
+            training: whether batch normalisation uses the batch's statistics.
+
+        Returns:
+            (`SampledRegions`, dict of the scalars in `LOSSES` and `HEALTH`).
+        """
+        regions = sample_regions(proposed, truth, self.sampling, seed)
+        logits, deltas = self.classify(levels, regions.boxes, training)
+        images = ops.cast(ops.shape(regions.boxes)[0], "float32")
+        positive, count = (ops.sum(ops.cast(mask, "float32")) for mask in (regions.positive, regions.valid))
+        health = {"foreground": positive / images, "background": (count - positive) / images}
+        return regions, {**self.region_losses(logits, deltas, regions, truth), **health}
+
+    def region_losses(self, logits, deltas, regions, truth):
+        """Classification loss, and box loss of the deltas of each region's own class.
+
+        Args:
+            logits: float32 `[B, S, K + 1]`.
+            deltas: float32 `[B, S, K + 1, 4]`.
+            regions: `SampledRegions`.
+            truth: dict of ground truth.
+
+        Returns:
+            dict of scalars.
+        """
+        count = ops.sum(ops.cast(regions.valid, "float32"))
+        class_error = softmax_cross_entropy(logits, regions.label)
+        own = ops.take_along_axis(deltas, regions.label[..., None, None], axis=2)[:, :, 0]
+        target = box_ops.encode(rows(truth["boxes"], regions.matched), regions.boxes, self.stage.delta_weights)
+        box_error = smooth_l1(own - target, self.stage.beta)
+        return {
+            "class_loss": masked_mean(class_error, regions.valid, count),
+            "box_loss": masked_mean(box_error, regions.positive[..., None], count),
+        }
+
+    def detect(self, levels, proposed, sizes, limits=None):
+        """Detections: refined boxes after NMS.
+
+        Args:
+            levels: list of `[B, H, W, C]`, the levels that regions are sampled from.
+            proposed: `rpn.Proposed`.
+            sizes: float32 `[B, 2]`, height and width of each image inside the input.
+            limits: `detection.Limits`; None takes the options'.
+
+        Returns:
+            dict of the tensors `[B, D, ...]` in `OUTPUTS`, and `valid` bool `[B, D]`. `proposals` are the boxes before
+            they were refined.
+        """
+        logits, deltas = self.classify(levels, proposed.boxes)
+        boxes = box_ops.decode(deltas, proposed.boxes[:, :, None], self.stage.delta_weights)
+        options = self.detection
+        found = select_detections(
+            ops.softmax(logits, axis=-1),
+            boxes,
+            proposed.valid,
+            sizes,
+            limits or options.limits(),
+            options.candidates,
+            options.min_size,
+        )
+        proposals = ops.where(found["valid"][..., None], rows(proposed.boxes, found.pop("region")), 0.0)
+        return {**found, "proposals": proposals}
+
+    def published(self, source, names):
+        """Rows of published arrays, see `PUBLISHED` below."""
+        return PUBLISHED[source](self, names)
+
+    def get_config(self):
+        """Constructor arguments."""
+        groups = ("stage", "sampling", "detection")
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            **{group: getattr(self, group).asdict() for group in groups},
+        }
+
+
+# Published arrays -------------------------------------------------------------------------------------------------
+
+
+def _torchvision(head, names):
+    theirs, predictor = "roi_heads.box_head", "roi_heads.box_predictor"
+    for i, conv in enumerate(head.convs):
+        yield from published.torch_layer(conv, f"box_head.convs.{i}", f"{theirs}.{i}.0", published.torch_conv)
+    for i, norm in enumerate(head.norms):
+        yield from published.torch_norm(norm, f"box_head.norms.{i}", f"{theirs}.{i}.1")
+    for i, dense in enumerate(head.hidden):
+        # With convolutions the head is a numbered sequence in which flattening and ReLUs count; without, it has names.
+        number = len(head.convs) + 1 + 2 * i if head.convs else f"fc{6 + i}"
+        yield from published.torch_layer(dense, f"box_head.hidden.{i}", f"{theirs}.{number}", _dense(head, i))
+    for ours, name in (("classes", "cls_score"), ("deltas", "bbox_pred")):
+        layer = getattr(head, ours)
+        yield from published.torch_layer(layer, f"box_head.{ours}", f"{predictor}.{name}", published.torch_dense)
+
+
+def _detectron2(head, names):
+    theirs, predictor = "roi_heads.box_head", "roi_heads.box_predictor"
+    yield from published.detectron2_convs(head, "box_head", f"{theirs}.conv")
+    for i, dense in enumerate(head.hidden):
+        yield from published.torch_layer(dense, f"box_head.hidden.{i}", f"{theirs}.fc{i + 1}", _dense(head, i))
+    outputs = (
+        ("classes", "cls_score", published.background_first),
+        ("deltas", "bbox_pred", published.with_background(4)),
+    )
+    for ours, name, classes in outputs:
+        kernel = published.then(published.torch_dense, classes)
+        layer = getattr(head, ours)
+        yield from published.torch_layer(layer, f"box_head.{ours}", f"{predictor}.{name}", kernel, bias=classes)
+
+
+def _dense(head, number):
+    """The transform of a dense kernel; the first one follows flattened crops."""
+    return published.torch_dense if number else published.torch_flattened(head.pool)
+
+
+def _matterport(head, names):
+    for i, dense in enumerate(head.hidden):
+        conv, norm = f"mrcnn_class_conv{i + 1}", f"mrcnn_class_bn{i + 1}"
+        yield from published.folded(dense, f"box_head.hidden.{i}", conv, norm, published.region_kernel)
+    yield from published.keras_layer(head.classes, "box_head.classes", "mrcnn_class_logits")
+    deltas = published.reordered_deltas
+    yield from published.keras_layer(head.deltas, "box_head.deltas", "mrcnn_bbox_fc", deltas, deltas)
+
+
+PUBLISHED = {"torchvision": _torchvision, "detectron2": _detectron2, "matterport": _matterport}

@@ -1,0 +1,105 @@
+"""The schema of what a model predicts. Detection, evaluation, drawing and export read it; heads declare it."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from keras_maskrcnn.ops.masks import paste
+
+KINDS = ("values", "boxes", "points", "box_masks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """One array of the detections, with one row per object.
+
+    Attributes:
+        name: key in the results of `predict` and `detect`.
+        kind: how a row gets from pixels of the network's input to pixels of the image:
+            "values": it has no coordinates, `[...]`, and stays as it is;
+            "boxes": x1, y1, x2, y2, `[4]`, scaled;
+            "points": `[K, 2 or more]`, x and y first, scaled;
+            "box_masks": probabilities inside the row's box, `[m, m]`, pasted to bool `[H, W]`.
+        exported: name in a SavedModel, or None if it is not exported.
+        caption: format string that shows the value of a row in a drawing, such as "filled {:.0%}", or None.
+
+    Raises:
+        ValueError: for an unknown kind.
+    """
+
+    name: str
+    kind: str = "values"
+    exported: str | None = None
+    caption: str | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind={self.kind!r} of output {self.name!r} is not one of {', '.join(KINDS)}")
+
+
+class Detections(dict):
+    """Detections of one image: a dict of arrays `[n, ...]`, one row per object, and the schema that describes them.
+
+    Args:
+        arrays: dict of arrays by output name.
+        schema: tuple of `Output`.
+    """
+
+    def __init__(self, arrays, schema):
+        super().__init__(arrays)
+        self.schema = tuple(schema)
+
+    def rows(self, index):
+        """The detections with these rows only; `index` is any NumPy index of one axis."""
+        return Detections({name: values[index] for name, values in self.items()}, self.schema)
+
+
+def to_image(schema, rows, scale, image_size, how="continuous"):
+    """Detections of one image, from pixels of the network's input to pixels of the image.
+
+    Args:
+        schema: tuple of `Output`.
+        rows: dict of arrays `[n, ...]` by output name; "boxes" among them.
+        scale: (x, y), image pixels per input pixel.
+        image_size: (height, width) of the image.
+        how: how masks are pasted, see `ops.masks.paste`.
+
+    Returns:
+        `Detections`.
+    """
+    scale = np.asarray(scale, "float32")
+    boxes = rows["boxes"] * np.tile(scale, 2)
+    convert = {
+        "values": lambda values: values,
+        "boxes": lambda values: values * np.tile(scale, 2),
+        "points": lambda values: np.concatenate([values[..., :2] * scale, values[..., 2:]], axis=-1),
+        "box_masks": lambda values: paste(values, boxes, image_size, how=how),
+    }
+    return Detections({output.name: convert[output.kind](rows[output.name]) for output in schema}, schema)
+
+
+def exported(schema, found, sizes):
+    """Detections of a batch under their exported names, for a SavedModel (graph form, `keras.ops`).
+
+    Coordinates become relative to the image, y before x, as in TensorFlow's own detection models; integers become int64.
+
+    Args:
+        schema: tuple of `Output`.
+        found: dict of tensors `[B, D, ...]`, with "valid" bool `[B, D]`.
+        sizes: float32 `[B, 2]`, height and width of each image inside the canvas.
+
+    Returns:
+        dict of tensors `[B, D, ...]`, and `num_detections` int32 `[B]`.
+    """
+    height_width = sizes[:, None]
+    convert = {
+        "values": lambda values: ops.cast(values, "int64") if "int" in str(values.dtype) else values,
+        "boxes": lambda values: ops.take(values, np.array([1, 0, 3, 2]), axis=-1) / ops.tile(height_width, (1, 1, 2)),
+        "points": lambda values: ops.concatenate(
+            [ops.flip(values[..., :2], axis=-1) / height_width[:, None], values[..., 2:]], axis=-1
+        ),
+        "box_masks": lambda values: values,
+    }
+    answer = {output.exported: convert[output.kind](found[output.name]) for output in schema if output.exported}
+    return {**answer, "num_detections": ops.sum(ops.cast(found["valid"], "int32"), axis=1)}

@@ -1,0 +1,166 @@
+"""Base of the heads that work on regions of interest (RoIs), and the contract of the heads that a user may add."""
+
+import dataclasses
+import typing
+
+import keras
+from keras import ops
+
+from keras_maskrcnn.backend.rows import active_rows, restore_rows
+from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.options import Options
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions(Options):
+    """How RoIAlign samples the feature pyramid.
+
+    Attributes:
+        aligned: half-pixel correction (detectron2's later convention); False is torchvision's.
+        sampling_ratio: bilinear samples per bin along each axis.
+        canonical_size: side in pixels of a box that belongs to `canonical_level` (FPN paper, eq. 1).
+        canonical_level: see `canonical_size`.
+        implementation: "auto", "tf_image", "sparse" or "gather", see `layers.RoIAlign`.
+        positions: positions of the samples of a bin: "regular", or "random" in training.
+        level: number of the one level that all regions are sampled from, such as 4 for P4 (stride 16); None takes the
+            level that fits a region's size.
+    """
+
+    aligned: bool = False
+    sampling_ratio: int = 2
+    canonical_size: float = 224
+    canonical_level: int = 4
+    implementation: str = "auto"
+    positions: str = "regular"
+    level: int | None = None
+
+    def align(self):
+        """Arguments of `layers.RoIAlign`."""
+        return {name: value for name, value in self.asdict().items() if name != "level"}
+
+
+class Rows(typing.NamedTuple):
+    """Regions of all images in one list, for a head that computes some of them only.
+
+    Attributes:
+        boxes: float32 `[R, 4]` in pixels of the input.
+        labels: int32 `[R]`, 1…K; 0 where not valid.
+        valid: bool `[R]`; False in rows that fill up the list.
+        image: int32 `[R]`, row of the batch.
+        instance: int32 `[R]`, matched instance among the ground truth of all images, `[B · N]`; None at inference.
+    """
+
+    boxes: typing.Any
+    labels: typing.Any
+    valid: typing.Any
+    image: typing.Any
+    instance: typing.Any = None
+
+    def matched(self, field):
+        """Rows of a ground-truth field `[B, N, ...]` that belong to the regions: `[R, ...]`."""
+        return ops.take(flat(field), self.instance, axis=0)
+
+
+class RegionHead(keras.layers.Layer):
+    """A head whose input is RoIAlign's crops of the pyramid.
+
+    Class attributes of a subclass:
+        LOSSES: names of its loss terms. Names must be unique within a model.
+        HEALTH: names of further scalars that it reports in training.
+        FIELDS: names of the ground-truth fields that it needs besides boxes, labels, crowd and valid.
+        OUTPUTS: tuple of `heads.outputs.Output`, what it predicts.
+        PER_CLASS: names of its layers whose width depends on the number of classes.
+        pool: bins per side of a crop; may be an instance attribute.
+    """
+
+    LOSSES, HEALTH, FIELDS, OUTPUTS, PER_CLASS = (), (), (), (), ()
+    pool = 7
+
+    def connect(self, strides, channels, regions=None, seed=None):
+        """Create RoIAlign and the weights; the model calls this once.
+
+        Args:
+            strides: strides of the levels that regions are sampled from.
+            channels: channels of these levels.
+            regions: `Regions`.
+            seed: seed of random sample positions.
+        """
+        self.align = RoIAlign(self.pool, strides, name="align", seed=seed, **Regions.of(regions).align())
+        self.build((None, self.pool, self.pool, channels))
+
+    def check(self, inputs):
+        """Raises a ValueError if the ground truth among a model's inputs does not have the form that the head needs."""
+
+    def published(self, source, names):
+        """Rows of `weights.rows.Row` for what a published file holds of this head; none by default.
+
+        Args:
+            source: one of `weights.SOURCES`.
+            names: names of the arrays in the file.
+        """
+        del source, names
+        return ()
+
+
+class ObjectHead(RegionHead):
+    """A head that computes something per object: on positive regions in training, on detections at inference.
+
+    A subclass implements, besides `build(input_shape)` for crops `(None, P, P, C)`:
+        call(crops, labels, training): crops `[R, P, P, C]` and labels int32 `[R]` to predictions.
+        row_losses(predictions, rows, truth): predictions, `Rows` with `instance` and the ground truth `[B, N, ...]` to
+            a dict of scalars by the names in `LOSSES`.
+        row_outputs(predictions, rows): predictions and `Rows` to a dict of tensors `[R, ...]` by the names in
+            `OUTPUTS`, in pixels of the input.
+    """
+
+    def losses(self, levels, regions, truth, training=False):
+        """Losses over the slots that may hold positive regions.
+
+        Args:
+            levels: list of `[B, H, W, C]`, the levels that regions are sampled from.
+            regions: `box.SampledRegions`.
+            truth: dict of ground truth.
+            training: whether batch normalisation uses the batch's statistics.
+
+        Returns:
+            dict of scalars.
+        """
+        slots = regions.positive_slots
+        index = active_rows(flat(regions.positive[:, :slots]))
+        boxes, labels, positive, matched = (
+            ops.take(flat(values[:, :slots]), index, axis=0)
+            for values in (regions.boxes, regions.label, regions.positive, regions.matched)
+        )
+        image = index // slots
+        rows = Rows(boxes, labels, positive, image, image * truth["boxes"].shape[1] + matched)
+        crops = self.align.align_rows(levels, boxes, image, training=training)
+        return self.row_losses(self(crops, labels, training=training), rows, truth)
+
+    def predict(self, levels, found):
+        """Outputs of detections, zeros in empty slots.
+
+        Args:
+            levels: as for `losses`.
+            found: dict of `boxes` `[B, D, 4]`, `labels` and `valid` `[B, D]`.
+
+        Returns:
+            dict of tensors `[B, D, ...]` by the names in `OUTPUTS`.
+        """
+        boxes, labels, valid = (flat(found[name]) for name in ("boxes", "labels", "valid"))
+        count = found["boxes"].shape[1] or ops.shape(found["boxes"])[1]
+        index = active_rows(valid)
+        rows = Rows(*(ops.take(values, index, axis=0) for values in (boxes, labels, valid)), index // count)
+        crops = self.align.align_rows(levels, rows.boxes, rows.image)
+        outputs = self.row_outputs(self(crops, rows.labels), rows)
+
+        def restored(values):
+            mask = ops.reshape(rows.valid, (-1, *([1] * (len(values.shape) - 1))))
+            values = restore_rows(ops.where(mask, values, 0), index, ops.shape(valid)[0])
+            return ops.reshape(values, (-1, count, *values.shape[1:]))
+
+        return {name: restored(values) for name, values in outputs.items()}
+
+
+def flat(values):
+    """Rows of all images in one list: `[B, R, ...]` to `[B * R, ...]`."""
+    return ops.reshape(values, (-1, *values.shape[2:]))

@@ -1,0 +1,336 @@
+"""Region proposal network: from the pyramid to proposals (Faster R-CNN, section 3.1)."""
+
+import dataclasses
+import typing
+
+import keras
+from keras import ops
+
+from keras_maskrcnn.backend.nms import nms
+from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling, assign_anchors
+from keras_maskrcnn.heads.ground_truth import instances
+from keras_maskrcnn.layers.folding import conv_norm
+from keras_maskrcnn.layers.norm import norm as make_norm
+from keras_maskrcnn.ops import boxes as box_ops
+from keras_maskrcnn.ops.gather import rows
+from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_l1
+from keras_maskrcnn.ops.matching import POSITIVE
+from keras_maskrcnn.ops.sampling import sample
+from keras_maskrcnn.options import Options
+from keras_maskrcnn.weights import rows as published
+
+# Options ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class RPNStage(Options):
+    """Layers and box loss of the RPN.
+
+    Attributes:
+        channels: width of the 3×3 convolutions; None takes the pyramid's.
+        depth: number of 3×3 convolutions.
+        beta: error at which smooth L1 of the box loss changes from quadratic to linear; 0 is L1.
+        norm: normalisation between each convolution and its ReLU, see `layers.norm.norm`; None gives them a bias.
+    """
+
+    channels: int | None = None
+    depth: int = 1
+    beta: float = 1.0 / 9.0
+    norm: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposals(Options):
+    """Number and choice of the proposals.
+
+    Attributes:
+        pre_nms: highest-scored boxes per level that enter NMS.
+        post_nms: proposals per image.
+        nms_iou: overlap above which the lower-scored one of two boxes is removed.
+        min_size: minimum side in pixels.
+        training_pre_nms: `pre_nms` in training; None takes the same number.
+        training_post_nms: `post_nms` in training; None takes the same number.
+    """
+
+    pre_nms: int = 1000
+    post_nms: int = 1000
+    nms_iou: float = 0.7
+    min_size: float = 1e-3
+    training_pre_nms: int | None = None
+    training_post_nms: int | None = None
+
+    def limits(self, training):
+        """Arguments of `select_proposals`."""
+        return {
+            "pre_nms": (training and self.training_pre_nms) or self.pre_nms,
+            "post_nms": (training and self.training_post_nms) or self.post_nms,
+            "nms_iou": self.nms_iou,
+            "min_size": self.min_size,
+        }
+
+
+# Layer ------------------------------------------------------------------------------------------------------------
+
+
+class Proposed(typing.NamedTuple):
+    """Proposals of a batch.
+
+    Attributes:
+        boxes: float32 `[B, P, 4]`, highest score first.
+        valid: bool `[B, P]`, False in empty slots, whose boxes are 0.
+    """
+
+    boxes: typing.Any
+    valid: typing.Any
+
+
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class RPNHead(keras.layers.Layer):
+    """Objectness and box deltas for every anchor, with weights shared by all levels; proposals; two losses.
+
+    Args:
+        strides: strides of the levels, finest first.
+        stage: `RPNStage`, or a dict of its fields, as all groups below.
+        anchors: `Anchors`.
+        proposals: `Proposals`.
+        sampling: `AnchorSampling`.
+    """
+
+    LOSSES = ("rpn_class_loss", "rpn_box_loss")
+    HEALTH = ("proposal_recall",)
+    FIELDS, OUTPUTS, PER_CLASS = (), (), ()
+
+    def __init__(self, strides, stage=None, anchors=None, proposals=None, sampling=None, **kwargs):
+        super().__init__(**kwargs)
+        self.strides = tuple(strides)
+        self.stage = RPNStage.of(stage)
+        self.anchors = Anchors.of(anchors)
+        self.proposals = Proposals.of(proposals)
+        self.sampling = AnchorSampling.of(sampling)
+        self.num_anchors = self.anchors.per_location()
+
+    def build(self, input_shape):
+        """Create the convolutions for levels of `input_shape` (…, C), or for a list of such shapes."""
+        if isinstance(input_shape[0], list | tuple):
+            input_shape = input_shape[0]
+        depth, norm = self.stage.depth, self.stage.norm
+        channels = self.stage.channels or input_shape[-1]
+        normal = keras.initializers.RandomNormal(stddev=0.01)
+        conv = {"kernel_initializer": normal, "dtype": self.dtype_policy}
+        self.convs = [
+            keras.layers.Conv2D(channels, 3, padding="same", use_bias=not norm, name=f"conv{i + 1}", **conv)
+            for i in range(depth)
+        ]
+        self.norms = [make_norm(norm, f"norm{i + 1}", self.dtype_policy) for i in range(depth if norm else 0)]
+        self.objectness = keras.layers.Conv2D(self.num_anchors, 1, name="objectness", **conv)
+        self.deltas = keras.layers.Conv2D(4 * self.num_anchors, 1, name="deltas", **conv)
+        hidden = (*input_shape[:-1], channels)
+        for i, layer in enumerate(self.convs):
+            layer.build(hidden if i else input_shape)
+        for layer in (*self.norms, self.objectness, self.deltas):
+            layer.build(hidden)
+
+    def call(self, features, training=False):
+        """Score all anchors of all levels.
+
+        Args:
+            features: list of `[B, H, W, C]`, finest first.
+            training: whether batch normalisation uses the batch's statistics.
+
+        Returns:
+            (logits, deltas): lists, one entry per level, of float32 `[B, H·W·A]` and `[B, H·W·A, 4]`, in the order of
+            `ops.anchors.grid_anchors`.
+        """
+        logits, deltas = [], []
+        for level, hidden in zip(features, self._hidden(features, training), strict=True):
+            height, width = ops.shape(level)[1:3]
+            cells = height * width
+            logits.append(ops.reshape(self.objectness(hidden), (-1, cells * self.num_anchors)))
+            deltas.append(ops.reshape(self.deltas(hidden), (-1, cells * self.num_anchors, 4)))
+        return [ops.cast(x, "float32") for x in logits], [ops.cast(x, "float32") for x in deltas]
+
+    def _hidden(self, levels, training):
+        for i, conv in enumerate(self.convs):
+            if not self.norms:
+                levels = [conv(level) for level in levels]
+            elif self.stage.norm == "batch" and training:
+                levels = _normalise_together(self.norms[i], [conv(level) for level in levels])
+            else:
+                levels = [conv_norm(conv, self.norms[i], level) for level in levels]
+            levels = [ops.relu(level) for level in levels]
+        return levels
+
+    def first_stage(self, pyramid, canvas, sizes, truth=None, seed=None, training=False, learn=True, given=None):
+        """The first stage of a detector: proposals, and the losses where there is ground truth.
+
+        Args:
+            pyramid: dict of `[B, H, W, C]`, finest first.
+            canvas: (height, width) of the input.
+            sizes: float32 `[B, 2]`, height and width of each image inside the input.
+            truth: dict of ground truth, or None.
+            seed: `keras.random.SeedGenerator` of the sampler.
+            training: whether proposals are those of training.
+            learn: whether the losses are computed and batch statistics updated; otherwise the losses are 0.
+            given: `Proposed` that replace the RPN's own (Fast R-CNN), or None.
+
+        Returns:
+            (`Proposed`, dict of the scalars in `LOSSES` and `HEALTH`, empty without ground truth).
+        """
+        logits, deltas = self(list(pyramid.values()), training=training and learn)
+        anchors = self.anchors.boxes(canvas, self.strides)
+        proposed = given or self.propose(logits, deltas, anchors, sizes, training)
+        if truth is None:
+            return proposed, {}
+        losses = dict.fromkeys(self.LOSSES, ops.zeros(()))
+        if learn:
+            losses = self.losses(logits, deltas, anchors, truth, sizes, seed)
+        return proposed, {**losses, "proposal_recall": proposal_recall(proposed, truth)}
+
+    def propose(self, logits, deltas, anchors, sizes, training=False):
+        """`Proposed` boxes: data for what follows, without a path for gradients."""
+        logits, deltas = ([ops.stop_gradient(x) for x in levels] for levels in (logits, deltas))
+        boxes, _, valid = select_proposals(logits, deltas, anchors, sizes, **self.proposals.limits(training))
+        return Proposed(boxes, valid)
+
+    def losses(self, logits, deltas, anchors, truth, sizes, seed):
+        """Objectness and box loss over a sample of the anchors of all levels (Faster R-CNN, eq. 1).
+
+        Both are divided by the number of sampled anchors, so that their balance does not depend on the number of
+        positives.
+
+        Args:
+            logits: list of float32 `[B, A_l]`.
+            deltas: list of float32 `[B, A_l, 4]`.
+            anchors: list of float32 `[A_l, 4]`.
+            truth: dict of ground truth.
+            sizes: float32 `[B, 2]`, height and width of each image inside the input.
+            seed: `keras.random.SeedGenerator`.
+
+        Returns:
+            dict of scalars.
+        """
+        logits, deltas = (ops.concatenate(levels, axis=1) for levels in (logits, deltas))
+        anchors = ops.concatenate([ops.convert_to_tensor(a) for a in anchors], axis=0)
+        matched, role = assign_anchors(anchors, truth, self.sampling, sizes)
+        index, chosen = sample(role, self.sampling.size, self.sampling.positive_fraction, seed)
+        count = ops.sum(ops.cast(chosen, "float32"))
+        positive = rows(role, index) == POSITIVE
+        error = binary_cross_entropy(rows(logits, index), ops.cast(positive, "float32"))
+        target = box_ops.encode(rows(truth["boxes"], rows(matched, index)), ops.take(anchors, index, axis=0))
+        box_error = smooth_l1(rows(deltas, index) - target, self.stage.beta)
+        positive = ops.logical_and(positive, chosen)[..., None]
+        return {
+            "rpn_class_loss": masked_mean(error, chosen, count),
+            "rpn_box_loss": masked_mean(box_error, positive, count),
+        }
+
+    def published(self, source, names):
+        """Rows of published arrays, see `PUBLISHED` below."""
+        return PUBLISHED[source](self, names)
+
+    def get_config(self):
+        """Constructor arguments."""
+        groups = ("stage", "anchors", "proposals", "sampling")
+        return {
+            **super().get_config(),
+            "strides": list(self.strides),
+            **{group: getattr(self, group).asdict() for group in groups},
+        }
+
+
+def _normalise_together(norm, levels):
+    """Batch normalisation over the pixels of all levels: inference has one set of statistics, so training has too."""
+    if len(levels) == 1:
+        return [norm(levels[0], training=True)]
+    sizes = [(level.shape[1], level.shape[2]) for level in levels]
+    channels = levels[0].shape[-1]
+    pixels = ops.concatenate(
+        [ops.reshape(level, (-1, h * w, 1, channels)) for level, (h, w) in zip(levels, sizes, strict=True)], axis=1
+    )
+    ends = [sum(h * w for h, w in sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    parts = ops.split(norm(pixels, training=True), ends, axis=1)
+    return [ops.reshape(part, (-1, *size, channels)) for part, size in zip(parts, sizes, strict=True)]
+
+
+# Proposals --------------------------------------------------------------------------------------------------------
+
+
+def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou, min_size):
+    """The highest-scored boxes: the best of each level, decoded, clipped, reduced by NMS within the level.
+
+    Args:
+        logits: list (levels) of float32 `[B, A_l]`.
+        deltas: list of float32 `[B, A_l, 4]`.
+        anchors: list of float32 `[A_l, 4]`.
+        sizes: float32 `[B, 2]`, height and width of each image inside the input.
+        pre_nms: candidates per level that enter NMS.
+        post_nms: proposals per image.
+        nms_iou: overlap above which the lower-scored box is removed.
+        min_size: both sides of a box must be this many pixels or more.
+
+    Returns:
+        (boxes, scores, valid): float32 `[B, P, 4]`, highest score first; float32 `[B, P]`, objectness logits; bool
+        `[B, P]`, False for empty slots, where the others are 0.
+    """
+    best = [_best_of_level(*level, pre_nms) for level in zip(logits, deltas, anchors, strict=True)]
+    scores = ops.concatenate([score for score, _ in best], axis=1)
+    boxes = box_ops.clip(ops.concatenate([box for _, box in best], axis=1), sizes)
+    level = ops.concatenate([ops.full_like(score, i, dtype="int32") for i, (score, _) in enumerate(best)], axis=1)
+    keep, valid = nms(
+        boxes,
+        scores,
+        nms_iou,
+        min(post_nms, scores.shape[1] or post_nms),
+        groups=level,
+        valid=box_ops.larger_than(boxes, min_size),
+    )
+    return ops.where(valid[..., None], rows(boxes, keep), 0.0), ops.where(valid, rows(scores, keep), 0.0), valid
+
+
+def _best_of_level(logits, deltas, anchors, limit):
+    static, dynamic = logits.shape[1], ops.shape(logits)[1]
+    scores, index = ops.top_k(logits, min(limit, static) if static else ops.minimum(limit, dynamic))
+    return scores, box_ops.decode(rows(deltas, index), ops.take(ops.convert_to_tensor(anchors), index, axis=0))
+
+
+def proposal_recall(proposed, truth, iou=0.5):
+    """Share of the objects that some proposal overlaps by `iou` or more; 1 if there is no object."""
+    instance = instances(truth)
+    overlap = ops.where(proposed.valid[:, None, :], box_ops.iou(truth["boxes"], proposed.boxes), 0.0)
+    found = ops.logical_and(ops.max(overlap, axis=2) >= iou, instance)
+    total = ops.sum(ops.cast(instance, "float32"))
+    return ops.where(total > 0, ops.sum(ops.cast(found, "float32")) / ops.maximum(total, 1.0), 1.0)
+
+
+# Published arrays -------------------------------------------------------------------------------------------------
+
+
+def _torchvision(head, names):
+    for i, conv in enumerate(head.convs):
+        older = ["rpn.head.conv"] if i == 0 else []
+        theirs = published.present(names, f"rpn.head.conv.{i}.0", *older)
+        yield from published.torch_layer(conv, f"rpn.convs.{i}", theirs, published.torch_conv)
+    for ours, theirs in (("objectness", "cls_logits"), ("deltas", "bbox_pred")):
+        layer, name = getattr(head, ours), f"rpn.head.{theirs}"
+        yield from published.torch_layer(layer, f"rpn.{ours}", name, published.torch_conv)
+
+
+def _detectron2(head, names):
+    theirs = "proposal_generator.rpn_head"
+    for i, conv in enumerate(head.convs):
+        name = f"{theirs}.conv" if len(head.convs) == 1 else f"{theirs}.conv.conv{i}"
+        yield from published.torch_layer(conv, f"rpn.convs.{i}", name, published.torch_conv)
+    for ours, name in (("objectness", "objectness_logits"), ("deltas", "anchor_deltas")):
+        yield from published.torch_layer(getattr(head, ours), f"rpn.{ours}", f"{theirs}.{name}", published.torch_conv)
+
+
+def _matterport(head, names):
+    for i, conv in enumerate(head.convs):
+        theirs = "rpn_conv_shared" if i == 0 else f"rpn_conv_shared{i + 1}"
+        yield from published.keras_layer(conv, f"rpn.convs.{i}", theirs)
+    logit, deltas = published.object_logit, published.anchor_deltas
+    yield from published.keras_layer(head.objectness, "rpn.objectness", "rpn_class_raw", logit, logit)
+    yield from published.keras_layer(head.deltas, "rpn.deltas", "rpn_bbox_pred", deltas, deltas)
+
+
+PUBLISHED = {"torchvision": _torchvision, "detectron2": _detectron2, "matterport": _matterport}

@@ -1,0 +1,5 @@
+"""Inference: image → canvas → network → image, for a model and for a SavedModel alike.
+
+Reading order: `placement` (one resize rule), `predictor` (batching, running, decoding), `export` and `saved_model`.
+Nothing here imports models, training or evaluation.
+"""

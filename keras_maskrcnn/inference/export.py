@@ -1,0 +1,135 @@
+"""SavedModel for inference: images in, detections out, preprocessing inside; only TensorFlow is needed to run it."""
+
+import dataclasses
+import json
+import pathlib
+import tempfile
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.heads.outputs import exported
+
+CLASS_NAMES = "class_names.txt"
+DESCRIPTION = "model.json"
+
+
+def saved_model(model, folder):
+    """Write a model as a SavedModel.
+
+    Signatures:
+        serving_default(images uint8 [B, H, W, 3]): images of one size, any H and W.
+        serve_bytes(image_bytes string [B]): JPEG and PNG files of unequal sizes; the EXIF orientation is not applied.
+        detect_on_canvas(images float32 [B, H, W, 3], sizes float32 [B, 2], score_threshold, nms_iou, max_detections):
+            the network, for images that are placed on a canvas already and for thresholds of the call.
+
+    The first two return, under the names of TensorFlow's own detection models, `detection_boxes` float32 [B, D, 4] as
+    ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
+    `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box),
+    `num_detections` int32 [B], and what other heads export. Images are placed as in `model.detect`, so that both give
+    the same detections.
+
+    Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
+    `inference.SavedModel` needs to `assets/model.json`.
+
+    Args:
+        model: an `InstanceModel`.
+        folder: where to write; created if missing.
+
+    Raises:
+        RuntimeError: if Keras does not run on TensorFlow.
+    """
+    if not backend.is_tensorflow():
+        raise RuntimeError(
+            "export needs the TensorFlow backend: save the model as .keras and export it under KERAS_BACKEND=tensorflow"
+        )
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.model = [v.value for v in model.variables]
+    with tempfile.TemporaryDirectory() as temporary:
+        temporary = pathlib.Path(temporary)
+        module.description = _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))
+        if model.class_names:
+            module.class_names = _asset(temporary / CLASS_NAMES, "\n".join(model.class_names))
+        tf.saved_model.save(module, str(folder), signatures=_signatures(model))
+
+
+def description(model):
+    """What a client needs beside the graph: a dict of the model's placement, thresholds and outputs, as JSON takes it."""
+    return {
+        "placement": dataclasses.asdict(model.placement),
+        "detection": model.detection.asdict(),
+        "outputs": [dataclasses.asdict(output) for output in model.schema],
+    }
+
+
+def _asset(path, text):
+    """A text file in the SavedModel's folder `assets`."""
+    import tensorflow as tf
+
+    path.write_text(text + "\n", encoding="utf-8")
+    return tf.saved_model.Asset(str(path))
+
+
+def _signatures(model):
+    """The three signatures as traced TensorFlow functions."""
+    import tensorflow as tf
+
+    from keras_maskrcnn.backend.tensorflow.network import SIGNATURE
+
+    placement = model.placement
+
+    # There is no Python control flow to convert, and autograph would read the source files again.
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
+    def serve(images):
+        placed, size = placement.graph(images)
+        return _detect(model, placed, tf.repeat(size[None], tf.shape(images)[0], axis=0))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
+    def serve_bytes(image_bytes):
+        return _placed_together(model, image_bytes) if placement.image_size else _one_by_one(serve, image_bytes)
+
+    @tf.function(input_signature=list(SIGNATURE.values()), autograph=False)
+    def detect_on_canvas(*inputs):
+        with backend.static_shapes_scope(False):
+            return model(dict(zip(SIGNATURE, inputs, strict=True)), training=False)
+
+    functions = {"serving_default": serve, "serve_bytes": serve_bytes, "detect_on_canvas": detect_on_canvas}
+    return {name: function.get_concrete_function() for name, function in functions.items()}
+
+
+def _placed_together(model, image_bytes):
+    """Detections in encoded images of unequal sizes, which share the model's canvas and so form one batch."""
+    import tensorflow as tf
+
+    def one(encoded):
+        placed, size = model.placement.graph(_decode(encoded))
+        return placed[0], size
+
+    specs = (tf.TensorSpec([*model.image_size, 3], tf.float32), tf.TensorSpec([2], tf.float32))
+    return _detect(model, *tf.map_fn(one, image_bytes, fn_output_signature=specs))
+
+
+def _one_by_one(serve, image_bytes):
+    """Detections in encoded images, each on a canvas of its own."""
+    import tensorflow as tf
+
+    outputs = serve.get_concrete_function().structured_outputs
+    specs = {name: tf.TensorSpec(output.shape[1:], output.dtype) for name, output in outputs.items()}
+
+    def one(encoded):
+        return {name: found[0] for name, found in serve(_decode(encoded)).items()}
+
+    return tf.map_fn(one, image_bytes, fn_output_signature=specs)
+
+
+def _decode(encoded):
+    """A JPEG or PNG file as uint8 [1, H, W, 3]."""
+    import tensorflow as tf
+
+    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    return tf.ensure_shape(image, [None, None, 3])[None]
+
+
+def _detect(model, images, sizes):
+    with backend.static_shapes_scope(False):
+        return exported(model.schema, model({"images": images, "sizes": sizes}, training=False), sizes)

@@ -1,0 +1,134 @@
+"""Detections in images of any size: placed on a canvas, run through the network, decoded to image pixels."""
+
+import concurrent.futures
+import itertools
+
+import numpy as np
+
+from keras_maskrcnn.heads.detection import SHOWN
+from keras_maskrcnn.heads.outputs import to_image
+from keras_maskrcnn.inference.ahead import ahead
+from keras_maskrcnn.inference.placement import check_image
+
+# Images that are decoded at a time, in addition to the one that the caller works on.
+DECODED_AHEAD = 3
+
+
+class Predictor:
+    """Detection by any function of a canvas. Its options do not change, and threads can share it.
+
+    Args:
+        network: function of a dict of `images` float32 `[B, *canvas, 3]` and `sizes` float32 `[B, 2]`, and of
+            `heads.detection.Limits`, to a dict of arrays `[B, D, ...]` with "valid". Its attribute `dynamic` states
+            whether batches of any size are equally good.
+        placement: `placement.Placement`.
+        schema: tuple of `heads.outputs.Output`.
+        detection: `heads.detection.Detection`.
+    """
+
+    def __init__(self, network, placement, schema, detection):
+        self.network, self.placement, self.schema, self.detection = network, placement, schema, detection
+
+    def detect(self, image, batch_size=8, **limits):
+        """As `Detector.detect`."""
+        if isinstance(image, list | tuple):
+            return list(self.detect_each(image, batch_size, **limits))
+        return next(self.detect_each([image], batch_size, **limits))
+
+    def detect_each(self, images, batch_size=8, **limits):
+        """As `Detector.detect_each`."""
+        limits = self.detection.limits(**limits, default_score=SHOWN)
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size!r} must be a whole number of at least 1")
+        return self._detect_each(images, limits, batch_size if self.placement.image_size else 1)
+
+    def _detect_each(self, images, limits, rows):
+        reading, decoding = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
+        found = iter(())
+        try:
+            for chunk, inputs in ahead(self._batches(images, rows), reading):
+                batch = self.network(inputs, limits)
+                yield from found
+                found = ahead(self._decoded(chunk, batch, limits), decoding, DECODED_AHEAD)
+            yield from found
+        except Exception:
+            yield from found
+            raise
+        finally:
+            for threads in (reading, decoding):
+                threads.shutdown(cancel_futures=True)
+
+    def _batches(self, images, rows):
+        """Pairs of up to `rows` images and the network's inputs for them."""
+        images = iter(images)
+        while chunk := [check_image(image) for image in itertools.islice(images, rows)]:
+            # Where shapes are compiled in, a short batch is filled up: two batch sizes serve lists of any length.
+            fill = not self.network.dynamic and len(chunk) > 1
+            yield chunk, self.placement.batch(chunk, rows if fill else len(chunk))
+
+    def _decoded(self, images, batch, limits):
+        return (self._decode(batch, i, image, limits) for i, image in enumerate(images))
+
+    def _decode(self, batch, i, image, limits):
+        """Detections of image `i` of a batch in pixels of the image."""
+        height, width = image.shape[:2]
+        _, fitted = self.placement.place((height, width))
+        keep = np.flatnonzero(batch["valid"][i] & (batch["scores"][i] > limits.score_threshold))
+        rows = {output.name: batch[output.name][i][keep[: limits.max_detections]] for output in self.schema}
+        scale = (width / fitted[1], height / fitted[0])
+        return to_image(self.schema, rows, scale, (height, width), self.detection.paste)
+
+
+class Detector:
+    """`detect` and `detect_each` for a class with an attribute or property `predictor`."""
+
+    def detect(self, image, score_threshold=None, nms_iou=None, max_detections=None, batch_size=8):
+        """Find the objects in images of any size.
+
+        Thresholds belong to the call: they change nothing in the model, and threads may call with different ones.
+
+        Args:
+            image: uint8 `[H, W, 3]`, or a list of such arrays of unequal sizes.
+            score_threshold: only objects that score higher are returned; float in [0, 1]. None takes the model's
+                `detection` option, and 0.5 where that is None.
+            nms_iou: overlap in [0, 1] above which the lower-scored one of two boxes of a class is removed; None takes
+                the model's option.
+            max_detections: maximum number of objects per image, at least 1; None takes the model's option.
+            batch_size: images that go through the network together, if the model has a canvas (`image_size`). Without
+                one each image has its own, and they go one by one.
+
+        Returns:
+            `heads.outputs.Detections`, a dict in pixels of the given image: `boxes` float32 `[n, 4]` x1, y1, x2, y2;
+            `labels` int32 `[n]` of 1…K; `scores` float32 `[n]`, descending; and the other outputs of the model, such
+            as `masks` bool `[n, H, W]`. For a list, a list of them.
+
+        Raises:
+            ValueError: if an image is not uint8 `[H, W, 3]`, or a threshold is outside its range.
+        """
+        return self.predictor.detect(
+            image, batch_size, score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections
+        )
+
+    def detect_each(self, images, score_threshold=None, nms_iou=None, max_detections=None, batch_size=8):
+        """As `detect` for a list, but one result at a time: pasted masks of large images fill the memory.
+
+        While the network runs, one thread reads and resizes the next images, and one pastes the masks of the last; at
+        most four images have their masks pasted at a time. Results before an error are yielded before it is raised.
+
+        Args:
+            images: iterable of uint8 `[H, W, 3]`, such as a generator that reads files. A thread reads it, up to two
+                batches ahead, so it must not depend on the results.
+            score_threshold: as for `detect`.
+            nms_iou: as for `detect`.
+            max_detections: as for `detect`.
+            batch_size: as for `detect`.
+
+        Yields:
+            `Detections` as `detect` returns them, in the order of `images`.
+
+        Raises:
+            ValueError: as `detect`.
+        """
+        return self.predictor.detect_each(
+            images, batch_size, score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections
+        )

@@ -1,0 +1,66 @@
+"""An exported SavedModel with the same `detect` as the model that it was exported from."""
+
+import json
+import pathlib
+
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.inference.export import CLASS_NAMES, DESCRIPTION
+from keras_maskrcnn.inference.placement import Placement, Resize
+from keras_maskrcnn.inference.predictor import Detector, Predictor
+
+
+class SavedModel(Detector):
+    """Loads what `MaskRCNN.export` wrote; `detect` and `detect_each` take the arguments of the model's.
+
+    Args:
+        folder: the SavedModel's folder.
+
+    Attributes:
+        class_names: list of K names, or None.
+
+    Raises:
+        DataError: the folder holds no SavedModel, or one without this library's description.
+    """
+
+    def __init__(self, folder):
+        import tensorflow as tf
+
+        folder = pathlib.Path(folder)
+        if not (folder / "saved_model.pb").is_file():
+            raise DataError(folder, "is not a SavedModel (there is no saved_model.pb)")
+        assets = folder / "assets"
+        if not (assets / DESCRIPTION).is_file():
+            reason = f"has no assets/{DESCRIPTION}: export the model again from its .keras file with this version"
+            raise DataError(folder, reason)
+        description = json.loads((assets / DESCRIPTION).read_text(encoding="utf-8"))
+        names = assets / CLASS_NAMES
+        self.class_names = names.read_text(encoding="utf-8").splitlines() if names.is_file() else None
+        placement = description["placement"]
+        size = placement["image_size"] and tuple(placement["image_size"])
+        self.predictor = Predictor(
+            _Signature(tf.saved_model.load(str(folder))),
+            Placement(size, Resize.of(placement["resize"]), placement["stride"]),
+            tuple(Output(**output) for output in description["outputs"]),
+            Detection.of(description["detection"]),
+        )
+
+
+class _Signature:
+    """The signature `detect_on_canvas` of a loaded SavedModel as the network of a `Predictor`."""
+
+    dynamic = True
+
+    def __init__(self, loaded):
+        self.loaded = loaded  # its variables live as long as this reference
+        self.function = loaded.signatures["detect_on_canvas"]
+
+    def __call__(self, inputs, limits):
+        import tensorflow as tf
+
+        from keras_maskrcnn.backend.tensorflow.network import SIGNATURE
+
+        given = {**inputs, **limits._asdict()}
+        found = self.function(**{name: tf.constant(given[name], spec.dtype) for name, spec in SIGNATURE.items()})
+        return {name: values.numpy() for name, values in found.items()}

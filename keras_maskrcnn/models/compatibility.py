@@ -1,0 +1,24 @@
+"""Configurations that earlier versions stored in `.keras` files."""
+
+
+def current(config):
+    """A `MaskRCNN` configuration as this version writes it, from one of version 0.1.0 or of this version.
+
+    Version 0.1.0 had no `heads`, called `add_ground_truth` `add_truth`, and stored its default score threshold of 0.05,
+    which `detect` replaced by 0.5: it becomes None, which means the same.
+
+    Args:
+        config: dict; it is not changed.
+
+    Returns:
+        dict.
+    """
+    config = dict(config)
+    if "heads" in config:
+        return config
+    config["heads"] = []
+    sampling = dict(config["box_sampling"])
+    config["box_sampling"] = {"add_ground_truth": sampling.pop("add_truth"), **sampling}
+    if config["detection"]["score_threshold"] == 0.05:
+        config["detection"] = {**config["detection"], "score_threshold": None}
+    return config
