@@ -1,6 +1,6 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
-Reading order: `sample` (the contract), one reader per format, `grouped`, `geometry`, `augment`, `centred`,
+Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `augment`, `centred`,
 `mini_masks`, `prepare`, `pipeline`.
 Each name is imported on first use. `Coco` needs pycocotools and `Cis680` h5py; TensorFlow and Keras are imported when
 `batches` runs.
@@ -17,9 +17,11 @@ _MODULES = {
     "Coco": "coco",
     "DataError": "sample",
     "Dataset": "sample",
+    "Field": "fields",
     "Grouped": "grouped",
     "Nuclei": "nuclei",
     "PennFudan": "penn_fudan",
+    "Points": "fields",
     "Shapes": "shapes",
     "Subset": "sample",
     "batches": "pipeline",

@@ -5,12 +5,12 @@ import logging
 import numpy as np
 
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import DataError, Wrapper
 
 logger = logging.getLogger(__name__)
 
 
-class Cached(Dataset):
+class Cached(Wrapper):
     """Reads every sample of a data set once, now, and keeps it: images decoded, masks cropped to their extent.
 
     Samples that cannot be read are left out and noted in `skipped`.
@@ -22,10 +22,9 @@ class Cached(Dataset):
         positions: For each sample kept, its position in the data set.
     """
 
-    always_readable = True
-
     def __init__(self, dataset):
-        self.dataset, self.class_names = dataset, dataset.class_names
+        super().__init__(dataset)
+        self.always_readable = True
         self.positions, self._kept = [], []
         for position in range(len(dataset)):
             try:
@@ -33,11 +32,6 @@ class Cached(Dataset):
                 self.positions.append(position)
             except DataError as error:
                 skip(dataset, error)
-
-    @property
-    def skipped(self):
-        """The whole data set's skipped samples."""
-        return self.dataset.skipped
 
     def __len__(self):
         return len(self.positions)

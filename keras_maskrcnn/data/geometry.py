@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_maskrcnn.data.fields import instances, move_fields
 from keras_maskrcnn.data.mini_masks import mask_boxes, resample
 
 
@@ -17,20 +18,25 @@ def fitted_size(size, canvas):
 def flip(sample, vertical=False):
     """Returns a sample mirrored left to right, or top to bottom."""
     image, masks, boxes = sample["image"], sample["masks"], sample["boxes"].copy()
+    height, width = image.shape[:2]
     low, high = (1, 3) if vertical else (0, 2)
-    boxes[:, [low, high]] = image.shape[0 if vertical else 1] - boxes[:, [high, low]]
+    boxes[:, [low, high]] = (height if vertical else width) - boxes[:, [high, low]]
     index = np.s_[::-1] if vertical else np.s_[:, ::-1]
     mirrored = np.empty_like(image)
     for channel in range(image.shape[2]):  # one at a time: NumPy copies reversed pixels of three numbers slowly
         mirrored[..., channel] = image[index][..., channel]
-    return {**sample, "image": mirrored, "boxes": boxes, "masks": masks[:, ::-1] if vertical else masks[:, :, ::-1]}
+    masks = masks[:, ::-1] if vertical else masks[:, :, ::-1]
+    matrix = [[1, 0, 0], [0, -1, height]] if vertical else [[-1, 0, width], [0, 1, 0]]
+    fields = move_fields(sample, matrix, (height, width))
+    return {**sample, **fields, "image": mirrored, "boxes": boxes, "masks": masks}
 
 
 def transpose(sample):
     """Returns a sample with rows and columns exchanged (mirrored at the main diagonal)."""
     image = np.ascontiguousarray(sample["image"].swapaxes(0, 1))
     boxes = sample["boxes"][:, [1, 0, 3, 2]]
-    return {**sample, "image": image, "boxes": boxes, "masks": sample["masks"].swapaxes(1, 2)}
+    fields = move_fields(sample, [[0, 1, 0], [1, 0, 0]], image.shape[:2])
+    return {**sample, **fields, "image": image, "boxes": boxes, "masks": sample["masks"].swapaxes(1, 2)}
 
 
 def crop(sample, box, min_visible=0.25):
@@ -55,29 +61,20 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour):
 
     `recolour` is given the pixels of the image alone, so that padding stays zero.
     """
-    image, masks = sample["image"], sample["masks"]
+    image, masks = sample["image"], np.zeros((len(sample["masks"]), *frame), bool)
     move = _Move(np.array(image.shape[:2]), scaled, offset, np.maximum(0, offset), np.minimum(frame, offset + scaled))
     canvas = np.zeros((*frame, 3), np.uint8)
     if (move.stop > move.start).all():
         move.part(canvas)[:] = recolour(move.pixels(image))
     boxes, cut = move.boxes(sample["boxes"])
-    kept = np.flatnonzero(move.visible_shares(masks, cut) >= max(min_visible, 1e-9))
-    moved = np.zeros((len(kept), *frame), bool)
-    for target, index in zip(moved, kept, strict=True):
-        move.mask(masks[index], target)
-    again = cut[kept]
-    boxes = boxes[kept]
-    boxes[again] = mask_boxes(moved[again])
-    whole = (boxes[:, 2:] > boxes[:, :2]).all(1) & moved.any((1, 2))
-    kept = kept[whole]
-    return {
-        **sample,
-        "image": canvas,
-        "boxes": boxes[whole],
-        "labels": sample["labels"][kept],
-        "masks": moved[whole],
-        "crowd": sample["crowd"][kept],
-    }
+    kept = np.flatnonzero(move.visible_shares(sample["masks"], cut) >= max(min_visible, 1e-9))
+    for index in kept:
+        move.mask(sample["masks"][index], masks[index])
+    again = kept[cut[kept]]
+    boxes[again] = mask_boxes(masks[again])
+    kept = [index for index in kept if (boxes[index, 2:] > boxes[index, :2]).all() and masks[index].any()]
+    fields = move_fields(sample, move.matrix, frame)
+    return instances({**sample, **fields, "image": canvas, "boxes": boxes, "masks": masks}, kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +94,11 @@ class _Move:
     offset: np.ndarray
     start: np.ndarray
     stop: np.ndarray
+
+    @property
+    def matrix(self):
+        """The affine map of x, y from the image to the frame: float64 [2, 3]."""
+        return np.column_stack([np.diag((self.scaled / self.size)[::-1]), self.offset[::-1]])
 
     def window(self, low, high):
         """Returns x1, y1, x2, y2 in the image of a part of the frame, as float64."""

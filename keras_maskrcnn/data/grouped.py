@@ -4,7 +4,8 @@ import numpy as np
 
 from keras_maskrcnn.data.cache import skip
 from keras_maskrcnn.data.coco_names import CATEGORIES
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.fields import instances
+from keras_maskrcnn.data.sample import DataError, Wrapper
 
 VEHICLES_PEOPLE_ANIMALS = {
     "vehicle": tuple(CATEGORIES[number] for number in range(2, 10)),
@@ -13,7 +14,7 @@ VEHICLES_PEOPLE_ANIMALS = {
 }
 
 
-class Grouped(Dataset):
+class Grouped(Wrapper):
     """A data set with groups of its classes for classes.
 
     Instances of a class in no group are dropped, and so are the pictures that are left without any. Labels come from
@@ -35,9 +36,9 @@ class Grouped(Dataset):
     """
 
     def __init__(self, dataset, groups):
-        self.dataset, self.groups = dataset, {name: tuple(members) for name, members in groups.items()}
+        super().__init__(dataset)
+        self.groups = {name: tuple(members) for name, members in groups.items()}
         self.class_names = list(self.groups)
-        self.always_readable = dataset.always_readable
         self._new_labels = self._table()
         self.positions = [position for position in range(len(dataset)) if self._holds_any(position)]
         if not self.positions:
@@ -73,11 +74,6 @@ class Grouped(Dataset):
         """Labels at a position of the whole data set, 0 for an instance in no group."""
         return self._new_labels[self.dataset.labels_at(position)]
 
-    @property
-    def skipped(self):
-        """The whole data set's skipped samples."""
-        return self.dataset.skipped
-
     def __len__(self):
         return len(self.positions)
 
@@ -91,5 +87,4 @@ class Grouped(Dataset):
         sample = self.dataset[self.positions[position]]
         labels = self._new_labels[sample["labels"]]
         kept = labels > 0
-        parts = {key: sample[key][kept] for key in ("boxes", "masks", "crowd")}
-        return {**sample, **parts, "labels": labels[kept]}
+        return {**instances(sample, kept), "labels": labels[kept]}

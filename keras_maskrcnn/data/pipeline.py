@@ -7,7 +7,7 @@ import numpy as np
 from keras_maskrcnn.data import augment as augmentation
 from keras_maskrcnn.data.cache import Cached, skip
 from keras_maskrcnn.data.exit_gate import ExitGate
-from keras_maskrcnn.data.prepare import INPUTS, TARGETS, Prepare
+from keras_maskrcnn.data.prepare import Prepare, split
 from keras_maskrcnn.data.sample import DataError
 
 
@@ -54,7 +54,8 @@ def batches(
         x: "images" uint8 [B, H, W, 3], "sizes" float32 [B, 2] (height and width of the resized image in the canvas),
         "image_index" int32 [B] (position in the data set);
         y: "boxes" float32 [B, N, 4] in canvas pixels, "labels" int32 [B, N] (0 is padding), "masks" uint8
-        [B, N, M, M] coverage of the instance inside its own box, "crowd" and "valid" bool [B, N].
+        [B, N, M, M] coverage of the instance inside its own box, "crowd" and "valid" bool [B, N], and each of the data
+        set's `fields`, [B, N, *shape] in canvas pixels.
 
     Raises:
         DataError: The data set is empty, no sample of it can be read, or it does not fill one batch that must be full.
@@ -62,7 +63,7 @@ def batches(
     """
     augment = augmentation.get(augment)
     shuffle = augment is not None if shuffle is None else shuffle
-    prepare = Prepare(image_size, max_instances, mask_size, augment)
+    prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields)
     rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed)
     if drop_remainder is None:
         drop_remainder = shuffle and len(rows) >= batch_size
@@ -164,9 +165,6 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         for array, (shape, _) in zip(arrays, signature.values(), strict=True):
             array.set_shape(shape)
         return readable, dict(zip(signature, arrays, strict=True))
-
-    def split(row):
-        return {name: row[name] for name in INPUTS}, {name: row[name] for name in TARGETS}
 
     def one_epoch(_):
         places = tf.numpy_function(next_epoch, [], tf.int64)

@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.augment import Augment
+from keras_maskrcnn.data.fields import STANDARD, instances, move_fields
 from keras_maskrcnn.data.geometry import fitted_size
 from keras_maskrcnn.data.mini_masks import crop_masks, place_masks
 
 logger = logging.getLogger(__name__)
 
-INPUTS = ("images", "sizes", "image_index")
-TARGETS = ("boxes", "labels", "masks", "crowd", "valid")
+INPUTS = ("images", "sizes", "image_index")  # all other arrays of a row are targets
 
 
 class Prepare:
@@ -25,9 +25,11 @@ class Prepare:
         max_instances: N, rows of the targets. Of more instances the largest are kept, crowds last.
         mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
         augment: A callable (sample, rng) -> sample, or None.
+        fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
     """
 
-    def __init__(self, image_size, max_instances, mask_size, augment):
+    def __init__(self, image_size, max_instances, mask_size, augment, fields=()):
+        self.fields = (*STANDARD, *fields)
         self.image_size, self.max_instances, self.mask_size = tuple(image_size), max_instances, mask_size
         if isinstance(augment, Augment) and augment.crop is None and augment.fit is None:
             augment = dataclasses.replace(augment, fit=self.image_size)
@@ -43,10 +45,9 @@ class Prepare:
             "sizes": ((2,), np.float32),
             "image_index": ((), np.int32),
             "boxes": ((count, 4), np.float32),
-            "labels": ((count,), np.int32),
             "masks": ((count, *mask), np.uint8),
-            "crowd": ((count,), np.bool_),
             "valid": ((count,), np.bool_),
+            **{field.name: ((count, *field.shape), np.dtype(field.dtype)) for field in self.fields},
         }
 
     def __call__(self, sample, rng, index):
@@ -68,31 +69,35 @@ class Prepare:
         row["images"][: size[0], : size[1]] = _resize(image, size)
         row["sizes"][:] = size
         row["image_index"] = np.int32(index)
-        kept = self._largest(sample)
-        count = len(kept)
-        boxes = sample["boxes"][kept]
-        row["boxes"][:count] = boxes * np.tile(size / image.shape[:2], 2)[[1, 0, 3, 2]]
-        row["labels"][:count] = sample["labels"][kept]
-        masks = [sample["masks"][i] for i in kept]
+        sample = self._largest(sample)
+        boxes, masks = sample["boxes"], sample["masks"]
+        count, (down, across) = len(boxes), size / image.shape[:2]
+        row["boxes"][:count] = boxes * [across, down, across, down]
+        for name, values in move_fields(sample, [[across, 0, 0], [0, down, 0]], size).items():
+            row[name][:count] = values
         if self.mask_size == "canvas":
             row["masks"][:count, : size[0], : size[1]] = place_masks(masks, size)
         else:  # in the sample's own resolution, so that masks are resampled once
             row["masks"][:count] = crop_masks(masks, boxes, self.mask_size)
-        row["crowd"][:count] = sample["crowd"][kept]
         row["valid"][:count] = True
         return row
 
     def _largest(self, sample):
-        """Returns the instances that fit into the targets, in their order in the sample."""
+        """Returns the sample with the instances that fit into the targets, in their order."""
         boxes = sample["boxes"]
         if len(boxes) <= self.max_instances:
-            return np.arange(len(boxes))
+            return sample
         if not self._warned:
             self._warned = True
             told = (sample["source"], len(boxes), self.max_instances)
             logger.warning("%s: %d instances, of which the %d largest are kept (max_instances)", *told)
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        return np.sort(np.lexsort((-areas, sample["crowd"]))[: self.max_instances])
+        return instances(sample, np.sort(np.lexsort((-areas, sample["crowd"]))[: self.max_instances]))
+
+
+def split(row):
+    """Returns (x, y), the inputs and the targets among the arrays of a row or of a batch."""
+    return {name: row[name] for name in INPUTS}, {name: row[name] for name in row if name not in INPUTS}
 
 
 def _resize(image, size):

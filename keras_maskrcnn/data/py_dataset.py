@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_maskrcnn.data.prepare import INPUTS, TARGETS
+from keras_maskrcnn.data.prepare import split
 
 
 class NumpyBatches(keras.utils.PyDataset):
@@ -40,9 +40,7 @@ class NumpyBatches(keras.utils.PyDataset):
         if not self.repeat:
             places = places[places < len(self.rows)]
         rows = [self._row(int(place)) for place in places]
-        x = {name: np.stack([row[name] for row in rows]) for name in INPUTS}
-        y = {name: np.stack([row[name] for row in rows]) for name in TARGETS}
-        return x, y
+        return split({name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
     def _row(self, place):
         """Returns the row at a place in the stream; the next readable one where that cannot be read."""

@@ -9,6 +9,8 @@ A sample is a dict of NumPy arrays:
     crowd     bool [n], True where the mask covers a group that is not to be counted
     image_id  int or str
     source    str, a path or a description, for messages
+    fields    tuple of `fields.Field`, the further arrays with one row per instance that the reader declares; each is
+              in the sample under its name
 """
 
 import abc
@@ -17,6 +19,8 @@ import functools
 import operator
 
 import numpy as np
+
+from keras_maskrcnn.data.fields import STANDARD
 
 CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards, which is no error
 
@@ -44,10 +48,13 @@ class Dataset(collections.abc.Sequence):
 
     Attributes:
         class_names: List of K str; class k is `class_names[k - 1]`.
+        fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
+            masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
         always_readable: True only where `read` cannot fail, so that the number of batches is known beforehand.
     """
 
     class_names = ()
+    fields = ()
     always_readable = False
 
     @abc.abstractmethod
@@ -80,10 +87,28 @@ class Dataset(collections.abc.Sequence):
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} of a data set of {len(self)} samples")
-        return validate(self.read(position), self.num_classes)
+        return validate(self.read(position), self.num_classes, self.fields)
 
 
-class Subset(Dataset):
+class Wrapper(Dataset):
+    """A data set whose samples come from another one.
+
+    Args:
+        dataset: A Dataset. Its classes, fields and skipped samples are those of the wrapper.
+    """
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.class_names, self.fields = dataset.class_names, dataset.fields
+        self.always_readable = dataset.always_readable
+
+    @property
+    def skipped(self):
+        """The skipped samples of the wrapped data set."""
+        return self.dataset.skipped
+
+
+class Subset(Wrapper):
     """Some samples of a data set, in the given order, for example ten to overfit.
 
     Args:
@@ -92,15 +117,8 @@ class Subset(Dataset):
     """
 
     def __init__(self, dataset, indices):
-        self.dataset = dataset
+        super().__init__(dataset)
         self.indices = [range(len(dataset))[index] for index in indices]
-        self.class_names = dataset.class_names
-        self.always_readable = dataset.always_readable
-
-    @property
-    def skipped(self):
-        """The whole data set's skipped samples."""
-        return self.dataset.skipped
 
     def __len__(self):
         return len(self.indices)
@@ -114,7 +132,7 @@ class Subset(Dataset):
         return self.dataset[self.indices[position]]
 
 
-def validate(sample, num_classes):
+def validate(sample, num_classes, fields=()):
     """Checks a sample against the contract and returns it with the contract's dtypes.
 
     Boxes that overlap the border by at most one pixel are clipped; `crowd` may be missing (nothing is a crowd).
@@ -122,32 +140,33 @@ def validate(sample, num_classes):
     Args:
         sample: Dict as in the module's docstring; arrays may be lists or have other integer or float dtypes.
         num_classes: K; labels must lie in 1..K.
+        fields: Tuple of `fields.Field`, the further arrays that the sample must hold.
 
     Returns:
-        A new dict with exactly the contract's keys.
+        A new dict with exactly the contract's keys and the names of the fields.
 
     Raises:
         DataError: Names the sample's source, the instance and the reason.
     """
     source = sample.get("source", "sample")
-    missing = [key for key in ("image", "boxes", "labels", "masks") if key not in sample]
+    missing = [
+        key for key in ("image", "boxes", "labels", "masks", *(field.name for field in fields)) if key not in sample
+    ]
     if missing:
         raise DataError(source, f"the sample has no {', '.join(missing)}")
     image = _checked_image(sample["image"], source)
     labels = _checked_labels(sample["labels"], num_classes, source)
     boxes = _checked_boxes(sample["boxes"], len(labels), image.shape[:2], source)
     masks = _checked_masks(sample["masks"], len(labels), image.shape[:2], source)
-    crowd = np.asarray(sample.get("crowd", np.zeros(len(labels))), bool)
-    if crowd.shape != labels.shape:
-        raise DataError(source, f"crowd has shape {list(crowd.shape)} for {len(labels)} labels")
+    sample = {**sample, "labels": labels, "crowd": sample.get("crowd", np.zeros(len(labels), bool))}
     return {
         "image": image,
         "boxes": boxes,
-        "labels": labels,
         "masks": masks,
-        "crowd": crowd,
+        **{field.name: _checked_field(field, sample, source) for field in (*STANDARD, *fields)},
         "image_id": sample.get("image_id", source),
         "source": source,
+        "fields": tuple(fields),
     }
 
 
@@ -205,3 +224,15 @@ def _checked_masks(masks, count, image_size, source):
         if not mask.any():
             raise DataError(source, f"mask {index} is empty")
     return masks
+
+
+def _checked_field(field, sample, source):
+    values, count = np.asarray(sample[field.name]), len(sample["labels"])
+    values = np.zeros((0, *field.shape), field.dtype) if values.size == 0 and count == 0 else values
+    want = [count, *field.shape]
+    if list(values.shape) != want:
+        raise DataError(source, f"{field.name} has shape {list(values.shape)} for {count} labels, not {want}")
+    is_flag = field.dtype == "bool" and values.dtype.kind in "iu"
+    if not is_flag and not np.can_cast(values.dtype, field.dtype, "same_kind"):
+        raise DataError(source, f"{field.name} is {values.dtype}, not {field.dtype}")
+    return values.astype(field.dtype)

@@ -52,7 +52,7 @@ def test_a_good_sample_gets_the_dtypes_of_the_contract(sample):
     found = data.validate(loose, 3)
     kinds = {"image": "uint8", "boxes": "float32", "labels": "int32", "masks": "bool", "crowd": "bool"}
     assert {key: found[key].dtype.name for key in kinds} == kinds
-    assert set(found) == {*kinds, "image_id", "source"}
+    assert set(found) == {*kinds, "image_id", "source", "fields"}
     assert not found["crowd"].any()
 
 
