@@ -7,7 +7,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from keras_maskrcnn.data.geometry import fitted_size, flip, reframe, transpose
+from keras_maskrcnn.data.geometry import flip, reframe, transpose
+from keras_maskrcnn.ops.placement import fitted_size
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
 

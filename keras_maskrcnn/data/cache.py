@@ -27,11 +27,10 @@ class Cached(Wrapper):
         self.always_readable = True
         self.positions, self._kept = [], []
         for position in range(len(dataset)):
-            try:
-                self._kept.append(_packed(dataset[position]))
+            sample = read_or_skip(dataset, position)
+            if sample is not None:
+                self._kept.append(_packed(sample))
                 self.positions.append(position)
-            except DataError as error:
-                skip(dataset, error)
 
     def __len__(self):
         return len(self.positions)
@@ -43,6 +42,15 @@ class Cached(Wrapper):
         for mask, (x1, y1, x2, y2), part in zip(masks, extents, parts, strict=True):
             mask[y1:y2, x1:x2] = part
         return {**sample, "masks": masks}
+
+
+def read_or_skip(dataset, position):
+    """Returns the sample at a position, or None where it cannot be read, after noting that in `skipped`."""
+    try:
+        return dataset[position]
+    except DataError as error:
+        skip(dataset, error)
+        return None
 
 
 def skip(dataset, error):

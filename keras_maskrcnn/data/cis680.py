@@ -1,15 +1,12 @@
 """The data of the assignment "Instance Segmentation with Mask R-CNN" (CIS 680): four files, two HDF5 and two `.npy`."""
 
 import contextlib
-import logging
 import pathlib
 
 import numpy as np
 
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
 from keras_maskrcnn.pickles.npy import UnreadableFileError, read_objects
-
-logger = logging.getLogger(__name__)
 
 FILES = {
     "images": "hw3_mycocodata_img_comp_zlib.h5",
@@ -133,15 +130,11 @@ class Cis680(Dataset):
     def _drop_boxes(self):
         for number in self.positions:
             boxes = self._boxes[number]
-            clipped = np.clip(boxes, 0, np.array([*self.image_size[::-1]] * 2, np.float32))
-            for index, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
-                reason = _unusable(box, inside)
-                if reason:
-                    self.dropped[int(self._starts[number]) + index] = reason
-            boxes[:] = clipped
-        if self.dropped:
-            first, reason = next(iter(self.dropped.items()))
-            logger.warning("%s: %d instances left out (%d: %s)", self.folder, len(self.dropped), first, reason)
+            for index, box in enumerate(boxes):
+                if fault := box_fault(box, self.image_size):
+                    self.dropped[int(self._starts[number]) + index] = f"its box {fault}"
+            boxes[:] = np.clip(boxes, 0, np.array([*self.image_size[::-1]] * 2, np.float32))
+        log_dropped(self.folder, self.dropped)
 
     def _kept(self, number):
         """Indices of an image's instances that are not dropped, among its own."""
@@ -170,7 +163,6 @@ class Cis680(Dataset):
             "boxes": self._boxes[number][kept],
             "labels": self._labels[number][kept],
             "masks": masks[kept],
-            "crowd": np.zeros(len(kept), bool),
             "image_id": number,
             "source": f"{self.paths['images']}[{number}]",
         }
@@ -185,15 +177,6 @@ class Cis680(Dataset):
 
 def _are_whole(values):
     return values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values == np.rint(values)).all()))
-
-
-def _unusable(box, inside):
-    """Returns why an instance with this box, `inside` once clipped to the picture, cannot be used, or None."""
-    if not np.isfinite(box).all():
-        return "its box is not four finite numbers"
-    if (box[2:] <= box[:2]).any():
-        return "its box has no extent"
-    return "its box lies outside the picture" if (inside[2:] <= inside[:2]).any() else None
 
 
 def _read_objects(path):

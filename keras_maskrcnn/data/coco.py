@@ -2,8 +2,6 @@
 
 import collections
 import json
-import logging
-import math
 import pathlib
 
 import numpy as np
@@ -11,9 +9,7 @@ from pycocotools import mask as run_length
 
 from keras_maskrcnn.data.image_file import read_image
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError, Dataset
-
-logger = logging.getLogger(__name__)
+from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
 
 
 class Coco(Dataset):
@@ -72,14 +68,12 @@ class Coco(Dataset):
                 raise DataError(self.path, f"{name} has the unknown category {annotation['category_id']}")
             if annotation["image_id"] not in sizes:
                 raise DataError(self.path, f"{name} has the unknown image {annotation['image_id']}")
-            reason = _unusable(annotation, *sizes[annotation["image_id"]])
+            reason = _unusable(annotation, sizes[annotation["image_id"]])
             if reason:
                 self.dropped[annotation["id"]] = reason
             else:
                 groups[annotation["image_id"]].append(annotation)
-        if self.dropped:
-            first, reason = next(iter(self.dropped.items()))
-            logger.warning("%s: %d annotations left out (%d: %s)", self.path, len(self.dropped), first, reason)
+        log_dropped(self.path, self.dropped)
         return groups
 
     def __len__(self):
@@ -150,21 +144,18 @@ def _load(path):
     return content
 
 
-def _unusable(annotation, height, width):
+def _unusable(annotation, size):
     """Returns why an annotation cannot be used, or None."""
     if not annotation.get("segmentation"):
         return "it has no mask"
     if "bbox" not in annotation:
         return None
     box = annotation["bbox"]
-    if len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
-        return "its box is not four finite numbers"
+    if len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
+        return "its box is not four numbers"
     x, y, w, h = box
-    if w <= 0 or h <= 0:
-        return "its box has no extent"
-    if min(x + w, width) <= max(x, 0) or min(y + h, height) <= max(y, 0):
-        return "its box lies outside the image"
-    return None
+    fault = box_fault((x, y, x + w, y + h), size)
+    return f"its box {fault}" if fault else None
 
 
 def _run_lengths(segmentation, size, path, number):

@@ -6,13 +6,7 @@ import numpy as np
 
 from keras_maskrcnn.data.fields import instances, move_fields
 from keras_maskrcnn.data.mini_masks import mask_boxes, resample
-
-
-def fitted_size(size, canvas):
-    """Returns the (height, width) int array of an image of `size` resized to fit in `canvas` with its aspect kept."""
-    size = np.asarray(size)
-    factor = (np.asarray(canvas) / size).min()
-    return np.clip(np.rint(size * factor).astype(int), 1, canvas)
+from keras_maskrcnn.ops.placement import fitted_size  # noqa: F401  (imported from here elsewhere)
 
 
 def flip(sample, vertical=False):
@@ -39,27 +33,19 @@ def transpose(sample):
     return {**sample, **fields, "image": image, "boxes": boxes, "masks": sample["masks"].swapaxes(1, 2)}
 
 
-def crop(sample, box, min_visible=0.25):
-    """Returns the part of a sample inside a box of whole pixels.
+def reframe(sample, scaled, offset, frame, min_visible, recolour):
+    """Returns a sample resized, shifted and cut, or padded with zeros, to a frame.
 
     Args:
         sample: A validated sample.
-        box: Four ints x1, y1, x2, y2; what lies outside the image is padded with zeros.
-        min_visible: Share of its mask's area that an instance must keep to stay.
+        scaled: (height, width) after resizing, int array.
+        offset: Position (y, x) of the top left corner in the frame, int array; negative where it is cut off.
+        frame: (height, width) of the result, int array.
+        min_visible: Share of the area of its mask that an instance must keep to stay.
+        recolour: Function from the pixels of the visible part of the image, without padding, to their new colours.
 
     Returns:
-        A sample of size (y2 - y1, x2 - x1). The box of an instance that was cut is recomputed from what remains of its
-        mask; other boxes are moved.
-    """
-    size = np.array(sample["image"].shape[:2])
-    offset = -np.array([box[1], box[0]])
-    return reframe(sample, size, offset, np.array([box[3] - box[1], box[2] - box[0]]), min_visible, np.asarray)
-
-
-def reframe(sample, scaled, offset, frame, min_visible, recolour):
-    """Resizes a sample to `scaled`, moves it by `offset` and cuts it at `frame`; all three are int arrays (y, x).
-
-    `recolour` is given the pixels of the image alone, so that padding stays zero.
+        A sample. The box of an instance that was cut is that of the rest of its mask; other boxes are moved.
     """
     image, masks = sample["image"], np.zeros((len(sample["masks"]), *frame), bool)
     move = _Move(np.array(image.shape[:2]), scaled, offset, np.maximum(0, offset), np.minimum(frame, offset + scaled))

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
-from keras_maskrcnn.data.cache import Cached, skip
+from keras_maskrcnn.data.cache import Cached, read_or_skip
 from keras_maskrcnn.data.exit_gate import ExitGate
 from keras_maskrcnn.data.prepare import Prepare, split
 from keras_maskrcnn.data.sample import DataError
@@ -93,7 +93,7 @@ class Rows:
         self.dataset, self.prepare, self.shuffle, self.seed = dataset, prepare, shuffle, seed
         self._failed_in_a_row = 0
         # One readable sample is enough to know that an epoch will not be empty.
-        if not any(self._sample(position) for position in range(len(dataset))):
+        if not any(read_or_skip(dataset, position) for position in range(len(dataset))):
             reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
             raise DataError(_name(dataset), reasons[0] if reasons else "has no samples")
 
@@ -108,7 +108,7 @@ class Rows:
 
     def row(self, position, epoch):
         """Returns the row of a position in an epoch, or None where the sample cannot be read."""
-        sample = self._sample(position)
+        sample = read_or_skip(self.dataset, position)
         if sample is None:
             self._failed_in_a_row += 1
             if self._failed_in_a_row > 2 * len(self):  # a disk that went away would make an endless loop of repeats
@@ -117,13 +117,6 @@ class Rows:
         self._failed_in_a_row = 0
         index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
         return self.prepare(sample, np.random.default_rng([self.seed, epoch, index]), index)
-
-    def _sample(self, position):
-        try:
-            return self.dataset[position]
-        except DataError as error:
-            skip(self.dataset, error)
-            return None
 
 
 def _name(dataset):

@@ -4,12 +4,11 @@ import dataclasses
 import logging
 
 import numpy as np
-from PIL import Image
 
 from keras_maskrcnn.data.augment import Augment
 from keras_maskrcnn.data.fields import STANDARD, instances, move_fields
-from keras_maskrcnn.data.geometry import fitted_size
-from keras_maskrcnn.data.mini_masks import crop_masks, place_masks
+from keras_maskrcnn.data.mini_masks import crop_masks, place_masks, resample
+from keras_maskrcnn.ops.placement import fitted_size
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +100,5 @@ def split(row):
 
 
 def _resize(image, size):
-    """Resizes to (height, width) as Pillow does: bilinear, with averaging where the image shrinks."""
-    if image.shape[:2] == tuple(size):
-        return image
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((int(size[1]), int(size[0])), Image.Resampling.BILINEAR))
+    height, width = image.shape[:2]
+    return image if (height, width) == tuple(size) else resample(image, (0, 0, width, height), size)

@@ -16,11 +16,16 @@ A sample is a dict of NumPy arrays:
 import abc
 import collections.abc
 import functools
+import logging
+import math
 import operator
 
 import numpy as np
 
 from keras_maskrcnn.data.fields import STANDARD
+from keras_maskrcnn.data.mini_masks import mask_boxes
+
+logger = logging.getLogger(__name__)
 
 CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards, which is no error
 
@@ -135,7 +140,8 @@ class Subset(Wrapper):
 def validate(sample, num_classes, fields=()):
     """Checks a sample against the contract and returns it with the contract's dtypes.
 
-    Boxes that overlap the border by at most one pixel are clipped; `crowd` may be missing (nothing is a crowd).
+    Boxes that overlap the border by at most one pixel are clipped. `boxes` may be missing (then they are those of the
+    masks), and so may `crowd` (then no instance is a crowd).
 
     Args:
         sample: Dict as in the module's docstring; arrays may be lists or have other integer or float dtypes.
@@ -149,15 +155,14 @@ def validate(sample, num_classes, fields=()):
         DataError: Names the sample's source, the instance and the reason.
     """
     source = sample.get("source", "sample")
-    missing = [
-        key for key in ("image", "boxes", "labels", "masks", *(field.name for field in fields)) if key not in sample
-    ]
+    missing = [key for key in ("image", "labels", "masks", *(field.name for field in fields)) if key not in sample]
     if missing:
         raise DataError(source, f"the sample has no {', '.join(missing)}")
     image = _checked_image(sample["image"], source)
     labels = _checked_labels(sample["labels"], num_classes, source)
-    boxes = _checked_boxes(sample["boxes"], len(labels), image.shape[:2], source)
     masks = _checked_masks(sample["masks"], len(labels), image.shape[:2], source)
+    boxes = sample["boxes"] if "boxes" in sample else mask_boxes(masks)
+    boxes = _checked_boxes(boxes, len(labels), image.shape[:2], source)
     sample = {**sample, "labels": labels, "crowd": sample.get("crowd", np.zeros(len(labels), bool))}
     return {
         "image": image,
@@ -168,6 +173,32 @@ def validate(sample, num_classes, fields=()):
         "source": source,
         "fields": tuple(fields),
     }
+
+
+def box_fault(box, image_size, tolerance=math.inf):
+    """Returns why a box cannot be used, or None.
+
+    Args:
+        box: Four numbers x1, y1, x2, y2 in pixels.
+        image_size: (H, W).
+        tolerance: Pixels by which the box may extend over the border of the image.
+    """
+    x1, y1, x2, y2 = map(float, box)
+    height, width = image_size
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        return "is not finite"
+    if x2 <= x1 or y2 <= y1:
+        return "has no width" if x2 <= x1 else "has no height"
+    if x1 >= width or y1 >= height or min(x2, y2) <= 0 or max(-x1, -y1, x2 - width, y2 - height) > tolerance:
+        return f"lies outside the image of {width} x {height} pixels"
+    return None
+
+
+def log_dropped(path, dropped):
+    """Logs how many annotations a reader left out: `dropped` is a dict from their numbers to reasons."""
+    if dropped:
+        first, reason = next(iter(dropped.items()))
+        logger.warning("%s: %d annotations left out (%d: %s)", path, len(dropped), first, reason)
 
 
 def _checked_image(image, source):
@@ -198,19 +229,11 @@ def _checked_boxes(boxes, count, image_size, source):
     height, width = image_size
     limits = np.array([width, height, width, height], np.float32)
     boxes = boxes.astype(np.float32)
-    clipped = np.clip(boxes, 0, limits)
-    for index, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
-        reason = None
-        if not np.isfinite(box).all():
-            reason = "is not finite"
-        elif box[2] <= box[0] or box[3] <= box[1]:
-            reason = "has no width" if box[2] <= box[0] else "has no height"
-        elif (inside[2:] <= inside[:2]).any() or np.abs(box - inside).max() > CLIP_TOLERANCE:
-            reason = f"lies outside the image of {width} x {height} pixels"
-        if reason:
+    for index, box in enumerate(boxes):
+        if fault := box_fault(box, image_size, CLIP_TOLERANCE):
             corners = ", ".join(f"{value:g}" for value in box)
-            raise DataError(source, f"box {index} ({corners}) {reason}")
-    return clipped
+            raise DataError(source, f"box {index} ({corners}) {fault}")
+    return np.clip(boxes, 0, limits)
 
 
 def _checked_masks(masks, count, image_size, source):

@@ -63,10 +63,8 @@ class Shapes(Dataset):
         masks = np.array([masks[i] for i in kept], bool).reshape(-1, *self.image_size)
         return {
             "image": np.clip(canvas, 0, 255).astype(np.uint8),
-            "boxes": mask_boxes(masks),
             "labels": np.array([labels[i] for i in kept], np.int32),
             "masks": masks,
-            "crowd": np.zeros(len(kept), bool),
             "image_id": position,
             "source": f"Shapes(seed={self.seed})[{position}]",
         }

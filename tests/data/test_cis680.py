@@ -117,8 +117,11 @@ def test_what_cannot_be_learnt_from_is_dropped_and_counted(course, caplog):
     masks = [rectangle([0, 0, 2, 2])] * 2 + [np.zeros(SIZE)] + [rectangle([0, 0, 2, 2])]
     with caplog.at_level(logging.WARNING):
         found = data.Cis680(course(boxes=boxes, masks=masks))
-    assert f"{found.folder}: 3 instances left out (0: its box is not four finite numbers)" in caplog.text
-    assert found.dropped[1] == "its box has no extent" and found.dropped[3] == "its box lies outside the picture"
+    assert f"{found.folder}: 3 annotations left out (0: its box is not finite)" in caplog.text
+    assert (
+        found.dropped[1] == "its box has no width"
+        and found.dropped[3] == "its box lies outside the image of 8 x 6 pixels"
+    )
     assert found.labels_at(1).tolist() == [2]
     assert [len(sample["labels"]) for sample in found] == [0] * 4
     assert found.dropped[2] == "its mask is empty" and found.labels_at(1).tolist() == []

@@ -56,6 +56,14 @@ def test_a_good_sample_gets_the_dtypes_of_the_contract(sample):
     assert not found["crowd"].any()
 
 
+def test_boxes_that_are_not_given_are_those_of_the_masks(sample):
+    good = sample([[5, 5, 9, 9], [1, 2, 40, 30]])
+    boxes = good.pop("boxes")
+    np.testing.assert_array_equal(data.validate(good, 3)["boxes"], boxes)
+    with pytest.raises(data.DataError, match="mask 1 is empty"):
+        data.validate({**good, "masks": good["masks"] * np.array([1, 0]).reshape(2, 1, 1)}, 3)
+
+
 def test_rounding_over_the_border_is_clipped(sample):
     good = sample([[40, 20, 48, 32]])
     found = data.validate({**good, "boxes": [[-0.4, -1, 48.7, 32.01]]}, 3)
