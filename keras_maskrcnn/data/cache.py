@@ -1,4 +1,4 @@
-"""Decoded samples kept in memory, for data sets that are small enough."""
+"""Decoded samples in memory, for data sets that are small enough."""
 
 import logging
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class Cached(Wrapper):
-    """Reads every sample of a data set once, now, and keeps it: images decoded, masks cropped to their extent.
+    """Reads every sample of a data set at construction and keeps it: images decoded, masks cropped to their extent.
 
     Samples that cannot be read are left out and noted in `skipped`.
 
@@ -36,7 +36,7 @@ class Cached(Wrapper):
         return len(self.positions)
 
     def read(self, position):
-        """Returns a sample from memory; its image must not be written to."""
+        """Returns a sample from memory; its image is read-only."""
         sample, extents, parts = self._kept[position]
         masks = np.zeros((len(parts), *sample["image"].shape[:2]), bool)
         for mask, (x1, y1, x2, y2), part in zip(masks, extents, parts, strict=True):
@@ -45,7 +45,7 @@ class Cached(Wrapper):
 
 
 def read_or_skip(dataset, position):
-    """Returns the sample at a position, or None where it cannot be read, after noting that in `skipped`."""
+    """Returns the sample at a position, or None where it cannot be read, which is noted in `skipped`."""
     try:
         return dataset[position]
     except DataError as error:
@@ -54,7 +54,7 @@ def read_or_skip(dataset, position):
 
 
 def skip(dataset, error):
-    """Notes a sample that cannot be used, and names it in the log the first time."""
+    """Notes an unusable sample in `dataset.skipped`, and logs it the first time."""
     if error.source not in dataset.skipped:
         dataset.skipped[error.source] = error.reason
         logger.warning("skipped %s", error)

@@ -1,4 +1,4 @@
-"""Samples mirrored, transposed, scaled and cut: image, boxes and masks moved together."""
+"""Geometric transformations of samples: image, boxes, masks and fields together."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ def flip(sample, vertical=False):
     boxes[:, [low, high]] = (height if vertical else width) - boxes[:, [high, low]]
     index = np.s_[::-1] if vertical else np.s_[:, ::-1]
     mirrored = np.empty_like(image)
-    for channel in range(image.shape[2]):  # one at a time: NumPy copies reversed pixels of three numbers slowly
+    for channel in range(image.shape[2]):  # per channel, because NumPy copies reversed RGB pixels slowly
         mirrored[..., channel] = image[index][..., channel]
     masks = masks[:, ::-1] if vertical else masks[:, :, ::-1]
     matrix = [[1, 0, 0], [0, -1, height]] if vertical else [[-1, 0, width], [0, 1, 0]]
@@ -41,11 +41,11 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour):
         scaled: (height, width) after resizing, int array.
         offset: Position (y, x) of the top left corner in the frame, int array; negative where it is cut off.
         frame: (height, width) of the result, int array.
-        min_visible: Share of the area of its mask that an instance must keep to stay.
+        min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped.
         recolour: Function from the pixels of the visible part of the image, without padding, to their new colours.
 
     Returns:
-        A sample. The box of an instance that was cut is that of the rest of its mask; other boxes are moved.
+        A sample. The box of an instance that was cut is computed from the rest of its mask; other boxes are moved.
     """
     image, masks = sample["image"], np.zeros((len(sample["masks"]), *frame), bool)
     move = _Move(np.array(image.shape[:2]), scaled, offset, np.maximum(0, offset), np.minimum(frame, offset + scaled))
@@ -65,14 +65,14 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour):
 
 @dataclasses.dataclass(frozen=True)
 class _Move:
-    """Where a resized image lies in a frame; all fields are int arrays (y, x).
+    """Position of a resized image in a frame; all attributes are int arrays (y, x).
 
     Attributes:
-        size: Size before.
+        size: Size before resizing.
         scaled: Size after resizing.
-        offset: Place of its top left corner in the frame; negative where that is cut off.
-        start: Top left corner of what is visible, in the frame.
-        stop: Its bottom right corner.
+        offset: Position of its top left corner in the frame; negative where it is cut off.
+        start: Top left corner of the visible part, in the frame.
+        stop: Bottom right corner of the visible part, in the frame.
     """
 
     size: np.ndarray
@@ -87,12 +87,12 @@ class _Move:
         return np.column_stack([np.diag((self.scaled / self.size)[::-1]), self.offset[::-1]])
 
     def window(self, low, high):
-        """Returns x1, y1, x2, y2 in the image of a part of the frame, as float64."""
+        """Returns the part of the image under a part of the frame: x1, y1, x2, y2, float64."""
         low, high = (np.clip((corner - self.offset) * self.size / self.scaled, 0, self.size) for corner in (low, high))
         return np.array([low[1], low[0], high[1], high[0]])
 
     def part(self, canvas):
-        """Returns a view of what the image covers in an array of the frame's size."""
+        """Returns a view of the visible part in an array of the size of the frame."""
         return canvas[self.start[0] : self.stop[0], self.start[1] : self.stop[1]]
 
     def pixels(self, image):
@@ -104,14 +104,14 @@ class _Move:
         return resample(image, window, self.stop - self.start)
 
     def boxes(self, boxes):
-        """Returns the boxes in the frame, float32 [n, 4], clipped to the visible part, and which of them were cut."""
+        """Returns the boxes in the frame, float32 [n, 4], clipped to the visible part, and bool [n], which were cut."""
         boxes = boxes * np.tile((self.scaled / self.size)[::-1], 2) + np.tile(self.offset[::-1], 2)
         low, high = np.tile(self.start[::-1], 2), np.tile(self.stop[::-1], 2)
         cut = ((boxes < low - 1e-3) | (boxes > high + 1e-3)).any(1)
         return np.clip(boxes, low, np.maximum(low, high)).astype(np.float32), cut
 
     def visible_shares(self, masks, cut):
-        """Returns for each instance the share of its area that is visible; 1 where its box was not cut."""
+        """Returns the visible share of the area of each instance, float [n]; 1 where its box was not cut."""
         x1, y1, x2, y2 = np.rint(self.window(self.start, self.stop)).astype(int)
         shares = np.ones(len(masks))
         for index in np.flatnonzero(cut):
@@ -119,8 +119,8 @@ class _Move:
         return shares
 
     def mask(self, mask, target):
-        """Resamples a mask into the frame, around its extent only; a mask thinner than a pixel keeps its core."""
-        # The annotated box will not do as the extent, for a mask may reach beyond it.
+        """Resamples a mask into the frame, around its extent only; a mask thinner than a pixel keeps its maximum."""
+        # Not the annotated box, because a mask may extend beyond it.
         x1, y1, x2, y2 = mask_boxes(mask[None])[0].astype(int)
         extent = np.array([[y1, x1], [y2, x2]]) * self.scaled / self.size + self.offset
         low = np.maximum(np.floor(extent[0]).astype(int) - 1, self.start)

@@ -1,4 +1,4 @@
-"""What readers of one folder per data set share: lists of names, and mask files with one id per instance."""
+"""Lists of image names, and mask files with one id per instance: shared by `PennFudan` and `Nuclei`."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def split_names(folder, split, part, names):
 
 
 def read_ids(path, size):
-    """Reads a mask file: int [H, W] of the given size; colours become grey.
+    """Reads a mask file: int [H, W] of the given size; colours are converted to grey.
 
     Raises:
         DataError: The file is missing, is no image or has another size.

@@ -1,4 +1,4 @@
-"""Image files: uint8 RGB from any mode, and one error for everything that cannot be read."""
+"""Image files of any mode as uint8 RGB."""
 
 import contextlib
 import struct
@@ -15,18 +15,18 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decomp
 def read_image(path, turn=True):
     """Reads an image file as uint8 RGB.
 
-    16-bit grey is scaled to 8 bits, transparency is laid over white, palettes and CMYK are converted, and of several
-    frames the first is taken.
+    16-bit grey is scaled to 8 bits, transparency is composited over white, palettes and CMYK are converted, and only
+    the first of several frames is read.
 
     Args:
         path: str or Path.
-        turn: Apply the EXIF orientation. False for annotations that were made on the pixels as stored (COCO).
+        turn: Apply the EXIF orientation. False for annotations of the pixels as stored (COCO).
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        DataError: The file is missing, truncated or no image.
+        DataError: The file is missing, truncated or not an image.
     """
     with opened(path, "an image") as image:
         image.load()
@@ -35,7 +35,7 @@ def read_image(path, turn=True):
 
 @contextlib.contextmanager
 def opened(path, kind):
-    """Opens an image file with Pillow; errors inside the block become a DataError that calls the content `kind`."""
+    """Opens an image file with Pillow; an error inside the block becomes a DataError ("cannot be read as `kind`")."""
     try:
         with Image.open(path) as image:
             yield image

@@ -1,4 +1,4 @@
-"""One sample becomes one row of a batch: augmented, resized, padded to static shapes."""
+"""Turns one sample into one row of a batch: augmented, resized, padded to static shapes."""
 
 import dataclasses
 import logging
@@ -21,7 +21,7 @@ class Prepare:
     Args:
         image_size: (H, W) of the canvas. An image is resized to fit in it, keeping its aspect; the rest, at the bottom
             and on the right, is zero.
-        max_instances: N, rows of the targets. Of more instances the largest are kept, crowds last.
+        max_instances: N, rows of the targets. If a sample has more, the largest instances are kept, crowds last.
         mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
         augment: A callable (sample, rng) -> sample, or None.
         fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
@@ -55,7 +55,7 @@ class Prepare:
         Args:
             sample: A validated sample.
             rng: numpy.random.Generator for the augmentation.
-            index: The sample's position in its data set, which travels along.
+            index: The sample's position in its data set, returned as `image_index`.
 
         Returns:
             Dict with the arrays of `signature`.
@@ -76,7 +76,7 @@ class Prepare:
             row[name][:count] = values
         if self.mask_size == "canvas":
             row["masks"][:count, : size[0], : size[1]] = place_masks(masks, size)
-        else:  # in the sample's own resolution, so that masks are resampled once
+        else:  # at the resolution of the sample, so that masks are resampled once
             row["masks"][:count] = crop_masks(masks, boxes, self.mask_size)
         row["valid"][:count] = True
         return row
@@ -88,8 +88,8 @@ class Prepare:
             return sample
         if not self._warned:
             self._warned = True
-            told = (sample["source"], len(boxes), self.max_instances)
-            logger.warning("%s: %d instances, of which the %d largest are kept (max_instances)", *told)
+            values = (sample["source"], len(boxes), self.max_instances)
+            logger.warning("%s: %d instances, of which the %d largest are kept (max_instances)", *values)
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         return instances(sample, np.sort(np.lexsort((-areas, sample["crowd"]))[: self.max_instances]))
 

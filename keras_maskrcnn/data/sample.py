@@ -1,12 +1,12 @@
-"""The one sample contract: what every reader yields, and the errors that a broken sample raises.
+"""The sample contract: the arrays that every reader returns, and the error for a broken sample.
 
 A sample is a dict of NumPy arrays:
 
     image     uint8 [H, W, 3], RGB
     boxes     float32 [n, 4], x1, y1, x2, y2 in continuous pixels (pixel i covers [i, i + 1))
-    labels    int32 [n], 1..K (0 would be background, and no object is background)
+    labels    int32 [n], 1..K (0 is background, which no instance has)
     masks     bool [n, H, W]
-    crowd     bool [n], True where the mask covers a group that is not to be counted
+    crowd     bool [n], True where the mask covers a group that is not counted
     image_id  int or str
     source    str, a path or a description, for messages
     fields    tuple of `fields.Field`, the further arrays with one row per instance that the reader declares; each is
@@ -27,15 +27,15 @@ from keras_maskrcnn.data.mini_masks import mask_boxes
 
 logger = logging.getLogger(__name__)
 
-CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards, which is no error
+CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards
 
 
 class DataError(ValueError):
-    """A file or a sample that cannot be used, in one line that names it.
+    """A file or a sample that cannot be used; the message is one line, "source: reason".
 
     Args:
-        source: Path or description of what is broken.
-        reason: What is wrong with it.
+        source: Path or description of the file or sample.
+        reason: Why it cannot be used.
     """
 
     def __init__(self, source, reason=""):
@@ -49,13 +49,13 @@ class DataError(ValueError):
 class Dataset(collections.abc.Sequence):
     """A reader: a sequence of validated samples.
 
-    A subclass sets `class_names`, and implements `__len__` and `read`.
+    A subclass sets `class_names` and implements `__len__` and `read`.
 
     Attributes:
         class_names: List of K str; class k is `class_names[k - 1]`.
         fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
             masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
-        always_readable: True only where `read` cannot fail, so that the number of batches is known beforehand.
+        always_readable: True only if `read` cannot fail, which fixes the number of batches.
     """
 
     class_names = ()
@@ -64,13 +64,13 @@ class Dataset(collections.abc.Sequence):
 
     @abc.abstractmethod
     def read(self, position):
-        """Returns the sample at a position in 0..len(self) - 1; raises DataError where it cannot be read."""
+        """Returns the sample at a position in 0..len(self) - 1; raises DataError if it cannot be read."""
 
     def labels_at(self, position):
         """Returns the labels of the sample at a position: int32 [n].
 
-        Readers that know them without decoding a picture override this; then the list may hold instances that turn out
-        to be unusable once the sample is read.
+        Readers that have them in memory override this, so that no image is decoded. Their result may include instances
+        that `read` finds to be unusable.
         """
         return self[position]["labels"]
 
@@ -114,7 +114,7 @@ class Wrapper(Dataset):
 
 
 class Subset(Wrapper):
-    """Some samples of a data set, in the given order, for example ten to overfit.
+    """Some samples of a data set, in the given order.
 
     Args:
         dataset: A Dataset.
@@ -129,11 +129,11 @@ class Subset(Wrapper):
         return len(self.indices)
 
     def labels_at(self, position):
-        """Returns the chosen sample's labels as the whole data set tells them."""
+        """Returns the labels of a sample of the original data set."""
         return self.dataset.labels_at(self.indices[position])
 
     def read(self, position):
-        """Returns the chosen sample of the whole data set."""
+        """Returns a sample of the original data set."""
         return self.dataset[self.indices[position]]
 
 
@@ -152,7 +152,7 @@ def validate(sample, num_classes, fields=()):
         A new dict with exactly the contract's keys and the names of the fields.
 
     Raises:
-        DataError: Names the sample's source, the instance and the reason.
+        DataError: The sample does not fulfil the contract.
     """
     source = sample.get("source", "sample")
     missing = [key for key in ("image", "labels", "masks", *(field.name for field in fields)) if key not in sample]

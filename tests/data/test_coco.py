@@ -141,7 +141,7 @@ def test_an_image_of_another_size_than_told(coco_folder):
     images = [{"id": 0, "file_name": "one.png", "height": 9, "width": 10}]
     path, folder = coco_folder([SQUARE])
     path.write_text(json.dumps({**json.loads(path.read_text()), "images": images}))
-    with pytest.raises(data.DataError, match=r"is 10 x 8 pixels, but instances\.json says 10 x 9"):
+    with pytest.raises(data.DataError, match=r"is 10 x 8 pixels, but 10 x 9 in instances\.json"):
         data.Coco(path, folder)[0]
 
 

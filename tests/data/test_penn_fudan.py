@@ -49,7 +49,7 @@ def test_missing_and_empty_list(small):
         data.PennFudan(small, split="val")
 
 
-def test_every_picture_without_a_list(small):
+def test_every_image_without_a_list(small):
     (small / "train.txt").unlink()
     assert data.PennFudan(small, split="all").names == ["a"]
 
