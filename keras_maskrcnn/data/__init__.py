@@ -1,43 +1,46 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
-Reading order: `sample` (the contract), one reader a format, `grouped`, `geometry`, `augment`, `centred`, `mini_masks`,
-`prepare`, `pipeline`.
-Importing this package needs NumPy, Pillow and pycocotools; TensorFlow and Keras are imported by `batches`, h5py by
-`Cis680`, when they run.
+Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `augment`, `centred`,
+`mini_masks`, `prepare`, `pipeline`.
+Each name is imported on first use. `Coco` needs pycocotools and `Cis680` h5py; TensorFlow and Keras are imported when
+`batches` runs.
 """
 
-from keras_maskrcnn.data.augment import Augment
-from keras_maskrcnn.data.cache import Cached
-from keras_maskrcnn.data.centred import Centred
-from keras_maskrcnn.data.cis680 import Cis680
-from keras_maskrcnn.data.coco import Coco
-from keras_maskrcnn.data.grouped import VEHICLES_PEOPLE_ANIMALS, Grouped
-from keras_maskrcnn.data.image_file import read_image
-from keras_maskrcnn.data.mini_masks import crop_masks, mask_boxes, paste_masks
-from keras_maskrcnn.data.nuclei import Nuclei
-from keras_maskrcnn.data.penn_fudan import PennFudan
-from keras_maskrcnn.data.pipeline import batches
-from keras_maskrcnn.data.sample import DataError, Dataset, Subset, validate
-from keras_maskrcnn.data.shapes import Shapes
+import importlib
 
-__all__ = [
-    "VEHICLES_PEOPLE_ANIMALS",
-    "Augment",
-    "Cached",
-    "Centred",
-    "Cis680",
-    "Coco",
-    "DataError",
-    "Dataset",
-    "Grouped",
-    "Nuclei",
-    "PennFudan",
-    "Shapes",
-    "Subset",
-    "batches",
-    "crop_masks",
-    "mask_boxes",
-    "paste_masks",
-    "read_image",
-    "validate",
-]
+_MODULES = {
+    "VEHICLES_PEOPLE_ANIMALS": "grouped",
+    "Augment": "augment",
+    "Cached": "cache",
+    "Centred": "centred",
+    "Cis680": "cis680",
+    "Coco": "coco",
+    "DataError": "sample",
+    "Dataset": "sample",
+    "Field": "fields",
+    "Grouped": "grouped",
+    "Nuclei": "nuclei",
+    "PennFudan": "penn_fudan",
+    "Points": "fields",
+    "Shapes": "shapes",
+    "Subset": "sample",
+    "batches": "pipeline",
+    "crop_masks": "mini_masks",
+    "mask_boxes": "mini_masks",
+    "paste_masks": "mini_masks",
+    "read_image": "image_file",
+    "validate": "sample",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    """Imports a public name on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

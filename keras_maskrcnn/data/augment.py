@@ -1,4 +1,4 @@
-"""Augmentation that moves image, boxes and masks together."""
+"""Random augmentation of image, boxes, masks and fields together."""
 
 import dataclasses
 import functools
@@ -7,31 +7,32 @@ import math
 import numpy as np
 from PIL import Image
 
-from keras_maskrcnn.data.geometry import fitted_size, flip, reframe, transpose
+from keras_maskrcnn.data.geometry import flip, reframe, transpose
+from keras_maskrcnn.ops.placement import fitted_size
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
 
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """A random change of a sample: geometry first (one resize, of only what stays in the frame), then colour.
+    """A random change of a sample: geometry (one resize, of the part inside the frame only) and colour.
 
-    Each share below is the probability that the change is made; each amount is drawn anew for each sample.
+    Each share below is the probability of the change; amounts are drawn for each sample.
 
     Attributes:
-        flip: Share mirrored left to right.
-        vertical_flip: Share mirrored top to bottom.
-        transpose: Share with rows and columns exchanged; together with both flips this gives all eight turns.
-        scale: Smallest and largest factor on the image's size; drawn evenly on a logarithmic axis.
-        crop: (height, width) of the frame cut out at a random place; an image smaller than that is padded with zeros
-            at a random place. None keeps the size of the (unscaled) image.
+        flip: Share of samples mirrored left to right.
+        vertical_flip: Share of samples mirrored top to bottom.
+        transpose: Share of samples with rows and columns exchanged; with both flips this gives all eight orientations.
+        scale: Minimum and maximum factor on the image's size; log-uniform.
+        crop: (height, width) of the frame, at a random position; an image smaller than that is padded with zeros, also
+            at a random position. None keeps the size of the (unscaled) image.
         fit: (height, width) that an output without `crop` is resized to fit in, keeping its aspect; None keeps its
-            size. `data.batches` sets it to its canvas, so that an image is resized once.
-        brightness: Largest relative change b: colours are multiplied by 1 - b .. 1 + b.
-        contrast: Largest relative change of the distance to the mean grey.
-        saturation: Largest relative change of the distance of each pixel to its own grey.
-        grey: Share turned grey.
-        min_visible: An instance of which a smaller share of the mask's area remains in the frame is dropped.
+            size. `data.batches` sets it to its canvas, so that each image is resized once.
+        brightness: Maximum relative change b: colours are multiplied by 1 - b .. 1 + b.
+        contrast: Maximum relative change of the distance to the mean grey.
+        saturation: Maximum relative change of the distance of each pixel to its own grey.
+        grey: Share of samples converted to grey.
+        min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped.
     """
 
     flip: float = 0.0
@@ -54,7 +55,7 @@ class Augment:
             rng: numpy.random.Generator; the number of draws does not depend on the sample.
 
         Returns:
-            A sample; instances that left the frame are missing from it.
+            A sample without the instances that left the frame.
         """
         mirror, upside_down, exchange, grey = rng.random(4) < [self.flip, self.vertical_flip, self.transpose, self.grey]
         amounts = np.array([self.brightness, self.contrast, self.saturation])
@@ -68,8 +69,8 @@ class Augment:
         return flip(sample, vertical=True) if upside_down else sample
 
     def _move(self, sample, exchange, recolour, rng):
-        """Scales and crops in the orientation of the input, which is cheaper than turning a whole image."""
-        if self.crop is None and self.scale == (1.0, 1.0):  # `fit` alone is left to the pipeline: it spares the masks
+        """Scales and crops in the orientation of the input, which is cheaper than transposing the whole image."""
+        if self.crop is None and self.scale == (1.0, 1.0):  # `Prepare` does `fit` alone, without resampling masks twice
             return {**sample, "image": recolour(sample["image"])}
         factor = math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         places = rng.random(2)
@@ -113,11 +114,11 @@ def get(identifier):
 
 
 def _recolour(brightness, contrast, saturation, image):
-    """Changes brightness, contrast, saturation: all are affine in the colour, so one 3 x 4 matrix does them."""
+    """Changes brightness, contrast and saturation: all are affine in the colour, so one 3 x 4 matrix is enough."""
     if (brightness, contrast, saturation) == (1, 1, 1):
         return image
     matrix = contrast * brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
     middle = brightness * image[::4, ::4].reshape(-1, 3).mean(0) @ GREY
     rows = np.column_stack([matrix, np.full(3, (1 - contrast) * middle)])
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.array(picture.convert("RGB", tuple(rows.ravel().tolist())))
+    pixels = Image.fromarray(np.ascontiguousarray(image))
+    return np.array(pixels.convert("RGB", tuple(rows.ravel().tolist())))

@@ -1,17 +1,17 @@
-"""Decoded samples kept in memory, for data sets that are small enough."""
+"""Decoded samples in memory, for data sets that are small enough."""
 
 import logging
 
 import numpy as np
 
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import DataError, Wrapper
 
 logger = logging.getLogger(__name__)
 
 
-class Cached(Dataset):
-    """Reads every sample of a data set once, now, and keeps it: images decoded, masks cropped to their extent.
+class Cached(Wrapper):
+    """Reads every sample of a data set at construction and keeps it: images decoded, masks cropped to their extent.
 
     Samples that cannot be read are left out and noted in `skipped`.
 
@@ -22,28 +22,21 @@ class Cached(Dataset):
         positions: For each sample kept, its position in the data set.
     """
 
-    always_readable = True
-
     def __init__(self, dataset):
-        self.dataset, self.class_names = dataset, dataset.class_names
+        super().__init__(dataset)
+        self.always_readable = True
         self.positions, self._kept = [], []
         for position in range(len(dataset)):
-            try:
-                self._kept.append(_packed(dataset[position]))
+            sample = read_or_skip(dataset, position)
+            if sample is not None:
+                self._kept.append(_packed(sample))
                 self.positions.append(position)
-            except DataError as error:
-                skip(dataset, error)
-
-    @property
-    def skipped(self):
-        """The whole data set's skipped samples."""
-        return self.dataset.skipped
 
     def __len__(self):
         return len(self.positions)
 
     def read(self, position):
-        """Returns a sample from memory; its image must not be written to."""
+        """Returns a sample from memory; its image is read-only."""
         sample, extents, parts = self._kept[position]
         masks = np.zeros((len(parts), *sample["image"].shape[:2]), bool)
         for mask, (x1, y1, x2, y2), part in zip(masks, extents, parts, strict=True):
@@ -51,8 +44,17 @@ class Cached(Dataset):
         return {**sample, "masks": masks}
 
 
+def read_or_skip(dataset, position):
+    """Returns the sample at a position, or None where it cannot be read, which is noted in `skipped`."""
+    try:
+        return dataset[position]
+    except DataError as error:
+        skip(dataset, error)
+        return None
+
+
 def skip(dataset, error):
-    """Notes a sample that cannot be used, and names it in the log the first time."""
+    """Notes an unusable sample in `dataset.skipped`, and logs it the first time."""
     if error.source not in dataset.skipped:
         dataset.skipped[error.source] = error.reason
         logger.warning("skipped %s", error)

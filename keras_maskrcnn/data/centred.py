@@ -1,4 +1,4 @@
-"""A picture stretched to a fixed size and put in the middle of a canvas, as the CIS 680 assignment asks for."""
+"""Images stretched to a fixed size and centred in a canvas, as the CIS 680 assignment specifies."""
 
 import dataclasses
 
@@ -9,21 +9,21 @@ from keras_maskrcnn.data.geometry import flip, reframe
 
 @dataclasses.dataclass(frozen=True)
 class Centred:
-    """Resizes a sample to `size` and centres it in a `canvas`: image, boxes and masks together.
+    """Resizes a sample to `size` and centres it in a `canvas`: image, boxes, masks and fields together.
 
-    Height and width are scaled separately, so that any picture fills `size`. It takes the place of an augmentation in
-    `data.batches`, whose `image_size` is then `canvas`: every row has the canvas for its size, border included.
+    Height and width are scaled separately, so that every image fills `size`. Pass it to `data.batches` as `augment`,
+    with `image_size` equal to `canvas`; the size of every row is then the canvas, border included.
 
     The assignment pads with zeros after normalisation. Here images are padded before it, with ImageNet's mean colour
-    (123.675, 116.28, 103.53) rounded to whole numbers: less than half a grey level off, below 0.01 once it is
-    normalised by mean and deviation.
+    (123.675, 116.28, 103.53) rounded to integers: an error below half a grey level, or below 0.01 after normalisation
+    by mean and standard deviation.
 
     Attributes:
-        size: (height, width) of the resized picture; 300 x 400 pictures are 800 x 1066 in the assignment.
-        canvas: (height, width) of the result, not smaller than `size`. Where the border is odd, the bottom and the
-            right have one pixel more.
+        size: (height, width) of the resized image; the assignment resizes 300 x 400 to 800 x 1066.
+        canvas: (height, width) of the result, not smaller than `size`. An odd border has one pixel more at the
+            bottom and on the right.
         fill: R, G, B of the border, 0..255.
-        flip: Share mirrored left to right.
+        flip: Share of samples mirrored left to right.
     """
 
     size: tuple = (800, 1066)
@@ -37,7 +37,7 @@ class Centred:
 
     @property
     def offset(self):
-        """Place of the picture's top left corner in the canvas: int [2], y and x."""
+        """Position of the image's top left corner in the canvas: int [2], y and x."""
         return (np.array(self.canvas) - self.size) // 2
 
     def __call__(self, sample, rng):
@@ -45,10 +45,10 @@ class Centred:
 
         Args:
             sample: A validated sample.
-            rng: numpy.random.Generator; one number is drawn, whatever `flip` is.
+            rng: numpy.random.Generator; exactly one number is drawn.
 
         Returns:
-            A sample of the canvas' size with all instances of the input.
+            A sample of the size of the canvas with all instances of the input.
         """
         if rng.random() < self.flip:
             sample = flip(sample)
@@ -56,19 +56,19 @@ class Centred:
         (top, left), (height, width) = self.offset, self.size
         image = np.empty_like(moved["image"])
         image[:] = self.fill
-        picture = np.s_[top : top + height, left : left + width]
-        image[picture] = moved["image"][picture]
+        inside = np.s_[top : top + height, left : left + width]
+        image[inside] = moved["image"][inside]
         return {**moved, "image": image}
 
     def restore(self, boxes, original_size):
-        """Maps boxes in the canvas back to the picture as it was before, not mirrored.
+        """Maps boxes in the canvas back to the original image; a flip is not undone.
 
         Args:
             boxes: float [..., 4], x1, y1, x2, y2 in pixels of the canvas.
-            original_size: (height, width) of the picture.
+            original_size: (height, width) of the original image.
 
         Returns:
-            float32 [..., 4] in pixels of the picture, clipped to it.
+            float32 [..., 4] in pixels of the original image, clipped to it.
         """
         original = np.tile(original_size[::-1], 2)
         moved = (np.asarray(boxes) - np.tile(self.offset[::-1], 2)) * (original / np.tile(self.size[::-1], 2))

@@ -1,15 +1,12 @@
 """The data of the assignment "Instance Segmentation with Mask R-CNN" (CIS 680): four files, two HDF5 and two `.npy`."""
 
 import contextlib
-import logging
 import pathlib
 
 import numpy as np
 
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
 from keras_maskrcnn.pickles.npy import UnreadableFileError, read_objects
-
-logger = logging.getLogger(__name__)
 
 FILES = {
     "images": "hw3_mycocodata_img_comp_zlib.h5",
@@ -19,38 +16,37 @@ FILES = {
 }
 KEY = "data"  # the one dataset in each of the HDF5 files
 CLASSES = ("vehicle", "person", "animal")
-PARTS = 4  # one of so many is for testing
+PARTS = 4  # one in four images is for testing
 
 
 class Cis680(Dataset):
     """Reads the course's files: images [N, 3, H, W], masks [M, H, W], and for each image its labels and its boxes.
 
-    The masks follow one another in the order of the images: image i owns the next len(labels[i]) of them. Images of
-    any kind of number are read if their values are whole and in 0..255. Boxes reach a little beyond the picture in
-    places, and are clipped. An instance that cannot be learnt from (its box is not finite, has no extent or lies
-    outside the picture; its mask is empty) is left out and noted in `dropped`; a picture without instances stays as a
-    negative.
+    Masks are stored in the order of the images: the next len(labels[i]) masks belong to image i. Images of any numeric
+    dtype are read if their values are integers in 0..255. Boxes that extend over the border are clipped. An instance
+    whose box is not finite, has no extent or lies outside the image, or whose mask is empty, is left out and noted in
+    `dropped`; an image without instances stays as a negative.
 
-    The split is fixed: the images are shuffled by `numpy.random.default_rng(0)` and then sorted by the set of classes
-    that they show. Every fourth is for testing, the other three quarters for training, so that each set of classes is
-    parted three to one as nearly as its number allows, and one with four images or more occurs in both.
+    The split is fixed: the images are shuffled by `numpy.random.default_rng(0)` and then sorted by the set of their
+    classes. Every fourth image is for testing, the others for training, so that each set of classes is divided three
+    to one as nearly as its number of images allows, and a set with four images or more occurs in both parts.
 
-    Pictures and masks are read when a sample is asked for, and a file is open only as long as that takes: several
-    threads or processes may read, and the reader may be pickled. Where a file is compressed in chunks of many images,
-    one after the other is quick and any order slow; `data.batches(cache=True)` then reads each once, in order.
+    Images and masks are read with each sample, and a file is open only while it is read: several threads or processes
+    may read, and the reader can be pickled. Random access is slow where a file is compressed in chunks of many images;
+    `data.batches(cache=True)` reads each chunk once, in order.
 
     Args:
         folder: The folder that holds the four files.
         split: "train", "test" or "all".
 
     Attributes:
-        positions: int64 [n], for each sample the number of its image in the files.
-        dropped: Dict from the number of a mask in the files to the reason why its instance was left out.
+        positions: int64 [n], the number of each sample's image in the files.
+        dropped: Dict from the number of a mask in the files to the reason why its instance is left out.
 
     Raises:
-        DataError: A file is missing or is not in this format, or the files do not agree. Sizes, counts, labels and
-            boxes are checked here, pixels when a sample is read.
-        ValueError: There is no such split.
+        DataError: A file is missing or is not in this format, or the files are inconsistent. Sizes, counts, labels
+            and boxes are checked at construction, pixels when a sample is read.
+        ValueError: `split` has another value.
     """
 
     def __init__(self, folder, split="all"):
@@ -98,7 +94,7 @@ class Cis680(Dataset):
         return result
 
     def _check_arrays(self):
-        """Checks that the four files tell of the same images and instances; opens the two large ones, reads neither."""
+        """Checks that the four files describe the same images and instances, without reading images and masks."""
         self._images, self._masks = _Array(self.paths["images"], 4), _Array(self.paths["masks"], 3)
         images, masks = self._images.shape, self._masks.shape
         if images[1] != 3:
@@ -115,8 +111,8 @@ class Cis680(Dataset):
             reason = f"holds {masks[0]} masks, but there are {self._starts[-1]} labels in all"
             raise DataError(self.paths["masks"], reason)
         if masks[0] and masks[1:] != images[2:]:
-            told = " x ".join(map(str, images[:1:-1]))
-            raise DataError(self.paths["masks"], f"the masks are {masks[2]} x {masks[1]} pixels, the images {told}")
+            size = " x ".join(map(str, images[:1:-1]))
+            raise DataError(self.paths["masks"], f"the masks are {masks[2]} x {masks[1]} pixels, the images {size}")
         self.image_size = images[2:]
 
     def _positions(self):
@@ -133,18 +129,14 @@ class Cis680(Dataset):
     def _drop_boxes(self):
         for number in self.positions:
             boxes = self._boxes[number]
-            clipped = np.clip(boxes, 0, np.array([*self.image_size[::-1]] * 2, np.float32))
-            for index, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
-                reason = _unusable(box, inside)
-                if reason:
-                    self.dropped[int(self._starts[number]) + index] = reason
-            boxes[:] = clipped
-        if self.dropped:
-            first, reason = next(iter(self.dropped.items()))
-            logger.warning("%s: %d instances left out (%d: %s)", self.folder, len(self.dropped), first, reason)
+            for index, box in enumerate(boxes):
+                if fault := box_fault(box, self.image_size):
+                    self.dropped[int(self._starts[number]) + index] = f"its box {fault}"
+            boxes[:] = np.clip(boxes, 0, np.array([*self.image_size[::-1]] * 2, np.float32))
+        log_dropped(self.folder, self.dropped)
 
     def _kept(self, number):
-        """Indices of an image's instances that are not dropped, among its own."""
+        """Returns the indices of the instances of an image that are not dropped."""
         start = int(self._starts[number])
         return [index for index in range(len(self._labels[number])) if start + index not in self.dropped]
 
@@ -157,7 +149,7 @@ class Cis680(Dataset):
         return self._labels[number][self._kept(number)]
 
     def read(self, position):
-        """Returns one picture with its instances."""
+        """Returns one image with its instances."""
         number = int(self.positions[position])
         start, stop = map(int, self._starts[number : number + 2])
         masks = self._masks.read(start, stop, f"a mask of image {number}") > 0
@@ -170,7 +162,6 @@ class Cis680(Dataset):
             "boxes": self._boxes[number][kept],
             "labels": self._labels[number][kept],
             "masks": masks[kept],
-            "crowd": np.zeros(len(kept), bool),
             "image_id": number,
             "source": f"{self.paths['images']}[{number}]",
         }
@@ -187,15 +178,6 @@ def _are_whole(values):
     return values.dtype.kind in "iu" or (values.dtype.kind == "f" and bool((values == np.rint(values)).all()))
 
 
-def _unusable(box, inside):
-    """Returns why an instance with this box, `inside` once clipped to the picture, cannot be used, or None."""
-    if not np.isfinite(box).all():
-        return "its box is not four finite numbers"
-    if (box[2:] <= box[:2]).any():
-        return "its box has no extent"
-    return "its box lies outside the picture" if (inside[2:] <= inside[:2]).any() else None
-
-
 def _read_objects(path):
     try:
         return read_objects(path)
@@ -205,7 +187,7 @@ def _read_objects(path):
 
 @contextlib.contextmanager
 def _dataset(path):
-    """The dataset in an HDF5 file, for as long as the file is open."""
+    """Opens an HDF5 file and yields its dataset."""
     import h5py
 
     try:
@@ -219,13 +201,13 @@ def _dataset(path):
 
 
 class _Array:
-    """The array in an HDF5 file; a file is open only as long as reading takes.
+    """The array in an HDF5 file, which is open only during `read`.
 
-    Chunks of several images must be decoded whole for any one of them, so that what was decoded last is kept.
+    A chunk of several images is decoded as a whole, so the last decoded range is cached.
 
     Args:
         path: The file.
-        rank: Number of axes that it must have.
+        rank: Required number of axes.
 
     Attributes:
         shape: Of the array.
@@ -244,8 +226,8 @@ class _Array:
         return {**self.__dict__, "_last": (range(0), None)}
 
     def read(self, start, stop, what):
-        """Returns the entries from `start` to `stop`; `what` names them in the error."""
-        held, values = self._last  # one attribute, so that a thread finds what another keeps whole or not at all
+        """Returns the entries from `start` to `stop`; `what` is their name in an error message."""
+        held, values = self._last  # one attribute, so that threads replace both values at once
         if values is None or not held.start <= start <= stop <= held.stop:
             held = range(start - start % self._rows, min(-(-stop // self._rows) * self._rows, self.shape[0]))
             values = self._decode(held, what)

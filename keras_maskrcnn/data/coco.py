@@ -2,8 +2,6 @@
 
 import collections
 import json
-import logging
-import math
 import pathlib
 
 import numpy as np
@@ -11,26 +9,24 @@ from pycocotools import mask as run_length
 
 from keras_maskrcnn.data.image_file import read_image
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError, Dataset
-
-logger = logging.getLogger(__name__)
+from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
 
 
 class Coco(Dataset):
     """Reads a COCO instances file and its folder of images.
 
-    Images without objects are kept as negatives. An annotation that cannot be learnt from (no extent, outside its
-    image, an empty mask) is left out and noted in `dropped`. Images are read as stored, for COCO's annotations ignore
-    the EXIF orientation.
+    Images without objects are kept as negatives. An unusable annotation (box without extent or outside the image,
+    empty mask) is left out and noted in `dropped`. Images are read as stored because COCO's annotations ignore the EXIF
+    orientation.
 
     Args:
         annotations: Path of the JSON file; `info` and `licenses` may be missing.
-        images: Folder of the pictures that the file names.
+        images: Folder of the image files.
 
     Attributes:
         class_names: Names of the categories in the order of their ids.
         category_ids: The ids in that order: class k has id `category_ids[k - 1]`.
-        dropped: Dict from annotation id to the reason why it was left out.
+        dropped: Dict from annotation id to the reason why it is left out.
 
     Raises:
         DataError: The file or the folder is missing or is not in the COCO format.
@@ -51,7 +47,7 @@ class Coco(Dataset):
 
     @classmethod
     def from_folder(cls, root, split):
-        """Opens the layout of the COCO downloads: `annotations/instances_SPLIT.json` beside the folder `SPLIT`.
+        """Opens the layout of the COCO downloads: `annotations/instances_SPLIT.json` next to the folder `SPLIT`.
 
         Args:
             root: The folder that holds both.
@@ -72,33 +68,31 @@ class Coco(Dataset):
                 raise DataError(self.path, f"{name} has the unknown category {annotation['category_id']}")
             if annotation["image_id"] not in sizes:
                 raise DataError(self.path, f"{name} has the unknown image {annotation['image_id']}")
-            reason = _unusable(annotation, *sizes[annotation["image_id"]])
+            reason = _unusable(annotation, sizes[annotation["image_id"]])
             if reason:
                 self.dropped[annotation["id"]] = reason
             else:
                 groups[annotation["image_id"]].append(annotation)
-        if self.dropped:
-            first, reason = next(iter(self.dropped.items()))
-            logger.warning("%s: %d annotations left out (%d: %s)", self.path, len(self.dropped), first, reason)
+        log_dropped(self.path, self.dropped)
         return groups
 
     def __len__(self):
         return len(self.images)
 
     def labels_at(self, position):
-        """Returns the labels of a picture's annotations without decoding it: int32 [n]."""
+        """Returns the labels of the annotations of an image without decoding it: int32 [n]."""
         annotations = self._annotations.get(self.images[position]["id"], [])
         return np.array([self._labels[annotation["category_id"]] for annotation in annotations], np.int32)
 
     def read(self, position):
-        """Returns one picture with its instances."""
+        """Returns one image with its instances."""
         record = self.images[position]
         path = self.folder / record["file_name"]
         image = read_image(path, turn=False)
         size = image.shape[:2]
         if size != (record["height"], record["width"]):
-            told = f"{record['width']} x {record['height']}"
-            raise DataError(path, f"is {size[1]} x {size[0]} pixels, but {self.path.name} says {told}")
+            listed = f"{record['width']} x {record['height']}"
+            raise DataError(path, f"is {size[1]} x {size[0]} pixels, but {listed} in {self.path.name}")
         annotations, masks = self._masks(self._annotations.get(record["id"], []), size, path)
         return {
             "image": image,
@@ -119,7 +113,7 @@ class Coco(Dataset):
         kept = [index for index, area in enumerate(areas) if area]
         if not kept:
             return [], np.zeros((0, *size), bool)
-        masks = run_length.decode([runs[index] for index in kept])  # columns first: turned where a part of it is used
+        masks = run_length.decode([runs[index] for index in kept])  # column-major; parts are copied later
         return [annotations[index] for index in kept], masks.transpose(2, 0, 1).view(bool)
 
 
@@ -150,21 +144,18 @@ def _load(path):
     return content
 
 
-def _unusable(annotation, height, width):
+def _unusable(annotation, size):
     """Returns why an annotation cannot be used, or None."""
     if not annotation.get("segmentation"):
         return "it has no mask"
     if "bbox" not in annotation:
         return None
     box = annotation["bbox"]
-    if len(box) != 4 or not all(isinstance(value, (int, float)) and math.isfinite(value) for value in box):
-        return "its box is not four finite numbers"
+    if len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
+        return "its box is not four numbers"
     x, y, w, h = box
-    if w <= 0 or h <= 0:
-        return "its box has no extent"
-    if min(x + w, width) <= max(x, 0) or min(y + h, height) <= max(y, 0):
-        return "its box lies outside the image"
-    return None
+    fault = box_fault((x, y, x + w, y + h), size)
+    return f"its box {fault}" if fault else None
 
 
 def _run_lengths(segmentation, size, path, number):
@@ -173,12 +164,12 @@ def _run_lengths(segmentation, size, path, number):
         if isinstance(segmentation, list):
             polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
             return run_length.merge(run_length.frPyObjects(polygons, *size)) if polygons else None
-        told, counts = tuple(segmentation["size"]), segmentation["counts"]
+        run_size, counts = tuple(segmentation["size"]), segmentation["counts"]
         runs = run_length.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(path, f"the mask of annotation {number} is neither polygons nor run lengths") from error
-    if told != size:
-        reason = f"is {told[1]} x {told[0]} pixels, the image {size[1]} x {size[0]}"
+    if run_size != size:
+        reason = f"is {run_size[1]} x {run_size[0]} pixels, the image {size[1]} x {size[0]}"
         raise DataError(path, f"the mask of annotation {number} {reason}")
     if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
         raise DataError(path, f"the run lengths of annotation {number} do not add up to the image's pixels")
@@ -186,7 +177,7 @@ def _run_lengths(segmentation, size, path, number):
 
 
 def _boxes(annotations, masks):
-    """Annotated boxes (COCO's AP scores these), clipped to the image; boxes of the masks where none is given."""
+    """Returns the annotated boxes (COCO's AP uses these), clipped to the image; otherwise the box of the mask."""
     boxes = np.zeros((len(masks), 4), np.float32)
     height, width = masks.shape[1:]
     for index, annotation in enumerate(annotations):

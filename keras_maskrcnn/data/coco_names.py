@@ -1,7 +1,7 @@
-"""The 80 object categories of COCO, by the numbers that its annotation files give them.
+"""The 80 object categories of COCO, by the category ids of its annotation files.
 
-Ten numbers between 1 and 90 belong to categories that COCO's detection task never used. torchvision's weights keep a
-class for each number (90 classes); detectron2's and matterport's number the 80 in the same order without gaps.
+Ten ids between 1 and 90 belong to categories that COCO's detection task does not use. torchvision's weights have one
+class per id (90 classes); detectron2's and matterport's have the 80 classes in the same order without gaps.
 
 Source: `categories` of annotations/instances_val2017.json (https://cocodataset.org); torchvision lists them in
 torchvision/models/_meta.py, detectron2 in detectron2/data/datasets/builtin_meta.py.
@@ -30,17 +30,17 @@ LAYOUTS = (80, 90)
 
 
 def coco_names(num_classes=80):
-    """Class names for a model of COCO's classes; class k is the entry k - 1.
+    """Returns class names for a model of COCO's classes; class k is the entry k - 1.
 
     Args:
-        num_classes: 80 without gaps, or 90 where class k is category number k and unused numbers are "unused 12" and
-            the like.
+        num_classes: 80 without gaps, or 90, where class k is the category with id k and unused ids get names such as
+            "unused 12".
 
     Returns:
         List of `num_classes` str.
 
     Raises:
-        ValueError: For another number.
+        ValueError: `num_classes` has another value.
     """
     if num_classes not in LAYOUTS:
         raise ValueError(f"COCO has 80 classes, or 90 with the unused ones, not {num_classes}")

@@ -1,4 +1,4 @@
-"""Lets a program end while a pipeline is still preparing samples."""
+"""Lets a program exit while a pipeline is still preparing samples."""
 
 import atexit
 import threading
@@ -6,15 +6,15 @@ import time
 import weakref
 
 QUIET_SECONDS = 0.2
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 class ExitGate:
-    """Counts calls in flight, and at the end of the program waits until there are none.
+    """Counts the calls in flight, and at exit waits until there are none.
 
-    TensorFlow calls Python from threads of its own. When the interpreter shuts down with such a call in flight, that
-    call can never return, the dataset's iterator waits for it, and the process hangs. So the gate closes first: calls
-    that come later are told to do nothing, the pipeline's buffers fill up, and all is quiet.
+    TensorFlow calls Python from its own threads. If the interpreter shuts down during such a call, the call never
+    returns, the dataset's iterator waits for it, and the process hangs. The gate is closed before that: later calls
+    return without doing work until the buffers of the pipeline are full.
     """
 
     def __init__(self):
@@ -23,7 +23,7 @@ class ExitGate:
         _GATES.add(self)
 
     def __enter__(self):
-        """Register a call; returns whether it should do its work."""
+        """Registers a call; returns whether the gate is open."""
         with self._lock:
             self._in_flight += 1
             return self._open
@@ -34,10 +34,10 @@ class ExitGate:
             self._last = time.monotonic()
 
     def close(self):
-        """Refuse work from now on, and wait until no call has come for a while."""
+        """Closes the gate and waits until there was no call for `QUIET_SECONDS`, at most `TIMEOUT_SECONDS`."""
         self._open = False
-        patience = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < patience:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while time.monotonic() < deadline:
             with self._lock:
                 if not self._in_flight and time.monotonic() - self._last > QUIET_SECONDS:
                     return

@@ -1,95 +1,78 @@
-"""Samples mirrored, transposed, scaled and cut: image, boxes and masks moved together."""
+"""Geometric transformations of samples: image, boxes, masks and fields together."""
 
 import dataclasses
 
 import numpy as np
 
+from keras_maskrcnn.data.fields import instances, move_fields
 from keras_maskrcnn.data.mini_masks import mask_boxes, resample
-
-
-def fitted_size(size, canvas):
-    """Returns the (height, width) int array of an image of `size` resized to fit in `canvas` with its aspect kept."""
-    size = np.asarray(size)
-    factor = (np.asarray(canvas) / size).min()
-    return np.clip(np.rint(size * factor).astype(int), 1, canvas)
+from keras_maskrcnn.ops.placement import fitted_size  # noqa: F401  (imported from here elsewhere)
 
 
 def flip(sample, vertical=False):
     """Returns a sample mirrored left to right, or top to bottom."""
     image, masks, boxes = sample["image"], sample["masks"], sample["boxes"].copy()
+    height, width = image.shape[:2]
     low, high = (1, 3) if vertical else (0, 2)
-    boxes[:, [low, high]] = image.shape[0 if vertical else 1] - boxes[:, [high, low]]
+    boxes[:, [low, high]] = (height if vertical else width) - boxes[:, [high, low]]
     index = np.s_[::-1] if vertical else np.s_[:, ::-1]
     mirrored = np.empty_like(image)
-    for channel in range(image.shape[2]):  # one at a time: NumPy copies reversed pixels of three numbers slowly
+    for channel in range(image.shape[2]):  # per channel, because NumPy copies reversed RGB pixels slowly
         mirrored[..., channel] = image[index][..., channel]
-    return {**sample, "image": mirrored, "boxes": boxes, "masks": masks[:, ::-1] if vertical else masks[:, :, ::-1]}
+    masks = masks[:, ::-1] if vertical else masks[:, :, ::-1]
+    matrix = [[1, 0, 0], [0, -1, height]] if vertical else [[-1, 0, width], [0, 1, 0]]
+    fields = move_fields(sample, matrix, (height, width))
+    return {**sample, **fields, "image": mirrored, "boxes": boxes, "masks": masks}
 
 
 def transpose(sample):
     """Returns a sample with rows and columns exchanged (mirrored at the main diagonal)."""
     image = np.ascontiguousarray(sample["image"].swapaxes(0, 1))
     boxes = sample["boxes"][:, [1, 0, 3, 2]]
-    return {**sample, "image": image, "boxes": boxes, "masks": sample["masks"].swapaxes(1, 2)}
-
-
-def crop(sample, box, min_visible=0.25):
-    """Returns the part of a sample inside a box of whole pixels.
-
-    Args:
-        sample: A validated sample.
-        box: Four ints x1, y1, x2, y2; what lies outside the image is padded with zeros.
-        min_visible: Share of its mask's area that an instance must keep to stay.
-
-    Returns:
-        A sample of size (y2 - y1, x2 - x1). The box of an instance that was cut is recomputed from what remains of its
-        mask; other boxes are moved.
-    """
-    size = np.array(sample["image"].shape[:2])
-    offset = -np.array([box[1], box[0]])
-    return reframe(sample, size, offset, np.array([box[3] - box[1], box[2] - box[0]]), min_visible, np.asarray)
+    fields = move_fields(sample, [[0, 1, 0], [1, 0, 0]], image.shape[:2])
+    return {**sample, **fields, "image": image, "boxes": boxes, "masks": sample["masks"].swapaxes(1, 2)}
 
 
 def reframe(sample, scaled, offset, frame, min_visible, recolour):
-    """Resizes a sample to `scaled`, moves it by `offset` and cuts it at `frame`; all three are int arrays (y, x).
+    """Returns a sample resized, shifted and cut, or padded with zeros, to a frame.
 
-    `recolour` is given the pixels of the image alone, so that padding stays zero.
+    Args:
+        sample: A validated sample.
+        scaled: (height, width) after resizing, int array.
+        offset: Position (y, x) of the top left corner in the frame, int array; negative where it is cut off.
+        frame: (height, width) of the result, int array.
+        min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped.
+        recolour: Function from the pixels of the visible part of the image, without padding, to their new colours.
+
+    Returns:
+        A sample. The box of an instance that was cut is computed from the rest of its mask; other boxes are moved.
     """
-    image, masks = sample["image"], sample["masks"]
+    image, masks = sample["image"], np.zeros((len(sample["masks"]), *frame), bool)
     move = _Move(np.array(image.shape[:2]), scaled, offset, np.maximum(0, offset), np.minimum(frame, offset + scaled))
     canvas = np.zeros((*frame, 3), np.uint8)
     if (move.stop > move.start).all():
         move.part(canvas)[:] = recolour(move.pixels(image))
     boxes, cut = move.boxes(sample["boxes"])
-    kept = np.flatnonzero(move.visible_shares(masks, cut) >= max(min_visible, 1e-9))
-    moved = np.zeros((len(kept), *frame), bool)
-    for target, index in zip(moved, kept, strict=True):
-        move.mask(masks[index], target)
-    again = cut[kept]
-    boxes = boxes[kept]
-    boxes[again] = mask_boxes(moved[again])
-    whole = (boxes[:, 2:] > boxes[:, :2]).all(1) & moved.any((1, 2))
-    kept = kept[whole]
-    return {
-        **sample,
-        "image": canvas,
-        "boxes": boxes[whole],
-        "labels": sample["labels"][kept],
-        "masks": moved[whole],
-        "crowd": sample["crowd"][kept],
-    }
+    kept = np.flatnonzero(move.visible_shares(sample["masks"], cut) >= max(min_visible, 1e-9))
+    for index in kept:
+        move.mask(sample["masks"][index], masks[index])
+    again = kept[cut[kept]]
+    boxes[again] = mask_boxes(masks[again])
+    kept = [index for index in kept if (boxes[index, 2:] > boxes[index, :2]).all() and masks[index].any()]
+    fields = move_fields(sample, move.matrix, frame)
+    return instances({**sample, **fields, "image": canvas, "boxes": boxes, "masks": masks}, kept)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Move:
-    """Where a resized image lies in a frame; all fields are int arrays (y, x).
+    """Position of a resized image in a frame; all attributes are int arrays (y, x).
 
     Attributes:
-        size: Size before.
+        size: Size before resizing.
         scaled: Size after resizing.
-        offset: Place of its top left corner in the frame; negative where that is cut off.
-        start: Top left corner of what is visible, in the frame.
-        stop: Its bottom right corner.
+        offset: Position of its top left corner in the frame; negative where it is cut off.
+        start: Top left corner of the visible part, in the frame.
+        stop: Bottom right corner of the visible part, in the frame.
     """
 
     size: np.ndarray
@@ -98,13 +81,18 @@ class _Move:
     start: np.ndarray
     stop: np.ndarray
 
+    @property
+    def matrix(self):
+        """The affine map of x, y from the image to the frame: float64 [2, 3]."""
+        return np.column_stack([np.diag((self.scaled / self.size)[::-1]), self.offset[::-1]])
+
     def window(self, low, high):
-        """Returns x1, y1, x2, y2 in the image of a part of the frame, as float64."""
+        """Returns the part of the image under a part of the frame: x1, y1, x2, y2, float64."""
         low, high = (np.clip((corner - self.offset) * self.size / self.scaled, 0, self.size) for corner in (low, high))
         return np.array([low[1], low[0], high[1], high[0]])
 
     def part(self, canvas):
-        """Returns a view of what the image covers in an array of the frame's size."""
+        """Returns a view of the visible part in an array of the size of the frame."""
         return canvas[self.start[0] : self.stop[0], self.start[1] : self.stop[1]]
 
     def pixels(self, image):
@@ -116,14 +104,14 @@ class _Move:
         return resample(image, window, self.stop - self.start)
 
     def boxes(self, boxes):
-        """Returns the boxes in the frame, float32 [n, 4], clipped to the visible part, and which of them were cut."""
+        """Returns the boxes in the frame, float32 [n, 4], clipped to the visible part, and bool [n], which were cut."""
         boxes = boxes * np.tile((self.scaled / self.size)[::-1], 2) + np.tile(self.offset[::-1], 2)
         low, high = np.tile(self.start[::-1], 2), np.tile(self.stop[::-1], 2)
         cut = ((boxes < low - 1e-3) | (boxes > high + 1e-3)).any(1)
         return np.clip(boxes, low, np.maximum(low, high)).astype(np.float32), cut
 
     def visible_shares(self, masks, cut):
-        """Returns for each instance the share of its area that is visible; 1 where its box was not cut."""
+        """Returns the visible share of the area of each instance, float [n]; 1 where its box was not cut."""
         x1, y1, x2, y2 = np.rint(self.window(self.start, self.stop)).astype(int)
         shares = np.ones(len(masks))
         for index in np.flatnonzero(cut):
@@ -131,8 +119,8 @@ class _Move:
         return shares
 
     def mask(self, mask, target):
-        """Resamples a mask into the frame, around its extent only; a mask thinner than a pixel keeps its core."""
-        # The annotated box will not do as the extent, for a mask may reach beyond it.
+        """Resamples a mask into the frame, around its extent only; a mask thinner than a pixel keeps its maximum."""
+        # Not the annotated box, because a mask may extend beyond it.
         x1, y1, x2, y2 = mask_boxes(mask[None])[0].astype(int)
         extent = np.array([[y1, x1], [y2, x2]]) * self.scaled / self.size + self.offset
         low = np.maximum(np.floor(extent[0]).astype(int) - 1, self.start)

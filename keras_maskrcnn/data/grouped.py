@@ -1,10 +1,11 @@
-"""A data set's classes put together in groups: COCO's 80 categories as vehicles, people and animals, for example."""
+"""Classes merged into groups, for example COCO's 80 categories into vehicles, people and animals."""
 
 import numpy as np
 
 from keras_maskrcnn.data.cache import skip
 from keras_maskrcnn.data.coco_names import CATEGORIES
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.fields import instances
+from keras_maskrcnn.data.sample import DataError, Wrapper
 
 VEHICLES_PEOPLE_ANIMALS = {
     "vehicle": tuple(CATEGORIES[number] for number in range(2, 10)),
@@ -13,12 +14,12 @@ VEHICLES_PEOPLE_ANIMALS = {
 }
 
 
-class Grouped(Dataset):
-    """A data set with groups of its classes for classes.
+class Grouped(Wrapper):
+    """A data set whose classes are groups of the classes of another data set.
 
-    Instances of a class in no group are dropped, and so are the pictures that are left without any. Labels come from
-    `dataset.labels_at`, so that a reader that knows them beforehand decodes no picture here; a picture that cannot be
-    read when it must be is noted in `skipped`.
+    Instances of a class in no group are dropped, and so are images without any other instance. Labels come from
+    `dataset.labels_at`, so no image is decoded at construction if the reader has the labels in memory; an image that
+    cannot be read is noted in `skipped`.
 
     Args:
         dataset: A Dataset.
@@ -27,27 +28,27 @@ class Grouped(Dataset):
 
     Attributes:
         class_names: Names of the groups, in the order of the dict.
-        positions: For each picture kept, its position in the data set.
+        positions: For each image kept, its position in the data set.
 
     Raises:
-        DataError: The data set has no class of a group, or no picture of any.
-        ValueError: There is no group, or a class is in two.
+        DataError: The data set has no class of a group, or no image with an instance of a group.
+        ValueError: There is no group, or a class is in two groups.
     """
 
     def __init__(self, dataset, groups):
-        self.dataset, self.groups = dataset, {name: tuple(members) for name, members in groups.items()}
+        super().__init__(dataset)
+        self.groups = {name: tuple(members) for name, members in groups.items()}
         self.class_names = list(self.groups)
-        self.always_readable = dataset.always_readable
         self._new_labels = self._table()
         self.positions = [position for position in range(len(dataset)) if self._holds_any(position)]
         if not self.positions:
-            raise DataError(self._name(), f"no picture that can be read shows any {', '.join(self.groups)}")
+            raise DataError(self._name(), f"no readable image shows any {', '.join(self.groups)}")
 
     def _name(self):
         return type(self.dataset).__name__
 
     def _table(self):
-        """Returns the new label of each old one, 0 for none: int32 [K + 1]."""
+        """Returns the new label of each old label, 0 for none: int32 [K + 1]."""
         members = [member for group in self.groups.values() for member in group]
         twice = next((member for member in members if members.count(member) > 1), None)
         if twice or not members:
@@ -70,26 +71,20 @@ class Grouped(Dataset):
             return False
 
     def _groups_at(self, position):
-        """Labels at a position of the whole data set, 0 for an instance in no group."""
+        """Returns the new labels at a position of the original data set, 0 for an instance in no group."""
         return self._new_labels[self.dataset.labels_at(position)]
-
-    @property
-    def skipped(self):
-        """The whole data set's skipped samples."""
-        return self.dataset.skipped
 
     def __len__(self):
         return len(self.positions)
 
     def labels_at(self, position):
-        """Returns the groups of a picture's instances: int32 [n]."""
+        """Returns the labels of the groups of an image's instances: int32 [n]."""
         labels = self._groups_at(self.positions[position])
         return labels[labels > 0]
 
     def read(self, position):
-        """Returns a picture with the instances that are in a group."""
+        """Returns an image with the instances that are in a group."""
         sample = self.dataset[self.positions[position]]
         labels = self._new_labels[sample["labels"]]
         kept = labels > 0
-        parts = {key: sample[key][kept] for key in ("boxes", "masks", "crowd")}
-        return {**sample, **parts, "labels": labels[kept]}
+        return {**instances(sample, kept), "labels": labels[kept]}

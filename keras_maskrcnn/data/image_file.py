@@ -1,5 +1,6 @@
-"""From a picture on disk to uint8 RGB, whatever its mode."""
+"""Image files of any mode as uint8 RGB."""
 
+import contextlib
 import struct
 
 import numpy as np
@@ -12,49 +13,54 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.Decomp
 
 
 def read_image(path, turn=True):
-    """Reads a picture as a person would expect to see it.
+    """Reads an image file as uint8 RGB.
 
-    16-bit grey is scaled to 8 bits, transparency is laid over white, palettes and CMYK are converted, and of several
-    frames the first is taken.
+    16-bit grey is scaled to 8 bits, transparency is composited over white, palettes and CMYK are converted, and only
+    the first of several frames is read.
 
     Args:
         path: str or Path.
-        turn: Apply the EXIF orientation. False for annotations that were made on the pixels as stored (COCO).
+        turn: Apply the EXIF orientation. False for annotations of the pixels as stored (COCO).
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        DataError: The file is missing, truncated or no picture.
+        DataError: The file is missing, truncated or not an image.
     """
+    with opened(path, "an image") as image:
+        image.load()
+        return np.array(_to_rgb(ImageOps.exif_transpose(image) if turn else image))
+
+
+@contextlib.contextmanager
+def opened(path, kind):
+    """Opens an image file with Pillow; an error inside the block becomes a DataError ("cannot be read as `kind`")."""
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            if turn:
-                picture = ImageOps.exif_transpose(picture)
-            return np.array(_to_rgb(picture))
+        with Image.open(path) as image:
+            yield image
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except BROKEN as error:
-        raise DataError(path, f"cannot be read as a picture ({error})") from error
+        raise DataError(path, f"cannot be read as {kind} ({error})") from error
 
 
-def _to_rgb(picture):
-    if picture.mode in SIXTEEN_BIT:
-        return _eight_bits(picture).convert("RGB")
-    if picture.mode == "F":
+def _to_rgb(image):
+    if image.mode in SIXTEEN_BIT:
+        return _eight_bits(image).convert("RGB")
+    if image.mode == "F":
         raise ValueError("pixels are floating-point numbers")
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
-    picture = picture.convert("RGBA")
-    if picture.getextrema()[3] == (255, 255):
-        return picture.convert("RGB")
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, picture).convert("RGB")
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    if image.getextrema()[3] == (255, 255):
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _eight_bits(picture):
-    values = np.asarray(picture).astype(np.int64)
+def _eight_bits(image):
+    values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("pixels have more than 16 bits")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 257 * 255

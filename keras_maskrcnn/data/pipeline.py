@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
-from keras_maskrcnn.data.cache import Cached, skip
+from keras_maskrcnn.data.cache import Cached, read_or_skip
 from keras_maskrcnn.data.exit_gate import ExitGate
-from keras_maskrcnn.data.prepare import INPUTS, TARGETS, Prepare
+from keras_maskrcnn.data.prepare import Prepare, split
 from keras_maskrcnn.data.sample import DataError
 
 
@@ -26,26 +26,26 @@ def batches(
     workers=2,
     backend="auto",
 ):
-    """Makes the batches that `model.fit` takes.
+    """Returns batches for `model.fit`.
 
-    A sample that cannot be read is left out, named once in the log and noted in `dataset.skipped`; where the length of
-    an epoch must be known beforehand (`backend="numpy"` without `cache`), the next readable one stands in for it.
-    Order and augmentation differ from epoch to epoch (each new iteration is one) and depend on the seed alone.
+    A sample that cannot be read is left out, logged once and noted in `dataset.skipped`; where the length of an epoch
+    is fixed (`backend="numpy"` without `cache`), the next readable sample replaces it. Order and augmentation differ
+    between epochs (each iteration over a tf.data.Dataset is one) and depend only on the seed.
 
     Args:
         dataset: A `data.Dataset`.
-        image_size: (H, W) of the canvas; images are resized to fit in it with their aspect kept, at its top left.
+        image_size: (H, W) of the canvas; images are resized to fit in it with their aspect kept, at the top left.
         batch_size: B.
         max_instances: N, rows of the targets; of more instances the largest are kept.
         mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
-            which take some fifty times the memory, see `models.options.MaskStage.targets`.
+            which take about fifty times the memory, see `models.options.MaskStage.targets`.
         augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
-        shuffle: New order each epoch; None means: if there is augmentation.
+        shuffle: New order in each epoch; None means True with augmentation, else False.
         seed: Non-negative int.
-        repeat: Go on for ever; `fit` then wants `steps_per_epoch`.
-        drop_remainder: Leave out a last batch that is not full; None means: when shuffling, if any batch is full.
-        cache: Keep decoded samples in memory; they are read now.
-        workers: Threads that prepare samples.
+        repeat: Repeat the epochs without end; `fit` then needs `steps_per_epoch`.
+        drop_remainder: Leave out a last batch that is not full; None means True if `shuffle` and a full batch exists.
+        cache: Keep decoded samples in memory; they are read by this call.
+        workers: Number of threads that prepare samples.
         backend: "tf" (a tf.data.Dataset), "numpy" (a keras.utils.PyDataset), or "auto": "tf" where Keras runs on
             TensorFlow.
 
@@ -54,15 +54,17 @@ def batches(
         x: "images" uint8 [B, H, W, 3], "sizes" float32 [B, 2] (height and width of the resized image in the canvas),
         "image_index" int32 [B] (position in the data set);
         y: "boxes" float32 [B, N, 4] in canvas pixels, "labels" int32 [B, N] (0 is padding), "masks" uint8
-        [B, N, M, M] coverage of the instance inside its own box, "crowd" and "valid" bool [B, N].
+        [B, N, M, M] coverage of the instance inside its own box, "crowd" and "valid" bool [B, N], and each of the data
+        set's `fields`, [B, N, *shape] in canvas pixels.
 
     Raises:
-        DataError: The data set is empty, no sample of it can be read, or it does not fill one batch that must be full.
-        ValueError: An argument has a value that is not listed above.
+        DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`
+            is True.
+        ValueError: `augment` or `backend` has a value that is not listed above.
     """
     augment = augmentation.get(augment)
     shuffle = augment is not None if shuffle is None else shuffle
-    prepare = Prepare(image_size, max_instances, mask_size, augment)
+    prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields)
     rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed)
     if drop_remainder is None:
         drop_remainder = shuffle and len(rows) >= batch_size
@@ -74,25 +76,25 @@ def batches(
         from keras_maskrcnn.data.py_dataset import NumpyBatches
 
         result = NumpyBatches(rows, batch_size, repeat, drop_remainder, workers=workers)
-    result.class_names = dataset.class_names  # as Keras' own image_dataset_from_directory does
+    result.class_names = dataset.class_names  # as keras.utils.image_dataset_from_directory does
     return result
 
 
 class Rows:
-    """What both backends share: the order of an epoch, and the row at a place in it.
+    """The order of an epoch and the row at each position, for both backends.
 
     Args:
         dataset: A Dataset.
         prepare: A Prepare.
-        shuffle: Whether the order changes from epoch to epoch.
+        shuffle: Whether each epoch has a new order.
         seed: Non-negative int.
     """
 
     def __init__(self, dataset, prepare, shuffle, seed):
         self.dataset, self.prepare, self.shuffle, self.seed = dataset, prepare, shuffle, seed
         self._failed_in_a_row = 0
-        # One readable sample is enough to know that an epoch will not be empty.
-        if not any(self._sample(position) for position in range(len(dataset))):
+        # One readable sample is enough for an epoch that is not empty.
+        if not any(read_or_skip(dataset, position) for position in range(len(dataset))):
             reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
             raise DataError(_name(dataset), reasons[0] if reasons else "has no samples")
 
@@ -106,23 +108,16 @@ class Rows:
         return np.random.default_rng([self.seed, epoch]).permutation(len(self))
 
     def row(self, position, epoch):
-        """Returns the row of a position in an epoch, or None where the sample cannot be read."""
-        sample = self._sample(position)
+        """Returns the row at a position of an epoch, or None where the sample cannot be read."""
+        sample = read_or_skip(self.dataset, position)
         if sample is None:
             self._failed_in_a_row += 1
-            if self._failed_in_a_row > 2 * len(self):  # a disk that went away would make an endless loop of repeats
+            if self._failed_in_a_row > 2 * len(self):  # a lost disk would cause an endless loop of repeats
                 raise DataError(_name(self.dataset), "no sample can be read any more")
             return None
         self._failed_in_a_row = 0
         index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
         return self.prepare(sample, np.random.default_rng([self.seed, epoch, index]), index)
-
-    def _sample(self, position):
-        try:
-            return self.dataset[position]
-        except DataError as error:
-            skip(self.dataset, error)
-            return None
 
 
 def _name(dataset):
@@ -165,9 +160,6 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
             array.set_shape(shape)
         return readable, dict(zip(signature, arrays, strict=True))
 
-    def split(row):
-        return {name: row[name] for name in INPUTS}, {name: row[name] for name in TARGETS}
-
     def one_epoch(_):
         places = tf.numpy_function(next_epoch, [], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 2)))
@@ -177,7 +169,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     result = result.map(load, num_parallel_calls=workers, deterministic=True)
     result = result.filter(lambda readable, _: readable).map(lambda _, row: split(row))
     result = result.batch(batch_size, drop_remainder=drop_remainder)
-    if rows.dataset.always_readable:  # otherwise a skipped sample would make the assertion false, and fit fail
+    if rows.dataset.always_readable:  # otherwise a skipped sample would violate the assertion
         full, rest = divmod(len(rows), batch_size)
         length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
         result = result.apply(tf.data.experimental.assert_cardinality(length))
@@ -185,8 +177,8 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
 
 
 def _without_autotuning(tf):
-    """Options without tf.data's tuner: there is nothing to tune, and its thread, asleep for up to a minute between two
-    looks at the pipeline, would hold up the end of every epoch.
+    """Returns options without autotuning: nothing is left to tune, and the tuner's thread, which sleeps for up to a
+    minute, would delay the end of every epoch.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

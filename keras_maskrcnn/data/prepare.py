@@ -1,19 +1,18 @@
-"""One sample becomes one row of a batch: augmented, resized, padded to static shapes."""
+"""Turns one sample into one row of a batch: augmented, resized, padded to static shapes."""
 
 import dataclasses
 import logging
 
 import numpy as np
-from PIL import Image
 
 from keras_maskrcnn.data.augment import Augment
-from keras_maskrcnn.data.geometry import fitted_size
-from keras_maskrcnn.data.mini_masks import crop_masks, place_masks
+from keras_maskrcnn.data.fields import STANDARD, instances, move_fields
+from keras_maskrcnn.data.mini_masks import crop_masks, place_masks, resample
+from keras_maskrcnn.ops.placement import fitted_size
 
 logger = logging.getLogger(__name__)
 
-INPUTS = ("images", "sizes", "image_index")
-TARGETS = ("boxes", "labels", "masks", "crowd", "valid")
+INPUTS = ("images", "sizes", "image_index")  # all other arrays of a row are targets
 
 
 class Prepare:
@@ -22,12 +21,14 @@ class Prepare:
     Args:
         image_size: (H, W) of the canvas. An image is resized to fit in it, keeping its aspect; the rest, at the bottom
             and on the right, is zero.
-        max_instances: N, rows of the targets. Of more instances the largest are kept, crowds last.
+        max_instances: N, rows of the targets. If a sample has more, the largest instances are kept, crowds last.
         mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
         augment: A callable (sample, rng) -> sample, or None.
+        fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
     """
 
-    def __init__(self, image_size, max_instances, mask_size, augment):
+    def __init__(self, image_size, max_instances, mask_size, augment, fields=()):
+        self.fields = (*STANDARD, *fields)
         self.image_size, self.max_instances, self.mask_size = tuple(image_size), max_instances, mask_size
         if isinstance(augment, Augment) and augment.crop is None and augment.fit is None:
             augment = dataclasses.replace(augment, fit=self.image_size)
@@ -43,10 +44,9 @@ class Prepare:
             "sizes": ((2,), np.float32),
             "image_index": ((), np.int32),
             "boxes": ((count, 4), np.float32),
-            "labels": ((count,), np.int32),
             "masks": ((count, *mask), np.uint8),
-            "crowd": ((count,), np.bool_),
             "valid": ((count,), np.bool_),
+            **{field.name: ((count, *field.shape), np.dtype(field.dtype)) for field in self.fields},
         }
 
     def __call__(self, sample, rng, index):
@@ -55,7 +55,7 @@ class Prepare:
         Args:
             sample: A validated sample.
             rng: numpy.random.Generator for the augmentation.
-            index: The sample's position in its data set, which travels along.
+            index: The sample's position in its data set, returned as `image_index`.
 
         Returns:
             Dict with the arrays of `signature`.
@@ -68,36 +68,37 @@ class Prepare:
         row["images"][: size[0], : size[1]] = _resize(image, size)
         row["sizes"][:] = size
         row["image_index"] = np.int32(index)
-        kept = self._largest(sample)
-        count = len(kept)
-        boxes = sample["boxes"][kept]
-        row["boxes"][:count] = boxes * np.tile(size / image.shape[:2], 2)[[1, 0, 3, 2]]
-        row["labels"][:count] = sample["labels"][kept]
-        masks = [sample["masks"][i] for i in kept]
+        sample = self._largest(sample)
+        boxes, masks = sample["boxes"], sample["masks"]
+        count, (down, across) = len(boxes), size / image.shape[:2]
+        row["boxes"][:count] = boxes * [across, down, across, down]
+        for name, values in move_fields(sample, [[across, 0, 0], [0, down, 0]], size).items():
+            row[name][:count] = values
         if self.mask_size == "canvas":
             row["masks"][:count, : size[0], : size[1]] = place_masks(masks, size)
-        else:  # in the sample's own resolution, so that masks are resampled once
+        else:  # at the resolution of the sample, so that masks are resampled once
             row["masks"][:count] = crop_masks(masks, boxes, self.mask_size)
-        row["crowd"][:count] = sample["crowd"][kept]
         row["valid"][:count] = True
         return row
 
     def _largest(self, sample):
-        """Returns the instances that fit into the targets, in their order in the sample."""
+        """Returns the sample with the instances that fit into the targets, in their order."""
         boxes = sample["boxes"]
         if len(boxes) <= self.max_instances:
-            return np.arange(len(boxes))
+            return sample
         if not self._warned:
             self._warned = True
-            told = (sample["source"], len(boxes), self.max_instances)
-            logger.warning("%s: %d instances, of which the %d largest are kept (max_instances)", *told)
+            values = (sample["source"], len(boxes), self.max_instances)
+            logger.warning("%s: %d instances, of which the %d largest are kept (max_instances)", *values)
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        return np.sort(np.lexsort((-areas, sample["crowd"]))[: self.max_instances])
+        return instances(sample, np.sort(np.lexsort((-areas, sample["crowd"]))[: self.max_instances]))
+
+
+def split(row):
+    """Returns (x, y), the inputs and the targets among the arrays of a row or of a batch."""
+    return {name: row[name] for name in INPUTS}, {name: row[name] for name in row if name not in INPUTS}
 
 
 def _resize(image, size):
-    """Resizes to (height, width) as Pillow does: bilinear, with averaging where the image shrinks."""
-    if image.shape[:2] == tuple(size):
-        return image
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((int(size[1]), int(size[0])), Image.Resampling.BILINEAR))
+    height, width = image.shape[:2]
+    return image if (height, width) == tuple(size) else resample(image, (0, 0, width, height), size)

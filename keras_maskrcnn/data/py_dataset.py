@@ -1,9 +1,9 @@
-"""The batches without TensorFlow: a keras.utils.PyDataset with the same content as the tf.data pipeline."""
+"""Batches without TensorFlow: a keras.utils.PyDataset with the same content as the tf.data pipeline."""
 
 import keras
 import numpy as np
 
-from keras_maskrcnn.data.prepare import INPUTS, TARGETS
+from keras_maskrcnn.data.prepare import split
 
 
 class NumpyBatches(keras.utils.PyDataset):
@@ -12,9 +12,9 @@ class NumpyBatches(keras.utils.PyDataset):
     Args:
         rows: A `pipeline.Rows`.
         batch_size: B.
-        repeat: Whether the epochs follow each other without end in one sequence.
+        repeat: Whether the epochs repeat without end in one sequence.
         drop_remainder: Leave out a last batch that is not full.
-        workers: Threads.
+        workers: Number of threads.
     """
 
     def __init__(self, rows, batch_size, repeat, drop_remainder, workers=1):
@@ -24,14 +24,14 @@ class NumpyBatches(keras.utils.PyDataset):
 
     @property
     def num_batches(self):
-        """Batches in an epoch; None where they repeat without end."""
+        """Batches per epoch; None if they repeat without end."""
         if self.repeat:
             return None
         full, rest = divmod(len(self.rows), self.batch_size)
         return full + (rest > 0 and not self.drop_remainder)
 
     def on_epoch_end(self):
-        """Goes on to the order and the augmentation of the next epoch."""
+        """Advances to the order and the augmentation of the next epoch."""
         self.epoch += 1
 
     def __getitem__(self, index):
@@ -40,17 +40,15 @@ class NumpyBatches(keras.utils.PyDataset):
         if not self.repeat:
             places = places[places < len(self.rows)]
         rows = [self._row(int(place)) for place in places]
-        x = {name: np.stack([row[name] for row in rows]) for name in INPUTS}
-        y = {name: np.stack([row[name] for row in rows]) for name in TARGETS}
-        return x, y
+        return split({name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
     def _row(self, place):
-        """Returns the row at a place in the stream; the next readable one where that cannot be read."""
+        """Returns the row at a position of the sequence, or the next readable row."""
         turn, start = divmod(place, len(self.rows))
         epoch = turn if self.repeat else self.epoch
         order = self.rows.order(epoch)
         row, step = None, 0
-        while row is None:  # ends: `Rows` found a readable sample, and raises when there is none left
+        while row is None:  # terminates: `Rows` raises when no sample is readable
             row = self.rows.row(int(order[(start + step) % len(order)]), epoch)
             step += 1
         return row

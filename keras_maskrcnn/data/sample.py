@@ -1,32 +1,41 @@
-"""The one sample contract: what every reader yields, and the errors that a broken sample raises.
+"""The sample contract: the arrays that every reader returns, and the error for a broken sample.
 
 A sample is a dict of NumPy arrays:
 
     image     uint8 [H, W, 3], RGB
     boxes     float32 [n, 4], x1, y1, x2, y2 in continuous pixels (pixel i covers [i, i + 1))
-    labels    int32 [n], 1..K (0 would be background, and no object is background)
+    labels    int32 [n], 1..K (0 is background, which no instance has)
     masks     bool [n, H, W]
-    crowd     bool [n], True where the mask covers a group that is not to be counted
+    crowd     bool [n], True where the mask covers a group that is not counted
     image_id  int or str
     source    str, a path or a description, for messages
+    fields    tuple of `fields.Field`, the further arrays with one row per instance that the reader declares; each is
+              in the sample under its name
 """
 
 import abc
 import collections.abc
 import functools
+import logging
+import math
 import operator
 
 import numpy as np
 
-CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards, which is no error
+from keras_maskrcnn.data.fields import STANDARD
+from keras_maskrcnn.data.mini_masks import mask_boxes
+
+logger = logging.getLogger(__name__)
+
+CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards
 
 
 class DataError(ValueError):
-    """A file or a sample that cannot be used, in one line that names it.
+    """A file or a sample that cannot be used; the message is one line, "source: reason".
 
     Args:
-        source: Path or description of what is broken.
-        reason: What is wrong with it.
+        source: Path or description of the file or sample.
+        reason: Why it cannot be used.
     """
 
     def __init__(self, source, reason=""):
@@ -40,25 +49,28 @@ class DataError(ValueError):
 class Dataset(collections.abc.Sequence):
     """A reader: a sequence of validated samples.
 
-    A subclass sets `class_names`, and implements `__len__` and `read`.
+    A subclass sets `class_names` and implements `__len__` and `read`.
 
     Attributes:
         class_names: List of K str; class k is `class_names[k - 1]`.
-        always_readable: True only where `read` cannot fail, so that the number of batches is known beforehand.
+        fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
+            masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
+        always_readable: True only if `read` cannot fail, which fixes the number of batches.
     """
 
     class_names = ()
+    fields = ()
     always_readable = False
 
     @abc.abstractmethod
     def read(self, position):
-        """Returns the sample at a position in 0..len(self) - 1; raises DataError where it cannot be read."""
+        """Returns the sample at a position in 0..len(self) - 1; raises DataError if it cannot be read."""
 
     def labels_at(self, position):
         """Returns the labels of the sample at a position: int32 [n].
 
-        Readers that know them without decoding a picture override this; then the list may hold instances that turn out
-        to be unusable once the sample is read.
+        Readers that have them in memory override this, so that no image is decoded. Their result may include instances
+        that `read` finds to be unusable.
         """
         return self[position]["labels"]
 
@@ -80,11 +92,29 @@ class Dataset(collections.abc.Sequence):
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} of a data set of {len(self)} samples")
-        return validate(self.read(position), self.num_classes)
+        return validate(self.read(position), self.num_classes, self.fields)
 
 
-class Subset(Dataset):
-    """Some samples of a data set, in the given order, for example ten to overfit.
+class Wrapper(Dataset):
+    """A data set whose samples come from another one.
+
+    Args:
+        dataset: A Dataset. Its classes, fields and skipped samples are those of the wrapper.
+    """
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.class_names, self.fields = dataset.class_names, dataset.fields
+        self.always_readable = dataset.always_readable
+
+    @property
+    def skipped(self):
+        """The skipped samples of the wrapped data set."""
+        return self.dataset.skipped
+
+
+class Subset(Wrapper):
+    """Some samples of a data set, in the given order.
 
     Args:
         dataset: A Dataset.
@@ -92,63 +122,83 @@ class Subset(Dataset):
     """
 
     def __init__(self, dataset, indices):
-        self.dataset = dataset
+        super().__init__(dataset)
         self.indices = [range(len(dataset))[index] for index in indices]
-        self.class_names = dataset.class_names
-        self.always_readable = dataset.always_readable
-
-    @property
-    def skipped(self):
-        """The whole data set's skipped samples."""
-        return self.dataset.skipped
 
     def __len__(self):
         return len(self.indices)
 
     def labels_at(self, position):
-        """Returns the chosen sample's labels as the whole data set tells them."""
+        """Returns the labels of a sample of the original data set."""
         return self.dataset.labels_at(self.indices[position])
 
     def read(self, position):
-        """Returns the chosen sample of the whole data set."""
+        """Returns a sample of the original data set."""
         return self.dataset[self.indices[position]]
 
 
-def validate(sample, num_classes):
+def validate(sample, num_classes, fields=()):
     """Checks a sample against the contract and returns it with the contract's dtypes.
 
-    Boxes that overlap the border by at most one pixel are clipped; `crowd` may be missing (nothing is a crowd).
+    Boxes that overlap the border by at most one pixel are clipped. `boxes` may be missing (then they are those of the
+    masks), and so may `crowd` (then no instance is a crowd).
 
     Args:
         sample: Dict as in the module's docstring; arrays may be lists or have other integer or float dtypes.
         num_classes: K; labels must lie in 1..K.
+        fields: Tuple of `fields.Field`, the further arrays that the sample must hold.
 
     Returns:
-        A new dict with exactly the contract's keys.
+        A new dict with exactly the contract's keys and the names of the fields.
 
     Raises:
-        DataError: Names the sample's source, the instance and the reason.
+        DataError: The sample does not fulfil the contract.
     """
     source = sample.get("source", "sample")
-    missing = [key for key in ("image", "boxes", "labels", "masks") if key not in sample]
+    missing = [key for key in ("image", "labels", "masks", *(field.name for field in fields)) if key not in sample]
     if missing:
         raise DataError(source, f"the sample has no {', '.join(missing)}")
     image = _checked_image(sample["image"], source)
     labels = _checked_labels(sample["labels"], num_classes, source)
-    boxes = _checked_boxes(sample["boxes"], len(labels), image.shape[:2], source)
     masks = _checked_masks(sample["masks"], len(labels), image.shape[:2], source)
-    crowd = np.asarray(sample.get("crowd", np.zeros(len(labels))), bool)
-    if crowd.shape != labels.shape:
-        raise DataError(source, f"crowd has shape {list(crowd.shape)} for {len(labels)} labels")
+    boxes = sample["boxes"] if "boxes" in sample else mask_boxes(masks)
+    boxes = _checked_boxes(boxes, len(labels), image.shape[:2], source)
+    sample = {**sample, "labels": labels, "crowd": sample.get("crowd", np.zeros(len(labels), bool))}
     return {
         "image": image,
         "boxes": boxes,
-        "labels": labels,
         "masks": masks,
-        "crowd": crowd,
+        **{field.name: _checked_field(field, sample, source) for field in (*STANDARD, *fields)},
         "image_id": sample.get("image_id", source),
         "source": source,
+        "fields": tuple(fields),
     }
+
+
+def box_fault(box, image_size, tolerance=math.inf):
+    """Returns why a box cannot be used, or None.
+
+    Args:
+        box: Four numbers x1, y1, x2, y2 in pixels.
+        image_size: (H, W).
+        tolerance: Pixels by which the box may extend over the border of the image.
+    """
+    x1, y1, x2, y2 = map(float, box)
+    height, width = image_size
+    if not all(map(math.isfinite, (x1, y1, x2, y2))):
+        return "is not finite"
+    if x2 <= x1 or y2 <= y1:
+        return "has no width" if x2 <= x1 else "has no height"
+    if x1 >= width or y1 >= height or min(x2, y2) <= 0 or max(-x1, -y1, x2 - width, y2 - height) > tolerance:
+        return f"lies outside the image of {width} x {height} pixels"
+    return None
+
+
+def log_dropped(path, dropped):
+    """Logs how many annotations a reader left out: `dropped` is a dict from their numbers to reasons."""
+    if dropped:
+        first, reason = next(iter(dropped.items()))
+        logger.warning("%s: %d annotations left out (%d: %s)", path, len(dropped), first, reason)
 
 
 def _checked_image(image, source):
@@ -179,19 +229,11 @@ def _checked_boxes(boxes, count, image_size, source):
     height, width = image_size
     limits = np.array([width, height, width, height], np.float32)
     boxes = boxes.astype(np.float32)
-    clipped = np.clip(boxes, 0, limits)
-    for index, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
-        reason = None
-        if not np.isfinite(box).all():
-            reason = "is not finite"
-        elif box[2] <= box[0] or box[3] <= box[1]:
-            reason = "has no width" if box[2] <= box[0] else "has no height"
-        elif (inside[2:] <= inside[:2]).any() or np.abs(box - inside).max() > CLIP_TOLERANCE:
-            reason = f"lies outside the image of {width} x {height} pixels"
-        if reason:
+    for index, box in enumerate(boxes):
+        if fault := box_fault(box, image_size, CLIP_TOLERANCE):
             corners = ", ".join(f"{value:g}" for value in box)
-            raise DataError(source, f"box {index} ({corners}) {reason}")
-    return clipped
+            raise DataError(source, f"box {index} ({corners}) {fault}")
+    return np.clip(boxes, 0, limits)
 
 
 def _checked_masks(masks, count, image_size, source):
@@ -205,3 +247,15 @@ def _checked_masks(masks, count, image_size, source):
         if not mask.any():
             raise DataError(source, f"mask {index} is empty")
     return masks
+
+
+def _checked_field(field, sample, source):
+    values, count = np.asarray(sample[field.name]), len(sample["labels"])
+    values = np.zeros((0, *field.shape), field.dtype) if values.size == 0 and count == 0 else values
+    want = [count, *field.shape]
+    if list(values.shape) != want:
+        raise DataError(source, f"{field.name} has shape {list(values.shape)} for {count} labels, not {want}")
+    is_flag = field.dtype == "bool" and values.dtype.kind in "iu"
+    if not is_flag and not np.can_cast(values.dtype, field.dtype, "same_kind"):
+        raise DataError(source, f"{field.name} is {values.dtype}, not {field.dtype}")
+    return values.astype(field.dtype)

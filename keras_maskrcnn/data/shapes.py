@@ -1,4 +1,4 @@
-"""Pictures of circles, squares and triangles made on the spot: a first training run with nothing on disk."""
+"""Generated images of circles, squares and triangles: training without files."""
 
 import numpy as np
 from PIL import Image
@@ -10,21 +10,20 @@ CORNERS = {"square": 4, "triangle": 3}
 
 
 class Shapes(Dataset):
-    """Filled shapes that overlap and hide one another on a noisy, textured ground.
+    """Filled shapes that overlap on a noisy, textured background.
 
-    A picture depends on the seed and its index alone. Colours of the shapes and of the ground are random, so that a
-    shape may differ little from what is behind it; squares and triangles are turned by any angle; the frame may cut off
-    up to a fifth of a shape on each side. Masks hold what is visible; a shape of which too little is visible stays in
-    the picture and is not annotated.
+    An image depends only on the seed and its index. Colours of the shapes and of the background are random, so their
+    contrast may be low; squares and triangles have random rotation; the frame may cut off up to a fifth of a shape on
+    each side. Masks are those of the visible parts; a shape below `min_visible` is drawn but not annotated.
 
     Args:
-        count: Number of pictures.
+        count: Number of images.
         image_size: (height, width) in pixels.
-        seed: Non-negative int; data sets for training and validation take different ones.
-        objects: Fewest and most shapes drawn.
-        object_size: Smallest and largest longer side of a shape, in pixels.
-        scale_objects: Read `object_size` as pixels of a 128-pixel picture and scale it with the shorter side.
-        min_visible: Share of a shape's area that must be visible for it to be annotated.
+        seed: Non-negative int; use different ones for training and validation.
+        objects: Minimum and maximum number of shapes per image.
+        object_size: Minimum and maximum length of the longer side of a shape, in pixels.
+        scale_objects: Scale `object_size` with the shorter side of the image, relative to 128 pixels.
+        min_visible: Minimum visible share of the area of an annotated shape.
     """
 
     always_readable = True
@@ -48,7 +47,7 @@ class Shapes(Dataset):
         return self.count
 
     def read(self, position):
-        """Draws one picture."""
+        """Draws one image."""
         rng = np.random.default_rng([self.seed, position])
         canvas = _texture(rng, self.image_size, amplitude=rng.uniform(10, 45))
         labels, masks, areas = [], [], []
@@ -63,16 +62,14 @@ class Shapes(Dataset):
         masks = np.array([masks[i] for i in kept], bool).reshape(-1, *self.image_size)
         return {
             "image": np.clip(canvas, 0, 255).astype(np.uint8),
-            "boxes": mask_boxes(masks),
             "labels": np.array([labels[i] for i in kept], np.int32),
             "masks": masks,
-            "crowd": np.zeros(len(kept), bool),
             "image_id": position,
             "source": f"Shapes(seed={self.seed})[{position}]",
         }
 
     def _draw(self, canvas, kind, rng):
-        """Draws one shape; returns its mask [H, W] and its area in pixels without the frame's cut."""
+        """Draws one shape; returns its mask [H, W] and its area in pixels including parts outside the frame."""
         height, width = self.image_size
         scale = min(height, width) / 128 if self.scale_objects else 1
         low, high = (min(scale * side, height, width) for side in self.object_size)
@@ -90,7 +87,7 @@ class Shapes(Dataset):
 
 
 def _outline(kind, side, rng):
-    """Rasterises a shape of which the longer side of the box is `side` pixels: bool, cropped to that box."""
+    """Rasterises a shape whose box has a longer side of `side` pixels: bool, cropped to that box."""
     angle = rng.uniform(0, 2 * np.pi)
     pixels = np.arange(max(1, round(side))) + 0.5
     if kind == "circle":
@@ -110,7 +107,7 @@ def _outline(kind, side, rng):
 
 
 def _texture(rng, size, amplitude):
-    """Returns float32 [height, width, 3]: a random colour with smooth patches of a random grain around it."""
+    """Returns float32 [height, width, 3]: a random colour with smooth variations of random grain size."""
     grain = int(rng.integers(2, 17))
     cells = rng.normal(rng.uniform(0, 255, 3), amplitude, (grain, grain, 3))
     cells = Image.fromarray(np.clip(cells, 0, 255).astype(np.uint8))

@@ -64,7 +64,7 @@ def truncated_jpeg():
 
 @pytest.fixture
 def coco_folder(tmp_path):
-    """Writes a COCO file of 8 x 10 pictures with the given annotations; returns (path of the file, folder)."""
+    """Writes a COCO file of 8 x 10 images with the given annotations; returns (path of the file, folder)."""
 
     def write(annotations, images=("one.png",), **changes):
         for name in images:

@@ -66,7 +66,7 @@ def test_masks_stay_in_their_boxes_and_boxes_come_back(index, size, flip):
     np.testing.assert_allclose(restored, before["boxes"], atol=1e-3)
 
 
-def test_restored_boxes_are_clipped_to_the_picture():
+def test_restored_boxes_are_clipped_to_the_image():
     boxes = [[[0, 0, 1088, 800]], [[11, 400, 544, 900]]]
     np.testing.assert_allclose(
         data.Centred().restore(boxes, (300, 400)), [[[0, 0, 400, 300]], [[0, 150, 200, 300]]], atol=1e-4

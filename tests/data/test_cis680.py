@@ -66,19 +66,19 @@ def refusal(kind, folder, **options):
 @pytest.mark.parametrize("as_path", [str, lambda path: path])
 def test_worked_by_hand(course, as_path, chunks):
     folder = course(chunks=chunks)
-    pictures = data.Cis680(as_path(folder))
-    assert len(pictures) == 4 and pictures.class_names == ["vehicle", "person", "animal"]
+    reader = data.Cis680(as_path(folder))
+    assert len(reader) == 4 and reader.class_names == ["vehicle", "person", "animal"]
     with h5py.File(folder / FILES["images"]) as file:
         stored = file["data"][()]
-    for number, found in enumerate(pictures):
+    for number, found in enumerate(reader):
         np.testing.assert_array_equal(found["image"], stored[number].transpose(1, 2, 0))
         assert found["labels"].tolist() == LABELS[number] and found["image_id"] == number
         np.testing.assert_array_equal(found["boxes"], np.array(BOXES[number]).reshape(-1, 4))
         assert [mask.sum() for mask in found["masks"]] == [rectangle(box).sum() for box in BOXES[number]]
-    assert np.argwhere(pictures[1]["masks"][1]).min(0).tolist() == [2, 5]
-    assert pictures[1]["source"] == f"{folder / FILES['images']}[1]"
-    assert pictures[2]["masks"].shape == (0, *SIZE)
-    assert [pictures.labels_at(number).tolist() for number in range(4)] == list(LABELS)
+    assert np.argwhere(reader[1]["masks"][1]).min(0).tolist() == [2, 5]
+    assert reader[1]["source"] == f"{folder / FILES['images']}[1]"
+    assert reader[2]["masks"].shape == (0, *SIZE)
+    assert [reader.labels_at(number).tolist() for number in range(4)] == list(LABELS)
 
 
 @pytest.mark.parametrize("kind", ["u1", "<u4", ">u4", "i2", "i8", "f4", ">f8"])
@@ -117,8 +117,11 @@ def test_what_cannot_be_learnt_from_is_dropped_and_counted(course, caplog):
     masks = [rectangle([0, 0, 2, 2])] * 2 + [np.zeros(SIZE)] + [rectangle([0, 0, 2, 2])]
     with caplog.at_level(logging.WARNING):
         found = data.Cis680(course(boxes=boxes, masks=masks))
-    assert f"{found.folder}: 3 instances left out (0: its box is not four finite numbers)" in caplog.text
-    assert found.dropped[1] == "its box has no extent" and found.dropped[3] == "its box lies outside the picture"
+    assert f"{found.folder}: 3 annotations left out (0: its box is not finite)" in caplog.text
+    assert (
+        found.dropped[1] == "its box has no width"
+        and found.dropped[3] == "its box lies outside the image of 8 x 6 pixels"
+    )
     assert found.labels_at(1).tolist() == [2]
     assert [len(sample["labels"]) for sample in found] == [0] * 4
     assert found.dropped[2] == "its mask is empty" and found.labels_at(1).tolist() == []
@@ -157,7 +160,7 @@ def test_files_that_are_not_npy(course, kind):
 
 
 def test_hdf5_files_of_something_else(course, tmp_path):
-    assert refusal("images", course(keys=("pictures", "data"))) == "has no dataset 'data' but 'pictures'"
+    assert refusal("images", course(keys=("photos", "data"))) == "has no dataset 'data' but 'photos'"
     assert refusal("masks", course(keys=("data", "data/more"))) == "has no dataset 'data' but 'data'"
     assert "not numbers with 4 axes" in refusal("images", course(images=np.zeros((4, 3, 48))))
     assert "not numbers with 3 axes" in refusal("masks", course(masks=np.zeros((4, *SIZE), "S1")))
@@ -229,13 +232,13 @@ def test_a_hostile_pickle_is_not_run(course, tmp_path):
 def test_pixels_beyond_eight_bits(course, value, found):
     images = np.arange(4 * 3 * 48).reshape(4, 3, *SIZE) % 256 * 1.0
     images[2, 1, 2, 3] = value
-    pictures = data.Cis680(course(images=images if value != 256 else images.astype("u4")))
-    assert pictures[1]["image"].max() == 255
+    reader = data.Cis680(course(images=images if value != 256 else images.astype("u4")))
+    assert reader[1]["image"].max() == 255
     with pytest.raises(data.DataError, match=rf"the values of image 2 are .*{found}.*, not whole numbers"):
-        pictures[2]
+        reader[2]
 
 
-def test_a_damaged_picture_is_named(course):
+def test_a_damaged_image_is_named(course):
     folder = course()
     with h5py.File(folder / FILES["images"]) as file:
         offset, size = file["data"].id.get_chunk_info(0).byte_offset, file["data"].id.get_chunk_info(0).size
@@ -248,21 +251,21 @@ def test_a_damaged_picture_is_named(course):
 
 @pytest.mark.parametrize(("chunks", "times"), [(None, 4), (1, 4), (2, 2), (4, 1)])
 def test_a_chunk_is_decoded_once_where_images_are_read_in_order(course, monkeypatch, chunks, times):
-    pictures = data.Cis680(course(chunks=chunks))
+    reader = data.Cis680(course(chunks=chunks))
     opened, open_file = [], h5py.File
     monkeypatch.setattr(h5py, "File", lambda path, mode: opened.append(path) or open_file(path, mode))
-    assert len([pictures.read(position) for position in range(4)]) == 4
-    assert opened.count(pictures.paths["images"]) == times
+    assert len([reader.read(position) for position in range(4)]) == 4
+    assert opened.count(reader.paths["images"]) == times
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 4])
 def test_from_several_threads_and_pickled(course, chunks):
-    pictures = data.Cis680(course(chunks=chunks))
-    assert pictures[3]["image"].any()
-    pictures = pickle.loads(pickle.dumps(pictures))
-    wanted = [sample["image"].sum() for sample in pictures]
+    reader = data.Cis680(course(chunks=chunks))
+    assert reader[3]["image"].any()
+    reader = pickle.loads(pickle.dumps(reader))
+    wanted = [sample["image"].sum() for sample in reader]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda index: pictures[index % 4]["image"].sum(), range(200)))
+        found = list(pool.map(lambda index: reader[index % 4]["image"].sum(), range(200)))
     assert found == wanted * 50
 
 

@@ -68,10 +68,13 @@ def test_what_cannot_be_learnt_from_is_dropped_and_counted(coco_folder, caplog):
     ]
     with caplog.at_level(logging.WARNING):
         coco = data.Coco(*coco_folder(annotations))
-    assert "4 annotations left out (11: its box has no extent)" in caplog.text
+    assert "4 annotations left out (11: its box has no width)" in caplog.text
     assert len(coco[0]["labels"]) == 1 and len(coco[0]["labels"]) == 1
     assert list(coco.dropped) == [11, 12, 13, 14, 15, 16]
-    assert coco.dropped[12] == "its box lies outside the image" and coco.dropped[16] == "its mask is empty"
+    assert (
+        coco.dropped[12] == "its box lies outside the image of 10 x 8 pixels"
+        and coco.dropped[16] == "its mask is empty"
+    )
 
 
 def test_a_box_over_the_border_is_clipped(coco_folder):
@@ -138,7 +141,7 @@ def test_an_image_of_another_size_than_told(coco_folder):
     images = [{"id": 0, "file_name": "one.png", "height": 9, "width": 10}]
     path, folder = coco_folder([SQUARE])
     path.write_text(json.dumps({**json.loads(path.read_text()), "images": images}))
-    with pytest.raises(data.DataError, match=r"is 10 x 8 pixels, but instances\.json says 10 x 9"):
+    with pytest.raises(data.DataError, match=r"is 10 x 8 pixels, but 10 x 9 in instances\.json"):
         data.Coco(path, folder)[0]
 
 

@@ -5,9 +5,17 @@ from hypothesis import strategies as st
 
 from keras_maskrcnn import data
 from keras_maskrcnn.data import geometry
+from keras_maskrcnn.ops.placement import fitted_size
 
 SHAPES = data.Shapes(40, image_size=(48, 64), seed=5)
 KEYS = ("image", "boxes", "labels", "masks", "crowd")
+
+
+def crop(sample, box, min_visible=0.25):
+    """The part of a sample inside a box of whole pixels."""
+    x1, y1, x2, y2 = box
+    size, offset, frame = np.array(sample["image"].shape[:2]), np.array([-y1, -x1]), np.array([y2 - y1, x2 - x1])
+    return geometry.reframe(sample, size, offset, frame, min_visible, np.asarray)
 
 
 def rectangle(x1, y1, x2, y2):
@@ -50,7 +58,7 @@ def test_cropped_boxes_are_the_boxes_of_the_cropped_masks(draw):
     before = SHAPES[draw.draw(st.integers(0, 39))]
     x1, y1 = draw.draw(st.integers(-10, 60)), draw.draw(st.integers(-10, 44))
     x2, y2 = draw.draw(st.integers(x1 + 1, 80)), draw.draw(st.integers(y1 + 1, 60))
-    after = geometry.crop(before, (x1, y1, x2, y2), min_visible=0)
+    after = crop(before, (x1, y1, x2, y2), min_visible=0)
     assert after["image"].shape == (y2 - y1, x2 - x1, 3)
     np.testing.assert_array_equal(after["boxes"], data.mask_boxes(after["masks"]))
     data.validate(after, 3)
@@ -62,7 +70,7 @@ def test_cropped_boxes_are_the_boxes_of_the_cropped_masks(draw):
 
 def test_cropped_pixels_and_padding(sample):
     before = sample([])
-    after = geometry.crop(before, (-2, 1, 10, 5))
+    after = crop(before, (-2, 1, 10, 5))
     np.testing.assert_array_equal(after["image"][:, 2:], before["image"][1:5, :10])
     assert not after["image"][:, :2].any()
 
@@ -70,9 +78,9 @@ def test_cropped_pixels_and_padding(sample):
 @pytest.mark.parametrize(("min_visible", "kept"), [(0.2, [1, 2]), (0.3, [1]), (0, [1, 2])])
 def test_instances_of_which_too_little_remains_are_dropped(sample, min_visible, kept):
     before = sample([[0, 0, 10, 10], [7, 20, 17, 30], [30, 0, 40, 10]], labels=[1, 2, 3])
-    after = geometry.crop(before, (0, 0, 15, 32), min_visible=0.9)
+    after = crop(before, (0, 0, 15, 32), min_visible=0.9)
     assert after["labels"].tolist() == [1]
-    after = geometry.crop(before, (0, 0, 9, 32), min_visible=min_visible)  # 90 % of the first, 20 % of the second
+    after = crop(before, (0, 0, 9, 32), min_visible=min_visible)  # 90 % of the first, 20 % of the second
     assert after["labels"].tolist() == kept
     assert after["boxes"][0].tolist() == [0, 0, 9, 10]
 
@@ -80,18 +88,18 @@ def test_instances_of_which_too_little_remains_are_dropped(sample, min_visible, 
 def test_a_box_that_was_cut_fits_what_remains_of_the_mask(sample):
     before = sample([[0, 0, 20, 20]])
     before["masks"][0] = np.tri(32, 48, dtype=bool) & before["masks"][0]  # the lower left half
-    after = geometry.crop(before, (0, 0, 40, 5), min_visible=0)
+    after = crop(before, (0, 0, 40, 5), min_visible=0)
     assert after["boxes"].tolist() == [[0, 0, 5, 5]]  # not as wide as the box
 
 
 def test_a_box_that_was_not_cut_keeps_its_annotated_edges(sample):
     before = sample([[4, 4, 10, 10]])
     before["boxes"] = np.array([[3.5, 4.25, 10.5, 9.75]], np.float32)
-    assert geometry.crop(before, (2, 1, 30, 30))["boxes"].tolist() == [[1.5, 3.25, 8.5, 8.75]]
+    assert crop(before, (2, 1, 30, 30))["boxes"].tolist() == [[1.5, 3.25, 8.5, 8.75]]
 
 
 def test_a_crop_beside_the_image_is_empty(sample):
-    after = geometry.crop(sample([[0, 0, 40, 30]]), (100, 100, 110, 120), min_visible=0)
+    after = crop(sample([[0, 0, 40, 30]]), (100, 100, 110, 120), min_visible=0)
     assert after["image"].shape == (20, 10, 3) and not after["image"].any() and len(after["boxes"]) == 0
 
 
@@ -106,12 +114,12 @@ def test_a_crop_beside_the_image_is_empty(sample):
     ],
 )
 def test_fitted_size_by_hand(size, canvas, expected):
-    assert tuple(geometry.fitted_size(size, canvas)) == expected
+    assert tuple(fitted_size(size, canvas)) == expected
 
 
 @given(*[st.integers(1, 3000)] * 2, *[st.integers(1, 1500)] * 2)
 def test_fitted_size_fills_one_side_and_leaves_neither(height, width, canvas_height, canvas_width):
-    fitted = geometry.fitted_size((height, width), (canvas_height, canvas_width))
+    fitted = fitted_size((height, width), (canvas_height, canvas_width))
     assert 1 <= fitted[0] <= canvas_height and 1 <= fitted[1] <= canvas_width
     assert fitted[0] == canvas_height or fitted[1] == canvas_width
 

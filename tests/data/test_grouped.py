@@ -20,9 +20,9 @@ def test_worked_by_hand(in_memory, sample):
     assert found[0]["crowd"].tolist() == [True, False]
 
 
-def test_pictures_without_the_groups_are_left_out(in_memory, sample):
-    pictures = [sample(BOXES[:1], labels=[label], seed=label) for label in (2, 1, 2, 3)] + [sample([])]
-    found = data.Grouped(in_memory(pictures), GROUPS)
+def test_images_without_the_groups_are_left_out(in_memory, sample):
+    images = [sample(BOXES[:1], labels=[label], seed=label) for label in (2, 1, 2, 3)] + [sample([])]
+    found = data.Grouped(in_memory(images), GROUPS)
     assert len(found) == 2 and found.positions == [1, 3]
     assert [part["image_id"] for part in found] == [1, 3]
 
@@ -30,17 +30,17 @@ def test_pictures_without_the_groups_are_left_out(in_memory, sample):
 @given(labels=st.lists(st.lists(st.integers(1, 3), max_size=3), min_size=1, max_size=5))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_labels_are_those_of_the_samples(in_memory, sample, labels):
-    pictures = [sample(BOXES[: len(of_one)], labels=of_one, seed=seed) for seed, of_one in enumerate(labels)]
+    images = [sample(BOXES[: len(of_one)], labels=of_one, seed=seed) for seed, of_one in enumerate(labels)]
     wanted = [of_one for of_one in ([[0, 2, 0, 1][label] for label in of_one] for of_one in labels) if any(of_one)]
     if not wanted:
-        with pytest.raises(data.DataError, match="no picture"):
-            data.Grouped(in_memory(pictures), GROUPS)
+        with pytest.raises(data.DataError, match="no readable image"):
+            data.Grouped(in_memory(images), GROUPS)
         return
-    found = data.Grouped(in_memory(pictures), GROUPS)
+    found = data.Grouped(in_memory(images), GROUPS)
     assert [part["labels"].tolist() for part in found] == [[label for label in of_one if label] for of_one in wanted]
 
 
-def test_a_picture_that_cannot_be_read_is_skipped(in_memory, sample):
+def test_an_image_that_cannot_be_read_is_skipped(in_memory, sample):
     found = data.Grouped(in_memory([data.DataError("broken.png", "a reason"), sample(BOXES[:1])]), GROUPS)
     assert len(found) == 1 and found.skipped == {"broken.png": "a reason"}
 
@@ -60,7 +60,7 @@ def test_groups_that_make_no_sense(in_memory, sample):
         data.Grouped(dataset, {"one": ("a", "b"), "two": ("c", "a")})
 
 
-def test_no_picture_is_decoded_where_labels_are_known(coco_folder):
+def test_no_image_is_decoded_where_labels_are_known(coco_folder):
     square = {"segmentation": [[2, 1, 6, 1, 6, 4, 2, 4]], "bbox": [2, 1, 4, 3]}
     path, folder = coco_folder([square, {**square, "image_id": 1, "category_id": 7}], images=("one.png", "two.png"))
     for name in ("one.png", "two.png"):

@@ -7,8 +7,8 @@ from keras_maskrcnn import data
 
 @pytest.fixture
 def saved(tmp_path):
-    def save(picture, name="a.png", **options):
-        picture.save(tmp_path / name, **options)
+    def save(image, name="a.png", **options):
+        image.save(tmp_path / name, **options)
         return tmp_path / name
 
     return save
@@ -26,9 +26,9 @@ def test_sixteen_bits_are_scaled_not_cut_off(saved):
 
 
 def test_transparency_lies_over_white(saved):
-    picture = Image.new("RGBA", (2, 1), (200, 0, 0, 255))
-    picture.putpixel((1, 0), (200, 0, 0, 0))
-    assert data.read_image(saved(picture)).tolist() == [[[200, 0, 0], [255, 255, 255]]]
+    image = Image.new("RGBA", (2, 1), (200, 0, 0, 255))
+    image.putpixel((1, 0), (200, 0, 0, 0))
+    assert data.read_image(saved(image)).tolist() == [[[200, 0, 0], [255, 255, 255]]]
 
 
 def test_opaque_alpha_changes_nothing(saved):
@@ -36,10 +36,10 @@ def test_opaque_alpha_changes_nothing(saved):
 
 
 def test_palette_with_a_transparent_colour(saved):
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([10, 20, 30, 40, 50, 60])
-    picture.putpixel((1, 0), 1)
-    assert data.read_image(saved(picture, transparency=0)).tolist() == [[[255] * 3, [40, 50, 60]]]
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert data.read_image(saved(image, transparency=0)).tolist() == [[[255] * 3, [40, 50, 60]]]
 
 
 def test_cmyk_and_black_and_white(saved):
@@ -60,7 +60,7 @@ def test_floats_are_refused(saved):
         data.read_image(saved(Image.fromarray(np.ones((2, 2), np.float32)), "a.tiff"))
 
 
-def test_what_is_no_picture_is_named_in_one_line(tmp_path, truncated_jpeg):
+def test_what_is_no_image_is_named_in_one_line(tmp_path, truncated_jpeg):
     contents = {"empty.jpg": b"", "text.png": b"hello", "cut.jpg": truncated_jpeg}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)

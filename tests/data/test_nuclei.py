@@ -13,7 +13,7 @@ IDS[4, 5] = 300  # more than eight bits hold
 
 @pytest.fixture
 def compact(tmp_path):
-    """One picture of 6 x 5 pixels with nuclei 1 and 300 in one file."""
+    """One image of 6 x 5 pixels with nuclei 1 and 300 in one file."""
     for name in ("images", "mask_ids"):
         (tmp_path / "stage1_train" / "a" / name).mkdir(parents=True)
     Image.new("RGBA", (6, 5), (1, 2, 3, 255)).save(tmp_path / "stage1_train" / "a" / "images" / "a.png")
@@ -24,7 +24,7 @@ def compact(tmp_path):
 
 @pytest.fixture
 def original(compact):
-    """The same picture with one file a nucleus, which overlap here, and an empty one."""
+    """The same image with one file per nucleus, which overlap here, and an empty one."""
     folder = compact / "stage1_train" / "a"
     (folder / "mask_ids" / "a.png").unlink()
     (folder / "mask_ids").rmdir()
@@ -53,7 +53,7 @@ def test_original_layout_keeps_overlaps_and_drops_empty_masks(original):
     assert found["masks"][:, 2, 3].all() and len(found["masks"]) == 2
 
 
-def test_picture_without_nuclei(original):
+def test_image_without_nuclei(original):
     for path in (original / "stage1_train" / "a" / "masks").iterdir():
         path.unlink()
     assert data.Nuclei(original)[0]["masks"].shape == (0, 5, 6)
@@ -82,7 +82,7 @@ def test_missing_and_empty_list(compact):
         data.Nuclei(compact, split="val")
 
 
-def test_every_picture_without_a_list(compact):
+def test_every_image_without_a_list(compact):
     (compact / "train.txt").unlink()
     assert data.Nuclei(compact, split="all").names == ["a"]
 

@@ -49,7 +49,7 @@ def test_missing_and_empty_list(small):
         data.PennFudan(small, split="val")
 
 
-def test_every_picture_without_a_list(small):
+def test_every_image_without_a_list(small):
     (small / "train.txt").unlink()
     assert data.PennFudan(small, split="all").names == ["a"]
 
@@ -65,7 +65,7 @@ def test_missing_image_and_mask(small):
 
 def test_mask_of_another_size(small):
     Image.fromarray(np.ones((5, 7), np.uint8)).save(small / "PedMasks" / "a_mask.png")
-    with pytest.raises(data.DataError, match="masks are bool of shape"):
+    with pytest.raises(data.DataError, match=r"a_mask\.png: the mask has shape \[5, 7\], its image \[5, 6\]"):
         data.PennFudan(small)[0]
 
 

@@ -58,7 +58,7 @@ def test_masks_of_the_whole_canvas(sample, in_memory, backend):
     (batch,) = arrays(data.batches(in_memory([one]), **{**SMALL, "mask_size": "canvas"}, backend=backend))
     assert batch["masks"].shape == (1, 6, 32, 48) and batch["masks"].dtype == np.uint8
     expected = np.zeros((32, 48), "uint8")
-    expected[10:30, 20:40] = 255  # the picture is enlarged twice
+    expected[10:30, 20:40] = 255  # the image is enlarged twice
     np.testing.assert_array_equal(batch["masks"][0, 0], expected)
     assert not batch["masks"][0, 1:].any()
 
@@ -156,7 +156,7 @@ def test_a_few_samples_still_make_a_batch(sample, in_memory):
 
 @pytest.fixture
 def with_a_truncated_file(coco_folder, truncated_jpeg):
-    """Six pictures, of which number 2 is cut off."""
+    """Six images, of which number 2 is cut off."""
     path, folder = coco_folder([], images=[f"{i}.jpg" for i in range(6)])
     (folder / "2.jpg").write_bytes(truncated_jpeg)
     return data.Coco(path, folder)

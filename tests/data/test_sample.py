@@ -52,8 +52,16 @@ def test_a_good_sample_gets_the_dtypes_of_the_contract(sample):
     found = data.validate(loose, 3)
     kinds = {"image": "uint8", "boxes": "float32", "labels": "int32", "masks": "bool", "crowd": "bool"}
     assert {key: found[key].dtype.name for key in kinds} == kinds
-    assert set(found) == {*kinds, "image_id", "source"}
+    assert set(found) == {*kinds, "image_id", "source", "fields"}
     assert not found["crowd"].any()
+
+
+def test_boxes_that_are_not_given_are_those_of_the_masks(sample):
+    good = sample([[5, 5, 9, 9], [1, 2, 40, 30]])
+    boxes = good.pop("boxes")
+    np.testing.assert_array_equal(data.validate(good, 3)["boxes"], boxes)
+    with pytest.raises(data.DataError, match="mask 1 is empty"):
+        data.validate({**good, "masks": good["masks"] * np.array([1, 0]).reshape(2, 1, 1)}, 3)
 
 
 def test_rounding_over_the_border_is_clipped(sample):

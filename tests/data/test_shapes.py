@@ -8,7 +8,7 @@ def same(one, other):
     return all(np.array_equal(one[key], other[key]) for key in ("image", "boxes", "labels", "masks"))
 
 
-def test_a_picture_depends_on_seed_and_index_alone():
+def test_an_image_depends_on_seed_and_index_alone():
     shapes = data.Shapes(5, seed=3)
     last = shapes[4]
     assert same(last, data.Shapes(50, seed=3)[4])

@@ -1,0 +1,54 @@
+"""Lists of image names, and mask files with one id per instance: shared by `PennFudan` and `Nuclei`."""
+
+import numpy as np
+
+from keras_maskrcnn.data.image_file import opened
+from keras_maskrcnn.data.sample import DataError
+
+
+def split_names(folder, split, part, names):
+    """Returns the names of the images of a split.
+
+    Args:
+        folder: Path of the folder that holds `part` and the lists.
+        split: Name of a list in the folder (`train` for `train.txt`), one name per line; or "all" for every image.
+        part: Name of the folder of the images.
+        names: Function from the path of that folder to the names of all its images.
+
+    Returns:
+        List of str, not empty.
+
+    Raises:
+        DataError: The folder or the list is missing, or the list is empty.
+    """
+    images, path = folder / part, folder / f"{split}.txt"
+    if not images.is_dir():
+        raise DataError(folder, f"has no folder {part}" if folder.is_dir() else "no such folder")
+    if split == "all":
+        path, found = images, sorted(names(images))
+    elif path.is_file():
+        found = path.read_text(encoding="utf-8").split()
+    else:
+        raise DataError(path, "no such list of images (one name per line; split='all' takes every image)")
+    if not found:
+        raise DataError(path, "names no image")
+    return found
+
+
+def read_ids(path, size):
+    """Reads a mask file: int [H, W] of the given size; colours are converted to grey.
+
+    Raises:
+        DataError: The file is missing, is no image or has another size.
+    """
+    with opened(path, "a mask") as image:
+        values = np.array(image if len(image.getbands()) == 1 else image.convert("L"))
+    if values.shape != size:
+        raise DataError(path, f"the mask has shape {list(values.shape)}, its image {list(size)}")
+    return values
+
+
+def id_masks(ids):
+    """Returns one mask per id in a mask file, in ascending order without 0, the background: bool [n, H, W]."""
+    numbers = np.unique(ids)
+    return ids == numbers[numbers > 0][:, None, None]
