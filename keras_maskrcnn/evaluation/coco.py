@@ -36,7 +36,7 @@ KINDS = ("bbox", "segm")
 def coco_scores(
     model,
     dataset,
-    kinds=KINDS,
+    kinds=None,
     score_threshold=0.0,
     max_detections=100,
     batch_size=8,
@@ -48,9 +48,9 @@ def coco_scores(
     Args:
         model: an object with `detect`, as `MaskRCNN`.
         dataset: any reader of samples.
-        kinds: which overlaps to score: "bbox", "segm" or both.
-        score_threshold: detections below are left out. AP integrates over all scores, so 0 is the honest value.
-        max_detections: most detections an image. Above 100 (microscope images with hundreds of nuclei) it also becomes
+        kinds: overlaps to score: "bbox", "segm" or both; None takes those that the model predicts.
+        score_threshold: minimum score of a detection. AP integrates over all scores, so 0 gives the true value.
+        max_detections: maximum number of detections per image. Above 100 (microscope images with hundreds of nuclei) it also becomes
             COCOeval's largest limit, and `AR100` and every AP are then at this limit.
         batch_size: images that go through the network together; few more samples are in memory at once.
         limit: only the first `limit` images.
@@ -63,6 +63,7 @@ def coco_scores(
     Raises:
         ValueError: no image could be read, an unknown kind, or the model's classes are not the data set's.
     """
+    kinds = scored_kinds(model) if kinds is None else kinds
     truth = coco_ground_truth([], dataset.class_names)
     results = []
     for sample, found in predictions(
@@ -72,6 +73,13 @@ def coco_scores(
         # Masks become run lengths at once: a thousand images of boolean masks would not fit in memory.
         results.extend(coco_results([found], [image_id]))
     return score_detections(truth, results, kinds, max_detections)
+
+
+def scored_kinds(model):
+    """The kinds of `coco_scores` that a model's schema allows; both for a model without a schema."""
+    schema = getattr(model, "schema", None)
+    predicted = {"boxes", "box_masks"} if schema is None else {output.kind for output in schema}
+    return tuple(kind for kind, output in zip(KINDS, ("boxes", "box_masks"), strict=True) if output in predicted)
 
 
 def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
@@ -151,17 +159,20 @@ def coco_results(detections, image_ids, category_ids=None):
     """Detections in COCO's result format, ready for `json.dump` and for `score_detections`.
 
     Args:
-        detections: list of dicts as `MaskRCNN.detect` returns them, one an image; `masks` may be absent.
-        image_ids: one id an image.
+        detections: list of dicts as `MaskRCNN.detect` returns them, one per image; `masks` may be absent.
+        image_ids: one id per image.
         category_ids: the category id of each label 1…K in turn (COCO's own ids have gaps); None leaves labels as ids.
 
     Returns:
         list of dicts: `image_id`, `category_id`, `bbox` [x, y, width, height], `score`, and `segmentation`, a
-        compressed run-length code whose `counts` is text.
+        compressed run-length code whose `counts` is text; and under their names the further values and points that
+        the detections' schema describes.
     """
     results = []
     for found, image_id in zip(detections, image_ids, strict=True):
         masks = found.get("masks")
+        further = [o.name for o in getattr(found, "schema", ()) if o.kind in ("values", "points")]
+        further = [name for name in further if name not in ("labels", "scores")]
         for index, (box, label, score) in enumerate(zip(found["boxes"], found["labels"], found["scores"], strict=True)):
             result = {
                 "image_id": image_id,
@@ -171,6 +182,7 @@ def coco_results(detections, image_ids, category_ids=None):
             }
             if masks is not None:
                 result["segmentation"] = encode_mask(masks[index])
+            result.update({name: found[name][index].tolist() for name in further})
             results.append(result)
     return results
 

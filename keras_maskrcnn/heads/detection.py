@@ -119,9 +119,10 @@ def select_detections(probabilities, boxes, valid, sizes, limits, candidates=100
         1…K, `valid` bool `[B, D]` and `region` int32 `[B, D]` in 0…P-1, the region that each box comes from; empty
         slots hold 0.
     """
-    regions, classes = probabilities.shape[1], probabilities.shape[2] - 1
+    regions = probabilities.shape[1] or ops.shape(probabilities)[1]
+    classes = probabilities.shape[2] - 1
     scores = ops.where(valid[..., None], probabilities[..., 1:], 0.0)
-    limit = min(candidates, regions * classes)
+    limit = _at_most(candidates, regions * classes)
     scores, pair = ops.top_k(ops.reshape(scores, (-1, regions * classes)), limit)
     pair = ops.cast(pair, "int32")
     region, label = pair // classes, pair % classes + 1
@@ -140,4 +141,5 @@ def select_detections(probabilities, boxes, valid, sizes, limits, candidates=100
 
 
 def _at_most(count, limit):
-    return min(count, limit) if isinstance(count, int) else ops.minimum(count, limit)
+    """The smaller number; a tensor if one of them is known at run time only."""
+    return min(count, limit) if isinstance(count, int) and isinstance(limit, int) else ops.minimum(count, limit)

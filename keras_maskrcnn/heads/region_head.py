@@ -88,6 +88,9 @@ class RegionHead(keras.layers.Layer):
         self.align = RoIAlign(self.pool, strides, name="align", seed=seed, **Regions.of(regions).align())
         self.build((None, self.pool, self.pool, channels))
 
+    def build_from_config(self, config):
+        """Nothing: a head that was saved is built when the model connects it."""
+
     def check(self, inputs):
         """Raises a ValueError if the ground truth among a model's inputs does not have the form that the head needs."""
 

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.backend import keras_internals
 from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import ground_truth
@@ -80,7 +81,6 @@ class InstanceModel(Detector, keras.Model):
                 f"dtype={self.layer_dtype!r} is not supported: use 'mixed_bfloat16', which needs no scaling"
             )
         self.loss_weights = {}
-        self.total_loss = keras.metrics.Mean(name="loss")
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
         self.skipped_images = self.add_weight(
@@ -259,7 +259,8 @@ class InstanceModel(Detector, keras.Model):
         """Update the running mean of every term and return them with the loss."""
         for name, metric in self.loss_terms.items():
             metric.update_state(y_pred[name])
-        return {"loss": self._loss_tracker.result(), **{name: m.result() for name, m in self.loss_terms.items()}}
+        terms = {name: metric.result() for name, metric in self.loss_terms.items()}
+        return {"loss": keras_internals.loss_tracker(self).result(), **terms}
 
     # Saving -----------------------------------------------------------------------------------------------------
 

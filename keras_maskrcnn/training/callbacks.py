@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_maskrcnn import visualize
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.evaluation.coco import KINDS, coco_scores
+from keras_maskrcnn.evaluation.coco import coco_scores
 from keras_maskrcnn.evaluation.predictions import check_classes
 from keras_maskrcnn.training.event_log import EventLog
 
@@ -33,7 +33,7 @@ class CocoEval(keras.callbacks.Callback):
         log_dir: folder for TensorBoard: every number in the logs, the learning rate, AP by class (as
             `val_segm_AP/NAME`), and pictures, which also go to `LOG_DIR/pictures/epoch_NNN.png`. None writes nothing.
         every: score each `every`-th epoch.
-        kinds: "bbox", "segm" or both.
+        kinds: "bbox", "segm" or both; None takes those that the model predicts.
         pictures: how many pictures, truth beside prediction, of images spread evenly over the data set; the same
             ones every time.
         max_detections: most detections an image.
@@ -47,7 +47,7 @@ class CocoEval(keras.callbacks.Callback):
         dataset,
         log_dir=None,
         every=1,
-        kinds=KINDS,
+        kinds=None,
         pictures=4,
         max_detections=100,
         limit=None,
@@ -60,7 +60,7 @@ class CocoEval(keras.callbacks.Callback):
         self.dataset = dataset
         self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
         self.every = every
-        self.kinds = tuple(kinds)
+        self.kinds = kinds
         self.pictures = pictures
         self.max_detections = max_detections
         self.limit = limit

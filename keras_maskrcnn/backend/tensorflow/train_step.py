@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_maskrcnn.backend import keras_internals
+
 
 def train_step(model, inputs):
     """Forward pass, gradients, update; a step whose loss or gradient is not finite changes nothing.
@@ -54,14 +56,15 @@ def _logs(model, inputs, terms, loss, norm, finite):
     weight = tf.cast(finite, tf.float32)
     known = lambda value: tf.where(finite, value, tf.zeros_like(value))  # noqa: E731
     batch = tf.shape(inputs["images"])[0]
-    model._loss_tracker.update_state(known(loss), sample_weight=weight * tf.cast(batch, tf.float32))
+    loss_tracker = keras_internals.loss_tracker(model)
+    loss_tracker.update_state(known(loss), sample_weight=weight * tf.cast(batch, tf.float32))
     for name, metric in model.loss_terms.items():
         metric.update_state(known(terms[name]), sample_weight=weight)
     model.gradient_norm.update_state(known(norm), sample_weight=weight)
     model.skipped_steps.update_state(1.0 - weight)
     if "image_index" in inputs:
         _remember(model.skipped_images, inputs["image_index"], finite)
-    metrics = [model._loss_tracker, *model.loss_terms.values(), model.gradient_norm, model.skipped_steps]
+    metrics = [loss_tracker, *model.loss_terms.values(), model.gradient_norm, model.skipped_steps]
     return {metric.name: metric.result() for metric in metrics}
 
 

@@ -1,0 +1,245 @@
+"""Heads and models that a user adds: defined here, without a change of the package (docs/extending.md)."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_maskrcnn import data, evaluation
+from keras_maskrcnn.heads.detection import OUTPUTS, select_detections
+from keras_maskrcnn.heads.ground_truth import instances
+from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.heads.region_head import ObjectHead
+from keras_maskrcnn.inference.saved_model import SavedModel
+from keras_maskrcnn.models.base import InstanceModel
+from keras_maskrcnn.ops import boxes as box_ops
+from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_l1
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class FillHead(ObjectHead):
+    """The share of an object's box that its mask fills: one number per object."""
+
+    LOSSES = ("fill_loss",)
+    FIELDS = ("masks",)
+    OUTPUTS = (Output("fill", exported="detection_fill", caption="filled {:.0%}"),)
+
+    def __init__(self, units=8, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, input_shape):
+        """Two dense layers on crops (None, P, P, C)."""
+        self.hidden = keras.layers.Dense(self.units, activation="relu", dtype=self.dtype_policy)
+        self.share = keras.layers.Dense(1, dtype=self.dtype_policy)
+        self.hidden.build((None, self.pool * self.pool * input_shape[-1]))
+        self.share.build((None, self.units))
+
+    def call(self, crops, labels, training=False):
+        """Logits `[R]`."""
+        crops = ops.reshape(crops, (-1, self.pool * self.pool * crops.shape[-1]))
+        return ops.cast(self.share(self.hidden(crops))[:, 0], "float32")
+
+    def row_losses(self, predictions, rows, truth):
+        """Cross entropy with the mean coverage of the mask in its box."""
+        target = ops.mean(ops.cast(rows.matched(truth["masks"]), "float32"), axis=(1, 2)) / 255.0
+        return {"fill_loss": masked_mean(binary_cross_entropy(predictions, target), rows.valid)}
+
+    def row_outputs(self, predictions, rows):
+        """Shares `[R]` in [0, 1]."""
+        return {"fill": ops.sigmoid(predictions)}
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OneMap(InstanceModel):
+    """A one-stage detector: one convolution whose cells of 16 pixels predict a class and a box."""
+
+    LOSSES = ("map_class_loss", "map_box_loss")
+    OUTPUTS = OUTPUTS
+
+    def __init__(self, num_classes, **common):
+        super().__init__(num_classes, **common)
+        outputs = self.num_classes + 1 + 4
+        self.conv = keras.layers.Conv2D(outputs, 16, strides=16, name="map", dtype=self.layer_dtype)
+        self.conv.build((None, None, None, 3))
+        self.built = True
+
+    def canvas_stride(self):
+        """Sides of a canvas are multiples of this."""
+        return 16
+
+    def call(self, inputs, training=False):
+        """Losses with ground truth, detections without."""
+        sizes = ops.cast(inputs["sizes"], "float32")
+        cells = ops.cast(self.conv(self.normalise(inputs["images"], sizes)), "float32")
+        height, width = ops.shape(cells)[1:3]
+        y, x = (ops.cast(ops.arange(n), "float32") * 16 for n in (height, width))
+        corner = ops.stack([ops.tile(x[None], (height, 1)), ops.tile(y[:, None], (1, width))], axis=-1)
+        cell = ops.reshape(ops.concatenate([corner, corner + 16], axis=-1), (1, -1, 4))
+        flat = ops.reshape(cells, (-1, height * width, cells.shape[-1]))
+        logits, deltas = flat[..., : self.num_classes + 1], flat[..., self.num_classes + 1 :]
+        truth = self.ground_truth(inputs)
+        if truth is not None:
+            return self.map_losses(logits, deltas, cell, truth)
+        boxes = box_ops.decode(deltas, cell)[:, :, None]
+        everywhere = ops.ones(ops.shape(logits)[:2], dtype="bool")
+        return select_detections(ops.softmax(logits), boxes, everywhere, sizes, self.limits(inputs))
+
+    def map_losses(self, logits, deltas, cell, truth):
+        """Each cell belongs to the object that it overlaps most."""
+        overlap = ops.where(instances(truth)[..., None], box_ops.intersection(truth["boxes"], cell), 0.0)
+        matched, positive = ops.argmax(overlap, axis=1), ops.max(overlap, axis=1) > 64
+        label = ops.where(positive, ops.take_along_axis(truth["labels"], matched, axis=1), 0)
+        target = box_ops.encode(ops.take_along_axis(truth["boxes"], matched[..., None], axis=1), cell)
+        error = -ops.take_along_axis(ops.log_softmax(logits), label[..., None], axis=-1)[..., 0]
+        return {
+            "map_class_loss": ops.mean(error),
+            "map_box_loss": masked_mean(smooth_l1(deltas - target), positive[..., None]),
+        }
+
+
+# Checks that hold for both ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def head_model(tiny, shapes):
+    """A Mask R-CNN with the toy head, after one epoch of three steps."""
+    model = tiny(heads=[FillHead(units=4, name="fill_head")])
+    return trained(model, shapes)
+
+
+@pytest.fixture(scope="module")
+def map_model(shapes):
+    """The toy one-stage model, after one epoch of three steps."""
+    keras.utils.set_random_seed(3)
+    return trained(OneMap(3, image_size=(64, 64)), shapes)
+
+
+def trained(model, shapes):
+    model.compile(keras.optimizers.Adam(1e-3))
+    before = [np.array(w) for w in model.trainable_weights]
+    batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28)
+    history = model.fit(batches, validation_data=batches, epochs=1, verbose=0).history
+    for name in model.loss_names:
+        assert np.isfinite(history[name][0]) and history[name][0] > 0 and f"val_{name}" in history
+    for variable, old in zip(model.trainable_weights, before, strict=True):
+        assert not np.array_equal(variable, old), f"{variable.path} has no gradient"
+    assert set(model.evaluate(batches, return_dict=True, verbose=0)) >= {"loss", *model.loss_names}
+    return model
+
+
+def same(first, second, atol=0.0):
+    assert set(first) == set(second)
+    for name, values in first.items():
+        np.testing.assert_allclose(second[name], values, atol=atol, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def head_files(head_model, tmp_path_factory):
+    """Folder with the model as `model.keras` and as SavedModel `saved`."""
+    return written(head_model, tmp_path_factory.mktemp("head"))
+
+
+def written(model, folder):
+    model.save(folder / "model.keras")
+    model.export(folder / "saved")
+    return folder
+
+
+def detected_alike(model, image, folder):
+    """What the model detects, and its files too."""
+    found = model.detect(image, score_threshold=0.01)
+    assert len(found["scores"]) > 0
+    again = keras.saving.load_model(folder / "model.keras")
+    assert again.get_config() == model.get_config()
+    same(found, again.detect(image, score_threshold=0.01))
+    same(found, SavedModel(folder / "saved").detect(image, score_threshold=0.01), atol=1e-4)
+    return found
+
+
+# The toy head -------------------------------------------------------------------------------------------------------
+
+
+def test_head_detects_saves_reloads_and_exports(head_model, head_files, shapes):
+    found = detected_alike(head_model, shapes[0]["image"], head_files)
+    assert found["fill"].shape == found["scores"].shape and ((found["fill"] > 0) & (found["fill"] < 1)).all()
+    names = json.loads((head_files / "saved" / "assets" / "model.json").read_text())["outputs"]
+    assert names[-1]["exported"] == "detection_fill"
+
+
+def test_head_is_served_by_a_process_without_this_package(head_model, head_files, shapes):
+    np.save(head_files / "image.npy", shapes[0]["image"][None])
+    program = (
+        "import sys, numpy as np, tensorflow as tf; folder = sys.argv[1]\n"
+        "served = tf.saved_model.load(folder + '/saved').signatures['serving_default']\n"
+        "found = served(images=tf.constant(np.load(folder + '/image.npy')))\n"
+        "np.save(folder + '/fill.npy', found['detection_fill'])\n"
+        "assert not [m for m in sys.modules if m.startswith('keras_maskrcnn')]"
+    )
+    subprocess.run([sys.executable, "-c", program, str(head_files)], check=True, timeout=300)
+    found = head_model.detect(shapes[0]["image"], score_threshold=0.05)
+    served = np.load(head_files / "fill.npy")[0]
+    np.testing.assert_allclose(served[: len(found["fill"])], found["fill"], atol=1e-4)
+
+
+def test_head_is_scored_drawn_and_left_out_by_its_loss_weight(head_model, tiny, shapes, batch):
+    scores = evaluation.coco_scores(head_model, shapes)
+    assert {"bbox_AP", "segm_AP"} <= set(scores)
+    found = head_model.detect(shapes[0]["image"], score_threshold=0.01)
+    result = evaluation.coco_results([found], [1])[0]
+    assert result["fill"] == pytest.approx(float(found["fill"][0]))
+    model = tiny(heads=[FillHead(name="fill_head")])
+    model.compile("sgd", loss_weights={"fill_loss": 0})
+    model.heads[0].call = None  # would raise if it were called
+    assert float(model({**batch[0], **batch[1]})["fill_loss"]) == 0
+
+
+def test_head_learns_the_share(tiny, shapes):
+    """With the rest frozen, the head learns the shares of two images by heart."""
+    model = tiny(heads=[FillHead(units=16, name="fill_head")])
+    for name, part in model.parts().items():
+        part.trainable = name == "fill_head"
+    model.compile(keras.optimizers.Adam(1e-2), loss_weights={name: 0 for name in model.rpn.LOSSES})
+    two = data.Subset(shapes, [0, 1])
+    batches = data.batches(two, (64, 64), 2, max_instances=6, mask_size=28, repeat=True)
+    loss = model.fit(batches, epochs=3, steps_per_epoch=15, verbose=0).history["fill_loss"]
+    objects = [pair for sample in two for pair in zip(sample["masks"], sample["boxes"].astype(int), strict=True)]
+    share = np.array([mask[y1:y2, x1:x2].mean() for mask, (x1, y1, x2, y2) in objects])
+    least = -(share * np.log(share) + (1 - share) * np.log(1 - share)).mean()  # the entropy that no head can undercut
+    assert loss[-1] < least + 0.5 * (loss[0] - least)
+
+
+def test_two_heads_of_one_name_are_refused(tiny):
+    with pytest.raises(ValueError, match="fill, fill_loss: declared by two heads"):
+        tiny(heads=[FillHead(name="a"), FillHead(name="b")])
+
+
+# The toy model ------------------------------------------------------------------------------------------------------
+
+
+def test_model_detects_saves_reloads_and_exports(map_model, shapes, tmp_path):
+    found = detected_alike(map_model, shapes[0]["image"], written(map_model, tmp_path))
+    assert set(found) == {"boxes", "labels", "scores"}
+
+
+def test_model_is_scored_for_what_it_predicts(map_model, shapes):
+    scores = evaluation.coco_scores(map_model, shapes)
+    assert "bbox_AP" in scores and not [name for name in scores if name.startswith("segm")]
+
+
+def test_model_learns_and_compiles_under_xla(shapes):
+    keras.utils.set_random_seed(3)
+    model = OneMap(3, image_size=(64, 64))
+    model.compile(keras.optimizers.Adam(3e-3), jit_compile=True)
+    batches = data.batches(shapes, (64, 64), 6, max_instances=6, mask_size=28, repeat=True)
+    loss = model.fit(batches, epochs=2, steps_per_epoch=20, verbose=0).history["loss"]
+    assert loss[1] < 0.8 * loss[0]
+    assert len(model.detect(shapes[0]["image"], score_threshold=0.1)["scores"]) > 0
