@@ -77,7 +77,7 @@ def test_a_layer_of_unknown_reach_is_named(layer):
 
 
 def test_an_unknown_output_is_named_with_those_that_exist():
-    with pytest.raises(ValueError, match="no output 'C5', but C1, C2, C3, C4"):
+    with pytest.raises(ValueError, match="no output 'C5'; its outputs are C1, C2, C3, C4"):
         receptive_field(backbones.SimpleCNN(), "C5")
 
 
@@ -85,7 +85,7 @@ def test_probe_confirms_the_simple_cnn():
     network = backbones.SimpleCNN(channels=(8, 8, 8, 8, 8))
     further = layers.Conv2D(4, 3, padding="same")
     side, unit = 288, 9
-    found = probe(lambda images: further(network(images)["C4"]), (side, side), pictures=6)
+    found = probe(lambda images: further(network(images)["C4"]), (side, side), images=6)
     assert found.extent == (172, 172)
     low = unit * 16 + reach(network).low
     assert found.box == (low, low, low + 172, low + 172)
@@ -98,7 +98,7 @@ def test_probe_confirms_the_simple_cnn():
 
 def test_probe_confirms_a_residual_network():
     network = backbones.get({"name": "resnet18", "width": 8, "norm": "frozen_batch"})
-    found = probe(network, (128, 160), output="C2", unit=(14, 20), pictures=4)
+    found = probe(network, (128, 160), output="C2", unit=(14, 20), images=4)
     low = reach(network, "C2", then=()).low
     assert found.extent == (43, 43)
     assert found.box == (80 + low, 56 + low, 80 + low + 43, 56 + low + 43)
@@ -106,7 +106,7 @@ def test_probe_confirms_a_residual_network():
 
 def test_probe_of_a_dead_network_says_so():
     with pytest.raises(ValueError, match="depends on no pixel"):
-        probe(lambda images: images * 0.0, (16, 16), pictures=1)
+        probe(lambda images: images * 0.0, (16, 16), images=1)
 
 
 def test_info_prints_the_field_of_each_level(capsys):

@@ -1,4 +1,4 @@
-"""What a training run needs around `model.fit`: optimizer, schedules, callbacks that watch it, alternating phases."""
+"""Optimizer, learning-rate schedules, callbacks and alternating training."""
 
 from keras_maskrcnn.training.alternating import alternate
 from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps

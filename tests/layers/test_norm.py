@@ -164,7 +164,7 @@ def test_group_norm_of_a_constant_is_finite():
 
 
 def test_group_norm_refuses_channels_that_do_not_divide():
-    with pytest.raises(ValueError, match="48 channels do not divide into 32 groups"):
+    with pytest.raises(ValueError, match="48 channels are not divisible into 32 groups"):
         GroupNorm()(np.zeros((1, 2, 2, 48), "float32"))
 
 

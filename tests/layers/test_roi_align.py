@@ -244,9 +244,9 @@ def test_config_round_trip():
     "options, reason",
     [
         (dict(implementation="fast"), "implementation must be one of"),
-        (dict(implementation="tf_image", sampling_ratio=1), "needs sampling_ratio=2"),
+        (dict(implementation="tf_image", sampling_ratio=1), "requires sampling_ratio=2"),
         (dict(sampling_ratio=0), "sampling_ratio must be at least 1"),
-        (dict(strides=(4, 16)), "twice the one before"),
+        (dict(strides=(4, 16)), "twice the previous one"),
         (dict(strides=()), "strides must not be empty"),
     ],
 )
@@ -256,5 +256,5 @@ def test_bad_options_are_refused(options, reason):
 
 
 def test_wrong_number_of_levels_is_refused():
-    with pytest.raises(ValueError, match="4 strides but was given 1"):
+    with pytest.raises(ValueError, match="4 strides but got 1"):
         RoIAlign(7).align_rows([ramp(4, 4)], np.zeros((1, 4), "float32"), np.zeros(1, "int32"))

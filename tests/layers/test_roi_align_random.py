@@ -239,7 +239,7 @@ def test_regular_positions_own_no_variable():
     "options, reason",
     [
         (dict(positions="anywhere"), "positions must be one of"),
-        (dict(positions="random", implementation="tf_image"), "'tf_image' needs positions='regular'"),
+        (dict(positions="random", implementation="tf_image"), "'tf_image' requires positions='regular'"),
     ],
 )
 def test_bad_options_are_refused(options, reason):

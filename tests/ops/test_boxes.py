@@ -35,16 +35,9 @@ def test_intersection_and_iou_by_hand():
     np.testing.assert_allclose(numpy(box_ops.iou(first, second)), [[0.2, 0, 1 / 16], [0, 0, 0]], rtol=1e-6)
 
 
-def test_covered_is_a_share_of_the_first_box():
-    small, crowd = np.array([[0, 0, 2, 2]], "float32"), np.array([[1, 0, 9, 9], [0, 0, 9, 9]], "float32")
-    np.testing.assert_allclose(numpy(box_ops.covered(small, crowd)), [[0.5, 1.0]])
-    np.testing.assert_allclose(numpy(box_ops.covered(crowd, small)), [[2 / 72], [4 / 81]], rtol=1e-6)
-
-
 def test_boxes_without_area_overlap_nothing_and_give_no_nan():
     empty = np.array([[0, 0, 0, 0], [5, 5, 5, 9], [4, 4, 2, 2]], "float32")
-    for measure in (box_ops.iou, box_ops.covered):
-        np.testing.assert_array_equal(numpy(measure(empty, empty)), np.zeros((3, 3)))
+    np.testing.assert_array_equal(numpy(box_ops.iou(empty, empty)), np.zeros((3, 3)))
 
 
 def test_leading_dimensions_broadcast():

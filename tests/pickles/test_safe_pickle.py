@@ -35,7 +35,7 @@ def test_a_name_stands_for_a_function_of_ours():
 
 
 def test_other_names_and_instructions_are_refused():
-    with pytest.raises(safe_pickle.UnreadableError, match=r"names 'collections.Counter'"):
+    with pytest.raises(safe_pickle.UnreadableError, match=r"refers to 'collections.Counter'"):
         safe_pickle.load(io.BytesIO(pickle.dumps(collections.Counter("aab"))), {})
     with pytest.raises(safe_pickle.UnreadableError, match="EMPTY_SET"):
         safe_pickle.load(io.BytesIO(pickle.dumps({1}, 4)), {})

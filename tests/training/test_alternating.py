@@ -140,7 +140,7 @@ def test_proposals_of_the_second_phase_are_those_of_the_first_phases_network():
     ("arguments", "words"),
     [
         ({"steps": (1, 1, 1)}, "must be four numbers"),
-        ({"steps": (5, 5, 5, 1), "epochs": 2}, "none below epochs=2"),
+        ({"steps": (5, 5, 5, 1), "epochs": 2}, "each at least epochs=2"),
         ({"steps": (1, 1, 1, 1), "restart": "zero"}, "not 'initial' or 'rpn'"),
     ],
 )

@@ -196,7 +196,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, package):
     write_h5(tmp_path / "h5py", {"conv1": {"conv1/kernel:0": KERNEL}})
     save_file({"w": KERNEL}, tmp_path / "safetensors")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(files.DataError, match=rf'needs the package {package}: pip install "keras-maskrcnn\[convert\]"'):
+    with pytest.raises(files.DataError, match=rf'requires the package {package}: pip install "keras-maskrcnn\[convert\]"'):
         files.read(tmp_path / package)
 
 

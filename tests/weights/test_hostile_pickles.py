@@ -69,25 +69,25 @@ def test_nothing_is_run(tmp_path, attack, protocol, wrap):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("archive/data.pkl", body)
     reason = refusal(path)
-    assert re.search(f"its pickle names '.*({named})", reason), reason
+    assert re.search(f"its pickle refers to '.*({named})", reason), reason
     assert not canary.exists()
 
 
 @both_formats
 def test_an_unknown_class_beside_the_weights(tmp_path, write):
     write(tmp_path / "w.pth", {"model": {"w": tensor(np.ones(3))}, "config": Call(Name("yacs.config.CfgNode"), ())})
-    assert "names 'yacs.config.CfgNode'" in refusal(tmp_path / "w.pth")
+    assert "refers to 'yacs.config.CfgNode'" in refusal(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (Call(Name("torch.FloatStorage"), ()), "calls torch.FloatStorage"),
-        (Call(Name("collections.OrderedDict"), ([[((),), 1]],)), "no dict of names"),
+        (Call(Name("collections.OrderedDict"), ([[((),), 1]],)), "not a dict with scalar keys"),
         (Call(Name("torch._utils._rebuild_tensor_v2"), (1, 0, (), ())), "not a plain view"),
         (Call(Name("torch._utils._rebuild_tensor_v2"), (), {"__code__": None}), "is damaged"),
-        (Call("text", ()), "no function"),
-        (Call(Name("torch.Size"), ((1,),), {"state": 1}), "a state"),
+        (Call("text", ()), "not a function"),
+        (Call(Name("torch.Size"), ((1,),), {"state": 1}), "sets the state"),
     ],
 )
 def test_calls_that_make_no_sense(tmp_path, value, reason):
