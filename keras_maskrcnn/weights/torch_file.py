@@ -182,7 +182,9 @@ def read_legacy(data):
         (count,) = struct.unpack_from("<q", data, place)
         size = count * BYTES[declared[key].kind]
         if count != declared[key].count or place + 8 + size > len(data):
-            raise UnreadableError(f"its storage {key[:40]!r} lacks some of its {declared[key].count} declared elements")
+            raise UnreadableError(
+                f"its storage {key[:40]!r} declares {declared[key].count} elements; the file has another number"
+            )
         buffers.spans[key] = place + 8, size
         place += 8 + size
     return content
