@@ -84,7 +84,7 @@ def test_other_classes_start_anew_and_take_their_own_names(published, tmp_path, 
         (["some.pth", "--output", "coco.keras"], "some.pth: no such file"),
         (["some.pth", "--output", "coco.keras", "--preset", "resnet"], "there is no preset 'resnet'"),
         (["stem.pth", "--output", "coco.keras"], "stem.pth: has no class scores, so give --num-classes"),
-        (["stem.pth", "--output", "coco.keras", "--source", "matterport"], "stem.pth: it is a torch zip file"),
+        (["stem.pth", "--output", "coco.keras", "--source", "matterport"], "stem.pth: is a torch zip file"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(arguments, reason, tmp_path, monkeypatch, capsys):

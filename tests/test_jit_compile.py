@@ -67,7 +67,6 @@ def detected(logits, refined):
 OPS = {
     "area": (boxes.area, FIRST),
     "iou": (boxes.iou, FIRST, TRUTH),
-    "covered": (boxes.covered, FIRST, TRUTH),
     "encode": (lambda a, b: boxes.encode(a, b, (10, 10, 5, 5)), FIRST, SECOND),
     "decode": (lambda d, b: boxes.decode(d, b, (10, 10, 5, 5)), normal(2, 7, 4), FIRST),
     "clip": (boxes.clip, FIRST, SIZES),

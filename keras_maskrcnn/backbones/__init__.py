@@ -1,4 +1,4 @@
-"""Backbones: images to a dict of feature maps {"C2": stride 4, …, "C5": stride 32}, one file a family."""
+"""Backbones: networks from images to a dict of feature maps {"C2": stride 4, …, "C5": stride 32}."""
 
 import functools
 
@@ -14,18 +14,18 @@ NAMES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "simple_cn
 
 
 def get(backbone, dtype=None):
-    """A backbone from its name, from a name with options, or the given Keras model as it is.
+    """Create a backbone.
 
     Args:
         backbone: one of `NAMES`; or a dict such as `{"name": "resnet18", "norm": "group", "width": 32}`; or a Keras
-            model whose output is a dict {"C2": …} (`from_keras` makes one of any), which keeps its own dtype policy.
-        dtype: Keras dtype policy of a backbone that is made here.
+            model whose output is a dict {"C2": …} (see `from_keras`), which is returned unchanged.
+        dtype: Keras dtype policy of a new backbone.
 
     Returns:
         A Keras model.
 
     Raises:
-        ValueError: for an unknown name, or a model of another form.
+        ValueError: for an unknown name, invalid options, or a model with other outputs.
     """
     if isinstance(backbone, str | dict):
         options = {"name": backbone} if isinstance(backbone, str) else dict(backbone)

@@ -1,4 +1,4 @@
-"""ResNet-10/18/34/50/101 (He et al. 2015) as torchvision builds it: v1.5 strides, symmetric padding, no bias."""
+"""ResNet-10/18/34/50/101 (He et al. 2015) as in torchvision: v1.5 strides, symmetric padding, no bias."""
 
 import keras
 from keras import layers
@@ -11,18 +11,18 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class ResNet(FoldingModel):
-    """Residual network without its classifier: `[B, H, W, 3]` to {"C2", "C3", "C4", "C5"} of strides 4 to 32.
+    """Residual network without classifier: `[B, H, W, 3]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
 
     Args:
-        depth: 18, 34, 50 or 101; or 10, half of 18, for trials and tests.
+        depth: 18, 34, 50 or 101; or 10, half of 18, for experiments and tests.
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
-        width: channels of the stem; 64 is the paper's, 32 gives a network of a quarter of the cost.
-        freeze_at: 0 trains everything, 1 freezes the stem, 2 the first stage too, and so on up to 5.
+        width: channels of the stem; 64 in the paper, 32 for a quarter of the cost.
+        freeze_at: 0 trains all layers, 1 freezes the stem, 2 also the first stage, and so on up to 5.
         norm_epsilon: added to the variance by the normalisation.
-        stride_in_1x1: whether a bottleneck's first 1×1 convolution carries the stride (He et al. 2015, and the weights
-            of detectron2 and matterport) or its 3×3 one ("v1.5", torchvision).
+        stride_in_1x1: whether the stride of a bottleneck is in its first 1×1 convolution (He et al. 2015; weights of
+            detectron2 and matterport) or in the 3×3 convolution ("v1.5", torchvision).
         stem_pool: "symmetric" pads the first pooling by one pixel on all sides; "same" is TensorFlow's rule, which pads
-            an even input at the bottom and on the right only.
+            inputs of even size at the bottom and on the right only.
 
     Raises:
         ValueError: for an unknown depth or `stem_pool`, or `freeze_at` outside 0…5.
@@ -91,24 +91,24 @@ class ResNet(FoldingModel):
 
 
 class _Builder:
-    """Parts of a residual network with one kind of normalisation and one dtype policy."""
+    """Blocks of a residual network with one kind of normalisation and one dtype policy."""
 
     def __init__(self, norm, norm_epsilon, stride_in_1x1, dtype):
         self.norm, self.norm_epsilon, self.stride_in_1x1, self.dtype = norm, norm_epsilon, stride_in_1x1, dtype
 
     def stem_pool(self, x, padding):
-        """3×3 maxima at stride 2."""
+        """3×3 max pooling with stride 2."""
         if padding == "same":
             return layers.MaxPooling2D(3, 2, padding="same", name="stem_pool", dtype=self.dtype)(x)
         x = layers.ZeroPadding2D(1, name="stem_pool_pad", dtype=self.dtype)(x)
-        # After the ReLU zero is the lowest value, so zero padding equals padding with minus infinity.
+        # After ReLU the minimum value is 0, so zero padding equals padding with minus infinity.
         return layers.MaxPooling2D(3, 2, name="stem_pool", dtype=self.dtype)(x)
 
     def conv_norm(self, x, channels, size, stride=1, relu=True, name=""):
-        """Convolution padded alike on all sides (torch's rule, not TensorFlow's "same"), normalised, ReLU."""
+        """Convolution with symmetric padding (torch's rule, not TensorFlow's "same"), normalisation, ReLU."""
         if stride > 1 and size == 1:
-            # The same numbers as a convolution with stride, as fast, and it spares a kernel: oneDNN's filter gradient
-            # of a 1×1 convolution with stride writes past its buffer on small maps of few channels (TensorFlow 2.21).
+            # Subsampling equals a strided convolution, at the same speed, and avoids a bug: oneDNN's filter gradient of
+            # a strided 1×1 convolution writes past its buffer on small maps with few channels (TensorFlow 2.21).
             x, stride = layers.MaxPooling2D(1, stride, name=f"{name}_subsample", dtype=self.dtype)(x), 1
         elif stride > 1:
             x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad", dtype=self.dtype)(x)
@@ -126,13 +126,13 @@ class _Builder:
         return layers.ReLU(name=f"{name}_relu", dtype=self.dtype)(x) if relu else x
 
     def basic_block(self, x, channels, outputs, stride, name):
-        """Two 3×3 convolutions around a shortcut."""
+        """Two 3×3 convolutions with a shortcut."""
         y = self.conv_norm(x, channels, 3, stride, name=f"{name}_1")
         y = self.conv_norm(y, outputs, 3, relu=False, name=f"{name}_2")
         return self._add(x, y, stride, name)
 
     def bottleneck(self, x, channels, outputs, stride, name):
-        """1×1, 3×3, 1×1 around a shortcut."""
+        """1×1, 3×3 and 1×1 convolutions with a shortcut."""
         first, second = (stride, 1) if self.stride_in_1x1 else (1, stride)
         y = self.conv_norm(x, channels, 1, first, name=f"{name}_1")
         y = self.conv_norm(y, channels, 3, second, name=f"{name}_2")

@@ -1,4 +1,4 @@
-"""The small backbone of the CIS 680 assignment: five 5×5 convolutions, four poolings."""
+"""The small backbone of the CIS 680 assignment: five 5×5 convolutions and four poolings."""
 
 import keras
 from keras import layers
@@ -9,14 +9,14 @@ from keras_maskrcnn.layers.norm import norm as make_norm
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class SimpleCNN(FoldingModel):
-    """Five convolutions of 16-32-64-128-256 channels, each normalised and rectified, 2×2 max pooling between them.
+    """Five convolutions, each with normalisation and ReLU, with 2×2 max pooling between them.
 
-    Maps `[B, H, W, 3]` to {"C1", "C2", "C3", "C4"} of strides 2 to 16, where C4 has 256 channels; H and W must be
-    multiples of 16.
+    Maps `[B, H, W, 3]` to {"C1", "C2", "C3", "C4"} with strides 2 to 16; C4 has 256 channels. H and W must be multiples
+    of 16.
 
     Args:
-        channels: width of each convolution.
-        kernel_size: side of every kernel.
+        channels: channels of each convolution.
+        kernel_size: side of all kernels.
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
     """
 

@@ -1,10 +1,10 @@
-"""The one place that asks which Keras backend runs, and what kind of graph is being traced.
+"""Detection of the Keras backend and of the kind of graph being traced, and the code that depends on either.
 
-Two kinds of lowering live side by side in this package and give the same numbers: *static* ones (fixed shapes, pure
-`keras.ops`: XLA, JAX and torch need them) and *dynamic* ones (row counts known only at run time, TensorFlow ops without
-an XLA kernel: much faster on a CPU). `static_shapes()` tells a layer, while it is traced, which of the two it may use.
+Some operations have two implementations with equal results: a *static* one (fixed shapes, pure `keras.ops`; required
+by XLA, JAX and torch) and a *dynamic* one (row counts known only at run time, TensorFlow ops without an XLA kernel;
+much faster on a CPU). `static_shapes()` returns which of the two may be used in the current trace.
 
-The TensorFlow modules of this folder are imported by the functions that need them, never at import.
+The package `backend.tensorflow` is imported inside the functions that use it, never at import.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ def is_tensorflow():
 
 
 def static_shapes():
-    """Whether the code that is being traced must have static shapes and XLA kernels.
+    """Whether the current trace requires static shapes and XLA kernels.
 
     Returns:
-        bool: what the innermost `static_shapes_scope` says; without one, True on every backend but TensorFlow, and on
-        TensorFlow True inside a `tf.function(jit_compile=True)` (functions nested in it included), else False.
+        bool: the value of the innermost `static_shapes_scope`; without a scope, True on every backend other than
+        TensorFlow, and on TensorFlow True inside a `tf.function(jit_compile=True)` (nested functions included).
     """
     forced = _STATIC_SHAPES.get()
     if forced is not None:
@@ -35,10 +35,10 @@ def static_shapes():
 
 @contextlib.contextmanager
 def static_shapes_scope(enabled):
-    """Says for a block of code what `static_shapes()` answers there.
+    """Context manager that sets the value of `static_shapes()`.
 
     Args:
-        enabled: bool, or None to go back to detection.
+        enabled: bool, or None for automatic detection.
     """
     token = _STATIC_SHAPES.set(None if enabled is None else bool(enabled))
     try:
@@ -48,14 +48,14 @@ def static_shapes_scope(enabled):
 
 
 def lowering(operation):
-    """Which of its implementations an operation runs on, by device and by the graph that is being traced.
+    """Name of the implementation that an operation uses on this device and in the current trace.
 
     Args:
-        operation: "roi_align", "nms" or "mask_rows" (which regions the mask head computes).
+        operation: "roi_align", "nms" or "mask_rows" (the regions that the mask head computes).
 
     Returns:
-        str: of "roi_align" "sparse" or "gather", of "nms" "combined" or "fixed_point", of "mask_rows" "active" or
-        "all". All give the same numbers; README's *Figures* have what they cost.
+        str: "sparse" or "gather" for "roi_align", "combined" or "fixed_point" for "nms", "active" or "all" for
+        "mask_rows". Results are equal; the README compares the speed.
     """
     dynamic, static = {
         "roi_align": ("gather" if has_gpu() else "sparse", "gather"),
@@ -66,7 +66,7 @@ def lowering(operation):
 
 
 def has_gpu():
-    """Whether TensorFlow sees a GPU (False on other backends, which take the static lowering anyway)."""
+    """Whether TensorFlow has a GPU (False on other backends, which always use the static lowering)."""
     if not is_tensorflow():
         return False
     import tensorflow as tf
@@ -75,10 +75,10 @@ def has_gpu():
 
 
 def _traced_for_xla():
-    """Whether the current TensorFlow graph, or one that it is nested in, will be compiled by XLA.
+    """Whether the current TensorFlow graph or one of its outer graphs will be compiled by XLA.
 
-    `tf.function(jit_compile=True)` enters an XLA control-flow context while it traces; a nested function, a loop body
-    or a branch has its own graph, whose `outer_graph` leads back to it.
+    `tf.function(jit_compile=True)` enters an XLA control-flow context while tracing. Nested functions, loop bodies and
+    branches have graphs of their own, linked by `outer_graph`.
     """
     import tensorflow as tf
 

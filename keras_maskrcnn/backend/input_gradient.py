@@ -1,14 +1,14 @@
-"""The gradient of a number with respect to the pixels it was computed from."""
+"""Gradients with respect to inputs."""
 
 import keras
 import numpy as np
 
 
 def input_gradient(function, inputs):
-    """How a number changes with each input value.
+    """Gradient of a scalar function with respect to its input.
 
     Args:
-        function: from a float32 tensor like `inputs` to a scalar, in `keras.ops`.
+        function: maps a float32 tensor like `inputs` to a scalar, written in `keras.ops`.
         inputs: float32 array of any shape.
 
     Returns:
@@ -19,7 +19,7 @@ def input_gradient(function, inputs):
     """
     name = keras.backend.backend()
     if name not in ("tensorflow", "jax"):
-        raise ValueError(f"gradients of inputs are computed on TensorFlow and JAX, not on {name!r}")
+        raise ValueError(f"input gradients are supported on TensorFlow and JAX, not on {name!r}")
     gradient = _tensorflow if name == "tensorflow" else _jax
     return np.asarray(gradient(function, np.asarray(inputs, "float32")), "float32")
 

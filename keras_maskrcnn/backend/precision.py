@@ -1,4 +1,4 @@
-"""Which number format this machine computes fastest in without losing accuracy."""
+"""The dtype policy that is fastest on this machine without loss of accuracy."""
 
 import pathlib
 
@@ -6,7 +6,7 @@ from keras_maskrcnn import backend
 
 
 def fastest_policy():
-    """Name of a policy: mixed_bfloat16 where GPU or processor have bfloat16 matrix instructions, else float32."""
+    """Name of a dtype policy: mixed_bfloat16 if the GPU or CPU has bfloat16 matrix instructions, else float32."""
     return "mixed_bfloat16" if backend.has_gpu() or _processor_has_bfloat16() else "float32"
 
 

@@ -1,23 +1,23 @@
-"""Working on the rows that matter: a row count known at run time where the backend allows it, all rows where not."""
+"""Computation on selected rows: with a dynamic number of rows where the backend allows it, else on all rows."""
 
 from keras import ops
 
 from keras_maskrcnn import backend
 
-# Row counts are rounded up to multiples of this: for every new count oneDNN compiles and keeps new kernels.
+# Row counts are rounded up to multiples of this, because oneDNN compiles and caches kernels for every new count.
 STEP = 16
 
 
 def active_rows(mask):
-    """Indices of the rows worth computing.
+    """Indices of the rows to compute.
 
     Args:
         mask: bool `[N]`.
 
     Returns:
-        int32 `[n]`, no index twice: with dynamic shapes the positions of True and then some of False, until n is a
-        multiple of `STEP` (n ≥ 1, so that no operation meets an empty batch); with static shapes all N positions.
-        The caller weighs rows by `mask` in either case.
+        int32 `[n]` without duplicates. With dynamic shapes: the positions of True, padded with positions of False to
+        a multiple of `STEP`; n ≥ 1, because not every operation accepts an empty batch. With static shapes: all N
+        positions. In both cases the caller must weight rows by `mask`.
     """
     if backend.lowering("mask_rows") == "all":
         return ops.arange(ops.shape(mask)[0], dtype="int32")
@@ -25,11 +25,11 @@ def active_rows(mask):
 
     mask = tf.cast(mask, tf.int32)
     count = tf.maximum(-(-tf.reduce_sum(mask) // STEP), 1) * STEP
-    return tf.math.top_k(mask, tf.minimum(count, tf.size(mask))).indices  # of equal values the lower index comes first
+    return tf.math.top_k(mask, tf.minimum(count, tf.size(mask))).indices  # ties: the lower index comes first
 
 
 def restore_rows(values, index, count):
-    """Inverse of taking `index`: `[n, ...]` back to `[count, ...]`, zeros in the rows that were left out."""
+    """Inverse of selecting the rows `index`: `[n, ...]` to `[count, ...]`, zero in the rows not selected."""
     if backend.lowering("mask_rows") == "all":
         return values
     import tensorflow as tf

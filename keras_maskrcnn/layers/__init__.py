@@ -1,4 +1,4 @@
-"""Keras layers, each holding its weights and its options."""
+"""Keras layers."""
 
 from keras_maskrcnn.layers.roi_align import RoIAlign
 

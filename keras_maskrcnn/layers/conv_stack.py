@@ -1,4 +1,4 @@
-"""The 3×3 convolutions that open a head: each with a bias, or with a normalisation in its place, then ReLU."""
+"""The 3×3 convolutions at the input of a head, each with a bias or a normalisation, and ReLU."""
 
 import keras
 from keras import ops
@@ -9,12 +9,12 @@ from keras_maskrcnn.layers.norm import norm as make_norm
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class ConvStack(keras.layers.Layer):
-    """`depth` times: 3×3 convolution, normalisation, ReLU.
+    """`depth` times 3×3 convolution, normalisation, ReLU.
 
     Args:
-        depth: number of convolutions; 0 passes the input on.
-        width: channels of each.
-        norm: kind of `layers.norm.norm`, or None: then the convolutions have a bias.
+        depth: number of convolutions; with 0 the layer is the identity.
+        width: channels of each convolution.
+        norm: kind of normalisation, see `layers.norm.norm`; None for convolutions with a bias instead.
     """
 
     def __init__(self, depth, width, norm=None, **kwargs):
@@ -22,7 +22,7 @@ class ConvStack(keras.layers.Layer):
         self.depth, self.width, self.norm = depth, width, norm
 
     def build(self, input_shape):
-        """Create the layers for regions of `input_shape` (N, P, P, C)."""
+        """Create the layers; `input_shape` is (N, P, P, C)."""
         self.convs = [self._conv(f"conv{i + 1}") for i in range(self.depth)]
         self.norms = [
             make_norm(self.norm, f"norm{i + 1}", self.dtype_policy) for i in range(self.depth if self.norm else 0)
@@ -46,7 +46,7 @@ class ConvStack(keras.layers.Layer):
         )
 
     def call(self, regions, training=False):
-        """`[N, P, P, C]` to `[N, P, P, width]`; `training` is for batch normalisation."""
+        """`[N, P, P, C]` to `[N, P, P, width]`; `training` applies to batch normalisation."""
         if not self.norm:
             for conv in self.convs:
                 regions = conv(regions)
@@ -56,7 +56,7 @@ class ConvStack(keras.layers.Layer):
         return regions
 
     def compute_output_shape(self, input_shape):
-        """Shape of what `call` returns."""
+        """Output shape of `call`."""
         return (*input_shape[:-1], self.width if self.depth else input_shape[-1])
 
     def get_config(self):

@@ -1,9 +1,9 @@
-"""Normalisation by constants, as part of the convolution before it.
+"""Normalisation with stored statistics, folded into the preceding convolution.
 
 With stored statistics a normalisation is y·scale + offset, and a convolution is linear: conv(x, kernel)·scale equals
-conv(x, kernel·scale). One pass over the kernel then replaces one over every feature map, and what is left, convolution,
-bias and ReLU, is what backends run as one operation. The layers keep their variables: nothing that is saved, loaded or
-trained changes, and a frozen normalisation hands gradients on to the kernel as before.
+conv(x, kernel·scale). Scaling the kernel replaces a pass over every feature map, and backends fuse the remaining
+convolution, bias and ReLU into one operation. The layers keep their variables, so saving, loading and training are
+unchanged, and gradients reach the kernel through a frozen normalisation as before.
 """
 
 import keras
@@ -13,16 +13,16 @@ from keras_maskrcnn import backend
 
 
 def conv_norm(conv, norm, inputs, training=False):
-    """A convolution and the normalisation behind it.
+    """A convolution followed by its normalisation.
 
     Args:
         conv: a built `keras.layers.Conv2D` without activation; one with a bias is not folded.
-        norm: what `layers.norm.norm` makes.
+        norm: a layer made by `layers.norm.norm`.
         inputs: `[B, H, W, C]`.
-        training: whether batch normalisation that trains uses the batch's statistics.
+        training: whether trainable batch normalisation uses batch statistics.
 
     Returns:
-        What `norm(conv(inputs))` is, to rounding, in the convolution's compute dtype.
+        `norm(conv(inputs))` up to rounding, in the convolution's compute dtype.
     """
     if not hasattr(norm, "constants"):
         return norm(conv(inputs))
@@ -35,7 +35,7 @@ def conv_norm(conv, norm, inputs, training=False):
 
 
 def _scaled_conv(conv, inputs, scale, training):
-    """The convolution with its kernel times a float32 scale: a scale of half precision would move whole channels."""
+    """The convolution with kernel·scale; the product is float32, as rounding the scale would bias whole channels."""
     kernel = ops.cast(conv.kernel, "float32")
     if training and conv.trainable and tuple(conv.dilation_rate) == (1, 1) and backend.is_tensorflow():
         from keras_maskrcnn.backend.tensorflow.convolution import scaled_conv
@@ -52,10 +52,10 @@ def _scaled_conv(conv, inputs, scale, training):
 
 
 class FoldingModel(keras.Model):
-    """Functional model of one input that runs each convolution together with its normalisation, see `conv_norm`.
+    """Functional model with one input that runs each convolution together with its normalisation, see `conv_norm`.
 
-    For networks whose layers are called once each and on tensors alone, with one layer behind each convolution, as
-    those of `ResNet` and `SimpleCNN` are.
+    Every layer must be called exactly once and on tensors only, and every convolution must be followed by exactly one
+    layer, as in `ResNet` and `SimpleCNN`.
     """
 
     def call(self, inputs, training=False, mask=None):

@@ -11,13 +11,13 @@ from keras_maskrcnn.layers.norm import norm as make_norm
 class FPN(keras.layers.Layer):
     """Backbone levels C2…C5 to a pyramid P2…P5 of equal width, plus P6 for the RPN's largest anchors.
 
-    Each level is a 1×1 lateral convolution, plus the coarser level enlarged by nearest neighbours, smoothed by a 3×3
-    convolution. P6 is P5 subsampled by two and has no weights.
+    A level is the sum of a 1×1 lateral convolution and the nearest-neighbour upsampled coarser level, followed by a 3×3
+    convolution. P6 is P5 subsampled by two, without weights.
 
     Args:
         channels: width of every level.
-        extra_level: whether P6 is made.
-        norm: normalisation after every convolution, which then has no bias; see `layers.norm.norm`.
+        extra_level: whether to add P6.
+        norm: kind of normalisation after every convolution, see `layers.norm.norm`; None for convolutions with a bias.
     """
 
     def __init__(self, channels=256, extra_level=True, norm=None, **kwargs):
@@ -25,7 +25,7 @@ class FPN(keras.layers.Layer):
         self.channels, self.extra_level, self.norm = channels, extra_level, norm
 
     def build(self, input_shape):
-        """Create the convolutions from `input_shape`, a dict such as {"C2": (None, H, W, C), …}, finest first."""
+        """Create the layers; `input_shape` is a dict such as {"C2": (None, H, W, C), …}."""
         self._levels = sorted(input_shape)
         self.lateral = {level: self._conv(1, f"lateral_{level}") for level in self._levels}
         self.output_conv = {level: self._conv(3, f"output_{level}") for level in self._levels}
@@ -59,8 +59,8 @@ class FPN(keras.layers.Layer):
         """Build the pyramid.
 
         Args:
-            features: dict of `[B, H, W, C]`, keys "C2", "C3", …, each half the size of the one before.
-            training: whether batch normalisation uses the batch's statistics.
+            features: dict of `[B, H, W, C]`, keys "C2", "C3", …, each half the size of the previous one.
+            training: whether trainable batch normalisation uses batch statistics.
 
         Returns:
             dict of `[B, H, W, channels]` with keys "P2", "P3", …, finest first.
@@ -84,7 +84,7 @@ class FPN(keras.layers.Layer):
         return pyramid
 
     def _check(self, features):
-        """Refuses levels that do not halve: a map of one cell would broadcast, and the pyramid be wrong in silence."""
+        """Rejects levels that do not halve in size: a map of one cell would silently broadcast in the sum."""
         for fine, coarse in zip(self._levels, self._levels[1:], strict=False):
             for fine_side, coarse_side in zip(features[fine].shape[1:3], features[coarse].shape[1:3], strict=True):
                 if None not in (fine_side, coarse_side) and fine_side != 2 * coarse_side:
@@ -94,7 +94,7 @@ class FPN(keras.layers.Layer):
                     )
 
     def compute_output_spec(self, features, training=False):
-        """Shapes and dtypes of `call`'s result."""
+        """Output shapes and dtypes of `call`."""
         dtype = self.compute_dtype
         shapes = {f"P{level[1:]}": (*features[level].shape[:-1], self.channels) for level in self._levels}
         if self.extra_level:
@@ -109,10 +109,10 @@ class FPN(keras.layers.Layer):
 
 
 def _convolve(convs, norms, level, x, training):
-    """A level's convolution, and its normalisation where the pyramid has them."""
+    """The convolution of a level, and its normalisation if the pyramid has one."""
     return conv_norm(convs[level], norms[level], x, training) if norms else convs[level](x)
 
 
 def _enlarge(x):
-    """Twice the height and width by repeating each cell, `[B, H, W, C]` to `[B, 2H, 2W, C]`."""
+    """Nearest-neighbour upsampling, `[B, H, W, C]` to `[B, 2H, 2W, C]`."""
     return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)

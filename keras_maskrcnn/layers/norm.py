@@ -1,4 +1,4 @@
-"""Normalisation after a convolution: batch, frozen batch, or group, chosen by name."""
+"""Normalisation layers: batch, frozen batch and group."""
 
 import keras
 from keras import ops
@@ -9,11 +9,11 @@ KINDS = ("batch", "frozen_batch", "group", None)
 
 
 def norm(kind, name, dtype=None, epsilon=1e-5):
-    """Make a normalisation layer for channels-last features.
+    """Create a normalisation layer for channels-last features.
 
     Args:
-        kind: "batch" (statistics of the batch; for batches of eight or more), "frozen_batch" (stored statistics, no
-            weight trains; for fine-tuning pretrained backbones), "group" (independent of the batch size; for
+        kind: "batch" (batch statistics; for batches of at least eight images), "frozen_batch" (stored statistics, no
+            trainable weights; for fine-tuning pretrained backbones), "group" (independent of the batch size; for
             training from scratch with small batches), or None for no normalisation.
         name: name of the layer.
         dtype: Keras dtype policy.
@@ -38,21 +38,21 @@ def norm(kind, name, dtype=None, epsilon=1e-5):
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Keras batch normalisation over channels-last features, as one fused operation where the backend has it.
+    """Keras batch normalisation over channels-last features, as one fused operation on TensorFlow.
 
-    Takes the arguments of `keras.layers.BatchNormalization`. The fused operation (TensorFlow) averages the unbiased
-    variance n / (n - 1), as torch does; Keras' own, used on other backends, averages the biased one. What the layer
-    returns is the same.
+    Takes the arguments of `keras.layers.BatchNormalization`. The outputs are equal on all backends. The moving variance
+    differs: the fused operation averages the unbiased variance, n / (n - 1) times the biased one, as torch does; the
+    Keras implementation, used on other backends, averages the biased one.
     """
 
     def constants(self, training):
-        """Scale and offset that the layer multiplies with and adds, float32 `[C]`; None if they depend on the batch."""
+        """Scale and offset of the layer, float32 `[C]`; None if they depend on the batch."""
         if (training and self.trainable) or not (self.scale and self.center and self.axis in (-1, 3)):
             return None
         return _constants(self)
 
     def call(self, inputs, training=None, mask=None):
-        """Normalise `[B, H, W, C]`; batch statistics when `training` and trainable, stored ones otherwise."""
+        """Normalise `[B, H, W, C]`, with batch statistics if `training` and trainable, else with stored ones."""
         if not backend.is_tensorflow() or mask is not None or not self._can_fuse(inputs):
             return super().call(inputs, training=training, mask=mask)
         from keras_maskrcnn.backend.tensorflow.normalisation import batch_norm
@@ -60,14 +60,14 @@ class BatchNorm(keras.layers.BatchNormalization):
         return batch_norm(self, inputs, training=bool(training) and self.trainable)
 
     def _can_fuse(self, inputs):
-        """Whether the fused operation does what the options ask for."""
+        """Whether the fused operation supports the layer's options."""
         channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
         return channels_last and self.scale and self.center and not (self.synchronized or self.renorm)
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class FrozenBatchNorm(keras.layers.Layer):
-    """Batch normalisation with stored statistics and an affine part that never train.
+    """Batch normalisation with stored statistics and no trainable weights.
 
     Args:
         epsilon: added to the variance.
@@ -80,7 +80,7 @@ class FrozenBatchNorm(keras.layers.Layer):
     def build(self, input_shape):
         """Create gamma, beta, moving_mean and moving_variance, all non-trainable."""
         shape = (input_shape[-1],)
-        # Kept in float32 under any policy: scale and offset are worked out first and rounded once.
+        # Kept in float32 under any policy: scale and offset are computed first and rounded once.
         constant = {"shape": shape, "trainable": False, "autocast": False}
         self.gamma = self.add_weight(name="gamma", initializer="ones", **constant)
         self.beta = self.add_weight(name="beta", initializer="zeros", **constant)
@@ -88,12 +88,12 @@ class FrozenBatchNorm(keras.layers.Layer):
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **constant)
 
     def constants(self, training=False):
-        """Scale and offset that the layer multiplies with and adds, float32 `[C]`."""
-        del training  # nothing here ever depends on the batch
+        """Scale and offset of the layer, float32 `[C]`."""
+        del training  # they never depend on the batch
         return _constants(self)
 
     def call(self, inputs, training=False):
-        """Scale and shift `[..., C]` by constants."""
+        """Normalise `[..., C]` with the stored statistics."""
         scale, offset = self.constants(training)
         return inputs * ops.cast(scale, inputs.dtype) + ops.cast(offset, inputs.dtype)
 
@@ -103,7 +103,7 @@ class FrozenBatchNorm(keras.layers.Layer):
 
 
 def _constants(norm):
-    """Scale and offset of a normalisation with stored statistics."""
+    """Scale and offset equivalent to a normalisation with stored statistics."""
     gamma, beta, mean, variance = (
         ops.cast(w, "float32") for w in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
     )
@@ -113,12 +113,12 @@ def _constants(norm):
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class GroupNorm(keras.layers.Layer):
-    """Group normalisation (Wu & He 2018) with moments taken for each channel, then merged by group.
+    """Group normalisation (Wu & He 2018), computed from the moments of each channel.
 
-    Averaging over space first leaves `[B, C]` moments, so that the large tensor is read and never reshaped.
+    Averaging over space first gives moments `[B, C]`, so the large tensor is not reshaped.
 
     Args:
-        groups: number of groups; lowered to the channel count where there are fewer channels.
+        groups: number of groups; reduced to the number of channels if that is smaller.
         epsilon: added to the variance.
     """
 
@@ -130,16 +130,16 @@ class GroupNorm(keras.layers.Layer):
         """Create gamma and beta.
 
         Raises:
-            ValueError: if the channels do not divide into the groups.
+            ValueError: if the number of channels is not divisible by the number of groups.
         """
         channels = input_shape[-1]
         if channels % min(self.groups, channels):
-            raise ValueError(f"{channels} channels do not divide into {self.groups} groups")
+            raise ValueError(f"{channels} channels are not divisible into {self.groups} groups")
         self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones", autocast=False)
         self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros", autocast=False)
 
     def call(self, inputs):
-        """Normalise `[B, H, W, C]` within each image and group."""
+        """Normalise `[B, H, W, C]` per image and group."""
         channels = inputs.shape[-1]
         groups = min(self.groups, channels)
         values = ops.cast(inputs, "float32")

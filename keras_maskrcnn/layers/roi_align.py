@@ -1,43 +1,40 @@
-"""RoIAlign as a Keras layer, and why `tf.image.crop_and_resize` can compute it.
+"""RoIAlign as a Keras layer, and its derivation from `tf.image.crop_and_resize`.
 
-`ops/roi.py` says where the samples of a box lie and what a sample near the border reads. Three lowerings give the same
-numbers, values and gradients:
+`ops/roi.py` defines the sample positions and the border rule. Three lowerings give equal values and gradients:
 
 - `"gather"`: `keras.ops` with static shapes; for XLA, JAX, torch and GPUs.
-- `"sparse"`: one sparse matrix times all pixels, and its transpose backward; the fastest on a CPU.
-- `"tf_image"`: `tf.image.crop_and_resize` forward, the sparse matrix backward, because TensorFlow's own gradient of
-  that op is a race between threads on a CPU and gives another answer each time (tensorflow issue 42033).
+- `"sparse"`: product of a sparse matrix and all pixels, and its transpose backward; the fastest on a CPU.
+- `"tf_image"`: `tf.image.crop_and_resize` forward, the sparse matrix backward, because TensorFlow's gradient of that op
+  has a race between threads on a CPU and is nondeterministic (tensorflow issue 42033).
 
-**The derivation of `"tf_image"`.** Take one axis; a box covers x1 … x1 + w in feature pixels, whose values sit at
+**Derivation of `"tf_image"`.** Along one axis, a box covers x1 … x1 + w in feature pixels, whose values are at
 0, 1, … W-1.
 
-1. *Where the samples lie.* With two samples a bin, sample i of bin p is at x1 + p·w/P + (i + 1/2)·w/(2P). Number the
-   samples through, k = 2p + i: they lie at x1 + (k + 1/2)·w/(2P), k = 0 … 2P-1, evenly spaced over the whole box. The
-   first is at x1 + w/4P and the last at x1 + w - w/4P. So RoIAlign is a grid of 2P×2P bilinear samples, and then the
-   means of 2×2 of them.
-2. *Where crop_and_resize samples.* On a map of W' pixels, a box (a, b) and n samples, it reads at
-   a·(W'-1) + k·(b-a)·(W'-1)/(n-1): its first sample is on a·(W'-1) and its last on b·(W'-1). What must be handed over
-   is therefore not the box, but the first and the last sample, divided by W'-1.
-3. *The border.* RoIAlign repeats the border pixel up to one pixel outside (-1 ≤ x ≤ W) and is 0 beyond.
-   crop_and_resize is 0 as soon as it leaves 0 … W'-1. Padding the map by one pixel with its border value
-   (`"SYMMETRIC"` mirrors the border pixel itself) makes the two rules one: W' = W + 2, coordinates grow by 1, and
-   what was -1 … W is 0 … W'-1. Without the pad, the samples between W-1 and W are lost, which boxes clipped to the
-   image have.
+1. *Sample positions of RoIAlign.* With two samples per bin, sample i of bin p is at x1 + p·w/P + (i + 1/2)·w/(2P). With
+   k = 2p + i this is x1 + (k + 1/2)·w/(2P), k = 0 … 2P-1: evenly spaced over the box, the first at x1 + w/4P and the
+   last at x1 + w - w/4P. So RoIAlign is a grid of 2P×2P bilinear samples, averaged over blocks of 2×2.
+2. *Sample positions of crop_and_resize.* On a map of W' pixels, with a box (a, b) and n samples, they are at
+   a·(W'-1) + k·(b-a)·(W'-1)/(n-1): the first at a·(W'-1), the last at b·(W'-1). So a and b must be the first and the
+   last sample position divided by W'-1, not the edges of the box.
+3. *Border.* RoIAlign repeats the border pixel up to one pixel outside (-1 ≤ x ≤ W) and is 0 beyond. crop_and_resize is
+   0 outside 0 … W'-1. Padding the map by one pixel with its border value (`"SYMMETRIC"` mirrors the border pixel
+   itself) makes the two rules equal: W' = W + 2, coordinates increase by 1, and -1 … W becomes 0 … W'-1. Without
+   padding, samples between W-1 and W would be lost, and boxes clipped to the image have such samples.
 
 Together, for n = 2P and W'-1 = W+1, and likewise for y:
 
     a = (x1 + w/4P + 1) / (W + 1),        b = (x1 + w - w/4P + 1) / (W + 1)
 
-One thing remains, rounding: a sample exactly on -1 or W, as boxes of whole numbers have, may be computed a hair outside
-and lost. So the code pads a second ring (coordinates + 2, divided by W + 3) and applies the border rule by a mask, from
-the same float32 coordinates as the other lowerings.
+Rounding can move a sample that is exactly on -1 or W, as for boxes with integer coordinates, outside the map. So the
+code pads a second ring (coordinates + 2, divided by W + 3) and applies the border rule by a mask, computed from the
+same float32 coordinates as in the other lowerings.
 
-**Random positions.** With `positions="random"` each sample of each bin lies, while training, at a uniformly random
-place of its own in the bin. Both ways estimate one number, the average of the interpolated map over the bin: random
-places without bias, the regular grid by the midpoint rule. So a network may train on the one and be used with the
-other, and outside training the positions are always regular: the same picture always gives the same answer. The layer
-draws the places and hands them to the lowering, so that `"gather"` and `"sparse"` agree here too; step 2 above needs
-evenly spaced samples, so `"tf_image"` cannot do it.
+**Random positions.** With `positions="random"`, each sample has a uniformly random position in its bin during training.
+Both variants estimate the average of the interpolated map over the bin: random positions without bias, the regular grid
+by the midpoint rule. So a network trained with random positions can be used with regular ones, and outside training
+positions are always regular, so that inference is deterministic. The layer draws the positions and passes them to the
+lowering, so `"gather"` and `"sparse"` give equal results here too; `"tf_image"` does not support it, because step 2
+needs evenly spaced samples.
 """
 
 import math
@@ -54,20 +51,20 @@ POSITIONS = ("regular", "random")
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class RoIAlign(keras.layers.Layer):
-    """Cuts every box from its level of a feature pyramid into a grid of P×P bins.
+    """Pools each box from its level of a feature pyramid into a grid of P×P bins.
 
     Args:
         output_size: int, P.
-        strides: input pixels a feature pixel, one a level, each twice the one before. One stride means one level (C4).
-        sampling_ratio: int, samples a bin along each axis; `"tf_image"` needs 2.
-        aligned: bool, whether half a pixel is taken off the box's coordinates (detectron2's later convention) and small
-            boxes stay small; False is torchvision's Mask R-CNN.
-        implementation: `"auto"`, `"tf_image"`, `"sparse"` or `"gather"`; all give the same numbers.
-        canonical_size: √area of a box, in pixels, that belongs to `canonical_level`.
+        strides: input pixels per feature pixel, one per level, each twice the previous one. One stride: one level (C4).
+        sampling_ratio: int, samples per bin along each axis; `"tf_image"` requires 2.
+        aligned: bool. True subtracts half a pixel from the coordinates and allows boxes smaller than one pixel
+            (detectron2's newer convention); False is the convention of torchvision's Mask R-CNN.
+        implementation: `"auto"`, `"tf_image"`, `"sparse"` or `"gather"`; all give equal results.
+        canonical_size: √area in pixels of a box of level `canonical_level`.
         canonical_level: int, log2 of the stride of that level (4: stride 16).
-        positions: where the `sampling_ratio`² samples of a bin lie: `"regular"`, a grid, or `"random"`, each anywhere
-            in its bin while training, and the grid otherwise. Not with `"tf_image"`.
-        seed: int or None, of the random positions.
+        positions: positions of the `sampling_ratio`² samples of a bin: `"regular"`, a grid, or `"random"`, random in
+            training and the grid otherwise; not supported by `"tf_image"`.
+        seed: int or None, seed of the random positions.
         **kwargs: passed to `keras.layers.Layer`.
     """
 
@@ -84,7 +81,7 @@ class RoIAlign(keras.layers.Layer):
         seed=None,
         **kwargs,
     ):
-        # Coordinates stay in float32 under any dtype policy: a bfloat16 box is off by pixels.
+        # Coordinates stay in float32 under any dtype policy: bfloat16 would round them by whole pixels.
         kwargs.setdefault("autocast", False)
         super().__init__(**kwargs)
         self.output_size = output_size
@@ -97,20 +94,20 @@ class RoIAlign(keras.layers.Layer):
         self.positions = positions
         self.seed = seed
         _check(self)
-        # Nothing to build, and `call` is not the only way in: Keras runs a network eagerly while a layer is not built.
+        # Nothing to build. `call` may never run (see `align_rows`), and Keras runs models with unbuilt layers eagerly.
         self.built = True
-        self.supports_jit = implementation in ("auto", "gather")  # the others have no kernel for XLA
-        if positions == "random":  # a generator is a variable, which a layer that draws nothing should not save
+        self.supports_jit = implementation in ("auto", "gather")  # the others have no XLA kernel
+        if positions == "random":  # the generator is a variable, and would be saved with the model
             self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, features, boxes, row_index=None, training=False):
-        """Cuts R boxes from each image.
+        """Pools R boxes per image.
 
         Args:
             features: dict (`{"P2": …}`) or list, ordered as `strides`, of `[B, H, W, C]`.
-            boxes: float32 `[B, R, 4]`, x1, y1, x2, y2 in input pixels. They get no gradient.
-            row_index: int32 `[B, R]`, image that each box is cut from; its own (the row of the batch) when None.
-            training: bool, whether `positions="random"` draws places.
+            boxes: float32 `[B, R, 4]`, x1, y1, x2, y2 in input pixels. No gradient.
+            row_index: int32 `[B, R]`, image that each box is pooled from; None for the image of its own row.
+            training: bool, whether `positions="random"` draws random positions.
 
         Returns:
             `[B, R, P, P, C]` in the features' dtype.
@@ -122,12 +119,12 @@ class RoIAlign(keras.layers.Layer):
         return ops.reshape(flat, (batch, rows, *flat.shape[1:]))
 
     def align_rows(self, features, boxes, image_index, training=False):
-        """Cuts boxes that stand in one list, whose length may be known only at run time.
+        """Pools a flat list of boxes, whose length may be dynamic.
 
         Args:
             features: as for `call`.
             boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
-            image_index: int32 `[N]`, image that each box is cut from.
+            image_index: int32 `[N]`, image that each box is pooled from.
             training: as for `call`.
 
         Returns:
@@ -149,7 +146,7 @@ class RoIAlign(keras.layers.Layer):
         return align(*rows, *grid)
 
     def compute_output_spec(self, features, boxes, row_index=None, training=False):
-        """Shape and dtype of what `call` returns."""
+        """Output shape and dtype of `call`."""
         feature = self._levels(features)[0]
         shape = (*boxes.shape[:2], self.output_size, self.output_size, feature.shape[-1])
         return keras.KerasTensor(shape, dtype=feature.dtype)
@@ -170,14 +167,14 @@ class RoIAlign(keras.layers.Layer):
         }
 
     def _draw(self, rows):
-        """A place in its bin for every sample of `rows` boxes, see `ops.roi.scattered_taps`."""
+        """Random position in its bin of every sample of `rows` boxes, see `ops.roi.scattered_taps`."""
         shape = (rows, 2, self.output_size, self.output_size, self.sampling_ratio**2)
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
 
     def _levels(self, features):
         features = list(features.values()) if isinstance(features, dict) else list(features)
         if len(features) != len(self.strides):
-            raise ValueError(f"RoIAlign has {len(self.strides)} strides but was given {len(features)} feature maps.")
+            raise ValueError(f"RoIAlign has {len(self.strides)} strides but got {len(features)} feature maps.")
         return features
 
     def _lowering(self):
@@ -190,18 +187,18 @@ class RoIAlign(keras.layers.Layer):
 
 
 def _check(layer):
-    """Refuses what cannot work, by name, when the layer is made."""
+    """Raises ValueError for invalid constructor arguments."""
     if layer.implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {layer.implementation!r}.")
     if layer.positions not in POSITIONS:
         raise ValueError(f"positions must be one of {POSITIONS}, got {layer.positions!r}.")
     if layer.positions == "random" and layer.implementation == "tf_image":
-        raise ValueError("implementation='tf_image' needs positions='regular', got 'random'.")
+        raise ValueError("implementation='tf_image' requires positions='regular', got 'random'.")
     for name in ("output_size", "sampling_ratio"):
         if getattr(layer, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(layer, name)!r}.")
     if layer.implementation == "tf_image" and layer.sampling_ratio != 2:
-        raise ValueError(f"implementation='tf_image' needs sampling_ratio=2, got {layer.sampling_ratio!r}.")
+        raise ValueError(f"implementation='tf_image' requires sampling_ratio=2, got {layer.sampling_ratio!r}.")
     pairs = zip(layer.strides, layer.strides[1:], strict=False)
     if not layer.strides or any(coarse != 2 * fine for fine, coarse in pairs):
-        raise ValueError(f"strides must not be empty and each must be twice the one before, got {layer.strides}.")
+        raise ValueError(f"strides must not be empty and each must be twice the previous one, got {layer.strides}.")

@@ -1,4 +1,4 @@
-"""Counting parameters in the ways that papers and reports count them."""
+"""Parameter counts under the definitions used in papers and reports."""
 
 import math
 
@@ -14,9 +14,9 @@ def count_parameters(model):
         model: a `MaskRCNN`.
 
     Returns:
-        dict of int: `total` (all that training or batch statistics set), `trainable` (as the model stands),
-        `without_backbone_norm` (convolutions and dense layers, the backbone's batch-norm vectors left out) and
-        `trainable_frozen_stem` (the same, less the stem and the first stage).
+        dict of int: `total` (including batch statistics), `trainable` (with the current `trainable` flags),
+        `without_backbone_norm` (`total` without the batch normalisations of the backbone) and `trainable_frozen_stem`
+        (the same without the stem and the first stage).
     """
     weights = [w for layer in _layers(model) for w in layer.weights]
     unique = {id(w): w for w in weights}.values()

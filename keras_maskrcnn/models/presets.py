@@ -1,4 +1,4 @@
-"""Named configurations, one JSON file each under `keras_maskrcnn/presets`."""
+"""Presets: named configurations, one JSON file each in `keras_maskrcnn/presets`."""
 
 import json
 from importlib import resources
@@ -17,21 +17,20 @@ def read(name):
     """The content of a preset.
 
     Returns:
-        dict of `description`; `config`, constructor arguments without `num_classes`; `conventions`, a sentence for each
-        choice that the weights depend on; and `weights`, where they come from: `source` (see
-        `keras_maskrcnn.weights.load`), `file`, `url`, `sha256` (the first digits, where no more are published),
-        `classes`, `licence`, `metrics`.
+        dict with `description`; `config`, constructor arguments without `num_classes`; `conventions`, a description of
+        each convention that the weights depend on; and `weights`: `source` (see `keras_maskrcnn.weights.load`), `file`,
+        `url`, `sha256` (the first digits if no more are published), `classes`, `licence`, `metrics`.
 
     Raises:
         ValueError: for an unknown name.
     """
     if name not in names():
-        raise ValueError(f"there is no preset {name!r}; there are {', '.join(names())}")
+        raise ValueError(f"there is no preset {name!r}; the presets are {', '.join(names())}")
     return json.loads((_folder() / f"{name}.json").read_text())
 
 
 def merged(config, overrides):
-    """Constructor arguments of a preset with a caller's in their place; dicts of options are merged."""
+    """Constructor arguments of a preset, updated with `overrides`; dicts of options are merged."""
 
     def one(key):
         if isinstance(overrides[key], dict) and isinstance(config.get(key), dict):

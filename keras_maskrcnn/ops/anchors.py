@@ -1,7 +1,7 @@
-"""Anchor boxes, one set a pyramid level.
+"""Anchor boxes, one set per pyramid level.
 
-NumPy arrays for an input of a given size: constants of the program. Where the size is known at run time only (sides are
-scalar tensors then), tensors.
+For inputs of a fixed size they are NumPy arrays, constants of the program; for sizes given as scalar tensors they are
+tensors.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ def cell_anchors(sizes, ratios, rounded=False):
     Args:
         sizes: side lengths in pixels.
         ratios: aspect ratios, height over width.
-        rounded: round the coordinates to integers, as torchvision's weights expect.
+        rounded: whether to round the coordinates to integers, as torchvision's weights require.
 
     Returns:
         float32 `[len(ratios) * len(sizes), 4]`, ratios outermost (torchvision's order).
@@ -29,14 +29,14 @@ def cell_anchors(sizes, ratios, rounded=False):
 
 
 def grid_anchors(height, width, spacing, cell, offset=0.0):
-    """Anchors of a feature map: `cell` moved to every location.
+    """Anchors of a feature map: `cell` at every location.
 
-    With symmetric padding the value at index i of a map of stride s looks at pixel `i * s`, hence the offset 0.
+    With symmetric padding, the receptive field at index i of a map with stride s is centred on pixel `i * s`: offset 0.
 
     Args:
         height: rows of the feature map, int or scalar int32 tensor.
         width: columns of the feature map, likewise.
-        spacing: pixels of input from one location to the next, a number or (down, across).
+        spacing: input pixels between locations, a number or (vertical, horizontal).
         cell: float32 `[A, 4]` from `cell_anchors`.
         offset: shift of all centres as a fraction of the spacing.
 
@@ -58,20 +58,20 @@ def _centres(count, spacing, offset):
 
 
 def pyramid_anchors(image_size, strides, sizes, ratios, rounded=False, offset=0.0, spacing="stride"):
-    """Anchors of all levels for an input of a given size.
+    """Anchors of all levels.
 
     Args:
         image_size: (height, width) of the network's input, numbers or scalar int32 tensors.
-        strides: stride of each level; a level has `ceil(side / stride)` cells a side.
-        sizes: one tuple of anchor side lengths a level.
-        ratios: aspect ratios (height / width), the same on every level.
+        strides: stride of each level; a level has `ceil(side / stride)` cells per side.
+        sizes: one tuple of anchor side lengths per level.
+        ratios: aspect ratios (height / width), equal on all levels.
         rounded: see `cell_anchors`.
         offset: see `grid_anchors`.
         spacing: "stride", or "canvas" for `side // cells` along each axis (`AnchorGenerator.forward` in torchvision's
             models/detection/anchor_utils.py).
 
     Returns:
-        list of float32 `[cells * A, 4]`, one array a level.
+        list of float32 `[cells * A, 4]`, one array per level.
     """
     anchors = []
     for stride, level_sizes in zip(strides, sizes, strict=True):

@@ -1,15 +1,15 @@
-"""Box geometry: areas, overlaps, the t-parameterisation, clipping."""
+"""Box geometry: areas, overlaps, encoding relative to reference boxes, clipping."""
 
 import math
 
 from keras import ops
 
-# exp(t) of a width is capped at 1000/16, so that an untrained regressor cannot overflow (Detectron's constant).
+# Cap of log(width ratio), so that an untrained regressor cannot overflow: log(1000/16), from Detectron.
 MAX_LOG_SCALE = math.log(1000.0 / 16.0)
 
 
 def area(boxes):
-    """Area of boxes `[..., 4]` in square pixels, `[...]`; zero where a side is negative."""
+    """Area of boxes `[..., 4]` in square pixels, `[...]`; 0 where a side is negative."""
     size = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
     return size[..., 0] * size[..., 1]
 
@@ -38,26 +38,16 @@ def iou(first, second):
     return ops.where(union > 0, shared / ops.where(union > 0, union, 1.0), 0.0)
 
 
-def covered(first, second):
-    """Share of each `first` box that lies inside each `second` box, `[..., N, M]` in [0, 1].
-
-    This is the overlap that COCO uses with crowd regions: a small box inside a large crowd is fully covered, though
-    its IoU with the crowd is small.
-    """
-    own = area(first)[..., :, None]
-    return ops.where(own > 0, intersection(first, second) / ops.where(own > 0, own, 1.0), 0.0)
-
-
 def encode(boxes, reference, weights=(1.0, 1.0, 1.0, 1.0)):
     """Regression targets of `boxes` relative to `reference` (Faster R-CNN, eq. 2).
 
     `tx = (x - xa) / wa, ty = (y - ya) / ha, tw = log(w / wa), th = log(h / ha)`, with centres x, y and sizes w, h,
-    each multiplied by its weight. Sizes below 1e-3 pixels are raised to that, so that padding gives finite numbers.
+    each multiplied by its weight. Sizes are at least 1e-3 pixels, so that padding gives finite values.
 
     Args:
-        boxes: float32 `[..., 4]`, the ground truth.
+        boxes: float32 `[..., 4]`, ground truth.
         reference: float32 `[..., 4]`, anchors or proposals.
-        weights: four factors for tx, ty, tw, th; (10, 10, 5, 5) is Fast R-CNN's choice for the second stage.
+        weights: factors for tx, ty, tw, th; Fast R-CNN uses (10, 10, 5, 5) for the second stage.
 
     Returns:
         float32 `[..., 4]`.
@@ -70,12 +60,12 @@ def encode(boxes, reference, weights=(1.0, 1.0, 1.0, 1.0)):
 
 
 def decode(deltas, reference, weights=(1.0, 1.0, 1.0, 1.0)):
-    """Boxes from regression outputs: the inverse of `encode`, with `tw, th` capped at log(1000/16).
+    """Boxes from regression outputs: the inverse of `encode`, with `tw` and `th` capped at `MAX_LOG_SCALE`.
 
     Args:
         deltas: float32 `[..., 4]`.
         reference: float32, broadcastable to `[..., 4]`.
-        weights: the factors that `encode` used.
+        weights: the factors given to `encode`.
 
     Returns:
         float32 `[..., 4]`.
@@ -88,7 +78,7 @@ def decode(deltas, reference, weights=(1.0, 1.0, 1.0, 1.0)):
 
 
 def clip(boxes, sizes):
-    """Boxes cut to their image.
+    """Boxes clipped to their image.
 
     Args:
         boxes: float32 `[B, ..., 4]`.
@@ -103,6 +93,6 @@ def clip(boxes, sizes):
 
 
 def larger_than(boxes, min_size):
-    """True where both sides are `min_size` pixels or more, and not nothing: `[..., 4]` to bool `[...]`."""
+    """Whether both sides are at least `min_size` pixels and greater than 0: `[..., 4]` to bool `[...]`."""
     sides = boxes[..., 2:] - boxes[..., :2]
     return ops.all(ops.logical_and(sides >= min_size, sides > 0), axis=-1)

@@ -1,10 +1,10 @@
-"""Selecting rows image by image."""
+"""Selection of rows per image."""
 
 from keras import ops
 
 
 def rows(values, index):
-    """Rows of each image: `values[b, index[b, k]]`.
+    """Selects rows of each image: `values[b, index[b, k]]`.
 
     Args:
         values: `[B, A, ...]`.

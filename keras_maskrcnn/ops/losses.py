@@ -1,17 +1,17 @@
-"""Loss terms. Each is a masked sum divided by a stated count, finite and differentiable when nothing counts."""
+"""Loss terms. Each is a masked sum divided by a count, finite and differentiable also if the mask is empty."""
 
 from keras import ops
 
 
 def masked_mean(values, mask, count=None):
-    """Sum of `values` where `mask`, divided by `count` (default: the number of True entries), at least 1.
+    """Sum of `values` where `mask`, divided by max(`count`, 1).
 
-    Masked entries are replaced before the sum, not multiplied by zero, so that a NaN there cannot leak.
+    Other entries are replaced by 0 before the sum, not multiplied by 0, so that they may be NaN.
 
     Args:
         values: float `[...]`.
         mask: bool, broadcastable to `values`.
-        count: scalar, or None.
+        count: scalar; None for the number of True entries.
 
     Returns:
         Scalar.
@@ -23,25 +23,25 @@ def masked_mean(values, mask, count=None):
 
 
 def binary_cross_entropy(logits, targets):
-    """Element-wise `-t log σ(x) - (1 - t) log(1 - σ(x))` in the form that never overflows."""
+    """Element-wise `-t log σ(x) - (1 - t) log(1 - σ(x))`, in a form that does not overflow."""
     return ops.maximum(logits, 0.0) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
 
 
 def softmax_cross_entropy(logits, labels):
-    """Cross entropy of `logits` `[..., C]` with integer `labels` `[...]`, element-wise."""
+    """Element-wise cross entropy of `logits` `[..., C]` with integer `labels` `[...]`."""
     return -ops.take_along_axis(ops.log_softmax(logits, axis=-1), labels[..., None], axis=-1)[..., 0]
 
 
 def smooth_l1(error, beta=1.0):
-    """Element-wise Huber form `0.5 e² / β` for |e| < β, else `|e| - 0.5 β` (Fast R-CNN, eq. 3 with β = 1).
+    """Element-wise Huber loss: `0.5 e² / β` for |e| < β, else `|e| - 0.5 β` (Fast R-CNN, eq. 3 with β = 1).
 
     With β = 0 this is the absolute value.
 
     Raises:
-        ValueError: if `beta` is below 0.
+        ValueError: if `beta` is negative.
     """
     if beta < 0:
-        raise ValueError(f"beta={beta} must not be below 0")
+        raise ValueError(f"beta={beta} must not be negative")
     size = ops.abs(error)
     if beta == 0:
         return size

@@ -1,7 +1,7 @@
-"""Instance masks: targets for the mask head, and pasting predictions onto the picture.
+"""Instance masks: targets of the mask head, and pasting of predicted masks into the image.
 
-A mask travels as a small square inside its own box, both on the way in (ground truth, coverage 0…255) and on the way
-out (probabilities). Nothing is ever rounded to whole pixels before the final threshold.
+A mask is a small square grid inside its box: coverage 0…255 for ground truth, probabilities for predictions. Only the
+final threshold rounds to whole pixels.
 """
 
 import concurrent.futures
@@ -10,24 +10,24 @@ import os
 import numpy as np
 from keras import ops
 
-# Multiplications of a matrix product so small that OpenBLAS does not share it among threads of its own: those wait for
-# each other, and for whatever else runs, longer than a tile takes.
+# Number of multiplications up to which OpenBLAS computes a matrix product on one thread. Its own threads would take
+# longer to synchronise than a tile takes to compute.
 SMALL_PRODUCT = 2**18
-TILES_AT_ONCE = 10  # of a mask, what stays in the processor's cache until it is compared
-PIXELS_A_THREAD = 2**21  # a thread for less costs more than it saves
+TILES_AT_ONCE = 10  # per mask; fits the CPU cache between product and comparison
+PIXELS_PER_THREAD = 2**21  # minimum work per thread; less does not pay for starting the thread
 
 
 def mask_targets(masks, mask_boxes, rois, size):
-    """What the mask head should say in each cell of its output grid.
+    """Mask targets on the output grid of the mask head.
 
-    The target of a cell is the share of the cell that the instance covers: an exact area integral over the
-    ground-truth mask, taken along x and y separately. Cells outside the ground-truth box are 0.
+    The target of a cell is the fraction of the cell that the instance covers: an exact area integral over the
+    ground-truth mask, computed separately along x and y. Cells outside the ground-truth box are 0.
 
     Args:
         masks: `[R, M, M]`, coverage inside the ground-truth box, any dtype, 0…255.
-        mask_boxes: float32 `[R, 4]`, those ground-truth boxes.
-        rois: float32 `[R, 4]`, the boxes that the mask head looks at.
-        size: cells a side of the head's output.
+        mask_boxes: float32 `[R, 4]`, the ground-truth boxes.
+        rois: float32 `[R, 4]`, the input boxes of the mask head.
+        size: output cells per side.
 
     Returns:
         float32 `[R, size, size]` in [0, 1].
@@ -40,29 +40,29 @@ def mask_targets(masks, mask_boxes, rois, size):
 
 
 def _coverage(start, end, mask_start, mask_end, size, cells):
-    """Share of each of `size` bins of [start, end] that each of `cells` mask cells fills: `[R, size, cells]`."""
+    """Fraction of each of `size` bins of [start, end] that each of `cells` mask cells covers: `[R, size, cells]`."""
     scale = cells / ops.maximum(mask_end - mask_start, 1e-3)
     bin_size = ops.maximum(end - start, 1e-3) / size
     left = ((start - mask_start)[:, None] + bin_size[:, None] * np.arange(size, dtype="float32")) * scale[:, None]
     right = left + (bin_size * scale)[:, None]
     cell = np.arange(cells, dtype="float32")
     shared = ops.minimum(right[:, :, None], cell + 1) - ops.maximum(left[:, :, None], cell)
-    # Far from the mask an empty box has `left == right` in float32: its bins fill nothing, and 0 / 0 must not say NaN.
+    # Far from the mask an empty box has `left == right` in float32; the maximum avoids 0 / 0.
     return ops.maximum(shared, 0.0) / ops.maximum(right - left, 1e-9)[:, :, None]
 
 
 def sampled_mask_targets(masks, index, rois, size):
-    """Mask targets as torchvision takes them: RoIAlign of the whole mask, with as many samples a bin as it has pixels.
+    """Mask targets of torchvision: RoIAlign of the full mask with adaptive sampling.
 
     A bin of h pixels is the mean of ⌈h⌉ bilinear samples along each axis (`torchvision.ops.roi_align` with its default
-    `sampling_ratio=-1`, as `project_masks_on_boxes` in its `models/detection/roi_heads.py` calls it). The means along y
-    and x separate, so each region is two matrix products.
+    `sampling_ratio=-1`, as called by `project_masks_on_boxes` in `models/detection/roi_heads.py`). The means along y
+    and x are separable, so each region is two matrix products.
 
     Args:
-        masks: `[N, H, W]`, masks of whole canvases, any dtype, 0…255.
+        masks: `[N, H, W]`, masks of the full canvas, any dtype, 0…255.
         index: int32 `[R]`, the mask of each region.
-        rois: float32 `[R, 4]`, the boxes that the mask head looks at, no side longer than the canvas's.
-        size: cells a side of the head's output.
+        rois: float32 `[R, 4]`, the input boxes of the mask head, not larger than the canvas.
+        size: output cells per side.
 
     Returns:
         float32 `[R, size, size]` in [0, 1].
@@ -75,12 +75,12 @@ def sampled_mask_targets(masks, index, rois, size):
         down, across = _bin_means(y1, y2, size, height), _bin_means(x1, x2, size, width)
         return ops.matmul(ops.matmul(down, mask), ops.transpose(across))
 
-    # One region at a time: the weights of all samples at once would fill gigabytes.
+    # One region at a time: the weights of all samples of all regions would take gigabytes.
     return ops.map(one, (ops.cast(index, "int32"), ops.cast(rois, "float32")))
 
 
 def _bin_means(start, end, size, pixels):
-    """What each pixel of an axis contributes to each bin of [start, end]: float32 `[size, pixels]`."""
+    """Weight of each pixel of an axis in each bin of [start, end]: float32 `[size, pixels]`."""
     bin_size = ops.maximum(end - start, 1.0) / size
     most = -(-pixels // size) + 1
     count = ops.clip(ops.ceil(bin_size), 1.0, float(most))
@@ -93,15 +93,15 @@ def _bin_means(start, end, size, pixels):
 
 
 def whole_pixel_boxes(boxes, cells):
-    """Boxes into which torchvision pastes masks: the mask with a ring of empty cells fills whole pixels.
+    """Boxes into which torchvision pastes masks.
 
-    torchvision's `paste_masks_in_image` puts one empty cell around a mask, enlarges the box likewise, cuts its corners
-    down to integers and lets the last pixel belong to it. What is returned here is the place of the mask without the
-    ring.
+    torchvision's `paste_masks_in_image` pads a mask by one empty cell on each side, enlarges the box accordingly and
+    truncates its corners to integers, last pixel included. The boxes returned here are those of the mask without the
+    padding.
 
     Args:
         boxes: float32 array `[n, 4]` in pixels of the image.
-        cells: cells a side of the masks.
+        cells: mask cells per side.
 
     Returns:
         float32 array `[n, 4]`.
@@ -115,18 +115,18 @@ def whole_pixel_boxes(boxes, cells):
 
 
 def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
-    """Binary masks of the whole image from mask probabilities inside boxes.
+    """Binary masks of the full image from mask probabilities inside boxes.
 
-    Every pixel that the box touches samples the mask bilinearly at the exact position of its centre; beyond the
-    outermost cell centres the mask fades to zero, so that a full mask has 0.5 on the box's edges (and less towards its
-    corners). Only the rows and columns that a box touches are computed.
+    Each pixel that overlaps the box samples the mask bilinearly at the pixel's centre. Beyond the outermost cell
+    centres the mask falls linearly to zero, so that a mask of ones is 0.5 on the edges of the box (less near the
+    corners). Only the rows and columns that overlap a box are computed.
 
     Args:
         masks: float32 array `[n, m, m]`, probabilities.
         boxes: float32 array `[n, 4]` in pixels of the image.
         image_size: (height, width).
-        threshold: lowest probability of a mask pixel.
-        how: "continuous", or "whole_pixels" for torchvision's way, see `whole_pixel_boxes`.
+        threshold: minimum probability of a mask pixel.
+        how: "continuous", or "whole_pixels" for torchvision's rule, see `whole_pixel_boxes`.
 
     Returns:
         bool NumPy array `[n, height, width]`.
@@ -140,7 +140,7 @@ def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
     across = _bilinear(boxes[:, 0], boxes[:, 2], width, masks.shape[-1])
     jobs = [job for job in zip(pasted, masks, down, across, strict=True) if job[2][1].size and job[3][1].size]
     pixels = sum(len(rows) * len(columns) for _, _, (_, rows), (_, columns) in jobs)
-    threads = min(os.cpu_count(), pixels // PIXELS_A_THREAD)
+    threads = min(os.cpu_count(), pixels // PIXELS_PER_THREAD)
     if threads > 1:
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda job: _paste_one(*job, threshold), jobs))
@@ -151,7 +151,7 @@ def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
 
 
 def _paste_one(out, mask, down, across, threshold):
-    """Writes a mask `[m, m]` into `out`, bool `[height, width]`, by tiles of rows, where `_bilinear` says."""
+    """Writes a mask `[m, m]` into `out`, bool `[height, width]`, in tiles of rows; `down`, `across` as in `paste`."""
     (rows, down), (columns, across) = down, across
     target, across = out[rows, columns], np.ascontiguousarray(across.T)
     height = min(max(SMALL_PRODUCT // across.size, 1), len(down))
@@ -165,25 +165,25 @@ def _paste_one(out, mask, down, across, threshold):
 
 
 def _bilinear(start, end, pixels, cells):
-    """Which pixels of an axis each of n boxes touches, and how their centres lie between the cells of its mask.
+    """Pixels of an axis that each of n boxes overlaps, and their interpolation weights between the cells of its mask.
 
     Args:
         start: float32 `[n]`.
         end: float32 `[n]`.
         pixels: length of the axis.
-        cells: cells of a mask along it.
+        cells: mask cells along the axis.
 
     Returns:
-        list of n pairs: slice of the pixels, and their bilinear weights, float32 `[pixels touched, cells]`.
+        list of n pairs: slice of the pixels, and their bilinear weights, float32 `[pixels in the slice, cells]`.
     """
     first = np.clip(np.floor(start), 0, pixels).astype(int)
     last = np.maximum(np.clip(np.ceil(end), 0, pixels).astype(int), first)
-    rows = np.cumsum(last - first)  # of the weights: those of a box end there
+    rows = np.cumsum(last - first)  # end of each box's rows in `weights`
     box = np.repeat(np.arange(len(start)), last - first)
     centres = (np.arange(len(box)) + (last - rows)[box]).astype("float32") + 0.5
     position = (centres - start[box]) / np.maximum(end - start, 1e-3)[box] * cells - 0.5
     before = np.clip(np.floor(position), -1, cells - 1)
-    weights = np.zeros((len(box), cells + 2), "float32")  # with a cell before the first, and one after the last
+    weights = np.zeros((len(box), cells + 2), "float32")  # with one padding cell at each end
     for cell in (before, before + 1):
         weights[np.arange(len(box)), cell.astype(int) + 1] = np.maximum(1 - np.abs(position - cell), 0)
     return [(slice(i, j), weights[row - j + i : row, 1:-1]) for i, j, row in zip(first, last, rows, strict=True)]

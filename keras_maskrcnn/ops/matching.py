@@ -8,31 +8,30 @@ POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 
 
 def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cover=0.5, usable=None):
-    """Give each candidate box a ground-truth box and a role.
+    """Assign a ground-truth box and a role to each candidate box.
 
-    A candidate is positive where its highest IoU is at least `high`, negative where it is below `low`, and ignored
-    between. Say `low, high = 0.3, 0.7` and three candidates overlap their best object by 0.8, 0.5 and 0.2: they are
-    positive, ignored, negative. With `keep_best`, the candidates that overlap an object most (ties included) are
-    positive however small that overlap is, so that no object goes without (Faster R-CNN, section 3.1.2).
+    A candidate is positive if its highest IoU is at least `high`, negative if it is below `low`, and ignored otherwise:
+    with `low, high = 0.3, 0.7`, maximum IoUs of 0.8, 0.5 and 0.2 are positive, ignored and negative. With `keep_best`,
+    the candidates with the highest IoU for an object (ties included) are positive whatever that IoU is, so that every
+    object has a positive (Faster R-CNN, section 3.1.2).
 
-    Crowd regions are never matched; a negative that lies inside one by at least `crowd_cover` of its own area is
-    ignored, because a single instance may well be there.
+    Crowd regions are never matched. A negative with at least `crowd_cover` of its own area inside a crowd region is
+    ignored, because it may contain a single instance.
 
     Args:
         candidates: float32 `[A, 4]` or `[B, A, 4]`.
-        truth: float32 `[B, N, 4]`, padded.
+        truth: float32 `[B, N, 4]`, padded ground-truth boxes.
         valid: bool `[B, N]`, False for padding.
         crowd: bool `[B, N]`.
-        high: lowest IoU of a positive.
+        high: minimum IoU of a positive.
         low: IoU below which a candidate is negative.
-        keep_best: whether each object keeps its best candidates.
-        crowd_cover: share of a candidate inside a crowd region from which it is ignored.
-        usable: bool `[B, A]`, False for candidates that are ignored whatever they overlap, and that no object may keep
-            as its best; None means all.
+        keep_best: whether the best candidates of each object are positive.
+        crowd_cover: minimum fraction of a candidate inside a crowd region for it to be ignored.
+        usable: bool `[B, A]`, False for candidates that are always ignored, also by `keep_best`; None means all.
 
     Returns:
-        (index, role): int32 `[B, A]`, the row in `truth` that each candidate overlaps most; int32 `[B, A]` of
-        1 (positive), 0 (negative), -1 (ignored).
+        (index, role): int32 `[B, A]`, the row in `truth` with the highest IoU; int32 `[B, A]`, 1 (positive),
+        0 (negative) or -1 (ignored).
     """
     instance = ops.logical_and(valid, ops.logical_not(crowd))
     overlap = ops.where(instance[..., None], box_ops.iou(truth, candidates), -1.0)
@@ -52,7 +51,7 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
 
 
 def _inside_crowd(candidates, truth, crowd, share):
-    """Bool `[B, A]`: candidates that lie inside some crowd region by `share` of their area or more."""
+    """Bool `[B, A]`: candidates with at least `share` of their area inside one crowd region."""
     own = ops.maximum(box_ops.area(candidates), 1e-6)
     shared = box_ops.intersection(truth, candidates) / own[..., None, :]
     return ops.any(ops.logical_and(crowd[..., None], shared >= share), axis=1)

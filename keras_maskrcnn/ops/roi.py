@@ -1,39 +1,39 @@
-"""RoIAlign as arithmetic: which level a box is cut from, which pixels a sample reads, and with what weights.
+"""RoIAlign: the level that each box is pooled from, the pixels that each sample reads, and their weights.
 
-Everything that a RoIAlign has to decide is decided here once, and the lowerings (the gather below, the sparse matrix
-and `tf.image` in `backend/`) only multiply and add.
+All lowerings share this code (the gather below, the sparse matrix and `tf.image` in `backend/tensorflow/`); they differ
+only in how they multiply and add.
 
-**The samples.** A box on a feature map of stride `s` is divided into P×P bins, and a bin is the mean of S×S bilinear
+**Samples.** A box on a feature map of stride `s` is divided into P×P bins, and a bin is the mean of S×S bilinear
 samples. With `x1, x2 = box / s` (minus half a pixel when `aligned`), `w = x2 - x1` and bins of `w / P`, sample i of bin
-p lies at
+p is at
 
     x = x1 + p · w/P + (i + 1/2) · w/(P·S),        i = 0 … S-1,  p = 0 … P-1
 
-where the value of pixel k sits at x = k. Without `aligned`, w and h are at least 1. He et al., Mask R-CNN (2017),
-section 3; the rules at the border are those of torchvision.ops.roi_align: a sample beyond one pixel outside the map
-(x < -1 or x > W) is 0, any other is moved to [0, W-1].
+where the value of pixel k is at x = k. Without `aligned`, w and h are at least 1. He et al., Mask R-CNN (2017),
+section 3. The border rule is that of torchvision.ops.roi_align: a sample more than one pixel outside the map
+(x < -1 or x > W) is 0, all others are clamped to [0, W-1].
 
-**Scattered samples.** Instead of the grid, each of the S·S samples of a bin may lie at a place of its own,
-x1 + (p + u)·w/P with u anywhere in [0, 1), and likewise along y. With u uniformly random the expectation of a bin is
-the average of the interpolated map over the whole bin, which the grid estimates by the midpoint rule. The border rule
-is the same.
+**Scattered samples.** Instead of the grid, each of the S·S samples of a bin may have its own position
+x1 + (p + u)·w/P with u in [0, 1), and likewise along y. With u uniformly random, the expectation of a bin is the
+average of the interpolated map over the bin, which the grid estimates by the midpoint rule. The border rule is the
+same.
 """
 
 from keras import ops
 
 
 def assign_levels(boxes, min_level=2, max_level=5, canonical_size=224, canonical_level=4):
-    """Level of the feature pyramid that each box is cut from.
+    """Level of the feature pyramid that each box is pooled from.
 
-    Lin et al., Feature Pyramid Networks (2017), equation 1: k = ⌊k0 + log2(√(w·h) / 224)⌋, limited to the levels that
-    exist. As in torchvision 1e-6 is added inside the floor, so that a box of exactly 112 pixels does not fall below its
-    level by rounding.
+    Lin et al., Feature Pyramid Networks (2017), equation 1: k = ⌊k0 + log2(√(w·h) / 224)⌋, clamped to the existing
+    levels. As in torchvision, 1e-6 is added inside the floor, so that rounding does not move a box of exactly 112
+    pixels to the level below.
 
     Args:
         boxes: float `[..., 4]`, x1, y1, x2, y2 in input pixels.
         min_level: int, finest level (2 for P2, stride 4).
         max_level: int, coarsest level.
-        canonical_size: √area, in pixels, of a box that belongs to `canonical_level`.
+        canonical_size: √area in pixels of a box of level `canonical_level`.
         canonical_level: int, k0.
 
     Returns:
@@ -48,30 +48,31 @@ def assign_levels(boxes, min_level=2, max_level=5, canonical_size=224, canonical
 
 
 def flatten_pyramid(features):
-    """Puts the pixels of all levels and images into one table.
+    """Concatenates the pixels of all levels and images into one table.
 
     Args:
-        features: list of `[B, H, W, C]`, one a level, any float dtype.
+        features: list of `[B, H, W, C]`, one per level, any float dtype.
 
     Returns:
-        Table float32 `[Σ B·H·W, C]`: levels one after the other, then images, rows of pixels, pixels. The gradient of a
-        pixel, a sum over all boxes around it, is added up in float32 too.
+        Table float32 `[Σ B·H·W, C]`, in the order level, image, row, column. The gradient of a pixel, a sum over all
+        boxes around it, is also accumulated in float32.
     """
     channels = features[0].shape[-1]
     tables = [ops.cast(ops.reshape(feature, (-1, channels)), "float32") for feature in features]
-    # The outer reshape changes nothing but the gradient: TensorFlow makes that of a gather dense here, where the
-    # concatenation would search the taps of every level among all taps (most of the time to compile under XLA).
+    # The outer reshape only affects the gradient: it makes TensorFlow convert the gather's gradient to a dense tensor
+    # here. Otherwise the gradient of the concatenation would filter all taps for every level, which takes most of the
+    # compile time under XLA.
     return ops.reshape(ops.concatenate(tables, axis=0), (-1, channels))
 
 
 def pyramid_layout(features):
-    """Where each level lies in the table of `flatten_pyramid`.
+    """Position of each level in the table of `flatten_pyramid`.
 
     Args:
         features: list of `[B, H, W, C]`.
 
     Returns:
-        int32 `[L, 3]`: height, width, and the table's row of the first pixel, for each level.
+        int32 `[L, 3]`: height, width, and table row of the first pixel of each level.
     """
     layout, first = [], 0
     for feature in features:
@@ -82,13 +83,13 @@ def pyramid_layout(features):
 
 
 def box_to_level(boxes, stride, aligned):
-    """Boxes in the pixels of their feature map, axis by axis.
+    """Boxes in pixels of their feature map.
 
     Args:
         boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
-        stride: number, or float32 `[N, 1]`: input pixels a feature pixel.
-        aligned: bool, whether the value of a pixel sits at its centre (half a pixel is taken off) and small boxes stay
-            small; False is the convention of the first implementations, with sides of at least one pixel.
+        stride: number, or float32 `[N, 1]`: input pixels per feature pixel.
+        aligned: bool. True: pixel values are at pixel centres (half a pixel is subtracted), and boxes may be smaller
+            than one pixel. False: the older convention, with sides of at least one pixel.
 
     Returns:
         `(start, length)`, each float32 `[N, 2]` as (y, x), in feature pixels.
@@ -100,17 +101,17 @@ def box_to_level(boxes, stride, aligned):
 
 
 def axis_taps(start, length, size, bins, samples):
-    """The two pixels, and their weights, that each sample reads along one axis.
+    """The two pixels that each sample reads along one axis, and their weights.
 
     Args:
         start: float32 `[...]`, first coordinate of the box in feature pixels.
         length: float32 `[...]`, its extent.
         size: int32 `[...]`, pixels of the map along this axis.
         bins: int, P.
-        samples: int, S, samples a bin.
+        samples: int, S, samples per bin.
 
     Returns:
-        `(pixels, weights)`, each `[..., P, 2S]`: int32 in `[0, size)`, and float32, 0 where the sample lies outside.
+        `(pixels, weights)`, each `[..., P, 2S]`: int32 in `[0, size)`, and float32, 0 for samples outside the map.
     """
     step = (length / bins)[..., None, None]
     bin_index = ops.arange(bins, dtype="float32")[:, None]
@@ -120,19 +121,19 @@ def axis_taps(start, length, size, bins, samples):
 
 
 def line_taps(at, size):
-    """The two pixels between which each place on a line lies, and their weights: the border rule is here.
+    """The two neighbouring pixels of each position on a line, and their weights; applies the border rule.
 
     Args:
-        at: float32 `[..., S]`, coordinates in feature pixels; any number, NaN too.
-        size: int32, pixels of the line, of a shape that broadcasts with `at`.
+        at: float32 `[..., S]`, coordinates in feature pixels; may be NaN.
+        size: int32, length of the line in pixels, broadcastable with `at`.
 
     Returns:
-        `(pixels, weights)`, each `[..., 2S]`, the S lower pixels before the S upper: int32 in `[0, size)`, and float32,
-        0 where the place lies outside.
+        `(pixels, weights)`, each `[..., 2S]`, the S lower pixels before the S upper ones: int32 in `[0, size)`, and
+        float32, 0 for positions outside.
     """
     limit = ops.cast(size, "float32")
     inside = (at >= -1.0) & (at <= limit)
-    # A box of NaN is nowhere inside: it must not reach the cast to int, whose answer would be any number.
+    # NaN is not inside, so it does not reach the cast to int, whose result would be undefined.
     at = ops.where(inside, ops.clip(at, 0.0, limit - 1.0), 0.0)
     low = ops.floor(at)
     high_weight = at - low
@@ -143,11 +144,11 @@ def line_taps(at, size):
 
 
 def row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned):
-    """All that is needed to cut every row from the table of `flatten_pyramid`.
+    """Taps of all boxes in the table of `flatten_pyramid`.
 
     Args:
         boxes: float32 `[N, 4]` in input pixels.
-        image_index: int32 `[N]`, image of each row.
+        image_index: int32 `[N]`, image of each box.
         levels: int32 `[N]`, index into `strides`.
         layout: int32 `[L, 3]` of `pyramid_layout`.
         strides: sequence of L numbers.
@@ -156,9 +157,9 @@ def row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned
         aligned: bool, see `box_to_level`.
 
     Returns:
-        `(places, weights)`, each `[N, 2, P, 2S]` with the axes (y, x) second. A place along y (int32) is the row of the
-        table for the first pixel of that line, a place along x is to be added to it. The mean over the S·S samples is
-        in the weights (float32), so that bin (p, q) is the sum over i and j of
+        `(places, weights)`, each `[N, 2, P, 2S]`, with the axes (y, x) second. A place along y (int32) is the table row
+        of the first pixel of that line, a place along x is an offset to it. The weights (float32) include the mean over
+        the S·S samples: bin (p, q) is the sum over i and j of
         weights[y, p, i] · weights[x, q, j] · table[places[y, p, i] + places[x, q, j]].
     """
     start, length = rows_to_level(boxes, levels, strides, aligned)
@@ -168,21 +169,21 @@ def row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned
 
 
 def scattered_taps(boxes, image_index, levels, layout, strides, offsets, aligned):
-    """As `row_taps`, for samples that lie anywhere in their bins.
+    """As `row_taps`, for samples at arbitrary positions in their bins.
 
     Args:
         boxes: float32 `[N, 4]` in input pixels.
-        image_index: int32 `[N]`, image of each row.
+        image_index: int32 `[N]`, image of each box.
         levels: int32 `[N]`, index into `strides`.
         layout: int32 `[L, 3]` of `pyramid_layout`.
         strides: sequence of L numbers.
-        offsets: float32 `[N, 2, P, P, K]` in [0, 1], axes (y, x) second: where in its bin each of K samples lies, as a
-            share of the bin's height and width.
+        offsets: float32 `[N, 2, P, P, K]` in [0, 1], axes (y, x) second: position of each of K samples in its bin, as a
+            fraction of the bin's height and width.
         aligned: bool, see `box_to_level`.
 
     Returns:
-        `(places, weights)`, each `[N, P, P, 4K]`, four taps a sample: int32 rows of the table, and float32 with
-        the mean over the samples in it. Bin (p, q) is the sum over t of weights[p, q, t] · table[places[p, q, t]].
+        `(places, weights)`, each `[N, P, P, 4K]`, four taps per sample: int32 table rows, and float32 weights that
+        include the mean over the samples. Bin (p, q) is the sum over t of weights[p, q, t] · table[places[p, q, t]].
     """
     bins, samples = offsets.shape[3:]
     start, length = rows_to_level(boxes, levels, strides, aligned)
@@ -197,7 +198,7 @@ def scattered_taps(boxes, image_index, levels, layout, strides, offsets, aligned
 
 
 def scattered_positions(start, length, offsets):
-    """Coordinates of samples that lie anywhere in their bins.
+    """Coordinates of samples at arbitrary positions in their bins.
 
     Args:
         start: float32 `[N, 2]`, first corner (y, x) of the box in feature pixels.
@@ -205,7 +206,7 @@ def scattered_positions(start, length, offsets):
         offsets: float32 `[N, 2, P, P, K]`, see `scattered_taps`.
 
     Returns:
-        float32 `[N, 2, P, P, K]` in feature pixels, y and x second.
+        float32 `[N, 2, P, P, K]` in feature pixels, axes (y, x) second.
     """
     bins = offsets.shape[3]
     index = ops.arange(bins, dtype="float32")
@@ -223,23 +224,23 @@ def rows_to_level(boxes, levels, strides, aligned):
         aligned: bool, see `box_to_level`.
 
     Returns:
-        `(start, length)`, each float32 `[N, 2]` as (y, x), in the pixels of each box's own level.
+        `(start, length)`, each float32 `[N, 2]` as (y, x), in pixels of the level of each box.
     """
     stride = ops.take(ops.convert_to_tensor(strides, "float32"), levels)
     return box_to_level(boxes, stride[:, None], aligned)
 
 
 def row_lines(image_index, levels, layout):
-    """How the map that each box is cut from lies in the table of `flatten_pyramid`.
+    """Position in the table of `flatten_pyramid` of the feature map that each box is pooled from.
 
     Args:
-        image_index: int32 `[N]`, image of each row.
+        image_index: int32 `[N]`, image of each box.
         levels: int32 `[N]`, index into `layout`.
         layout: int32 `[L, 3]` of `pyramid_layout`.
 
     Returns:
-        `(size, pitch, origin)`, each int32 `[N, 2]` as (y, x): pixels of the map, rows of the table from one pixel to
-        the next, and what to add so that the places along y and x sum up to a row of the table.
+        `(size, pitch, origin)`, each int32 `[N, 2]` as (y, x): pixels of the map; table rows between adjacent pixels;
+        offsets that make the places along y and x add up to a table row.
     """
     layout = ops.take(layout, levels, axis=0)
     size, first = layout[:, :2], layout[:, 2]
@@ -250,14 +251,14 @@ def row_lines(image_index, levels, layout):
 
 
 def gather_align(features, boxes, image_index, levels, strides, bins, samples, aligned, offsets=None):
-    """RoIAlign with static shapes: every tap is a gather from the table of pixels, weighted and added.
+    """RoIAlign with static shapes: a weighted sum of gathers from the table of pixels.
 
     Args:
         features: list of `[B, H, W, C]`, any float dtype.
         boxes: float32 `[N, 4]` in input pixels.
         image_index: int32 `[N]`.
         levels: int32 `[N]`, index into `features`.
-        strides: sequence of numbers, one a level.
+        strides: sequence of numbers, one per level.
         bins: int, P.
         samples: int, S.
         aligned: bool, see `box_to_level`.
@@ -272,14 +273,14 @@ def gather_align(features, boxes, image_index, levels, strides, bins, samples, a
     else:
         groups = _by_sample(*scattered_taps(boxes, image_index, levels, layout, strides, offsets, aligned))
     total = 0.0
-    # Group by group: all taps at once would hold that many times the result wherever XLA does not fuse it.
+    # In groups: where XLA does not fuse the sum, all taps at once would take that many times the memory of the result.
     for places, weights in groups:
         total = total + ops.sum(ops.take(table, places, axis=0) * weights[..., None], axis=3)
     return ops.cast(total, features[0].dtype)
 
 
 def _by_line(places, weights):
-    """The taps of `row_taps`, those of one line of pixels at a time: places and weights `[N, P, P, 2S]`."""
+    """The taps of `row_taps` in groups of one line of pixels: places and weights `[N, P, P, 2S]`."""
     for line in range(places.shape[-1]):
         yield (
             places[:, 0, :, None, line, None] + places[:, 1, None],
@@ -288,11 +289,11 @@ def _by_line(places, weights):
 
 
 def _by_sample(places, weights):
-    """The taps of `scattered_taps`, the four of one sample at a time: places and weights `[N, P, P, 4]`."""
+    """The taps of `scattered_taps` in groups of the four of one sample: places and weights `[N, P, P, 4]`."""
     for first in range(0, places.shape[-1], 4):
         yield places[..., first : first + 4], weights[..., first : first + 4]
 
 
 def _per_sample(numbers):
-    """`[N, 2]` with axes for bins and samples: `[N, 2, 1, 1, 1]`."""
+    """`[N, 2]` with axes for bins and samples added: `[N, 2, 1, 1, 1]`."""
     return numbers[..., None, None, None]

@@ -1,5 +1,5 @@
-"""Pickles as data: arrays out of files that Python would have to be trusted to run, without running anything.
+"""Reads arrays from pickles without executing them.
 
-`safe_pickle` is the stack machine, `numpy_pickle` says what stands for NumPy's own globals, `npy` reads `.npy` files
-that hold objects. The room imports nothing of ours, so that `data` may use it as `weights` does.
+`safe_pickle` is the stack machine, `numpy_pickle` defines replacements for NumPy's globals, `npy` reads `.npy` files of
+objects. The package imports no other package of this project, so that both `data` and `weights` can use it.
 """

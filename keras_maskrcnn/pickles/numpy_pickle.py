@@ -1,7 +1,7 @@
-"""Pickles with NumPy arrays in them, as detectron2's model zoo has them: {"model": {name: array}, "__author__": …}.
+"""Pickles that contain NumPy arrays, as in detectron2's model zoo: {"model": {name: array}, "__author__": …}.
 
-Written by Python 2 or 3, by NumPy 1 or 2, in protocols 2 to 5. `NAMES` says what stands for each global that NumPy
-writes.
+Supports files of Python 2 and 3, NumPy 1 and 2, protocols 2 to 5. `NAMES` maps the globals in such files to their
+replacements.
 """
 
 import math
@@ -16,7 +16,7 @@ NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
 
 
 class Dtype:
-    """Stands for numpy.dtype: a number, and its byte order once the state has come.
+    """Replacement for numpy.dtype; `build` sets the byte order.
 
     Args:
         code: str such as "f4".
@@ -24,46 +24,46 @@ class Dtype:
 
     def __init__(self, code, _align=False, _copy=False):
         if not isinstance(code, str) or not NUMBER.fullmatch(code):
-            raise UnreadableError(f"it holds an array of {str(code)[:20]!r}, which is no plain number")
+            raise UnreadableError(f"contains an array of {str(code)[:20]!r}, which is not a numeric dtype")
         self.dtype = np.dtype(code)
 
     def build(self, _version, order, *_rest):
-        """Takes the byte order, "<", ">" or "|"."""
+        """Sets the byte order, "<", ">" or "|"."""
         self.dtype = self.dtype.newbyteorder(order)
 
 
 class Array:
-    """Stands for numpy.ndarray: empty, until the state has come."""
+    """Replacement for numpy.ndarray; `build` sets the content."""
 
     def __init__(self, *_arguments):
         self.numbers = None
 
     def build(self, _version, shape, dtype, is_fortran, data):
-        """Takes the content: shape, Dtype, order of the axes and raw bytes (as a latin-1 str from Python 2)."""
+        """Sets the content from shape, Dtype, order of the axes and raw bytes (a latin-1 str from Python 2)."""
         data = data.encode("latin-1") if isinstance(data, str) else data
         if not isinstance(dtype, Dtype) or not isinstance(data, bytes | bytearray):
-            raise UnreadableError("it holds an array without plain data")
+            raise UnreadableError("contains an array that is not numeric")
         if math.prod(shape) * dtype.dtype.itemsize != len(data) or any(side < 0 for side in shape):
-            raise UnreadableError(f"it holds an array of shape {str(shape)[:80]} with {len(data)} bytes of data")
+            raise UnreadableError(f"contains an array of shape {str(shape)[:80]} with {len(data)} bytes of data")
         flat = np.frombuffer(data, dtype.dtype)
         self.numbers = flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(shape, order="FC"[not is_fortran])
 
     def array(self):
-        """The array, with the machine's byte order."""
+        """The array in native byte order."""
         if self.numbers is None:
-            raise UnreadableError("it holds an array without data")
+            raise UnreadableError("an array has no data")
         return self.numbers
 
 
 def _encode(text, encoding="utf-8"):
-    """Stands for _codecs.encode, in which protocols 0 to 2 dress bytes."""
+    """Replacement for _codecs.encode, with which protocols 0 to 2 write bytes."""
     if encoding != "latin1":
-        raise UnreadableError("its pickle encodes text otherwise than bytes are written")
+        raise UnreadableError(f"its pickle encodes bytes as {str(encoding)[:20]!r}, not as latin1")
     return text.encode("latin-1")
 
 
 def _no_bytes():
-    """Stands for bytes, which protocol 2 calls where an array is empty."""
+    """Replacement for bytes, which protocol 2 calls for empty arrays."""
     return b""
 
 
@@ -101,10 +101,10 @@ def read(data):
         data: mmap of the file.
 
     Returns:
-        The pickled object, with `Array` objects in the place of arrays.
+        The pickled object, with an `Array` for each array.
 
     Raises:
-        UnreadableError: The pickle names anything but NumPy's own functions.
+        UnreadableError: The pickle refers to a global that is not in `NAMES`.
     """
     data.seek(0)
     return safe_pickle.load(data, NAMES)

@@ -1,11 +1,11 @@
-"""Reads a pickle as data: no module is imported, no class is looked up, nothing that the file names is run.
+"""Reads a pickle as data: no module is imported, no class is looked up, no code from the file is executed.
 
-A pickle is a program for a stack machine. `pickletools` takes it apart, and `load` carries out the few instructions
-that files of arrays are made of, on lists, dicts, tuples and scalars. A name such as `numpy.ndarray` or
-`torch._utils._rebuild_tensor_v2` is only looked up in the caller's table, which gives a harmless function of ours;
-every other name and instruction is refused. `pickle.Unpickler` with a `find_class` of its own would still let a file
-set attributes on what it finds, hash tuples nested deeply enough to overflow the C stack, and size the memo as it
-likes.
+A pickle is a program for a stack machine. `pickletools` parses it, and `load` executes the few instructions that files
+of arrays contain, on lists, dicts, tuples and scalars. Names such as `numpy.ndarray` or
+`torch._utils._rebuild_tensor_v2` are looked up in the caller's table, which maps them to harmless replacements; all
+other names and instructions are rejected. `pickle.Unpickler` with a custom `find_class` would still let a file set
+attributes on the objects it finds, hash tuples nested deeply enough to overflow the C stack, and choose the size of the
+memo.
 """
 
 import pickletools
@@ -16,29 +16,29 @@ SCALARS = (str, bytes, int, float, type(None))
 
 
 class UnreadableError(ValueError):
-    """A reason, in words for the person who asked, why the content of a file is not used."""
+    """Error for a file whose content cannot be used; the message is the reason."""
 
 
 class Name(NamedTuple):
-    """What stands for a global that a pickle names.
+    """A global that a pickle refers to.
 
     Attributes:
         name: "module.attribute".
-        make: Function of ours that a call of the global comes to, or None where it is never called.
+        make: Function that replaces the global in calls; None if it must not be called.
     """
 
     name: str
     make: Callable | None
 
     def call(self, arguments):
-        """Returns what our function makes of a tuple of arguments."""
+        """Calls the replacement with a tuple of arguments."""
         if self.make is None:
-            raise UnreadableError(f"its pickle calls {self.name}, which no file of arrays does")
+            raise UnreadableError(f"its pickle calls {self.name}, which files of arrays do not")
         return self.make(*arguments)
 
 
 def ignored(*_arguments):
-    """Stands for an object beside the weights, such as the arguments of a training run: reads as None."""
+    """Replacement for objects that are not needed, such as the arguments of a training run: None."""
     return
 
 
@@ -46,16 +46,16 @@ def load(stream, names, persistent=None):
     """Reads one pickle.
 
     Args:
-        stream: Binary stream with read and readline, at the pickle's first byte; left just past its last.
-        names: Dict from "module.attribute" to the function that stands for it, or None for one that is never called.
-        persistent: Function from a persistent id to an object; None where the file may have none.
+        stream: Binary stream with read and readline at the first byte of the pickle; afterwards it is past its end.
+        names: Dict from "module.attribute" to the replacement function, or None for globals that must not be called.
+        persistent: Function from a persistent id to an object; None if persistent ids are not allowed.
 
     Returns:
-        The object. Dicts and their subclasses come as dict, whatever `names` makes as it was made.
+        The object. Dicts and their subclasses are returned as dict, other objects as created by `names`.
 
     Raises:
-        UnreadableError: The pickle names a global or an instruction that files of arrays do not need.
-        Exception: Of any other class, if the bytes are no pickle or a damaged one.
+        UnreadableError: The pickle contains a global or an instruction that files of arrays do not need.
+        Exception: Any other class, if the bytes are not a valid pickle.
     """
     machine = _Machine(names, persistent)
     for instruction, argument, _ in pickletools.genops(stream):
@@ -63,13 +63,15 @@ def load(stream, names, persistent=None):
             return machine.stack.pop()
         step = STEPS.get(instruction.name)
         if step is None:
-            raise UnreadableError(f"its pickle has the instruction {instruction.name}, which no file of arrays needs")
+            raise UnreadableError(
+                f"its pickle has the instruction {instruction.name}, which files of arrays do not need"
+            )
         step(machine, argument)
     raise UnreadableError("its pickle has no end")
 
 
 def as_dict(items=()):
-    """A dict from a dict or from pairs, with scalars as keys: what stands for OrderedDict and Counter."""
+    """A dict from a dict or from pairs, with scalar keys: the replacement for OrderedDict and Counter."""
     if isinstance(items, dict):
         return items
     result = {}
@@ -80,12 +82,12 @@ def as_dict(items=()):
 
 def _set_item(target, key, value):
     if type(target) is not dict or not isinstance(key, SCALARS):
-        raise UnreadableError("its pickle fills something that is no dict of names")
+        raise UnreadableError("its pickle sets an item of an object that is not a dict with scalar keys")
     target[key] = value
 
 
 class _Machine:
-    """Stack, marks and memo; one method for each kind of instruction, called with the instruction's argument."""
+    """Stack, marks and memo, with one method per kind of instruction, called with the instruction's argument."""
 
     def __init__(self, names, persistent):
         self.names, self.persistent = names, persistent
@@ -108,7 +110,7 @@ class _Machine:
 
     def pop_last(self, count):
         if len(self.stack) < count:
-            raise UnreadableError("its pickle takes more from the stack than is there")
+            raise UnreadableError("its pickle pops more items than the stack holds")
         items = self.stack[-count:]
         del self.stack[-count:]
         return items
@@ -125,7 +127,7 @@ class _Machine:
 
     def extend(self, items):
         if type(self.stack[-1]) is not list:
-            raise UnreadableError("its pickle appends to something that is no list")
+            raise UnreadableError("its pickle appends to an object that is not a list")
         self.stack[-1].extend(items)
 
     def update(self, items):
@@ -139,12 +141,10 @@ class _Machine:
         self.push(self.memo[index])
 
     def name(self, pair):
-        """Pushes what stands for a global; `pair` is "module attribute", as the instruction has it."""
+        """Pushes a global; `pair` is "module attribute", the argument of the instruction."""
         name = ".".join(pair.split(" "))
         if name not in self.names:
-            raise UnreadableError(
-                f"its pickle names {name[:80]!r}, which is not among the few it may; nothing of it was run"
-            )
+            raise UnreadableError(f"its pickle refers to {name[:80]!r}, which is not allowed; no code was executed")
         self.push(Name(name, self.names[name]))
 
     def name_on_stack(self, _):
@@ -154,21 +154,21 @@ class _Machine:
     def call(self, _):
         callee, arguments = self.pop_last(2)
         if not isinstance(callee, Name) or type(arguments) is not tuple:
-            raise UnreadableError("its pickle calls something that is no function")
+            raise UnreadableError("its pickle calls an object that is not a function")
         self.push(callee.call(arguments))
 
     def build(self, _):
-        """Hands a state to the object on the stack; dicts and ignored objects keep none."""
+        """Passes a state to the object on the stack; dicts and ignored objects drop it."""
         target, state = self.pop_last(2)
         if hasattr(target, "build"):
             target.build(*state)
         elif target is not None and type(target) is not dict:
-            raise UnreadableError("its pickle gives a state to something that has none")
+            raise UnreadableError("its pickle sets the state of an object that has none")
         self.push(target)
 
     def persistent_object(self, _):
         if self.persistent is None:
-            raise UnreadableError("its pickle refers to data outside of it")
+            raise UnreadableError("its pickle refers to external data")
         self.push(self.persistent(self.stack.pop()))
 
 

@@ -33,48 +33,48 @@ def alternate(
     verbose="auto",
     **compile,
 ):
-    """Train the two stages of a model in turns, until they share one backbone.
+    """Train the two stages of a model alternately until they share one backbone.
 
-    1. The RPN trains with the backbone. 2. The detector trains with a backbone of its own, on the proposals of phase 1.
-    3. The RPN trains anew on the detector's backbone, which stays as it is now. 4. So do the detector's heads. Each
-    phase sets what is trainable, takes a new optimizer and compiles, because a compiled step does not notice when
-    layers freeze. At the end everything is trainable that was before, and the model is compiled for joint training.
+    1. The RPN trains with the backbone. 2. The detector trains with its own backbone, on the proposals of phase 1.
+    3. The RPN trains on the detector's backbone, which is now frozen. 4. The detector's heads train on it. Each phase
+    freezes layers, creates an optimizer and compiles, because a compiled step ignores later changes of `trainable`.
+    Finally the `trainable` flags are restored, and the model is compiled for joint training.
 
     Args:
         model: `MaskRCNN`, compiled or not.
-        batches: endless batches with ground truth, see `data.batches(..., repeat=True)`.
-        steps: four numbers, the steps of each phase; rounded down to multiples of `epochs`.
-        make_optimizer: function that makes an optimizer from a phase's number of steps.
+        batches: infinite batches with ground truth, see `data.batches(..., repeat=True)`.
+        steps: number of steps of each of the four phases, rounded down to multiples of `epochs`.
+        make_optimizer: function from the number of steps of a phase to an optimizer.
         loss_weights: factors of the losses, see `MaskRCNN.compile`.
-        restart: where the backbone (and the pyramid) of phase 2 starts: "initial", the weights that the model came
-            with, as in the paper, which starts both from ImageNet; or "rpn", what phase 1 made of them, which wastes
-            less where the initial weights are random.
-        epochs: parts of each phase, one line in the history each.
-        callbacks: Keras callbacks, given to each phase's `fit`: those that keep a state or a file across one `fit`
-            only, such as EarlyStopping, are not meant for four.
+        restart: initial weights of the backbone (and FPN) in phase 2: "initial", the weights before phase 1, as in the
+            paper, where both stages start from ImageNet weights; or "rpn", the weights after phase 1, which is better
+            if the initial weights are random.
+        epochs: epochs per phase.
+        callbacks: Keras callbacks, passed to the `fit` of each phase; callbacks with state for a single `fit`, such as
+            EarlyStopping, are not supported.
         verbose: as for `fit`.
         **compile: passed to `MaskRCNN.compile`, such as `jit_compile`.
 
     Returns:
-        list of four dicts: `phase` (str), `steps` (int), `seconds` (float, tracing included), `history` (dict of lists,
-        as Keras').
+        list of four dicts: `phase` (str), `steps` (int), `seconds` (float, including tracing), `history` (dict of
+        lists, from Keras).
 
     Raises:
-        ValueError: if `steps` is not four numbers of at least `epochs`, or for another `restart`.
+        ValueError: if `steps` is not four numbers of at least `epochs`, or for an unknown `restart`.
     """
     steps = tuple(steps)
     if len(steps) != len(PHASES) or min(steps) < epochs:
-        raise ValueError(f"steps={steps} must be four numbers, none below epochs={epochs}")
+        raise ValueError(f"steps={steps} must be four numbers, each at least epochs={epochs}")
     if restart not in ("initial", "rpn"):
         raise ValueError(f"restart={restart!r} is not 'initial' or 'rpn'")
     steps = tuple(count - count % epochs for count in steps)
-    model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)  # refuses what is wrong, before all
-    learns = [(layer, layer.trainable) for layer in flatten_layers(model)]
+    model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)  # raises for invalid arguments
+    flags = [(layer, layer.trainable) for layer in flatten_layers(model)]
     initial = _shared_weights(model)
     found = []
     try:
         for number, (phase, count) in enumerate(zip(PHASES, steps, strict=True), start=1):
-            _release(learns)
+            _restore(flags)
             _freeze(model, phase)
             data = batches
             if number == 2:
@@ -85,8 +85,8 @@ def alternate(
             weights = {**(loss_weights or {}), **dict.fromkeys(left_out, 0.0)}
             model.compile(make_optimizer(count), loss_weights=weights, **compile)
             found.append(_train(model, data, phase.name, count, epochs, callbacks, verbose))
-    finally:  # an interrupted phase leaves no part frozen behind
-        _release(learns)
+    finally:  # also after an interruption
+        _restore(flags)
         model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)
     return found
 
@@ -109,9 +109,9 @@ def _freeze(model, phase):
             part.trainable = False
 
 
-def _release(learns):
-    """Puts the layers' own settings back; outer layers come first, because theirs reach their parts."""
-    for layer, trainable in learns:
+def _restore(flags):
+    """Restores the `trainable` flags; outer layers come first, because setting the flag also sets it in sublayers."""
+    for layer, trainable in flags:
         layer.trainable = trainable
 
 
@@ -125,20 +125,20 @@ def _set_shared_weights(model, weights):
 
 
 def _copy(model):
-    """A second model with the same weights: the RPN of phase 1 keeps the backbone that it was trained with."""
+    """A second model with the same weights."""
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     return copy
 
 
 def _proposer(model):
-    """The first stage as it is now, kept apart from what the model learns from here on."""
+    """The current first stage as a separate model, unaffected by further training."""
     limits = model.rpn.proposals.limits(training=True)
     return FirstStage(_copy(model), limits["post_nms"], pre_nms=limits["pre_nms"])
 
 
 def _with_proposals(batches, first_stage):
-    """Yields the batches with another model's proposals among the inputs."""
+    """Yields the batches with the proposals of `first_stage` added to the inputs."""
     for x, y in batches:
         images = {name: keras.ops.convert_to_numpy(x[name]) for name in ("images", "sizes")}
         found = first_stage.predict_on_batch(images)

@@ -1,4 +1,4 @@
-"""Writes what TensorBoard reads, with the tensorboard package alone: the same on every Keras backend."""
+"""TensorBoard event files, written with the tensorboard package only, on every Keras backend."""
 
 import io
 import time
@@ -7,10 +7,10 @@ from PIL import Image
 
 
 class EventLog:
-    """A TensorBoard event file in a folder; the file is made at the first value.
+    """A TensorBoard event file in a folder, created with the first value.
 
     Args:
-        folder: path of the folder, made if it is missing.
+        folder: path of the folder, created if missing.
     """
 
     def __init__(self, folder):
@@ -18,26 +18,26 @@ class EventLog:
         self._writer = None
 
     def scalar(self, tag, value, step):
-        """Adds one number to the curve `tag`."""
+        """Adds a value to the curve `tag`."""
         self._add(step, tag=tag, simple_value=float(value))
 
-    def image(self, tag, picture, step):
-        """Adds a uint8 [H, W, 3] picture to the series `tag`."""
+    def image(self, tag, image, step):
+        """Adds an image, uint8 `[H, W, 3]`, to the series `tag`."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, "PNG")
-        height, width = picture.shape[:2]
+        Image.fromarray(image).save(file, "PNG")
+        height, width = image.shape[:2]
         encoded = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=file.getvalue())
         self._add(step, tag=tag, image=encoded)
 
     def flush(self):
-        """Brings everything to disk, so that a run that is killed keeps its curves."""
+        """Writes all values to disk, so that they survive if the process is killed."""
         if self._writer:
             self._writer.flush()
 
     def close(self):
-        """Flushes and closes the file; a later value starts another file in the same folder."""
+        """Flushes and closes the file; the next value creates another file in the same folder."""
         if self._writer:
             self._writer.close()
         self._writer = None

@@ -1,4 +1,4 @@
-"""Learning rates over steps. All are pure keras.ops with Python control flow on constants only, so they compile."""
+"""Learning-rate schedules in pure `keras.ops`, with Python control flow on constants only, so that they compile."""
 
 import math
 
@@ -10,15 +10,15 @@ _registered = keras.saving.register_keras_serializable(package="keras_maskrcnn")
 
 @_registered
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Raises the rate linearly to that of an inner schedule, which goes on counting from step 0.
+    """Linear warm-up of an inner schedule, which also counts from step 0.
 
-    At step s the rate is `inner(s) * (start_factor + (1 - start_factor) * min(s / warmup_steps, 1))`. Detectors diverge
-    without it: the first gradients come from thousands of anchors that all look alike (Goyal et al. 2017, section 2.2).
+    At step s the rate is `inner(s) * (start_factor + (1 - start_factor) * min(s / warmup_steps, 1))`. Without warm-up,
+    detectors diverge, because at first thousands of anchors give similar gradients (Goyal et al. 2017, section 2.2).
 
     Args:
-        inner: a float, or a `LearningRateSchedule`.
-        warmup_steps: steps until the inner rate is reached in full; 0 for none.
-        start_factor: share of the inner rate at step 0.
+        inner: a float or a `LearningRateSchedule`.
+        warmup_steps: number of warm-up steps; 0 for no warm-up.
+        start_factor: factor of the inner rate at step 0.
     """
 
     def __init__(self, inner, warmup_steps, start_factor=0.001):
@@ -38,13 +38,13 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return rate * (self.start_factor + (1.0 - self.start_factor) * reached)
 
     def get_config(self):
-        """Constructor arguments; an inner schedule is serialised."""
+        """Constructor arguments, with the inner schedule serialised."""
         inner = keras.saving.serialize_keras_object(self.inner) if callable(self.inner) else self.inner
         return {"inner": inner, "warmup_steps": self.warmup_steps, "start_factor": self.start_factor}
 
     @classmethod
     def from_config(cls, config):
-        """Rebuilds the schedule and the one inside it."""
+        """The inverse of `get_config`."""
         inner = config["inner"]
         if isinstance(inner, dict):
             inner = keras.saving.deserialize_keras_object(inner)
@@ -53,18 +53,18 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 @_registered
 class Steps(keras.optimizers.schedules.LearningRateSchedule):
-    """Multiplies the rate by `factor` at each boundary: the classic detection schedule.
+    """Multiplies the rate by `factor` at each boundary, the usual schedule of detectors.
 
     Args:
-        base_lr: the rate before the first boundary.
-        boundaries: ascending steps; from a boundary on, the lower rate holds.
+        base_lr: rate before the first boundary.
+        boundaries: ascending steps; the rate changes at the boundary itself.
         factor: multiplier at each boundary.
     """
 
     def __init__(self, base_lr, boundaries, factor=0.1):
         super().__init__()
         if list(boundaries) != sorted(boundaries):
-            raise ValueError(f"boundaries must ascend, got {list(boundaries)}")
+            raise ValueError(f"boundaries must be in ascending order, got {list(boundaries)}")
         self.base_lr = base_lr
         self.boundaries = list(boundaries)
         self.factor = factor
@@ -83,13 +83,13 @@ class Steps(keras.optimizers.schedules.LearningRateSchedule):
 
 @_registered
 class Cosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Holds the rate, then lets it fall along half a cosine (Loshchilov and Hutter 2017, equation 5).
+    """Constant rate, then cosine decay (Loshchilov and Hutter 2017, equation 5).
 
     Args:
-        base_lr: the rate while it is held.
-        total_steps: step at which the fall ends; the last rate holds from then on.
-        hold_steps: steps before the fall begins.
-        final_factor: share of `base_lr` that is left at the end.
+        base_lr: initial rate.
+        total_steps: step at which the decay ends; the rate is constant afterwards.
+        hold_steps: steps before the decay begins.
+        final_factor: final rate as a fraction of `base_lr`.
     """
 
     def __init__(self, base_lr, total_steps, hold_steps=0, final_factor=0.0):
@@ -118,10 +118,10 @@ class Cosine(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def warmup_steps(base_lr, boundaries, factor=0.1, warmup=500, start_factor=0.001):
-    """Warm-up, then constant, then lower by `factor` at each boundary. Returns a `WarmUp` around `Steps`."""
+    """Warm-up, then a constant rate multiplied by `factor` at each boundary: a `WarmUp` of `Steps`."""
     return WarmUp(Steps(base_lr, boundaries, factor), warmup, start_factor)
 
 
 def warmup_cosine(base_lr, total_steps, warmup=500, hold_steps=0, final_factor=0.0, start_factor=0.001):
-    """Warm-up, then constant until `hold_steps`, then half a cosine. Returns a `WarmUp` around `Cosine`."""
+    """Warm-up, then a constant rate until `hold_steps`, then cosine decay: a `WarmUp` of `Cosine`."""
     return WarmUp(Cosine(base_lr, total_steps, hold_steps, final_factor), warmup, start_factor)

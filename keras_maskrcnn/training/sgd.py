@@ -1,4 +1,4 @@
-"""Stochastic gradient descent as the detection papers ran it: weight decay is part of the gradient."""
+"""Stochastic gradient descent with weight decay as part of the gradient, as in the detection papers."""
 
 import keras
 from keras import ops
@@ -8,7 +8,7 @@ from keras_maskrcnn.backend.keras_internals import NoDecoupledDecay, decays, var
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class SGD(NoDecoupledDecay, keras.optimizers.SGD):
-    """SGD with coupled weight decay, the same numbers as `torch.optim.SGD`, learning-rate schedules included.
+    """SGD with coupled weight decay, equal to `torch.optim.SGD`, also with learning-rate schedules.
 
     For a weight w, its gradient g, velocity v (zero at first), momentum m, decay d and this step's learning rate r:
 
@@ -16,19 +16,20 @@ class SGD(NoDecoupledDecay, keras.optimizers.SGD):
         v = m * v + g
         w = w - r * v                (nesterov: w - r * (g + m * v))
 
-    `keras.optimizers.SGD` differs in two ways. It takes `r * d * w` from the weight beside the momentum, so that a
-    decay from a published recipe acts about 1 / (1 - m) times too weakly. And its velocity holds the learning rate of
-    the steps that filled it, so that the two agree only while the rate is constant: not in a warm-up, nor after a drop.
+    `keras.optimizers.SGD` differs in two ways. It subtracts `r * d * w` from the weight outside the momentum, so that
+    the decay of a published recipe is too weak by a factor of about 1 / (1 - m). And its velocity includes the learning
+    rate of past steps, so that the two agree only while the rate is constant, not during a warm-up or after a drop.
 
-    Gradients are clipped, accumulated and averaged as in any Keras optimizer, before the decay is added. Biases and
-    the scales of normalisation decay too, as in torch, unless `exclude_from_weight_decay` names them.
+    Gradients are clipped, accumulated and averaged as in any Keras optimizer, before the decay is added. As in torch,
+    biases and the scales of normalisations decay too, unless excluded by `exclude_from_weight_decay`.
 
     Args:
         learning_rate: float or `LearningRateSchedule`.
         momentum: float in 0…1.
-        nesterov: whether to look ahead along the velocity.
+        nesterov: whether to use Nesterov momentum.
         weight_decay: factor d of the L2 penalty `d / 2 * |w|²`, or None.
-        **kwargs: of `keras.optimizers.Optimizer`, such as `global_clipnorm`, `use_ema`, `gradient_accumulation_steps`.
+        **kwargs: arguments of `keras.optimizers.Optimizer`, such as `global_clipnorm`, `use_ema`,
+            `gradient_accumulation_steps`.
 
     Raises:
         ValueError: for a momentum outside 0…1.
@@ -38,7 +39,7 @@ class SGD(NoDecoupledDecay, keras.optimizers.SGD):
         super().__init__(learning_rate, momentum, nesterov, weight_decay, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):
-        """Move one variable."""
+        """Update one variable."""
         rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
         if self.weight_decay is not None and decays(self, variable):
             gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.weight_decay, variable.dtype)))

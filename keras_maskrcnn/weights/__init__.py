@@ -1,14 +1,14 @@
-"""Weights that others published, in our layers.
+"""Loading of weights published by other projects.
 
     from keras_maskrcnn import MaskRCNN, weights
     model = MaskRCNN.from_preset("mask_rcnn_resnet50_fpn", num_classes=90)
     weights.load(model, "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "torchvision")
 
-Take the preset that belongs to the file: names and shapes are checked here, but whether the stride sits in the 1×1 or
-in the 3×3 convolution, or what a norm's epsilon is, does not show in them. For fine-tuning give your own `num_classes`;
-the three layers that depend on it then start anew.
+Use the preset that belongs to the file: names and shapes are checked, but they do not show whether the stride is in the
+1×1 or in the 3×3 convolution, or the epsilon of a normalisation. For fine-tuning, pass your own `num_classes`; the
+three layers that depend on it are then initialised.
 
-`files` reads; `torchvision`, `detectron2` and `matterport` say which name belongs to which; `assign` checks and fills.
+`files` reads files; `torchvision`, `detectron2` and `matterport` map names; `assign` checks and assigns arrays.
 """
 
 from keras_maskrcnn.weights import files
@@ -18,23 +18,24 @@ __all__ = ["SOURCES", "Report", "load"]
 
 
 def load(model, path, source="torchvision"):
-    """Fill a model with published weights; on an error it stays untouched.
+    """Load published weights into a model; on an error the model is unchanged.
 
-    Where the file has another number of classes, class scores, box deltas and mask logits are put back to their
-    initial values. Parts that the file does not have, such as the mask head in Faster R-CNN's, stay as they were. A
-    printed line names them in both cases. Compile afterwards: an optimizer would keep momenta of the weights before.
+    If the file has another number of classes, the layers for class scores, box deltas and mask logits get their initial
+    values. Layers that the file does not contain, such as the mask head for Faster R-CNN weights, are unchanged. In
+    both cases a line is printed that lists them. Compile afterwards: an optimizer would keep the momenta of the old
+    weights.
 
     Args:
         model: `MaskRCNN` with a ResNet backbone.
-        path: the file, see `files.read` for its formats.
-        source: whose names it has, one of `SOURCES`.
+        path: the file, see `files.read` for the formats.
+        source: project that published the file, one of `SOURCES`.
 
     Returns:
-        `Report` of how many variables were filled, which layers were not, and which arrays were left out.
+        `Report`: number of assigned variables, layers without weights in the file, and unused arrays.
 
     Raises:
-        DataError: a ValueError in one line that names the file, for one that cannot be read, names that are left over
-            on either side, shapes that do not fit, numbers that are not finite, or a backbone that is no ResNet.
+        DataError: a ValueError whose message is one line with the file's name, for a file that cannot be read, missing
+            or unexpected names, wrong shapes, non-finite values, or a backbone other than ResNet.
         ValueError: for an unknown source.
     """
     return fill(model, files.read(path, source), source, path)

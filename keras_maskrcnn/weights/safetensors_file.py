@@ -1,7 +1,7 @@
-"""Files of the safetensors format: a JSON header, then the tensors' bytes without a gap.
+"""Files of the safetensors format: a JSON header, then the bytes of the tensors without gaps.
 
-The header is read and checked by the `safetensors` package (extra `convert`); the numbers are views of the file, which
-also serves bfloat16, a kind that the package's NumPy side does not have.
+The `safetensors` package (extra `convert`) reads and checks the header. The values are views of the file, which also
+supports bfloat16, unlike the package's NumPy interface.
 """
 
 import math
@@ -36,22 +36,22 @@ def read(path, data):
         data: mmap of the same file.
 
     Returns:
-        Dict from name to array in the order of the file; read-only where the numbers lie straight in it.
+        Dict from name to array in the order of the file; views of the file are read-only.
 
     Raises:
-        UnreadableError: A tensor is of a kind that NumPy does not have.
-        ImportError: The safetensors package is missing.
-        SafetensorError: The header is damaged, or declares more or less than the file has.
+        UnreadableError: A tensor has a dtype that NumPy does not support.
+        ImportError: The safetensors package is not installed.
+        SafetensorError: The header is damaged or does not match the size of the file.
     """
     from safetensors import safe_open
 
     arrays, place = {}, 8 + int.from_bytes(data[:8], "little")
     with safe_open(path, framework="numpy") as file:
-        for name in file.offset_keys():  # a valid header leaves no gap, so that each tensor starts where the last ended
+        for name in file.offset_keys():  # in a valid file each tensor starts at the end of the previous one
             header = file.get_slice(name)
             kind, shape = header.get_dtype(), header.get_shape()
             if kind not in KINDS:
-                raise UnreadableError(f"{name} is of the kind {kind}, which NumPy does not have")
+                raise UnreadableError(f"{name} has the dtype {kind}, which NumPy does not support")
             size = math.prod(shape) * BYTES[KINDS[kind]]
             arrays[name] = decode(np.frombuffer(data, np.uint8, size, place), KINDS[kind]).reshape(shape)
             place += size

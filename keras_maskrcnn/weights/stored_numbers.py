@@ -1,4 +1,4 @@
-"""From the bytes of a file to NumPy numbers, for the formats that name the kind of number beside the bytes."""
+"""Decoding of raw bytes to NumPy arrays, for file formats that store the dtype separately."""
 
 import math
 
@@ -6,22 +6,21 @@ import numpy as np
 
 from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 
-BFLOAT16 = "bfloat16"  # NumPy has no such number: it is read as float32, of which it is the upper half
+BFLOAT16 = "bfloat16"  # not a NumPy dtype; read as float32, of which it is the upper half
 WHOLE = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 BYTES = {BFLOAT16: 2, **{kind: np.dtype(kind).itemsize for kind in [*WHOLE, "float16", "float32", "float64"]}}
 
 
 def decode(raw, kind, order="<"):
-    """Bytes as numbers, without a copy where the bytes may serve as they are.
+    """Decodes bytes, without a copy if possible.
 
     Args:
         raw: uint8 [bytes].
         kind: A key of BYTES.
-        order: "<" (the least significant byte first) or ">".
+        order: "<" (little-endian) or ">".
 
     Returns:
-        1-D array of this kind of number with the machine's byte order, float32 for bfloat16; where no copy was needed,
-        a view of `raw`.
+        1-D array in native byte order, float32 for bfloat16; a view of `raw` if no copy is needed.
     """
     if kind == BFLOAT16:
         return (raw.view(f"{order}u2").astype(np.uint32) << 16).view(np.float32)
@@ -33,16 +32,16 @@ def decode(raw, kind, order="<"):
 
 
 def strided(numbers, first, shape, strides):
-    """A tensor inside a buffer, as a read-only view.
+    """A read-only strided view of a buffer.
 
     Args:
         numbers: 1-D array, the buffer.
-        first: Index of the tensor's first number.
-        shape: Ints, 0 or more each.
-        strides: Ints, 0 or more each: numbers from one index to the next, axis by axis.
+        first: Index of the tensor's first element.
+        shape: Non-negative ints.
+        strides: Non-negative ints, one per axis, in elements.
 
     Raises:
-        UnreadableError: The tensor reaches past the buffer, or has more numbers than it.
+        UnreadableError: The tensor extends past the buffer, or has more elements than the buffer.
     """
     layout = [first, *shape, *strides]
     if len(shape) != len(strides) or not all(type(value) is int and value >= 0 for value in layout):

@@ -1,10 +1,10 @@
-"""Files of torch.save, both formats, without torch.
+"""Reads both file formats of torch.save without torch.
 
 Since torch 1.6 a file is a zip archive: `<root>/data.pkl` is the pickled object, `<root>/data/<key>` the bytes of each
-storage, `<root>/byteorder` says "little" or "big". Before, it was a row of pickles (a magic number, 1001, a description
-of the machine, the object, the keys of the storages) and then each storage: the count of its numbers as int64, and its
-bytes, the least significant first. In both, a tensor is a view (offset, shape, strides) of a storage that it names by
-key. The layout was learnt from torch/serialization.py and torch/_utils.py.
+storage, `<root>/byteorder` is "little" or "big". The older format is a sequence of pickles (a magic number, 1001, a
+description of the machine, the object, the keys of the storages), followed by each storage: number of elements as
+int64, and the elements in little-endian order. In both formats a tensor is a view (offset, shape, strides) of a storage
+given by key. Source: torch/serialization.py and torch/_utils.py.
 """
 
 import io
@@ -33,18 +33,18 @@ STORAGES = {
     "torch.BoolStorage": "bool",
     "torch.storage.UntypedStorage": "uint8",
 }
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip entry: signature, length of its name, length of its extra field
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # zip entry: signature, length of the name, length of the extra field
 
 
 class Buffers:
-    """Where a file's storages lie, and their numbers once they are asked for.
+    """The storages of a file, decoded on first use.
 
     Args:
         data: mmap of the file.
 
     Attributes:
-        order: Byte order of the numbers, "<" or ">".
-        spans: Dict from a storage's key to its first byte and its size in bytes.
+        order: Byte order, "<" or ">".
+        spans: Dict from the key of a storage to its first byte and its size in bytes.
     """
 
     def __init__(self, data):
@@ -52,9 +52,9 @@ class Buffers:
         self.spans, self._decoded = {}, {}
 
     def numbers(self, key, kind):
-        """A whole storage as a 1-D array of a kind in BYTES; shared by all its tensors."""
+        """A storage as a 1-D array of a kind in BYTES, shared by all its tensors."""
         if key not in self.spans:
-            raise UnreadableError(f"it has no data for the storage {key[:40]!r}")
+            raise UnreadableError(f"its storage {key[:40]!r} has no data")
         if (key, kind) not in self._decoded:
             start, size = self.spans[key]
             raw = np.frombuffer(self.data, np.uint8, size - size % BYTES[kind], start)
@@ -63,7 +63,7 @@ class Buffers:
 
 
 class Storage(NamedTuple):
-    """A buffer that the pickle refers to, or a part of it: `count` numbers of a kind in BYTES from `first` on."""
+    """A storage, or part of it: `count` elements of a kind in BYTES, starting at `first`."""
 
     buffers: Buffers
     key: str
@@ -73,7 +73,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage, not read yet; `first` and `strides` are in numbers of its own kind."""
+    """An unread view of a storage; `first` and `strides` are in elements of its own kind."""
 
     storage: Storage
     kind: str
@@ -87,7 +87,7 @@ class Tensor(NamedTuple):
         numbers = self.storage.buffers.numbers(key, self.kind)
         start, stop = (index * BYTES[kind] // BYTES[self.kind] for index in (first, first + count))
         if stop > len(numbers):
-            raise UnreadableError(f"its storage {key[:40]!r} declares {stop} numbers and has {len(numbers)}")
+            raise UnreadableError(f"its storage {key[:40]!r} declares {stop} elements and has {len(numbers)}")
         return strided(numbers[start:stop], self.first, self.shape, self.strides)
 
 
@@ -129,16 +129,16 @@ def read_zip(path, data):
         data: mmap of the same file.
 
     Returns:
-        The saved object, with `Tensor` objects (or, for NumPy arrays, `numpy_pickle.Array`) in the place of tensors.
+        The saved object, with a `Tensor` for each tensor and a `numpy_pickle.Array` for each NumPy array.
 
     Raises:
-        UnreadableError: No archive of torch, or one that holds more than weights.
+        UnreadableError: The file is not a torch archive, or contains other objects than weights.
     """
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise UnreadableError("it is a zip archive without torch's data.pkl")
+        raise UnreadableError("is a zip archive without torch's data.pkl")
     root = pickles[0].removesuffix("data.pkl")
     buffers = Buffers(data)
     for name, entry in entries.items():
@@ -156,34 +156,34 @@ def _content(data, entry):
 
 
 def _span(data, entry):
-    """Start and size of a zip entry's bytes, which torch stores as they are: nothing is ever unpacked."""
+    """Start and size of the bytes of a zip entry. torch stores them uncompressed; nothing is decompressed here."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-        raise UnreadableError(f"its entry {entry.filename[:80]!r} is compressed, which torch.save never does")
+        raise UnreadableError(f"its entry {entry.filename[:80]!r} is compressed; torch.save never compresses")
     signature, *lengths = LOCAL_HEADER.unpack_from(data, entry.header_offset)
     start = entry.header_offset + LOCAL_HEADER.size + sum(lengths)
     if signature != b"PK\x03\x04" or start + entry.file_size > len(data):
-        raise UnreadableError(f"its entry {entry.filename[:80]!r} reaches past the end of the file")
+        raise UnreadableError(f"its entry {entry.filename[:80]!r} extends past the end of the file")
     return start, entry.file_size
 
 
 def read_legacy(data):
-    """Reads a file of torch before 1.6, or of `_use_new_zipfile_serialization=False`; as `read_zip`."""
+    """As `read_zip`, for files of torch before 1.6 or written with `_use_new_zipfile_serialization=False`."""
     data.seek(0)
     buffers, declared = Buffers(data), {}
     if safe_pickle.load(data, {}) != MAGIC or safe_pickle.load(data, {}) != PROTOCOL:
-        raise UnreadableError("it is no file of torch's protocol 1001")
-    safe_pickle.load(data, {})  # the writer's byte order, which says nothing: storages are little-endian all the same
+        raise UnreadableError("is not a file of torch's protocol 1001")
+    safe_pickle.load(data, {})  # byte order of the writing machine; unused, storages are always little-endian
     content = safe_pickle.load(data, NAMES, _storage_reader(buffers, declared))
     keys = safe_pickle.load(data, {})
     place = data.tell()
     for key in keys:
         if type(key) is not str or key not in declared:
-            raise UnreadableError("it has data for a storage that nothing refers to")
+            raise UnreadableError("has data for an unreferenced storage")
         (count,) = struct.unpack_from("<q", data, place)
         size = count * BYTES[declared[key].kind]
         if count != declared[key].count or place + 8 + size > len(data):
             raise UnreadableError(
-                f"its storage {key[:40]!r} declares {declared[key].count} numbers, which are not there"
+                f"its storage {key[:40]!r} declares {declared[key].count} elements; the file has another number"
             )
         buffers.spans[key] = place + 8, size
         place += 8 + size
@@ -191,14 +191,14 @@ def read_legacy(data):
 
 
 def _storage_reader(buffers, declared):
-    """The function from torch's persistent id to a Storage; `declared` gathers the whole storages by their keys."""
+    """A function from torch's persistent ids to Storages; it adds the full storages to `declared` by key."""
 
     def read(identity):
         if type(identity) is not tuple or len(identity) not in (5, 6) or identity[0] != "storage":
-            raise UnreadableError("its pickle refers to something that is no storage")
+            raise UnreadableError("its pickle refers to an object that is not a storage")
         _, kind, key, _, count, *view = identity
         if not isinstance(kind, Name) or kind.name not in STORAGES or type(key) is not str:
-            raise UnreadableError("its pickle refers to a storage that holds no plain numbers")
+            raise UnreadableError("its pickle refers to a storage that is not numeric")
         storage = Storage(buffers, key, STORAGES[kind.name], 0, _natural(count))
         declared.setdefault(key, storage)
         if view and view[0] is not None:
@@ -211,5 +211,5 @@ def _storage_reader(buffers, declared):
 
 def _natural(count):
     if type(count) is not int or count < 0:
-        raise UnreadableError("its pickle refers to a storage of no size")
+        raise UnreadableError("its pickle refers to a storage of invalid size")
     return count

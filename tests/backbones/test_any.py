@@ -1,4 +1,4 @@
-"""Models of keras.applications as backbones: levels found, trained, saved, compiled; and what is refused."""
+"""Models of keras.applications as backbones: levels, training, saving, compilation, invalid models."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ ANY_SIZE = {"include_top": False, "weights": None, "input_shape": (None, None, 3
 HALF = {"pixel_mean": (127.5,) * 3, "pixel_std": (127.5,) * 3}
 NONE = {"pixel_mean": (0.0,) * 3, "pixel_std": (1.0,) * 3}
 
-# Maker, what it expects of pixels, and the layers found at strides 4, 8, 16, 32.
+# Constructor, input normalisation, and the layers found at strides 4, 8, 16, 32.
 MODELS = {
     "ResNet50V2": (
         lambda: keras.applications.ResNet50V2(**ANY_SIZE),
@@ -66,7 +66,7 @@ def detector(backbone, **options):
 
 @pytest.fixture(scope="module")
 def batch():
-    """Two pictures of 128×128 as NumPy (x, y)."""
+    """Two images of 128×128 as NumPy (x, y)."""
     shapes = data.Shapes(2, image_size=(128, 128), seed=5)
     x, y = next(iter(data.batches(shapes, (128, 128), 2, max_instances=6, mask_size=28, backend="numpy")))
     return {k: np.asarray(v) for k, v in x.items()}, {k: np.asarray(v) for k, v in y.items()}
@@ -102,7 +102,7 @@ def mobile():
     return detector(backbones.from_keras(MODELS["MobileNetV2"][0]()), **HALF)
 
 
-def test_saved_and_loaded_it_says_the_same(mobile, tmp_path):
+def test_saving_and_loading_keep_the_results(mobile, tmp_path):
     mobile.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras", safe_mode=True)
     assert again.backbone.name == mobile.backbone.name
@@ -112,8 +112,10 @@ def test_saved_and_loaded_it_says_the_same(mobile, tmp_path):
         np.testing.assert_allclose(features, wanted[level], atol=1e-5)
 
 
-def test_on_jax_it_says_the_same(tmp_path):
-    backbone = backbones.from_keras(small_network())  # JAX compiles every initializer: a large network takes long
+def test_jax_gives_the_same_results(tmp_path):
+    backbone = backbones.from_keras(
+        small_network()
+    )  # JAX compiles every initializer, which is slow for a large network
     backbone.save(tmp_path / "m.keras")
     image = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype("float32")
     np.save(tmp_path / "image.npy", image)
@@ -138,14 +140,14 @@ np.savez(sys.argv[1] + "/jax.npz", **found)
 """
 
 
-def test_features_under_xla_are_the_plain_ones(mobile):
+def test_features_under_xla_equal_eager_ones(mobile):
     image = np.random.default_rng(0).normal(size=(1, 64, 96, 3)).astype("float32")
     fast = tf.function(lambda x: mobile.backbone(x, training=True), jit_compile=True)(image)
     for level, features in mobile.backbone(image, training=True).items():
         np.testing.assert_allclose(fast[level], features, atol=1e-3)
 
 
-def test_a_model_in_mixed_precision_stays_so():
+def test_a_model_keeps_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         given = small_network()
@@ -156,25 +158,25 @@ def test_a_model_in_mixed_precision_stays_so():
     assert {weight.dtype for weight in backbone.weights} == {"float32"}
 
 
-def test_padding_layers_of_odd_sizes_are_passed_over():
+def test_padding_layers_of_odd_sizes_are_skipped():
     output = backbones.from_keras(small_network()).output
     assert {level: x.shape[-1] for level, x in output.items()} == {"C2": 6, "C3": 7, "C4": 8, "C5": 9}
 
 
-def test_named_levels_are_taken_and_what_lies_behind_them_is_left_out():
+def test_named_levels_are_used_and_later_layers_dropped():
     backbone = backbones.from_keras(small_network(), {"C4": "conv4", "C3": "conv3"})
     assert list(backbone.output) == ["C3", "C4"]
     assert "conv5" not in {layer.name for layer in backbone.layers}
     assert backbones.get(backbone) is backbone
 
 
-def test_a_fixed_input_size_stays():
+def test_a_fixed_input_size_is_kept():
     backbone = backbones.from_keras(small_network((64, 96)))
     assert backbone.input.shape == (None, 64, 96, 3)
     assert backbone.output["C5"].shape == (None, 2, 3, 9)
 
 
-def test_pyramid_outputs_are_taken_as_kerashub_names_them():
+def test_pyramid_outputs_of_kerashub_are_used():
     given = small_network()
     given.pyramid_outputs = {f"P{i}": given.get_layer(f"conv{i}").output for i in (1, 5, 4)}
     backbone = backbones.from_keras(given)
@@ -191,7 +193,7 @@ def of_two_inputs():
 
 
 def unpadded():
-    """Sizes that no canvas makes whole: 127, 63, …"""
+    """Sizes without an integer stride: 127, 63, …"""
     layers = [keras.layers.Conv2D(2, 3, strides=2, name=f"conv{i}") for i in range(1, 6)]
     return keras.Sequential([keras.Input((None, None, 3)), *layers], name="unpadded")
 
@@ -202,17 +204,17 @@ def unpadded():
         (small_network, {"C2": "convv2"}, "small has no layer 'convv2'; the nearest names are conv2, conv"),
         (small_network, {"C2": "conv3"}, "C2 of small, layer 'conv3', has stride 8; C2 is stride 4"),
         (small_network, {"C3": "conv4", "C4": "conv3"}, "C3 of small, layer 'conv4', has stride 16"),
-        (small_network, {"C2": "pad3"}, "C2 of small, layer 'pad3', divides no canvas evenly"),
-        (small_network, {"C2": "conv2", "C4": "conv4"}, "levels of small are C2, C4; give neighbours"),
-        (small_network, {"P2": "conv2"}, "levels of small are P2; give neighbours among C2 … C5"),
+        (small_network, {"C2": "pad3"}, "C2 of small, layer 'pad3', has no integer stride"),
+        (small_network, {"C2": "conv2", "C4": "conv4"}, "levels of small are C2, C4, not consecutive"),
+        (small_network, {"P2": "conv2"}, "levels of small are P2, not consecutive ones of C2 … C5"),
         (small_network, {}, "levels of small are none"),
-        (unpadded, None, "unpadded has no layer of stride 4, 8, 16, 32: name the layers"),
+        (unpadded, None, "unpadded has no layer of stride 4, 8, 16, 32: specify the layers"),
         (without_an_input, None, "is not a functional Keras model"),
         (lambda: "MobileNetV2", None, "'MobileNetV2' is not a functional Keras model"),
         (of_two_inputs, None, r"two takes inputs of shape (None, None, None, 3), (None, None, None, 3), not one"),
     ],
 )
-def test_mistakes_are_named_in_one_line(make, levels, reason):
+def test_invalid_arguments_give_messages_of_one_line(make, levels, reason):
     with pytest.raises(ValueError) as raised:
         backbones.from_keras(make(), levels)
     assert reason in str(raised.value) and "\n" not in str(raised.value)

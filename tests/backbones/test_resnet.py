@@ -16,7 +16,7 @@ EXPANSION = {18: 1, 34: 1, 50: 4, 101: 4}
 
 @functools.cache
 def narrow(depth):
-    """A network of the right form and a 64th of the cost."""
+    """A network of the same structure with a 64th of the cost."""
     return ResNet(depth, width=8)
 
 
@@ -29,8 +29,8 @@ def narrow(depth):
         (101, 44_549_160, 2_049_000),
     ],
 )
-def test_parameters_are_those_of_torchvision_without_classifier(depth, torchvision, classifier):
-    with keras.StatelessScope():  # weights are declared, never filled
+def test_parameter_counts_equal_torchvision_without_classifier(depth, torchvision, classifier):
+    with keras.StatelessScope():  # weights are created without values
         model = ResNet(depth)
     trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     assert trainable == torchvision - classifier
@@ -54,13 +54,13 @@ def test_odd_sides_round_up_as_the_anchors_expect():
         assert x.shape[1:3] == (-(-70 // stride), -(-33 // stride))
 
 
-def test_the_stride_sits_on_the_3x3_convolution():
+def test_the_stride_is_in_the_3x3_convolution():
     model = narrow(50)
     strided = {
         layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D) and layer.strides == (2, 2)
     }
     assert strided == {"stem_conv", *(f"stage{s}_block1_2_conv" for s in (2, 3, 4))}
-    # A 1×1 convolution with stride is a choice of every second pixel and a 1×1 convolution.
+    # A strided 1×1 convolution is a selection of every second pixel followed by a 1×1 convolution.
     subsampled = {layer.name: layer.pool_size for layer in model.layers if layer.name.endswith("_subsample")}
     assert subsampled == {f"stage{s}_block1_shortcut_subsample": (1, 1) for s in (2, 3, 4)}
     assert model.get_layer("stage2_block1_2_conv").kernel_size == (3, 3)
@@ -68,7 +68,7 @@ def test_the_stride_sits_on_the_3x3_convolution():
 
 
 def test_padding_is_symmetric():
-    """A 3×3 sum of stride 2 over 4×4 ones: torch pads every side by one, so the first window sees a corner of 2×2.
+    """A 3×3 sum of stride 2 over 4×4 ones: torch pads every side by one, so the first window covers a corner of 2×2.
 
     TensorFlow's "same" pads right and below only and would give [[9, 6], [6, 4]].
     """
@@ -78,7 +78,7 @@ def test_padding_is_symmetric():
     np.testing.assert_array_equal(model(np.ones((1, 4, 4, 1), "float32"))[0, ..., 0], [[4, 6], [6, 9]])
 
 
-def test_stem_and_its_pooling_look_at_every_second_pixel():
+def test_stem_and_its_pooling_are_centred_on_every_second_pixel():
     model = narrow(18)
     stem, pool = (keras.Model(model.input, model.get_layer(name).output) for name in ("stem_conv", "stem_pool"))
     image = np.random.default_rng(0).uniform(1, 2, (1, 16, 12, 3)).astype("float32")
@@ -87,9 +87,9 @@ def test_stem_and_its_pooling_look_at_every_second_pixel():
     before = model.get_layer("stem_conv").get_weights()
     model.get_layer("stem_conv").set_weights([centre])
     try:
-        # The kernel's middle is at the even pixels: index i of stride s looks at pixel i·s, as `grid_anchors` has it.
+        # The kernel is centred on the even pixels: index i of stride s is at pixel i·s, as in `grid_anchors`.
         np.testing.assert_allclose(stem(image)[0, ..., 0], image[0, ::2, ::2, 0], rtol=1e-6)
-        # The pool's index i sees 2i - 1 … 2i + 1 of that.
+        # Index i of the pooling covers 2i - 1 … 2i + 1 of its input.
         padded = np.pad(image[0, ::2, ::2, 0], 1)
         best = np.max([padded[r : r + 8 : 2, c : c + 6 : 2] for r in range(3) for c in range(3)], axis=0)
         np.testing.assert_allclose(pool(image)[0, ..., 0], best / np.sqrt(1 + 1e-5), rtol=1e-4)
@@ -98,7 +98,7 @@ def test_stem_and_its_pooling_look_at_every_second_pixel():
 
 
 @pytest.mark.parametrize("freeze_at", range(6))
-def test_freeze_at_freezes_the_stem_and_so_many_stages(freeze_at):
+def test_freeze_at_freezes_the_stem_and_stages(freeze_at):
     model = ResNet(18, width=4, freeze_at=freeze_at)
     frozen = {layer.name.split("_")[0] for layer in model.layers if layer.weights and not layer.trainable}
     training = {layer.name.split("_")[0] for layer in model.layers if layer.weights and layer.trainable}
@@ -139,7 +139,7 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights():
     assert {w.dtype for w in model.weights} == {"float32"}
 
 
-def test_saved_and_reloaded_it_says_the_same(tmp_path):
+def test_saving_and_loading_keep_the_results(tmp_path):
     model = ResNet(18, width=4, freeze_at=2, dtype="mixed_bfloat16")
     model.save(tmp_path / "resnet.keras")
     again = keras.saving.load_model(tmp_path / "resnet.keras")
@@ -161,12 +161,12 @@ def test_saved_and_reloaded_it_says_the_same(tmp_path):
         ({"depth": 18, "norm": "layer"}, "norm='layer' is not one of"),
     ],
 )
-def test_wrong_options_are_named(options, message):
+def test_invalid_options_are_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         ResNet(**options)
 
 
-def test_get_makes_a_backbone_of_a_name_or_of_options():
+def test_get_accepts_a_name_or_options():
     made = backbones.get({"name": "resnet18", "norm": "group", "width": 4, "freeze_at": 1}, dtype="mixed_bfloat16")
     assert (made.depth, made.norm, made.width, made.freeze_at) == (18, "group", 4, 1)
     assert made.get_layer("stem_conv").compute_dtype == "bfloat16"
@@ -175,12 +175,12 @@ def test_get_makes_a_backbone_of_a_name_or_of_options():
 
 
 @pytest.mark.parametrize("wrong", ["resnet20", {"norm": "group"}, 50, None])
-def test_get_refuses_other_things(wrong):
+def test_get_rejects_other_values(wrong):
     with pytest.raises(ValueError, match="backbone"):
         backbones.get(wrong)
 
 
-def test_get_refuses_a_model_without_named_levels():
+def test_get_rejects_a_model_without_named_levels():
     inputs = keras.Input((8, 8, 3))
     with pytest.raises(ValueError, match=r"outputs \{'C2'"):
         backbones.get(keras.Model(inputs, keras.layers.ReLU()(inputs)))

@@ -1,4 +1,4 @@
-"""The assignment's small backbone."""
+"""The small backbone of the CIS 680 assignment."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_five_convolutions_four_poolings_and_their_weights():
     assert sum(layer.name.startswith("pool") for layer in model.layers) == 4
 
 
-def test_every_weight_learns():
+def test_every_weight_gets_a_gradient():
     model = SimpleCNN(channels=(2, 3, 4), kernel_size=3, norm="group")
     image = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype("float32")
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""The private parts of Keras that the package uses still exist and do what the package needs."""
+"""The private parts of Keras that the package uses still exist and behave as required."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def test_flatten_layers_finds_all_levels():
 
 
 class Recorder(keras_internals.NoDecoupledDecay, keras.optimizers.SGD):
-    """Changes nothing, and notes what `update_step` receives."""
+    """Records the calls of `update_step` without updating."""
 
     def update_step(self, gradient, variable, learning_rate):
         self.seen = [

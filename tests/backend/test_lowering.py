@@ -1,4 +1,4 @@
-"""Which implementation an operation picks: by the graph that is being traced, and by what is asked for."""
+"""The implementation that an operation uses, by traced graph and device."""
 
 import pytest
 import tensorflow as tf
@@ -14,7 +14,7 @@ def chosen():
 
 
 def traced(**options):
-    """What is chosen while a function is traced."""
+    """The implementations chosen while a function is traced."""
     seen = []
 
     @tf.function(**options)
@@ -41,7 +41,7 @@ def test_a_gpu_gathers_in_a_graph_too(monkeypatch):
     assert chosen() == ["gather", "combined", "active"]
 
 
-def test_info_says_what_is_picked(capsys):
+def test_info_prints_the_implementations(capsys):
     assert main(["info"]) == 0
     rows = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
     assert "RoIAlign sparse, NMS combined" in rows["implementations, graph"]

@@ -1,4 +1,4 @@
-"""Rows worth computing: all that are active, none twice, rounded up, and back to where they were."""
+"""Selection of active rows and its inverse."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_fewer_rows_than_a_step():
     assert active_rows(tf.constant([False, True, False])).numpy().tolist() == [1, 0, 2]
 
 
-def test_rows_return_to_their_places():
+def test_restore_rows_inverts_the_selection():
     mask = tf.constant(np.arange(40) % 7 == 3)
     values = tf.reshape(tf.range(80.0), (40, 2))
     index = active_rows(mask)

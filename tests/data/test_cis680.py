@@ -156,7 +156,7 @@ def test_files_that_are_not_hdf5(course, kind):
 def test_files_that_are_not_npy(course, kind):
     folder = course()
     (folder / FILES[kind]).write_bytes(b"<html>")
-    assert refusal(kind, folder) == "is no .npy file"
+    assert refusal(kind, folder) == "is not a .npy file"
 
 
 def test_hdf5_files_of_something_else(course, tmp_path):

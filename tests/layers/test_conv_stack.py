@@ -1,4 +1,4 @@
-"""The convolutions that open a head."""
+"""The convolutions at the input of a head."""
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ def test_it_is_convolution_normalisation_relu(norm):
     assert (np.asarray(found) > 0).any() and (np.asarray(found) == 0).any()
 
 
-def test_batch_statistics_are_used_in_training_alone():
+def test_batch_statistics_are_used_in_training_only():
     stack = ConvStack(1, 6, "batch")
     stack.build(REGIONS.shape)
     before = stack.norms[0].moving_mean.numpy()
@@ -35,7 +35,7 @@ def test_batch_statistics_are_used_in_training_alone():
     assert np.abs(stack.norms[0].moving_mean.numpy() - before).max() > 0
 
 
-def test_no_convolution_passes_the_input_on():
+def test_depth_zero_is_the_identity():
     stack = ConvStack(0, 6)
     np.testing.assert_array_equal(stack(REGIONS), REGIONS)
     assert stack.compute_output_shape((None, 5, 5, 4)) == (None, 5, 5, 4)

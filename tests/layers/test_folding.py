@@ -1,4 +1,4 @@
-"""Convolution and normalisation in one pass: the numbers and gradients of one after the other, nothing saved anew."""
+"""Folded convolution and normalisation: values and gradients of the two layers in sequence."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ INPUTS = RNG.normal(size=(2, 9, 8, 5)).astype("float32")
 
 
 def layers(kind, dtype="float32", **conv):
-    """A convolution and a normalisation with statistics that are not those of the data."""
+    """A convolution and a normalisation whose statistics differ from those of the data."""
     conv = keras.layers.Conv2D(6, 3, use_bias=False, dtype=dtype, **{"padding": "same", **conv})
     norm = make_norm(kind, "norm", dtype)
     norm(conv(INPUTS))
@@ -25,7 +25,7 @@ def layers(kind, dtype="float32", **conv):
 
 @pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "valid"}, {"dilation_rate": 2}])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_while_training_the_numbers_and_gradients_are_the_same(options, jit_compile):
+def test_training_values_and_gradients_are_equal(options, jit_compile):
     conv, norm = layers("frozen_batch", **options)
     run = tf.function(lambda x: conv_norm(conv, norm, x, training=True), jit_compile=jit_compile)
     found = values_and_gradients(run, conv, INPUTS)
@@ -34,7 +34,7 @@ def test_while_training_the_numbers_and_gradients_are_the_same(options, jit_comp
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
-def test_in_half_precision_gradients_stay_near_the_exact_ones():
+def test_half_precision_gradients_are_close_to_float32():
     conv, norm = layers("frozen_batch", "mixed_bfloat16")
     exact_conv, exact_norm = layers("frozen_batch")
     exact_conv.set_weights(conv.get_weights())
@@ -46,7 +46,7 @@ def test_in_half_precision_gradients_stay_near_the_exact_ones():
         assert np.linalg.norm(ours - exact) < 0.05 * np.linalg.norm(exact)
 
 
-def test_the_gradient_of_the_scale_is_right_too():
+def test_gradient_of_the_scale():
     kernel, scale = RNG.normal(size=(3, 3, 5, 6)).astype("float32"), RNG.normal(size=6).astype("float32")
     gradients = []
     for convolve in (scaled_conv, lambda x, k, s, *options: tf.nn.conv2d(x, k * s, *options)):
@@ -70,7 +70,7 @@ def values_and_gradients(function, conv, inputs):
 
 @pytest.mark.parametrize("kind", ["frozen_batch", "batch", "group"])
 @pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "valid"}, {"dilation_rate": 2}])
-def test_same_numbers_and_gradients_as_one_after_the_other(kind, options):
+def test_values_and_gradients_equal_the_layers_in_sequence(kind, options):
     conv, norm = layers(kind, **options)
     found = values_and_gradients(lambda x: conv_norm(conv, norm, x), conv, INPUTS)
     wanted = values_and_gradients(lambda x: norm(conv(x)), conv, INPUTS)
@@ -78,7 +78,7 @@ def test_same_numbers_and_gradients_as_one_after_the_other(kind, options):
         np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
-def test_batch_statistics_are_used_and_averaged_while_training():
+def test_batch_statistics_are_used_and_averaged_in_training():
     conv, norm = layers("batch")
     before = norm.moving_mean.numpy()
     found = conv_norm(conv, norm, INPUTS, training=True).numpy()
@@ -88,7 +88,7 @@ def test_batch_statistics_are_used_and_averaged_while_training():
     np.testing.assert_allclose(found.std((0, 1, 2)) / gamma, 1, atol=1e-3)
 
 
-def test_a_frozen_layer_keeps_its_statistics_while_training():
+def test_a_frozen_layer_keeps_its_statistics_in_training():
     conv, norm = layers("batch")
     norm.trainable = False
     before = [w.numpy() for w in norm.weights]
@@ -122,7 +122,7 @@ def test_half_precision_rounds_once():
     ],
 )
 @pytest.mark.parametrize("training", [False, True])
-def test_a_whole_backbone_says_what_its_layers_say_one_by_one(backbone, training):
+def test_a_backbone_equals_its_layers_in_sequence(backbone, training):
     keras.utils.set_random_seed(1)
     ours = get(backbone)
     rng = np.random.default_rng(4)

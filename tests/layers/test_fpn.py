@@ -1,4 +1,4 @@
-"""The pyramid on a case small enough to follow by hand, its shapes, and what it refuses."""
+"""The pyramid: a hand-computed case, shapes, invalid inputs."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_maskrcnn.layers.fpn import FPN
 
 
 def one_channel(levels, **options):
-    """A pyramid of one channel whose laterals are the identity and whose 3×3 convolutions pick the centre."""
+    """A pyramid of one channel with identity lateral convolutions and 3×3 convolutions that select the centre."""
     layer = FPN(1, **options)
     layer.build({name: (None, *x.shape[1:]) for name, x in levels.items()})
     centre = np.zeros((3, 3, 1, 1))
@@ -33,7 +33,7 @@ def test_values_by_hand():
     # Nearest neighbours: each cell of C3 is added to its 2 × 2 block of C2.
     blocks = np.kron([[100, 200], [300, 400]], np.ones((2, 2)))
     np.testing.assert_array_equal(pyramid["P2"][0, ..., 0], np.arange(16).reshape(4, 4) + blocks)
-    # The extra level is every second cell of the coarsest one, from the first on.
+    # The extra level is every second cell of the coarsest one, starting with the first.
     np.testing.assert_array_equal(pyramid["P4"], levels["C3"][:, :1, :1])
 
 
@@ -50,7 +50,7 @@ def test_smoothing_comes_after_the_merge_and_is_not_passed_down():
     layer.output_conv["C3"].set_weights([np.zeros((3, 3, 1, 1)), np.array([7.0])])
     pyramid = layer(levels)
     np.testing.assert_array_equal(pyramid["P3"], np.full((1, 2, 2, 1), 7))
-    assert float(pyramid["P2"][0, 0, 0, 0]) == 100  # P2 is made of the merged map, not of P3
+    assert float(pyramid["P2"][0, 0, 0, 0]) == 100  # P2 is computed from the merged map, not from P3
 
 
 def resnet_like(height=64, width=96, channels=(4, 8, 12, 16)):
@@ -75,7 +75,7 @@ def test_shapes_weights_and_spec():
     assert layer.compute_output_spec(unknown)["P6"].shape == (None, None, None, 10)
 
 
-def test_every_weight_learns_from_the_finest_level_or_its_own():
+def test_every_weight_gets_a_gradient_from_the_finest_or_its_own_level():
     levels, layer = resnet_like(), FPN(4)
     with tf.GradientTape() as tape:
         loss = sum(tf.reduce_sum(x * x) for x in layer(levels).values())
@@ -98,13 +98,13 @@ def test_mixed_precision():
 
 
 @pytest.mark.parametrize("coarse", [(3, 2), (1, 1), (2, 4)])
-def test_levels_that_do_not_halve_are_refused(coarse):
+def test_levels_that_do_not_halve_are_rejected(coarse):
     levels = {"C4": np.zeros((1, 5, 4, 2), "float32"), "C5": np.zeros((1, *coarse, 2), "float32")}
     with pytest.raises(ValueError, match=r"C4 \(5, 4\) is not twice C5"):
         FPN(2)(levels)
 
 
-def test_one_cell_does_not_broadcast_in_silence():
+def test_a_map_of_one_cell_does_not_broadcast():
     levels = {"C4": np.zeros((1, 1, 1, 2), "float32"), "C5": np.zeros((1, 1, 1, 2), "float32")}
     with pytest.raises(ValueError, match="is not twice"):
         FPN(2)(levels)

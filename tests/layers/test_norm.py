@@ -1,4 +1,4 @@
-"""Normalisation against Keras' own layers, by hand, and what must not train."""
+"""Normalisation: comparison with Keras' layers, hand-computed values, frozen statistics."""
 
 import keras
 import numpy as np
@@ -8,17 +8,17 @@ import tensorflow as tf
 from keras_maskrcnn.layers.norm import KINDS, BatchNorm, FrozenBatchNorm, GroupNorm, norm
 
 SHAPE = (3, 5, 4, 6)
-COUNT = 3 * 5 * 4  # values a channel
+COUNT = 3 * 5 * 4  # values per channel
 
 
 def features(shape=SHAPE, seed=0):
-    """Values whose channels differ in mean and spread."""
+    """Values whose channels differ in mean and variance."""
     rng = np.random.default_rng(seed)
     return (rng.normal(size=shape) * rng.uniform(0.5, 3, shape[-1]) + rng.normal(size=shape[-1]) * 2).astype("float32")
 
 
 def randomise(layer, seed=1):
-    """Weights that are neither zeros nor ones."""
+    """Weights other than 0 and 1."""
     rng = np.random.default_rng(seed)
     layer.set_weights([rng.uniform(0.5, 2, w.shape) for w in layer.weights])
 
@@ -44,7 +44,7 @@ def twins(epsilon=1e-3, momentum=0.8):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_batch_norm_gives_what_keras_gives(training):
+def test_batch_norm_equals_keras(training):
     ours, theirs = twins()
     for found, wanted in zip(
         value_and_gradients(ours, features(), training=training),
@@ -54,7 +54,7 @@ def test_batch_norm_gives_what_keras_gives(training):
         np.testing.assert_allclose(found, wanted, atol=2e-4 * max(np.abs(wanted).max(), 1))
 
 
-def test_moving_averages_take_the_unbiased_variance():
+def test_moving_averages_use_the_unbiased_variance():
     ours, theirs = twins()
     before = ours.moving_variance.numpy()
     x = features()
@@ -64,7 +64,7 @@ def test_moving_averages_take_the_unbiased_variance():
     np.testing.assert_allclose(
         ours.moving_variance, 0.8 * before + 0.2 * x.var(axis=(0, 1, 2)) * COUNT / (COUNT - 1), rtol=1e-5
     )
-    # Keras' own takes the biased one: that is all the difference.
+    # The Keras layer uses the biased variance; there is no other difference.
     np.testing.assert_allclose(theirs.moving_variance, 0.8 * before + 0.2 * x.var(axis=(0, 1, 2)), rtol=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_inference_keeps_the_statistics():
 @pytest.mark.parametrize(
     "options", [{"scale": False}, {"center": False}, {"axis": 1}, {"scale": False, "center": False}]
 )
-def test_options_that_cannot_be_fused_still_count(options):
+def test_options_that_cannot_be_fused_are_respected(options):
     ours, theirs = BatchNorm(**options), keras.layers.BatchNormalization(**options)
     for training in (True, False):
         np.testing.assert_allclose(
@@ -131,7 +131,7 @@ def test_frozen_batch_norm_agrees_with_keras_and_never_trains():
         np.testing.assert_array_equal(weight, value)
 
 
-def test_frozen_batch_norm_passes_gradients_on():
+def test_frozen_batch_norm_passes_gradients():
     layer = FrozenBatchNorm(epsilon=0.0)
     layer.build(SHAPE)
     randomise(layer)
@@ -141,7 +141,7 @@ def test_frozen_batch_norm_passes_gradients_on():
 
 
 @pytest.mark.parametrize(("groups", "channels"), [(3, 6), (32, 6), (1, 6), (32, 64)])
-def test_group_norm_gives_what_keras_gives(groups, channels):
+def test_group_norm_equals_keras(groups, channels):
     x = features((2, 4, 3, channels))
     ours, theirs = GroupNorm(groups), keras.layers.GroupNormalization(min(groups, channels), epsilon=1e-5)
     for layer in (ours, theirs):
@@ -151,7 +151,7 @@ def test_group_norm_gives_what_keras_gives(groups, channels):
         np.testing.assert_allclose(found, wanted, atol=2e-4 * max(np.abs(wanted).max(), 1))
 
 
-def test_group_norm_looks_at_one_image_at_a_time():
+def test_group_norm_is_independent_of_other_images():
     layer = GroupNorm(3)
     x = features()
     np.testing.assert_allclose(layer(x)[1:2], layer(x[1:2]), atol=1e-6)
@@ -163,13 +163,13 @@ def test_group_norm_of_a_constant_is_finite():
     np.testing.assert_allclose(values[0], 0, atol=1e-2)
 
 
-def test_group_norm_refuses_channels_that_do_not_divide():
-    with pytest.raises(ValueError, match="48 channels do not divide into 32 groups"):
+def test_group_norm_rejects_indivisible_channels():
+    with pytest.raises(ValueError, match="48 channels are not divisible into 32 groups"):
         GroupNorm()(np.zeros((1, 2, 2, 48), "float32"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_by_name(kind):
+def test_all_kinds(kind):
     layer = norm(kind, "here", dtype="mixed_bfloat16", epsilon=2e-3)
     assert layer.name == "here" and layer.dtype_policy.name == "mixed_bfloat16"
     assert kind is None or layer.epsilon == 2e-3
@@ -180,7 +180,7 @@ def test_every_kind_by_name(kind):
 
 @pytest.mark.parametrize("kind", ["batch", "frozen_batch", "group"])
 @pytest.mark.parametrize("training", [True, False])
-def test_bfloat16_follows_float32(kind, training):
+def test_bfloat16_is_close_to_float32(kind, training):
     exact, coarse = norm(kind, "a"), norm(kind, "b", dtype="mixed_bfloat16")
     for layer in (exact, coarse):
         layer.build(SHAPE)
@@ -200,6 +200,6 @@ def test_frozen_constants_are_not_rounded_to_bfloat16_before_use():
     assert float(layer(tf.zeros((1, 1, 1, 1), "bfloat16"))[0, 0, 0, 0]) == 0.25
 
 
-def test_unknown_kinds_are_named():
+def test_unknown_kinds_are_rejected():
     with pytest.raises(ValueError, match="norm='layer' is not one of"):
         norm("layer", "here")

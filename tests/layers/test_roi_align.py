@@ -1,4 +1,4 @@
-"""RoIAlign by hand and against a slow reference: samples, borders, conventions, shapes, options; every lowering."""
+"""RoIAlign in all lowerings: hand-computed values, a slow reference, and layer options."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ everywhere = pytest.mark.parametrize("implementation", ALL)
 
 
 def ramp(height, width):
-    """f(x, y) = x + 10 y as a map [1, height, width, 1]: bilinear samples of it are exact at any place inside."""
+    """f(x, y) = x + 10 y as a map [1, height, width, 1]: bilinear samples inside it are exact."""
     y, x = np.mgrid[:height, :width]
     return (x + 10 * y).astype("float32")[None, :, :, None]
 
@@ -29,7 +29,7 @@ def test_ramp_by_hand(implementation):
 
 
 @everywhere
-def test_aligned_is_half_a_pixel_back(implementation):
+def test_aligned_subtracts_half_a_pixel(implementation):
     layer = RoIAlign(2, strides=(1,), aligned=True, implementation=implementation)
     output = layer([ramp(8, 9)], np.array([[[2, 1, 6, 5]]], "float32"))
     np.testing.assert_allclose(output[0, 0, ..., 0], np.array([[23, 25], [43, 45]]) - 5.5, atol=1e-4)
@@ -44,7 +44,7 @@ def test_stride_divides_the_box(implementation):
 
 @everywhere
 def test_small_boxes(implementation):
-    # Unaligned, a box of no size is one pixel: its centre is half a pixel on. Aligned it stays a point.
+    # Unaligned, an empty box becomes one pixel, with its centre half a pixel away. Aligned, it is a point.
     box = np.array([[[3, 2, 3, 2]]], "float32")
     unaligned = RoIAlign(1, strides=(1,), implementation=implementation)([ramp(8, 9)], box)
     aligned = RoIAlign(1, strides=(1,), aligned=True, implementation=implementation)([ramp(8, 9)], box)
@@ -54,7 +54,7 @@ def test_small_boxes(implementation):
 @everywhere
 def test_border_by_hand(implementation):
     # Lines of three pixels 0 1 2. One bin over (-2, 0)–(2, 2) samples x at -1 (pixel 0) and 1, y at 0.5 and 1.5.
-    # Over (-2.4, 0)–(1.6, 2) the first sample falls off and counts as zero: half of (0.6 + 10) is left.
+    # Over (-2.4, 0)–(1.6, 2) the first sample is outside and 0: half of (0.6 + 10) remains.
     layer = RoIAlign(1, strides=(1,), implementation=implementation)
     boxes = np.array([[[-2, 0, 2, 2], [-2.4, 0, 1.6, 2], [40, 0, 50, 2], [-9, -9, -5, -5]]], "float32")
     output = layer([ramp(10, 3)], boxes)
@@ -63,7 +63,7 @@ def test_border_by_hand(implementation):
 
 @everywhere
 def test_level_by_size(implementation):
-    # Each level is constant, so the answer names the level.
+    # Each level is constant, so the result shows the level.
     features = {f"P{k}": np.full((1, 512 >> k, 512 >> k, 1), k, "float32") for k in range(2, 6)}
     boxes = np.array([[[10, 10, 60, 60], [0, 0, 112, 112], [100, 100, 330, 330], [0, 0, 460, 460]]], "float32")
     output = RoIAlign(3, implementation=implementation)(features, boxes)
@@ -72,8 +72,8 @@ def test_level_by_size(implementation):
 
 
 @everywhere
-def test_mixed_precision_leaves_boxes_alone(implementation):
-    # 1001.5 is 1000 in bfloat16: cast boxes would move the answer by a pixel and a half.
+def test_mixed_precision_keeps_boxes_in_float32(implementation):
+    # 1001.5 is 1000 in bfloat16: casting the boxes would change the result by 1.5 pixels.
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         layer = RoIAlign(1, strides=(1,), implementation=implementation)
@@ -85,7 +85,7 @@ def test_mixed_precision_leaves_boxes_alone(implementation):
 
 
 def slow_reference(feature, box, stride, bins, samples, aligned):
-    """One box on one map [H, W], sample by sample in float64: what the paper and torchvision say, in loops."""
+    """One box on one map [H, W], in float64 loops, as defined by the paper and torchvision."""
     height, width = feature.shape
 
     def sample(y, x):
@@ -108,7 +108,7 @@ def slow_reference(feature, box, stride, bins, samples, aligned):
     return output
 
 
-# Coordinates off the lattice, so that no sample lies on the line -1 or W, where float32 and float64 may disagree.
+# Coordinates between grid points, so that no sample is exactly at -1 or W, where float32 and float64 may differ.
 coordinate = st.integers(-400, 900).map(lambda v: v / 7 + 0.013)
 
 
@@ -153,7 +153,7 @@ def test_batch_and_row_index(implementation):
 
 
 @everywhere
-def test_unknown_number_of_rows_and_none(implementation):
+def test_dynamic_number_of_rows_including_zero(implementation):
     layer = RoIAlign(2, strides=(1,), implementation=implementation)
     features = tf.constant(ramp(8, 9))
 
@@ -167,7 +167,7 @@ def test_unknown_number_of_rows_and_none(implementation):
     boxes = tf.constant([[2.0, 1, 6, 5], [2, 1, 6, 5], [3, 2, 7, 6]])
     output, gradient = run(features, boxes)
     np.testing.assert_allclose(output[:, 0, 0, 0], [23, 23, 34], atol=1e-4)
-    np.testing.assert_allclose(tf.reduce_sum(gradient), 12, atol=1e-4)  # every bin is a mean: its weights add up to one
+    np.testing.assert_allclose(tf.reduce_sum(gradient), 12, atol=1e-4)  # the weights of each bin sum to one
     output, gradient = run(features, boxes[:0])
     assert output.shape == (0, 2, 2, 1)
     assert not np.any(gradient)
@@ -192,7 +192,7 @@ def test_boxes_get_no_gradient(implementation):
     assert tape.gradient(output, boxes) is None
 
 
-def test_auto_chooses_by_what_is_traced(monkeypatch):
+def test_auto_depends_on_the_traced_graph(monkeypatch):
     monkeypatch.setattr(backend, "has_gpu", lambda: False)
     chosen = []
     layer = RoIAlign(2, strides=(1,))
@@ -212,7 +212,7 @@ def test_auto_chooses_by_what_is_traced(monkeypatch):
     assert names == ["sparse_align", "sparse_align", *["gather_align"] * 4]
 
 
-def test_functional_model_knows_the_shape():
+def test_functional_model_has_static_shapes():
     inputs = {f"P{k}": keras.Input((128 >> k, 128 >> k, 4)) for k in range(2, 6)}
     boxes = keras.Input((5, 4))
     output = RoIAlign(3)(inputs, boxes)
@@ -244,17 +244,17 @@ def test_config_round_trip():
     "options, reason",
     [
         (dict(implementation="fast"), "implementation must be one of"),
-        (dict(implementation="tf_image", sampling_ratio=1), "needs sampling_ratio=2"),
+        (dict(implementation="tf_image", sampling_ratio=1), "requires sampling_ratio=2"),
         (dict(sampling_ratio=0), "sampling_ratio must be at least 1"),
-        (dict(strides=(4, 16)), "twice the one before"),
+        (dict(strides=(4, 16)), "twice the previous one"),
         (dict(strides=()), "strides must not be empty"),
     ],
 )
-def test_bad_options_are_refused(options, reason):
+def test_invalid_options_are_rejected(options, reason):
     with pytest.raises(ValueError, match=reason):
         RoIAlign(7, **options)
 
 
-def test_wrong_number_of_levels_is_refused():
-    with pytest.raises(ValueError, match="4 strides but was given 1"):
+def test_wrong_number_of_levels_is_rejected():
+    with pytest.raises(ValueError, match="4 strides but got 1"):
         RoIAlign(7).align_rows([ramp(4, 4)], np.zeros((1, 4), "float32"), np.zeros(1, "int32"))

@@ -1,4 +1,4 @@
-"""RoIAlign at random positions: by hand on a linear map, in expectation, in every lowering, and as an option."""
+"""RoIAlign with random positions: hand-computed values on a linear map, expectation, all lowerings, layer option."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from keras_maskrcnn.ops.roi import gather_align
 LOWERINGS = {"gather": gather_align, "sparse": sparse_align}
 everywhere = pytest.mark.parametrize("implementation", LOWERINGS)
 NAN = float("nan")
-# Inside, half outside, larger than a canvas of 64 pixels, without size, turned around, far away, and not a number.
+# Inside, half outside, larger than a canvas of 64 pixels, empty, inverted, far away, and NaN.
 BOXES = np.array(
     [
         [2, 1, 40, 30],
@@ -29,7 +29,7 @@ BOXES = np.array(
 
 
 def ramp(height, width):
-    """f(x, y) = x + 10 y as a map [1, height, width, 1]: bilinear samples of it are exact at any place inside."""
+    """f(x, y) = x + 10 y as a map [1, height, width, 1]: bilinear samples inside it are exact."""
     y, x = np.mgrid[:height, :width]
     return (x + 10 * y).astype("float32")[None, :, :, None]
 
@@ -40,7 +40,7 @@ def pyramid(channels=3):
 
 
 def cut(align, features, boxes, offsets, aligned=False, **function):
-    """Output `[N, P, P, C]` and the gradients of every level, boxes taken from the levels and images in turn."""
+    """Output `[N, P, P, C]` and the gradients of every level, with boxes on alternating levels and images."""
     rows = tf.range(len(boxes))
     cotangent = np.random.default_rng(2).standard_normal((len(boxes), *offsets.shape[2:4], 3)).astype("float32")
 
@@ -63,7 +63,8 @@ def some_offsets(rows, bins=3, samples=2):
 @everywhere
 @pytest.mark.parametrize("aligned", [False, True])
 def test_linear_map_by_hand(implementation, aligned):
-    # Box (2, 1)–(6, 7), two by two bins 2 wide and 3 high. On a linear map a bin is the map at the mean of its places.
+    # Box (2, 1)–(6, 7), two by two bins 2 wide and 3 high. On a linear map a bin is the value at the mean of its
+    # positions.
     offsets = some_offsets(1, bins=2)
     y, x = offsets[0].mean(axis=-1)
     p = np.arange(2)
@@ -84,8 +85,8 @@ def test_lowerings_agree_in_values_and_gradients(aligned, samples):
 
 
 @everywhere
-def test_offsets_of_the_grid_give_the_regular_numbers(implementation):
-    # Border rule, levels, images and conventions are those of the regular samples: only the places differ.
+def test_offsets_of_the_grid_equal_regular_positions(implementation):
+    # Border rule, levels, images and conventions are those of the regular samples; only the positions differ.
     quarter = np.array([0.25, 0.75], "float32")
     grid = np.stack([np.repeat(quarter, 2), np.tile(quarter, 2)])[None, :, None, None]
     offsets = np.broadcast_to(grid, (len(BOXES), 2, 3, 3, 4))
@@ -102,7 +103,7 @@ def test_gather_compiles_with_xla():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_sparse_gradient_has_the_same_bits_every_time():
+def test_sparse_gradient_is_deterministic():
     offsets = some_offsets(200, bins=7)
     boxes = np.tile(np.array([[3, 4, 50, 60]], "float32"), (200, 1))
     first, *others = (cut(sparse_align, pyramid(), boxes, offsets) for _ in range(3))
@@ -113,7 +114,7 @@ def test_sparse_gradient_has_the_same_bits_every_time():
 
 @everywhere
 def test_layer_draws_each_sample_in_its_own_bin(implementation):
-    # One sample a bin reads its own place: x on one channel, y on the other, each exact on a linear map.
+    # One sample per bin reads its own position: x in one channel, y in the other, exact on a linear map.
     y, x = np.mgrid[:40, :40].astype("float32")
     features = [np.stack([x, y], axis=-1)[None]]
     boxes = np.tile(np.array([4, 8, 32, 36], "float32"), (1, 50, 1))
@@ -122,7 +123,7 @@ def test_layer_draws_each_sample_in_its_own_bin(implementation):
     bins = np.stack(np.meshgrid(np.arange(7), np.arange(7)), axis=-1)
     offsets = (places - [4, 8]) / 4 - bins
     assert offsets.min() > -1e-4 and offsets.max() < 1 + 1e-4
-    # 50 · 49 · 2 independent uniform numbers: mean, spread, and neither axes nor neighbouring bins go together.
+    # 50 · 49 · 2 independent uniform numbers: mean, variance, no correlation between axes or neighbouring bins.
     assert offsets.mean() == pytest.approx(0.5, abs=0.02)
     assert offsets.std() == pytest.approx(12**-0.5, abs=0.01)
     pairs = [
@@ -136,7 +137,7 @@ def test_layer_draws_each_sample_in_its_own_bin(implementation):
 
 
 def test_expectation_is_the_average_over_the_bin():
-    # f = sin(x / 5) · cos(y / 7) sampled finely enough: its bilinear interpolation differs from it by 1 %, at most.
+    # f = sin(x / 5) · cos(y / 7) whose bilinear interpolation differs from it by at most 1 %.
     y, x = np.mgrid[:40, :40]
     feature = (np.sin(x / 5) * np.cos(y / 7)).astype("float32")[None, :, :, None]
     draws = 4000
@@ -162,7 +163,7 @@ def test_draws_differ_and_a_seed_repeats_them():
 
 
 @pytest.mark.parametrize("implementation", ["gather", "sparse"])
-def test_outside_training_it_is_the_regular_layer(implementation):
+def test_outside_training_positions_are_regular(implementation):
     features, boxes = pyramid(), np.tile(BOXES, (2, 1, 1))
     random, regular = (
         RoIAlign(3, (4, 8), implementation=implementation, positions=positions) for positions in ("random", "regular")
@@ -175,7 +176,7 @@ def test_outside_training_it_is_the_regular_layer(implementation):
 
 
 @everywhere
-def test_unknown_number_of_rows_and_none(implementation):
+def test_dynamic_number_of_rows_including_zero(implementation):
     layer = RoIAlign(2, (1,), implementation=implementation, positions="random", seed=0)
     features = tf.constant(ramp(8, 9))
 
@@ -189,24 +190,26 @@ def test_unknown_number_of_rows_and_none(implementation):
 
     boxes = tf.constant([[2.0, 1, 6, 5], [2, 1, 6, 5], [3, 2, 7, 6]])
     output, gradient = run(features, boxes)
-    assert not np.allclose(output[0], output[1], atol=1e-2)  # two equal boxes draw places of their own
-    np.testing.assert_allclose(tf.reduce_sum(gradient), 12, atol=1e-4)  # every bin is a mean: its weights add up to one
+    assert not np.allclose(output[0], output[1], atol=1e-2)  # equal boxes get different positions
+    np.testing.assert_allclose(tf.reduce_sum(gradient), 12, atol=1e-4)  # the weights of each bin sum to one
     output, gradient = run(features, boxes[:0])
     assert output.shape == (0, 2, 2, 1)
     assert not np.any(gradient)
 
 
-def test_layer_compiles_with_xla_and_draws_anew():
+def test_layer_compiles_with_xla_and_draws_new_positions():
     layer = RoIAlign(2, (1,), positions="random", seed=0)
     box = tf.constant([[[2.0, 1, 6, 5]]])
     run = tf.function(lambda: layer([tf.constant(ramp(8, 9))], box, training=True), jit_compile=True)
     draws = np.stack([run()[0, 0, ..., 0] for _ in range(3)])
-    low = np.array([[12, 14], [32, 34]])  # the first corner of each bin, 2 by 2 pixels: 22 is the rise up to its last
+    low = np.array(
+        [[12, 14], [32, 34]]
+    )  # the first corner of each bin, 2 by 2 pixels: the value rises by 22 to the last corner
     assert (draws >= low).all() and (draws <= low + 22).all()
     assert (np.ptp(draws, axis=0) > 1e-2).all()
 
 
-def test_a_model_that_trains_draws_and_one_that_predicts_does_not():
+def test_positions_are_random_in_training_only():
     features, boxes = keras.Input((8, 9, 1)), keras.Input((1, 4))
     output = RoIAlign(1, (1,), positions="random", seed=0)([features], boxes)
     model = keras.Model([features, boxes], output)
@@ -230,7 +233,7 @@ def test_config_round_trip():
     np.testing.assert_array_equal(layer(features, boxes, training=True), again(features, boxes, training=True))
 
 
-def test_regular_positions_own_no_variable():
+def test_regular_positions_have_no_variable():
     assert not RoIAlign(3).variables
     assert len(RoIAlign(3, positions="random").variables) == 1
 
@@ -239,10 +242,10 @@ def test_regular_positions_own_no_variable():
     "options, reason",
     [
         (dict(positions="anywhere"), "positions must be one of"),
-        (dict(positions="random", implementation="tf_image"), "'tf_image' needs positions='regular'"),
+        (dict(positions="random", implementation="tf_image"), "'tf_image' requires positions='regular'"),
     ],
 )
-def test_bad_options_are_refused(options, reason):
+def test_invalid_options_are_rejected(options, reason):
     with pytest.raises(ValueError, match=reason) as error:
         RoIAlign(7, **options)
     assert "\n" not in str(error.value)

@@ -87,7 +87,7 @@ def test_one_trace_serves_pictures_of_all_sizes(tiny):
     [np.zeros((8, 8), "uint8"), np.zeros((8, 8, 4), "uint8"), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), "uint8")],
 )
 def test_what_is_no_picture_is_refused(model, picture):
-    with pytest.raises(ValueError, match=r"a picture must be uint8 \[H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"an image must be uint8 \[H, W, 3\]"):
         model.detect(picture)
 
 

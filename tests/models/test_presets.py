@@ -71,7 +71,7 @@ def test_options_of_a_group_are_merged_and_the_rest_is_replaced():
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"there is no preset 'resnet'; there are .*mask_rcnn_resnet50_fpn"):
+    with pytest.raises(ValueError, match=r"there is no preset 'resnet'; the presets are .*mask_rcnn_resnet50_fpn"):
         presets.read("resnet")
 
 

@@ -1,4 +1,4 @@
-"""Anchors by hand, their order, and how many there are."""
+"""Anchors: values, order and number."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ def test_cell_anchors_have_the_area_and_the_ratio():
     assert anchors.dtype == "float32"
 
 
-def test_rounded_cell_anchors_are_those_of_torchvision():
-    # √0.5 · 32 = 22.6 high and 45.25 wide: half of it 11.3 and 22.6.
+def test_rounded_cell_anchors_equal_torchvision():
+    # √0.5 · 32 = 22.6 high and 45.25 wide: half of that is 11.3 and 22.6.
     expected = [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
     np.testing.assert_array_equal(cell_anchors((32,), (0.5, 1.0, 2.0), rounded=True), expected)
 
@@ -32,7 +32,7 @@ def test_grid_anchors_by_hand():
     np.testing.assert_array_equal(anchors[11], [13, 5, 19, 11])
 
 
-def test_offset_moves_the_centres_by_parts_of_a_stride():
+def test_offset_moves_the_centres_by_a_fraction_of_the_spacing():
     cell = np.array([[-1, -1, 1, 1]], "float32")
     moved = grid_anchors(2, 2, 16, cell, offset=0.5) - grid_anchors(2, 2, 16, cell)
     np.testing.assert_array_equal(moved, np.full((4, 4), 8))
@@ -49,19 +49,19 @@ def test_pyramid_counts_follow_the_ceiling_of_the_division(image_size):
 
 
 def test_800_by_1344_has_the_known_number_of_anchors():
-    # 3 · (200·336 + 100·168 + 50·84 + 25·42 + 13·21): what Detectron's FPN has on this canvas.
+    # 3 · (200·336 + 100·168 + 50·84 + 25·42 + 13·21): as for Detectron's FPN.
     strides = (4, 8, 16, 32, 64)
     levels = pyramid_anchors((800, 1344), strides, [(s,) for s in strides], (0.5, 1, 2))
     assert sum(map(len, levels)) == 268569
 
 
-def test_sizes_must_name_every_level():
+def test_sizes_for_every_level_are_required():
     with pytest.raises(ValueError, match="zip"):
         pyramid_anchors((64, 64), (4, 8), [(32,)], (1,))
 
 
-def test_spacing_by_the_canvas_is_torchvisions():
-    """800×1088 has 13×17 cells on P6: 800 // 13 = 61 and 1088 // 17 = 64 pixels apart; P2 … P5 divide evenly."""
+def test_canvas_spacing_equals_torchvision():
+    """800×1088 has 13×17 cells on P6: spacing 800 // 13 = 61 and 1088 // 17 = 64 pixels; P2 … P5 divide evenly."""
     sizes = ((32,), (64,), (128,), (256,), (512,))
     strides = (4, 8, 16, 32, 64)
     by_stride, by_canvas = (

@@ -1,4 +1,4 @@
-"""Areas, overlaps, regression targets, clipping: by hand and by their laws."""
+"""Areas, overlaps, regression targets, clipping: hand-computed values and properties."""
 
 import math
 
@@ -30,21 +30,14 @@ def test_area_by_hand():
 def test_intersection_and_iou_by_hand():
     first = np.array([[0, 0, 4, 4], [10, 10, 12, 12]], "float32")
     second = np.array([[2, 1, 6, 3], [4, 0, 8, 4], [1, 1, 2, 2]], "float32")
-    # [0,0,4,4] and [2,1,6,3] share 2 × 2 of 16 + 8 - 4 = 20; touching at x = 4 shares nothing; 1 of 16.
+    # [0,0,4,4] and [2,1,6,3] share 2 × 2 of 16 + 8 - 4 = 20; boxes that touch at x = 4 share nothing; 1 of 16.
     np.testing.assert_array_equal(numpy(box_ops.intersection(first, second)), [[4, 0, 1], [0, 0, 0]])
     np.testing.assert_allclose(numpy(box_ops.iou(first, second)), [[0.2, 0, 1 / 16], [0, 0, 0]], rtol=1e-6)
 
 
-def test_covered_is_a_share_of_the_first_box():
-    small, crowd = np.array([[0, 0, 2, 2]], "float32"), np.array([[1, 0, 9, 9], [0, 0, 9, 9]], "float32")
-    np.testing.assert_allclose(numpy(box_ops.covered(small, crowd)), [[0.5, 1.0]])
-    np.testing.assert_allclose(numpy(box_ops.covered(crowd, small)), [[2 / 72], [4 / 81]], rtol=1e-6)
-
-
 def test_boxes_without_area_overlap_nothing_and_give_no_nan():
     empty = np.array([[0, 0, 0, 0], [5, 5, 5, 9], [4, 4, 2, 2]], "float32")
-    for measure in (box_ops.iou, box_ops.covered):
-        np.testing.assert_array_equal(numpy(measure(empty, empty)), np.zeros((3, 3)))
+    np.testing.assert_array_equal(numpy(box_ops.iou(empty, empty)), np.zeros((3, 3)))
 
 
 def test_leading_dimensions_broadcast():
@@ -104,14 +97,14 @@ def test_decode_broadcasts_the_reference_over_classes():
 @given(st.lists(st.tuples(box, box), min_size=1, max_size=6), st.sampled_from([(1, 1, 1, 1), (10, 10, 5, 5)]))
 def test_decode_is_the_inverse_of_encode(pairs, weights):
     boxes, reference = (np.array(rows, "float32") for rows in zip(*pairs, strict=True))
-    # Beyond the cap the inverse is not meant to hold.
+    # Above the cap `decode` is not the inverse.
     grow = np.max((boxes[:, 2:] - boxes[:, :2]) / (reference[:, 2:] - reference[:, :2]), axis=1)
     boxes, reference = boxes[grow < 60], reference[grow < 60]
     back = numpy(box_ops.decode(box_ops.encode(boxes, reference, weights), reference, weights))
     np.testing.assert_allclose(back, boxes, atol=2e-2)
 
 
-def test_padding_encodes_to_finite_numbers_with_finite_gradients():
+def test_padding_gives_finite_values_and_gradients():
     boxes = tf.zeros((1, 4))
     deltas = tf.zeros((1, 4))
     with tf.GradientTape() as tape:
@@ -132,7 +125,7 @@ def test_clip_uses_height_for_y_and_width_for_x():
     np.testing.assert_array_equal(by_class[:, :, 0], expected)
 
 
-def test_clip_turns_a_box_outside_into_one_without_area():
+def test_clipped_boxes_outside_have_no_area():
     clipped = box_ops.clip(np.array([[[300, 10, 400, 20], [-9, -9, -1, -1]]], "float32"), np.array([[100.0, 200.0]]))
     np.testing.assert_array_equal(numpy(box_ops.area(clipped)), [[0, 0]])
 
@@ -140,7 +133,7 @@ def test_clip_turns_a_box_outside_into_one_without_area():
 @pytest.mark.parametrize(
     ("limit", "expected"), [(1.0, [True, True, False]), (1.25, [True, False, False]), (0.0, [True, True, True])]
 )
-def test_larger_than_asks_both_sides_for_so_much_or_more(limit, expected):
+def test_larger_than_requires_both_sides_to_reach_the_minimum(limit, expected):
     boxes = np.array([[0, 0, 2, 1.5], [0, 0, 2, 1], [0, 0, 0.25, 9]], "float32")
     assert numpy(box_ops.larger_than(boxes, limit)).tolist() == expected
 

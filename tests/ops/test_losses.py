@@ -1,4 +1,4 @@
-"""Loss terms by hand, against Keras' own, and their gradients when nothing counts."""
+"""Loss terms hand-computed values, comparison with Keras, gradients with an empty mask."""
 
 import math
 
@@ -17,12 +17,12 @@ def test_masked_mean_by_hand():
     mask = np.array([[True, False], [True, True]])
     assert float(masked_mean(values, mask)) == pytest.approx(71 / 3)
     assert float(masked_mean(values, mask, count=10)) == pytest.approx(7.1)
-    # A mask of rows counts every entry of the row.
+    # A mask broadcasts over the entries of a row.
     assert float(masked_mean(values, np.array([[False], [True]]))) == pytest.approx(35)
-    assert float(masked_mean(values, mask, count=0)) == pytest.approx(71)  # a count below 1 is 1
+    assert float(masked_mean(values, mask, count=0)) == pytest.approx(71)  # count is at least 1
 
 
-def test_masked_mean_of_nothing_is_zero_with_zero_gradient():
+def test_empty_mask_gives_zero_loss_and_gradient():
     x = tf.constant(values)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -31,7 +31,7 @@ def test_masked_mean_of_nothing_is_zero_with_zero_gradient():
     np.testing.assert_array_equal(tape.gradient(loss, x), np.zeros((2, 2)))
 
 
-def test_nan_behind_the_mask_reaches_neither_value_nor_gradient():
+def test_masked_nan_affects_neither_value_nor_gradient():
     x = tf.constant([1.0, math.nan, math.inf])
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -85,14 +85,14 @@ def test_smooth_l1_gradient_is_bounded_and_continuous():
     np.testing.assert_allclose(tape.gradient(loss, error), [-1, -1, 0, 0.5, 0.999, 1, 1], atol=1e-6)
 
 
-def test_smooth_l1_of_no_width_is_l1_and_a_negative_one_is_refused():
+def test_smooth_l1_with_beta_zero_is_l1_and_negative_beta_is_rejected():
     np.testing.assert_array_equal(smooth_l1(np.array([-2.0, 0.0, 0.5]), 0.0), [2.0, 0.0, 0.5])
     with pytest.raises(ValueError, match="beta"):
         smooth_l1(np.zeros(2), -0.1)
 
 
 def test_a_batch_without_objects_gives_zero_gradients_for_padding():
-    """The box loss of an image without objects: padding is encoded, nothing counts."""
+    """The box loss of an image without objects: only padding is encoded, the mask is empty."""
     deltas = tf.ones((1, 3, 4))
     target = box_ops.encode(tf.zeros((1, 3, 4)), tf.zeros((1, 3, 4)))
     with tf.GradientTape() as tape:

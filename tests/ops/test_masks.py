@@ -1,4 +1,4 @@
-"""Mask targets and pasting: by hand, against slow references, and one after the other."""
+"""Mask targets and pasting: hand-computed values, slow references, and round trip."""
 
 import keras
 import numpy as np
@@ -20,18 +20,18 @@ def targets(masks, boxes, rois, size):
 # Targets ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_box_itself_at_the_same_size_gives_the_mask():
+def test_targets_of_the_own_box_equal_the_mask():
     mask = np.array([[[255, 0], [51, 255]]], "uint8")
     np.testing.assert_allclose(targets(mask, [[10, 20, 14, 30]], [[10, 20, 14, 30]], 2), [[[1, 0], [0.2, 1]]])
 
 
 def test_targets_by_hand():
     mask = np.array([[[255, 0], [255, 255]]], "uint8")  # cells of 2 × 2 pixels in [0, 0, 4, 4]
-    # The region [1, 1, 3, 3] is the middle: each of its 4 cells of one pixel lies in one mask cell.
+    # The region [1, 1, 3, 3] is the centre: each of its 4 cells of one pixel is inside one mask cell.
     np.testing.assert_allclose(targets(mask, [[0, 0, 4, 4]], [[1, 1, 3, 3]], 2), [[[1, 0], [1, 1]]])
-    # In one cell: three quarters of the middle are covered.
+    # In one cell: three quarters of the centre are covered.
     np.testing.assert_allclose(targets(mask, [[0, 0, 4, 4]], [[1, 1, 3, 3]], 1), [[[0.75]]])
-    # Twice the box: the outer cells are empty, the inner ones the mask.
+    # A region of twice the size: the outer cells are empty, the inner cells equal the mask.
     outside = [[[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]]
     np.testing.assert_allclose(targets(mask, [[0, 0, 4, 4]], [[-2, -2, 6, 6]], 4), outside)
     # Moved by a quarter of a cell to the right: cell 0 = ¾ of mask column 0, ¼ of column 1.
@@ -39,14 +39,14 @@ def test_targets_by_hand():
     np.testing.assert_allclose(moved, [[[0.75, 0], [1, 0.75]]])
 
 
-def test_regions_apart_from_the_object_are_empty():
+def test_targets_of_disjoint_regions_are_empty():
     full = np.full((4, 3, 3), 255, "uint8")
     rois = [[20, 0, 30, 10], [0, 20, 10, 30], [-30, -30, -20, -20], [10, 0, 20, 10]]
     assert not targets(full, [[0, 0, 10, 10]] * 4, rois, 5).any()
 
 
 def slow_targets(mask, box, roi, size):
-    """Sum over all mask cells of the area that each shares with each target cell, in float64."""
+    """Sum over all mask cells of the area of overlap with each target cell, in float64."""
     cells, result = len(mask), np.zeros((size, size))
     for i, j in np.ndindex(size, size):
         y1, y2 = (roi[1] + (roi[3] - roi[1]) * k / size for k in (i, i + 1))
@@ -76,12 +76,12 @@ def test_targets_are_exact_area_integrals(pairs, seed):
 def test_targets_agree_with_supersampling():
     rng = np.random.default_rng(5)
     mask, box, roi, size, fine = rng.integers(0, 256, (6, 6)), [3, 4, 19, 23.5], [5.3, 1.2, 16.9, 25.1], 4, 200
-    # `fine`² points in each target cell, each reads the mask cell that it lies in.
+    # `fine`² points in each target cell, each reads the mask cell that contains it.
     x = roi[0] + (np.arange(size * fine) + 0.5) / (size * fine) * (roi[2] - roi[0])
     y = roi[1] + (np.arange(size * fine) + 0.5) / (size * fine) * (roi[3] - roi[1])
     column = np.floor((x - box[0]) / (box[2] - box[0]) * 6).astype(int)
     row = np.floor((y - box[1]) / (box[3] - box[1]) * 6).astype(int)
-    padded = np.pad(mask, 40)  # outside the box: nothing
+    padded = np.pad(mask, 40)  # empty outside the box
     points = padded[row[:, None] + 40, column[None, :] + 40] / 255
     expected = points.reshape(size, fine, size, fine).mean(axis=(1, 3))
     np.testing.assert_allclose(targets(mask[None], [box], [roi], size)[0], expected, atol=0.01)
@@ -100,7 +100,7 @@ def test_targets_stay_in_the_unit_interval_far_from_the_origin():
 @pytest.mark.parametrize("place", [0, 100, 900, 1300, 4000])
 @pytest.mark.parametrize("extent", [1, 37, 100])
 def test_padded_regions_give_finite_targets_and_gradients(place, extent):
-    """A region of zeros matched with an object far away, as a static graph has in its empty slots."""
+    """Regions of zeros matched with a distant object, as in the empty slots of a static graph."""
     masks = tf.fill((3, 112, 112), tf.constant(255, "uint8"))
     object_box = [place, place, place + extent, place + extent]
     boxes = tf.constant([object_box, [0, 0, 0, 0], [0, 0, 0, 0]], "float32")
@@ -121,7 +121,7 @@ def test_padded_regions_give_finite_targets_and_gradients(place, extent):
 def test_paste_by_hand():
     half = [[[1, 0], [1, 0]]]
     expected = np.zeros((6, 6), bool)
-    expected[2:4, 2] = True  # cells are pixels
+    expected[2:4, 2] = True  # one cell per pixel
     np.testing.assert_array_equal(paste(half, [[2, 2, 4, 4]], (6, 6))[0], expected)
     # Half a pixel to the left: the centres of columns 1, 2, 3 sample at -½, ½, 1½ cells: 0.5, 0.5, 0.
     expected[2:4, 1] = True
@@ -136,13 +136,13 @@ def test_paste_is_not_truncated_to_whole_pixels():
     assert paste(full, [[2.4, 1, 6.6, 9]], (10, 10))[0][5].nonzero()[0].tolist() == [2, 3, 4, 5, 6]
 
 
-def test_paste_of_one_pixel_and_of_less():
+def test_boxes_of_one_pixel_and_smaller():
     full = np.ones((3, 28, 28), "float32")
     pasted = paste(full, [[3, 4, 4, 5], [3.4, 4.4, 3.6, 4.6], [3.6, 4.6, 3.9, 4.9]], (8, 8))
     only = np.zeros((8, 8), bool)
     only[4, 3] = True
     np.testing.assert_array_equal(pasted[0], only)
-    np.testing.assert_array_equal(pasted[1], only)  # smaller than a pixel, but its centre is inside
+    np.testing.assert_array_equal(pasted[1], only)  # smaller than a pixel, but contains its centre
     assert not pasted[2].any()
 
 
@@ -153,13 +153,13 @@ def test_boxes_outside_or_without_area_paste_nothing(box):
     assert not paste(np.ones((1, 7, 7)), [box], (20, 30)).any()
 
 
-def test_paste_of_nothing():
+def test_paste_without_masks():
     pasted = paste(np.zeros((0, 28, 28)), np.zeros((0, 4)), (5, 7))
     assert pasted.shape == (0, 5, 7) and pasted.dtype == bool
 
 
 def slow_paste(mask, box, height, width):
-    """Bilinear samples at the centres of all pixels, one by one, the mask being zero outside its cells."""
+    """Bilinear samples at the centres of all pixels, in loops; the mask is zero outside its cells."""
     size, padded, result = len(mask), np.pad(mask.astype("float64"), 1), np.zeros((height, width))
     for y, x in np.ndindex(height, width):
         v = (y + 0.5 - box[1]) / (box[3] - box[1]) * size - 0.5
@@ -184,14 +184,14 @@ def test_paste_against_the_slow_reference(box, right, down, seed):
 
 @settings(max_examples=30, deadline=None)
 @given(box, st.integers(-40, 40), st.integers(-40, 40), st.integers(0, 1000))
-def test_a_box_partly_outside_shows_what_a_larger_picture_shows_there(box, right, down, seed):
+def test_a_box_partly_outside_equals_a_crop_of_a_larger_image(box, right, down, seed):
     mask = np.random.default_rng(seed).integers(0, 5, (1, 8, 8)) / 4
     box = np.array([box]) + np.array([right, down, right, down])
     large = paste(mask, box + 64, (20 + 128, 24 + 128))
     np.testing.assert_array_equal(paste(mask, box, (20, 24)), large[:, 64:-64, 64:-64])
 
 
-def test_a_hundred_masks_land_in_their_own_boxes():
+def test_a_hundred_masks_are_pasted_into_their_boxes():
     rng = np.random.default_rng(2)
     corner = rng.uniform(-20, 300, (100, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(15, 120, (100, 2))], axis=1)
@@ -206,7 +206,7 @@ def test_a_hundred_masks_land_in_their_own_boxes():
 
 
 def blob(height, width, seed):
-    """A filled ellipse with a bite, bool [height, width]."""
+    """A filled ellipse with a notch, bool [height, width]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     cy, cx = rng.uniform(0.4, 0.6, 2) * [height, width]
@@ -216,7 +216,7 @@ def blob(height, width, seed):
 
 @pytest.mark.parametrize("shift", [[0, 0, 0, 0], [-7.3, 4.1, 9.6, 12.2]])
 @pytest.mark.parametrize("seed", range(4))
-def test_pasting_the_target_gives_the_mask_back(seed, shift):
+def test_pasting_the_targets_restores_the_mask(seed, shift):
     mask = blob(120, 160, seed)
     box = mask_boxes(mask[None])
     region = box + np.array([shift], "float32")
@@ -232,9 +232,9 @@ def test_pasting_the_target_gives_the_mask_back(seed, shift):
 
 
 def slow_roi_align(mask, roi, size):
-    """torchvision.ops.roi_align of one channel with sampling_ratio=-1 and aligned=False, sample by sample."""
+    """torchvision.ops.roi_align of one channel with sampling_ratio=-1 and aligned=False, in loops."""
     height, width = mask.shape
-    side = [max(roi[i + 2] - roi[i], 1.0) / size for i in (0, 1)]  # of a bin: x, y
+    side = [max(roi[i + 2] - roi[i], 1.0) / size for i in (0, 1)]  # bin size: x, y
     count = [int(np.ceil(s)) for s in side]
     result = np.zeros((size, size))
     for i, j in np.ndindex(size, size):
@@ -252,10 +252,10 @@ def slow_roi_align(mask, roi, size):
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_sampled_targets_are_roi_align_with_a_sample_a_pixel(jit):
+def test_sampled_targets_equal_roi_align_with_adaptive_sampling(jit):
     rng = np.random.default_rng(0)
     masks = (rng.random((3, 20, 28)) > 0.4).astype("uint8") * 255
-    # Small, large, partly outside, of a fraction of a pixel, far outside, the whole canvas.
+    # Small, large, partly outside, smaller than a pixel, far outside, the full canvas.
     rois = [
         [3, 4, 9, 8],
         [1.3, 0.2, 27.9, 19.6],
@@ -279,7 +279,7 @@ def test_whole_pixel_boxes_by_hand():
 
 
 def slow_torchvision_paste(mask, box, height, width):
-    """The steps of torchvision's paste_mask_in_image, pixel by pixel."""
+    """torchvision's paste_mask_in_image, in loops."""
     cells = len(mask) + 2
     mask = np.pad(mask, 1)
     half = (box[2:] - box[:2]) / 2 * cells / (cells - 2)
@@ -298,7 +298,7 @@ def slow_torchvision_paste(mask, box, height, width):
     return result
 
 
-def test_pasting_into_whole_pixels_is_torchvisions():
+def test_pasting_into_whole_pixels_equals_torchvision():
     rng = np.random.default_rng(1)
     corner = rng.uniform(-5, 30, (40, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0.2, 25, (40, 2))], axis=1).astype("float32")

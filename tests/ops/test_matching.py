@@ -1,4 +1,4 @@
-"""The matcher by hand and against a slow reference: padding, crowds, ties, no object at all."""
+"""Matching: hand-computed cases and a slow reference, with padding, crowds, ties and images without objects."""
 
 import keras
 import numpy as np
@@ -31,27 +31,27 @@ def test_thresholds_by_hand():
     assert matched(SHRINKING, OBJECT, high=0.6, low=0.5)[1] == [1, 1, -1, 0, 0]  # exactly `low` is not negative
 
 
-def test_each_candidate_gets_the_object_that_it_overlaps_most():
+def test_each_candidate_gets_the_object_with_the_highest_iou():
     truth = [[0, 0, 10, 10], [8, 0, 18, 10]]
     candidates = [[0, 0, 9, 10], [7, 0, 18, 10], [4, 0, 14, 10]]
     # The third shares 6·10 with both (ties go to the lower row): 60 / 140 < 0.7.
     assert matched(candidates, truth) == ([0, 1, 0], [1, 1, -1])
 
 
-def test_keep_best_leaves_no_object_without_a_candidate():
+def test_keep_best_gives_every_object_a_positive():
     weak = [[0, 0, 10, 2], [0, 8, 10, 10], [0, 0, 10, 1], [30, 30, 40, 40]]
     assert matched(weak, OBJECT)[1] == [0, 0, 0, 0]
-    assert matched(weak, OBJECT, keep_best=True)[1] == [1, 1, 0, 0]  # both of IoU 0.2: ties are all kept
-    assert matched(weak[3:], OBJECT, keep_best=True)[1] == [0]  # an overlap of nothing is not a best one
+    assert matched(weak, OBJECT, keep_best=True)[1] == [1, 1, 0, 0]  # both have IoU 0.2: all ties are kept
+    assert matched(weak[3:], OBJECT, keep_best=True)[1] == [0]  # without overlap there is no best candidate
 
 
 def test_no_ground_truth_makes_everything_negative():
     assert matched(SHRINKING, [[0, 0, 0, 0]] * 2, valid=[False, False], keep_best=True) == ([0] * 5, [0] * 5)
-    # Padding may hold anything.
+    # The content of padding is ignored.
     assert matched(SHRINKING, OBJECT, valid=[False], keep_best=True)[1] == [0] * 5
 
 
-def test_crowds_are_never_matched_and_shield_what_lies_inside():
+def test_crowds_are_never_matched_and_negatives_inside_are_ignored():
     crowd = [[0, 0, 100, 100]]
     candidates = [[0, 0, 100, 100], [10, 10, 20, 20], [95, 0, 105, 10], [96, 0, 106, 10], [300, 300, 310, 310]]
     # Inside by 1, 1, exactly 0.5, 0.4 and 0 of their own area.
@@ -59,11 +59,11 @@ def test_crowds_are_never_matched_and_shield_what_lies_inside():
     assert matched(candidates, crowd, crowd=[True], crowd_cover=0.6)[1] == [-1, -1, 0, 0, 0]
     # A positive inside a crowd stays positive.
     assert matched(candidates, [*crowd, [10, 10, 20, 20]], crowd=[True, False]) == ([1, 1, 1, 1, 1], [-1, 1, -1, 0, 0])
-    # A crowd that is only padding shields nothing.
+    # A crowd region that is padding has no effect.
     assert matched(candidates, crowd, crowd=[True], valid=[False])[1] == [0] * 5
 
 
-def test_candidates_of_their_own_for_each_image():
+def test_candidates_per_image():
     candidates = np.array([[[0, 0, 10, 10]], [[0, 0, 10, 2]]], "float32")
     truth = np.array([OBJECT, OBJECT], "float32")
     yes, no = np.ones((2, 1), bool), np.zeros((2, 1), bool)
@@ -71,7 +71,7 @@ def test_candidates_of_their_own_for_each_image():
     assert keras.ops.convert_to_numpy(role).tolist() == [[1], [0]]
 
 
-def test_unusable_candidates_are_ignored_and_are_no_objects_best():
+def test_unusable_candidates_are_ignored_also_by_keep_best():
     candidates = np.array([[0, 0, 10, 10], [0, 0, 10, 6], [40, 40, 50, 50]], "float32")
     truth, yes, no = np.array([[[0, 0, 10, 10]]], "float32"), np.ones((1, 1), bool), np.zeros((1, 1), bool)
 
@@ -81,12 +81,12 @@ def test_unusable_candidates_are_ignored_and_are_no_objects_best():
         return keras.ops.convert_to_numpy(role).tolist()[0]
 
     assert roles() == [1, -1, 0]
-    assert roles(False, True, True) == [-1, 1, 0]  # the second is the best now, although its IoU is 0.6 only
+    assert roles(False, True, True) == [-1, 1, 0]  # the second is the best of the usable ones, with IoU 0.6
     assert roles(False, False, False) == [-1, -1, -1]
 
 
 def overlaps(a, b):
-    """(IoU, share of a in b) of boxes of whole numbers; in float32, so that ties and thresholds are the op's."""
+    """(IoU, fraction of a inside b) of integer boxes, in float32 as in the op, so that ties and thresholds agree."""
     shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
     own, other = (max(c[2] - c[0], 0) * max(c[3] - c[1], 0) for c in (a, b))
     union = own + other - shared
@@ -95,7 +95,7 @@ def overlaps(a, b):
 
 
 def slow_match(candidates, truth, valid, crowd, high, low, keep_best):
-    """The rules of `match`, one candidate and one object at a time."""
+    """The rules of `match` in loops."""
     objects = [n for n in range(len(truth)) if valid[n] and not crowd[n]]
     best_of = {n: max(overlaps(c, truth[n])[0] for c in candidates) for n in objects}
     index, role = [], []

@@ -1,4 +1,4 @@
-"""Suppression by hand, against torchvision, against a slow reference; both lowerings, and under XLA."""
+"""NMS: hand-computed cases, torchvision, a slow reference; both lowerings, and under XLA."""
 
 import itertools
 import pathlib
@@ -19,7 +19,7 @@ both = pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"
 
 
 def kept(boxes, scores, threshold, max_output, static, **options):
-    """Rows that come out of one or several images, as lists."""
+    """Kept rows per image, as lists."""
     with backend.static_shapes_scope(static):
         answer = nms(np.asarray(boxes, "float32"), np.asarray(scores, "float32"), threshold, max_output, **options)
     indices, valid = (keras.ops.convert_to_numpy(a) for a in answer)
@@ -37,7 +37,7 @@ CHAIN = [[[0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10], [50, 50, 60, 60]]]
 @both
 def test_chain_by_hand(static):
     scores = [[0.9, 0.8, 0.7, 0.1]]
-    assert kept(CHAIN, scores, 0.5, 4, static) == [[0, 2, 3]]  # 1 falls to 0, so it no longer suppresses 2
+    assert kept(CHAIN, scores, 0.5, 4, static) == [[0, 2, 3]]  # 1 is suppressed by 0, so it does not suppress 2
     assert kept(CHAIN, scores, 0.4, 4, static) == [[0, 3]]
     assert kept(CHAIN, scores, 0.7, 4, static) == [[0, 1, 2, 3]]
     assert kept(CHAIN, [[0.7, 0.9, 0.8, 0.1]], 0.5, 4, static) == [[1, 3]]
@@ -70,7 +70,7 @@ def test_groups_do_not_suppress_each_other(static):
 
 
 @both
-def test_rows_that_take_no_part(static):
+def test_rows_that_are_not_used(static):
     nan, inf = float("nan"), float("inf")
     assert kept(CHAIN, [[-inf, 0.8, nan, 0.1]], 0.5, 4, static) == [[1, 3]]
     assert kept(CHAIN, [[0.9, 0.8, 0.7, 0.1]], 0.5, 4, static, valid=np.array([[False, True, True, True]])) == [[1, 3]]
@@ -123,7 +123,7 @@ def test_dynamic_batch_and_rows_in_a_graph():
 
 @both
 def test_bfloat16_scores_and_policy(static):
-    # Boxes that bfloat16 cannot tell apart: 1000 … 1003 are one number there.
+    # In bfloat16 these boxes would be equal: 1000 … 1003 round to the same number.
     boxes = np.array([[[1000, 0, 1001, 2], [1001, 0, 1002, 2], [1002, 0, 1003, 2]]], "float32")
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -136,7 +136,7 @@ def test_bfloat16_scores_and_policy(static):
 
 
 def slow_reference(boxes, scores, threshold, groups):
-    """Greedy suppression in loops, in whole numbers: IoU > threshold as shared·den > union·num."""
+    """Greedy suppression in loops with integers: IoU > threshold as shared·den > union·num."""
     numerator, denominator = threshold
     chosen = []
     for i in sorted(range(len(boxes)), key=lambda i: (-scores[i], i)):
@@ -155,7 +155,7 @@ def slow_reference(boxes, scores, threshold, groups):
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), rows=st.integers(1, 40), sevenths=st.integers(1, 6), groups=st.integers(1, 30))
 def test_any_boxes_against_the_slow_reference(seed, rows, sevenths, groups):
-    # Whole-numbered boxes of sides up to 12; the threshold of sevenths less a little is never met exactly.
+    # Integer boxes with sides up to 12; the threshold, slightly less than a multiple of 1/7, is never met exactly.
     rng = np.random.default_rng(seed)
     corner = rng.integers(0, 20, (rows, 2))
     boxes = np.concatenate([corner, corner + rng.integers(0, 12, (rows, 2))], axis=1)
@@ -168,7 +168,7 @@ def test_any_boxes_against_the_slow_reference(seed, rows, sevenths, groups):
 
 
 def same_as_static(boxes, scores, threshold, max_output, **options):
-    """Rows of the dynamic lowering, after a check that the static one finds the same."""
+    """Kept rows of the dynamic lowering, after comparison with the static one."""
     dynamic, static = (kept(boxes, scores, threshold, max_output, static, **options) for static in (False, True))
     assert dynamic == static
     return dynamic
@@ -179,14 +179,14 @@ ONE_PLACE_FIRST = [[[0, 0, 10, 10]] * 40 + [[20 * i, 0, 20 * i + 10, 10] for i i
 
 def test_results_that_are_not_among_the_best_rows():
     scores = np.linspace(1, 0.1, 50)[None]
-    # Twice the results asked for are rows of one box; the others follow it.
+    # More than twice the requested number of rows are copies of one box; the others have lower scores.
     assert same_as_static(ONE_PLACE_FIRST, scores, 0.5, 3) == [[0, 40, 41]]
-    # One image has its results at once, the other has not.
+    # One image has all results among the best rows, the other has not.
     assert same_as_static(np.repeat(ONE_PLACE_FIRST, 2, axis=0), np.concatenate([scores, scores[:, ::-1]]), 0.5, 3) == [
         [0, 40, 41],
         [49, 48, 47],
     ]
-    # Another has fewer rows than are tried first, and no more to find.
+    # The other image has fewer rows than are tried first.
     few = np.where(np.arange(50) < 5, scores, float("-inf"))
     assert same_as_static(np.repeat(ONE_PLACE_FIRST, 2, axis=0), np.concatenate([few, scores]), 0.5, 3) == [
         [0],
@@ -194,13 +194,13 @@ def test_results_that_are_not_among_the_best_rows():
     ]
 
 
-def test_number_of_a_group_costs_nothing():
+def test_large_group_numbers():
     groups = np.array([[0, 2**31 - 1, 2**31 - 1, 5]])
     assert same_as_static(CHAIN, [[0.9, 0.8, 0.7, 0.1]], 0.5, 4, groups=groups) == [[0, 1, 3]]
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_open_batch_and_rows_give_the_static_answer(grouped):
+def test_dynamic_batch_and_rows_equal_the_static_lowering(grouped):
     run = tf.function(
         lambda boxes, scores, groups: nms(boxes, scores, 0.5, 3, groups if grouped else None),
         input_signature=[
@@ -219,7 +219,7 @@ def test_open_batch_and_rows_give_the_static_answer(grouped):
 
 
 def crowd(rng, images, rows, groups):
-    """Boxes [B, N, 4] around few places, some without area; scores [B, N] with many ties and some -inf; groups."""
+    """Boxes [B, N, 4] around a few places, some without area; scores [B, N] with many ties and some -inf; groups."""
     corner = rng.choice([0.0, 1.5, 30.0], (images, rows, 2)) + rng.normal(0, 1, (images, rows, 2))
     size = np.maximum(rng.normal(8, 4, (images, rows, 2)), 0)
     scores = rng.integers(0, rng.choice([3, 1000]), (images, rows)) / 8

@@ -1,4 +1,4 @@
-"""Levels, sample positions and taps, against answers worked by hand."""
+"""Levels, sample positions and taps: hand-computed values."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def square(side):
 
 
 def test_levels_follow_the_paper():
-    # k = floor(4 + log2(side / 224)): 224 is P4, a box of exactly 112 belongs to P3, one a little smaller to P2.
+    # k = floor(4 + log2(side / 224)): 224 is P4, exactly 112 is P3, slightly less is P2.
     boxes = np.array([square(s) for s in (224, 448, 447, 112, 111.9, 20, 2000)], "float32")
     assert ops.convert_to_numpy(roi.assign_levels(boxes)).tolist() == [4, 5, 4, 3, 2, 2, 5]
 
@@ -30,7 +30,7 @@ def test_degenerate_boxes_go_to_the_finest_level():
     assert levels.dtype == "int32" or "int32" in str(levels.dtype)
 
 
-def test_levels_with_other_canon():
+def test_levels_with_other_canonical_size():
     boxes = np.array([square(s) for s in (56, 28, 200)], "float32")
     levels = roi.assign_levels(boxes, min_level=3, max_level=4, canonical_size=56, canonical_level=4)
     assert ops.convert_to_numpy(levels).tolist() == [4, 3, 4]
@@ -50,7 +50,7 @@ def test_taps_inside():
 
 
 def test_taps_at_the_border():
-    # Samples at -1, the last place that counts (pixel 0), and at 3 = size (pixel 2); then just beyond both: all is 0.
+    # Samples at -1 and at 3 = size, the outermost positions inside (pixels 0 and 2); beyond them all weights are 0.
     pixels, weights = taps(-3, 8, 3)
     assert pixels == [[0, 2, 1, 2]]
     np.testing.assert_allclose(weights, [[1, 1, 0, 0]])
@@ -59,7 +59,7 @@ def test_taps_at_the_border():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
-def test_taps_of_nonsense_are_zero_and_in_range(bad):
+def test_taps_of_invalid_boxes_are_zero_and_in_range(bad):
     pixels, weights = taps(bad, 1, 5)
     assert not weights.any()
     assert all(0 <= p < 5 for p in pixels[0])

@@ -1,4 +1,4 @@
-"""What the sampler must never do, and what it must always do."""
+"""Properties of the sampler."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ roles = st.lists(st.sampled_from([-1, 0, 0, 1]), min_size=1, max_size=30)
 
 @settings(max_examples=100, deadline=None)
 @given(roles, st.integers(1, 40), st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 2**20))
-def test_laws(role, size, fraction, seed):
+def test_properties(role, size, fraction, seed):
     role = np.array([role, role[::-1]], "int32")
     index, valid = drawn(role, size, fraction, seed)
     slots = min(size, role.shape[1])
@@ -30,15 +30,15 @@ def test_laws(role, size, fraction, seed):
     for roles_of_image, chosen, ok in zip(role, index, valid, strict=True):
         found = roles_of_image[chosen[ok]]
         positives, negatives = (roles_of_image == 1).sum(), (roles_of_image == 0).sum()
-        assert len(set(chosen[ok])) == ok.sum()  # nothing twice
-        assert not (found == -1).any()  # nothing ignored
+        assert len(set(chosen[ok])) == ok.sum()  # no duplicates
+        assert not (found == -1).any()  # no ignored candidates
         assert found.tolist() == sorted(found, reverse=True)  # positives first
         assert ok.tolist() == sorted(ok, reverse=True)  # empty slots last
         assert (found == 1).sum() == min(positives, allowed)  # as many positives as there are, up to the fraction
-        assert (found == 0).sum() == min(negatives, slots - (found == 1).sum())  # negatives fill what is left
+        assert (found == 0).sum() == min(negatives, slots - (found == 1).sum())  # negatives fill the remaining slots
 
 
-def test_every_candidate_has_the_same_chance():
+def test_sampling_is_uniform():
     role = np.array([1] * 10 + [0] * 10 + [-1] * 5, "int32")
     seed = keras.random.SeedGenerator(3)
     counts = np.zeros(25)
@@ -50,7 +50,7 @@ def test_every_candidate_has_the_same_chance():
     assert (counts[20:] == 0).all()
 
 
-def test_a_seed_repeats_and_a_generator_moves_on():
+def test_a_seed_repeats_and_a_generator_advances():
     role = np.array([[0] * 200], "int32")
     np.testing.assert_array_equal(drawn(role, 20, 0.5, 7)[0], drawn(role, 20, 0.5, 7)[0])
     generator = keras.random.SeedGenerator(7)
@@ -64,6 +64,6 @@ def test_one_kind_only(role):
     assert valid.all() == (role[0][0] != -1) == valid.any()
 
 
-def test_one_positive_is_allowed_however_small_the_fraction():
+def test_at_least_one_positive_is_allowed():
     index, valid = drawn([[0, 0, 1, 0]], 2, 0.25)
     assert index[0, 0] == 2 and valid.all()

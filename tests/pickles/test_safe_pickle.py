@@ -1,4 +1,4 @@
-"""The stack machine on its own: plain data as pickle gives it, and nothing else."""
+"""The stack machine: plain data equals pickle's result, everything else is rejected."""
 
 import collections
 import io
@@ -20,22 +20,22 @@ PLAIN = st.recursive(
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(value=PLAIN, protocol=st.integers(3, 5))
-def test_plain_data_is_what_pickle_gives(value, protocol):
+def test_plain_data_equals_pickle(value, protocol):
     assert safe_pickle.load(io.BytesIO(pickle.dumps(value, protocol)), {}) == value
 
 
-def test_the_stream_is_left_behind_the_pickle():
+def test_the_stream_ends_after_the_pickle():
     stream = io.BytesIO(pickle.dumps([1]) + b"rest")
     assert safe_pickle.load(stream, {}) == [1] and stream.read() == b"rest"
 
 
-def test_a_name_stands_for_a_function_of_ours():
+def test_names_are_replaced_by_functions():
     stream = io.BytesIO(pickle.dumps(collections.Counter("aab")))
     assert safe_pickle.load(stream, {"collections.Counter": safe_pickle.as_dict}) == {"a": 2, "b": 1}
 
 
-def test_other_names_and_instructions_are_refused():
-    with pytest.raises(safe_pickle.UnreadableError, match=r"names 'collections.Counter'"):
+def test_other_names_and_instructions_are_rejected():
+    with pytest.raises(safe_pickle.UnreadableError, match=r"refers to 'collections.Counter'"):
         safe_pickle.load(io.BytesIO(pickle.dumps(collections.Counter("aab"))), {})
     with pytest.raises(safe_pickle.UnreadableError, match="EMPTY_SET"):
         safe_pickle.load(io.BytesIO(pickle.dumps({1}, 4)), {})

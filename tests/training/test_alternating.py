@@ -1,4 +1,4 @@
-"""The four phases of alternating training: who learns in each, and what the last one leaves behind."""
+"""Alternating training: the parts that train in each phase, and the state afterwards."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def make_model():
 
 
 class Weights(keras.callbacks.Callback):
-    """Notes the weights of every part after each fit."""
+    """Records the weights of every part after each fit."""
 
     def __init__(self, model):
         super().__init__()
@@ -44,7 +44,7 @@ def parts(model):
 
 
 def moved(before, after):
-    """Names of the parts of which some weight changed, batch statistics included."""
+    """Names of the parts with a changed weight, including batch statistics."""
     return {
         name for name in PARTS if any(not np.array_equal(a, b) for a, b in zip(before[name], after[name], strict=True))
     }
@@ -70,7 +70,7 @@ def run():
     return model, phases, weights.noted
 
 
-def test_each_phase_moves_its_own_parts_and_no_other(run):
+def test_each_phase_changes_its_own_parts_only(run):
     _, _, noted = run
     found = [moved(before, after) for before, after in zip(noted[:1] + noted[1:-1], noted[1:], strict=True)]
     assert found[0] == {"backbone", "fpn", "rpn"}
@@ -79,33 +79,33 @@ def test_each_phase_moves_its_own_parts_and_no_other(run):
     assert found[3] == {"box_head", "mask_head"}
 
 
-def test_losses_of_the_stage_that_rests_are_not_computed(run):
+def test_losses_of_the_inactive_stage_are_not_computed(run):
     _, phases, _ = run
     for index, phase in enumerate(phases):
         rpn = phase["history"]["rpn_class_loss"] + phase["history"]["rpn_box_loss"]
         region = phase["history"]["class_loss"] + phase["history"]["mask_loss"]
-        resting, working = (region, rpn) if index in (0, 2) else (rpn, region)
-        assert resting == [0.0] * 4
-        assert min(working) >= 0 and max(working) > 0
+        inactive, active = (region, rpn) if index in (0, 2) else (rpn, region)
+        assert inactive == [0.0] * 4
+        assert min(active) >= 0 and max(active) > 0
         assert phase["seconds"] > 0
 
 
-def test_phases_are_the_papers(run):
+def test_phases_follow_the_paper(run):
     _, phases, _ = run
     assert [phase["phase"][0] for phase in phases] == ["1", "2", "3", "4"]
 
 
-def test_afterwards_everything_is_as_before_and_joint_training_goes_on(run):
+def test_trainable_flags_are_restored_for_joint_training(run):
     model, _, _ = run
-    assert not model.backbone.get_layer("stem_conv").trainable  # frozen before, frozen after
+    assert not model.backbone.get_layer("stem_conv").trainable  # frozen before and after
     assert model.backbone.get_layer("stage1_block1_1_conv").trainable
     assert all(getattr(model, name).trainable for name in PARTS)
     assert model.loss_weights == {"mask_loss": 2.0}
     assert len(model.trainable_variables) == len(make_model().trainable_variables)
 
 
-def test_second_phase_starts_where_it_is_told(monkeypatch):
-    """With "initial" the backbone goes back to what the model came with; with "rpn" it stays."""
+def test_restart_selects_the_initial_weights_of_the_second_phase(monkeypatch):
+    """ "initial" restores the backbone's weights from before phase 1; "rpn" keeps those of phase 1."""
     starts = []
 
     def note(model, batches, name, steps, epochs, callbacks, verbose):
@@ -123,7 +123,7 @@ def test_second_phase_starts_where_it_is_told(monkeypatch):
         np.testing.assert_array_equal(starts[-1], first if restart == "initial" else first + 1)
 
 
-def test_proposals_of_the_second_phase_are_those_of_the_first_phases_network():
+def test_second_phase_uses_the_proposals_of_the_first():
     model = make_model()
     copy = alternating._copy(model)
     shapes = data.Shapes(2, image_size=(64, 64), seed=5, object_size=(12, 30))
@@ -140,10 +140,10 @@ def test_proposals_of_the_second_phase_are_those_of_the_first_phases_network():
     ("arguments", "words"),
     [
         ({"steps": (1, 1, 1)}, "must be four numbers"),
-        ({"steps": (5, 5, 5, 1), "epochs": 2}, "none below epochs=2"),
+        ({"steps": (5, 5, 5, 1), "epochs": 2}, "each at least epochs=2"),
         ({"steps": (1, 1, 1, 1), "restart": "zero"}, "not 'initial' or 'rpn'"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, words):
+def test_invalid_arguments_are_rejected(arguments, words):
     with pytest.raises(ValueError, match=words):
         training.alternate(make_model(), None, make_optimizer=None, **arguments)

@@ -1,4 +1,4 @@
-"""Callbacks in real fits of a toy Keras model whose `detect` is told what to find."""
+"""Callbacks in `fit` of a small Keras model with predefined detections."""
 
 import csv
 
@@ -21,7 +21,7 @@ class Reader(list):
 
 @keras.saving.register_keras_serializable(package="test_callbacks")
 class Toy(keras.Sequential):
-    """Learns nothing much; `shares` says what part of the objects it finds at each scoring."""
+    """A trivial model; `shares` is the fraction of objects that it detects at each evaluation."""
 
     shares = (1.0,)
     scorings = 0
@@ -66,7 +66,7 @@ def fit(callbacks, shares=(1.0,), epochs=4, **options):
 
 
 def recall_to_ap(share):
-    """AP when a share of the objects is found without a mistake: the part of the 101 recall points not above it."""
+    """AP if a fraction of the objects is detected without errors: the fraction of 101 recall points up to it."""
     return (int(100 * share) + 1) / 101
 
 
@@ -106,7 +106,7 @@ def test_early_stopping_and_checkpoint_follow_the_figure(tmp_path):
         keras.callbacks.EarlyStopping(monitor="val_segm_AP", mode="max", patience=2),
     ]
     _, history = fit(callbacks, shares=(0.25, 0.75, 0.5, 0.5, 1.0), epochs=10)
-    assert len(history["loss"]) == 4  # the best was epoch 2, two without improvement followed
+    assert len(history["loss"]) == 4  # epoch 2 was the best, followed by two without improvement
     assert saved == [0, 1]
 
 
@@ -141,7 +141,7 @@ def test_tensorboard_shows_everything(tmp_path):
     figures = [(step, pytest.approx(recall_to_ap(share))) for step, share in ((1, 0.25), (2, 0.5), (3, 1.0))]
     assert scalars["val_segm_AP"] == figures
     assert scalars["val_segm_AP/cat"] == figures
-    assert "val_segm_AP/dog" not in scalars and "val_segm_APl" not in scalars  # there is no dog, and nothing large
+    assert "val_segm_AP/dog" not in scalars and "val_segm_APl" not in scalars  # no dogs, and no large objects
     assert len([tag for tag in scalars if tag.startswith("val_bbox_")]) == 12 - 4 + 1  # less APm, APl, ARm, ARl; cat
 
 
@@ -150,7 +150,7 @@ def test_a_figure_between_scorings_is_not_drawn(tmp_path):
     assert [event.step for event in events(tmp_path).Scalars("val_segm_AP")] == [1, 3, 5]
 
 
-def test_pictures_are_of_the_same_images_each_epoch(tmp_path):
+def test_the_same_images_are_drawn_in_each_epoch(tmp_path):
     fit([CocoEval(reader(), log_dir=tmp_path, pictures=3)], shares=(0.25, 0.5, 1.0), epochs=2)
     log = events(tmp_path)
     assert log.Tags()["images"] == [f"truth and prediction/picture{index}" for index in (0, 2, 4)]
@@ -195,7 +195,7 @@ def test_every_must_be_positive():
 
 @keras.saving.register_keras_serializable(package="test_callbacks")
 class Skipping(keras.Model):
-    """Skips batches that hold a NaN, and notes positions as the real model does."""
+    """Skips batches that contain NaN, and records their indices like the real model."""
 
     def __init__(self):
         super().__init__()
@@ -227,14 +227,14 @@ def skipping_fit(bad, epochs=1, dataset=None):
     model.fit(x, np.ones((8, 1)), batch_size=2, epochs=epochs, shuffle=False, verbose=0, callbacks=[SkippedSteps(data)])
 
 
-def test_skipped_steps_name_their_images(capsys):
+def test_skipped_steps_print_their_images(capsys):
     skipping_fit([5])
     assert [line for line in capsys.readouterr().out.splitlines() if line] == [
         "skipped 1 step(s) whose loss or gradient was not finite; images: picture4, picture5"
     ]
 
 
-def test_each_image_is_named_once_an_epoch(capsys):
+def test_each_image_is_printed_once_per_epoch(capsys):
     skipping_fit([0, 7], epochs=2)
     text = capsys.readouterr().out
     for name in ("picture0", "picture1", "picture6", "picture7"):
@@ -250,7 +250,7 @@ def test_image_ids_of_the_data_set_are_preferred(capsys):
     assert "images: c, d" in capsys.readouterr().out
 
 
-def test_silence_where_nothing_was_skipped_and_on_other_models(capsys):
+def test_no_output_without_skipped_steps_and_for_other_models(capsys):
     skipping_fit([])
     fit([SkippedSteps(reader())], epochs=1)
     assert capsys.readouterr().out == ""

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: values worked by hand, configs, compilation."""
+"""Learning-rate schedules: hand-computed values, configs, compilation."""
 
 import keras
 import numpy as np
@@ -12,12 +12,12 @@ def rates(schedule, steps):
     return [float(ops.convert_to_numpy(schedule(step))) for step in steps]
 
 
-def test_warm_up_rises_linearly_and_then_holds():
+def test_warm_up_is_linear_and_then_constant():
     schedule = WarmUp(0.4, warmup_steps=4, start_factor=0.5)
     np.testing.assert_allclose(rates(schedule, [0, 1, 2, 4, 100]), [0.2, 0.25, 0.3, 0.4, 0.4], rtol=1e-6)
 
 
-def test_warm_up_of_no_steps_is_the_inner_rate():
+def test_warm_up_of_zero_steps_is_the_inner_rate():
     np.testing.assert_allclose(rates(WarmUp(0.4, 0), [0, 1]), [0.4, 0.4], rtol=1e-6)
 
 
@@ -26,9 +26,9 @@ def test_steps_fall_at_their_boundaries():
     np.testing.assert_allclose(rates(schedule, [0, 9, 10, 19, 20, 99]), [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
 
 
-def test_cosine_holds_then_falls_half_a_wave():
+def test_cosine_is_constant_then_decays():
     schedule = Cosine(2.0, total_steps=12, hold_steps=4, final_factor=0.1)
-    # At step 8 half of the fall is done: 2 * (0.1 + 0.9 / 2); at 6 a quarter: cos(pi / 4) = 0.7071.
+    # At step 8 half of the decay is done: 2 * (0.1 + 0.9 / 2); at 6 a quarter: cos(pi / 4) = 0.7071.
     expected = [2.0, 2.0, 2 * (0.1 + 0.9 * (1 + 0.5**0.5) / 2), 1.1, 0.2, 0.2]
     np.testing.assert_allclose(rates(schedule, [0, 4, 6, 8, 12, 50]), expected, rtol=1e-6)
 
@@ -72,8 +72,8 @@ def test_a_saved_model_keeps_its_schedule(tmp_path):
     assert float(again.optimizer.learning_rate) == pytest.approx(0.1 * (0.001 + 0.999 * 0.3))
 
 
-def test_a_compiled_step_moves_at_the_scheduled_rate():
-    # The gradient of mean(w * 1) is 1, so each step of plain SGD moves w by just the rate.
+def test_a_compiled_step_uses_the_scheduled_rate():
+    # The gradient of mean(w * 1) is 1, so each step of plain SGD changes w by the rate.
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
     schedule = WarmUp(Cosine(0.5, 8, 2), 4, 0.0)
     model.compile(keras.optimizers.SGD(schedule), loss=lambda y, p: ops.mean(p, axis=-1), jit_compile=True)
@@ -92,6 +92,6 @@ def test_a_compiled_step_moves_at_the_scheduled_rate():
         (lambda: Cosine(0.1, 10, 10), "hold_steps"),
     ],
 )
-def test_impossible_arguments_are_refused(make, message):
+def test_invalid_arguments_are_rejected(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""SGD with coupled weight decay: torch's numbers, exclusion, clipping, averaging, and what Keras' own does instead."""
+"""SGD with coupled weight decay: comparison with torch and Keras, exclusion, clipping, averaging."""
 
 import os
 import pathlib
@@ -25,8 +25,8 @@ CASES = {
     "nesterov": {"momentum": 0.9, "weight_decay": 0.1, "nesterov": True},
 }
 
-# What torch.optim.SGD (torch 2.13, float64) makes of the same weights and gradients in ten steps: the sum and the sum
-# of squares of all weights, at the constant rate and in `warm_up`.
+# Sum and sum of squares of all weights after ten steps of torch.optim.SGD (torch 2.13, float64) with the same initial
+# weights and gradients, for the constant rate and for `warm_up`.
 TORCH = {
     "plain": ((-4.882252, 13.854021), (-4.685677, 13.237834)),
     "decay": ((-4.652074, 12.559001), (-4.553092, 12.469838)),
@@ -37,7 +37,7 @@ TORCH = {
 
 
 def warm_up():
-    """A rate that rises for four steps and falls at the eighth."""
+    """A rate with a warm-up of four steps and a drop at the eighth."""
     return WarmUp(Steps(0.05, [8]), 4, start_factor=0.1)
 
 
@@ -46,7 +46,7 @@ def rates(schedule):
 
 
 def by_hand(rate, momentum=0.0, weight_decay=0.0, nesterov=False, decayed=("kernel", "bias")):
-    """The update in float64 NumPy, as the documentation of `torch.optim.SGD` states it."""
+    """The update in float64 NumPy, as in the documentation of `torch.optim.SGD`."""
     weights = {name: w.astype("float64") for name, w in START.items()}
     velocity = {name: np.zeros_like(w) for name, w in weights.items()}
     for r, gradients in zip(rates(rate), GRADIENTS, strict=True):
@@ -71,18 +71,18 @@ def assert_same(found, wanted, tolerance=2e-6):
 
 @pytest.mark.parametrize("rate", [0.05, warm_up()], ids=["constant", "warm-up"])
 @pytest.mark.parametrize("case", CASES)
-def test_ten_steps_are_those_of_torch(case, rate):
+def test_ten_steps_equal_torch(case, rate):
     assert_same(by_keras(SGD(rate, **CASES[case])), by_hand(rate, **CASES[case]))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_loop_by_hand_gives_torchs_own_answers(case):
+def test_the_reference_equals_torch(case):
     for rate, wanted in zip((0.05, warm_up()), TORCH[case], strict=True):
         weights = np.concatenate([w.ravel() for w in by_hand(rate, **CASES[case]).values()])
         assert (weights.sum(), (weights**2).sum()) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_keras_own_agrees_only_without_decay_and_at_a_constant_rate():
+def test_keras_sgd_agrees_only_without_decay_and_at_a_constant_rate():
     momentum = {"momentum": 0.9}
     assert_same(by_keras(keras.optimizers.SGD(0.05, **momentum)), by_hand(0.05, **momentum))
     for rate, decay in ((warm_up(), None), (0.05, 0.1)):
@@ -91,19 +91,19 @@ def test_keras_own_agrees_only_without_decay_and_at_a_constant_rate():
         assert np.abs(theirs["kernel"] - ours["kernel"]).max() > 1e-2
 
 
-def test_what_is_excluded_does_not_decay():
+def test_excluded_variables_do_not_decay():
     optimizer = SGD(0.05, **CASES["both"])
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     assert_same(by_keras(optimizer), by_hand(0.05, **CASES["both"], decayed=("kernel",)))
 
 
-def test_accumulated_gradients_make_one_step_of_their_mean():
+def test_accumulated_gradients_are_one_step_of_their_mean():
     apart = [{name: g + offset for name, g in step.items()} for step in GRADIENTS for offset in (0.5, -0.5)]
     optimizer = SGD(0.05, **CASES["both"], gradient_accumulation_steps=2)
     assert_same(by_keras(optimizer, apart), by_hand(0.05, **CASES["both"]), 2e-5)
 
 
-def test_clipping_comes_before_the_decay():
+def test_clipping_precedes_the_decay():
     norm = np.sqrt(sum((g**2).sum() for g in GRADIENTS[0].values()))
     found = by_keras(SGD(0.05, **CASES["both"], global_clipnorm=0.5), GRADIENTS[:1])
     assert_same(found, {name: w - 0.05 * (GRADIENTS[0][name] * 0.5 / norm + 0.1 * w) for name, w in START.items()})
@@ -115,11 +115,11 @@ def test_moving_average_follows_the_weights():
     for _ in range(2):
         optimizer.apply([keras.ops.ones(1)], [variable])
     optimizer.finalize_variable_values([variable])
-    # Weights 0.5 and 0.0; the average starts at the first of them.
+    # The weights are 0.5 and 0.0; the average starts with the first.
     np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), [0.25])
 
 
-def test_config_and_saved_model_bring_it_back(tmp_path):
+def test_config_and_saved_model_round_trip(tmp_path):
     options = {"momentum": 0.8, "nesterov": True, "weight_decay": 1e-3, "global_clipnorm": 2.0, "name": "mine"}
     again = keras.optimizers.deserialize(keras.optimizers.serialize(SGD(warm_up(), **options)))
     assert type(again) is SGD
@@ -135,7 +135,7 @@ def test_config_and_saved_model_bring_it_back(tmp_path):
         np.testing.assert_array_equal(mine, yours)
 
 
-def test_under_jax_the_numbers_are_the_same():
+def test_jax_gives_the_same_values():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
     some = "(ten_steps and both) or excluded or accumulated"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", some, __file__]

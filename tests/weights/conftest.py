@@ -1,4 +1,4 @@
-"""Helpers of these tests that are modules in this folder, handed out as fixtures since tests are no package."""
+"""Fixtures for the helper modules in this folder, which cannot be imported because tests are not a package."""
 
 import importlib.util
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 
-def beside(name):
+def load_module(name):
     """A module of this folder."""
     spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
@@ -17,10 +17,10 @@ def beside(name):
 @pytest.fixture(scope="session")
 def names():
     """The module names.py: arrays under published names."""
-    return beside("names")
+    return load_module("names")
 
 
 @pytest.fixture(scope="session")
 def reference():
     """The module reference_matterport.py: matterport's network in plain Keras layers."""
-    return beside("reference_matterport")
+    return load_module("reference_matterport")

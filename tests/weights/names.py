@@ -1,4 +1,4 @@
-"""Arrays under published names, drawn from their names, for networks of any width."""
+"""Random arrays under published names, seeded by name, for networks of any width."""
 
 import json
 import pathlib
@@ -9,12 +9,12 @@ import numpy as np
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_names.json"
 BODY = "backbone.body."
 NORM = ("weight", "bias", "running_mean", "running_var")
-# Sizes that are no widths: COCO's outputs.
+# Sizes that are not widths: the outputs for COCO.
 OUTPUTS = (80, 81, 91, 320, 364)
 
 
 def torchvision_shapes(model):
-    """Names and shapes of a torchvision `state_dict`, as `golden/make_torchvision_names.py` found them.
+    """Names and shapes of a torchvision `state_dict`, written by `golden/make_torchvision_names.py`.
 
     "maskrcnn_resnet18_fpn", which torchvision does not publish, is Mask R-CNN's heads on the body of `resnet18`.
     """
@@ -30,7 +30,7 @@ def torchvision_shapes(model):
 
 
 def older_style(arrays):
-    """The names that torchvision's published files have for pyramid, RPN and mask head."""
+    """The names of pyramid, RPN and mask head in torchvision's published files."""
     renamed = {"rpn.head.conv.0.0": "rpn.head.conv"}
     for i in range(4):
         renamed[f"backbone.fpn.inner_blocks.{i}.0"] = f"backbone.fpn.inner_blocks.{i}"
@@ -84,7 +84,7 @@ def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80):
 
 
 def narrowed(shapes, factor=4, outputs=OUTPUTS):
-    """The shapes of a network `factor` times thinner; sizes under 16 and `outputs` stay."""
+    """The shapes of a network with widths divided by `factor`; sizes below 16 and `outputs` are kept."""
     return {
         name: [side if side < 16 or side in outputs else side // factor for side in shape]
         for name, shape in shapes.items()
@@ -92,7 +92,7 @@ def narrowed(shapes, factor=4, outputs=OUTPUTS):
 
 
 def drawn(shapes):
-    """An array for every name, at a scale that keeps features of order one; positive where it is a variance."""
+    """An array for every name, scaled so that features are of order one; variances are positive."""
     return {name: _draw(name, shape) for name, shape in shapes.items()}
 
 

@@ -1,4 +1,4 @@
-"""matterport's network in plain Keras layers under its own names, as the measure of what `weights.matterport` folds.
+"""matterport's network in plain Keras layers under its own names, as the reference for `weights.matterport`.
 
 It has what mrcnn/model.py has: biases everywhere, batch norms with epsilon 1e-3, the stride in the first 1×1
 convolution, "same" padding in the stem's pooling, two scores an anchor, deltas in the order (dy, dx, dh, dw). All
@@ -62,7 +62,7 @@ def pyramid(c, width):
 
 
 def rpn(features, width, anchors=3):
-    """Scores `[B, cells * anchors, 2]` before the softmax and deltas `[B, cells * anchors, 4]`, level by level."""
+    """Scores `[B, cells * anchors, 2]` before the softmax and deltas `[B, cells * anchors, 4]`, level after level."""
     shared = layers.Conv2D(width, 3, padding="same", activation="relu", name="rpn_conv_shared")
     scores = layers.Conv2D(2 * anchors, 1, name="rpn_class_raw")
     deltas = layers.Conv2D(4 * anchors, 1, name="rpn_bbox_pred")
@@ -111,7 +111,7 @@ def network(depth, classes, width, channels, rpn_width, box_width, mask_width):
 
 
 def draw(model, seed=0):
-    """Give every weight a value that matters: biases and statistics too, at scales that keep features of order one."""
+    """Random values for all weights, biases and statistics, scaled so that features are of order one."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         for weight in layer.weights:
@@ -123,5 +123,5 @@ def draw(model, seed=0):
 
 
 def arrays(model):
-    """The weights under the names that `files.read` gives those of a Keras 2 file."""
+    """The weights under the names that `files.read` returns for a Keras 2 file."""
     return {f"{layer.name}/{weight.name}:0": np.array(weight) for layer in model.layers for weight in layer.weights}

@@ -1,4 +1,4 @@
-"""detectron2's map: names, B, G, R to R, G, B, and background from the end to the start."""
+"""Weights of detectron2: names, B, G, R to R, G, B, background from last to first class."""
 
 import pickle
 
@@ -16,7 +16,7 @@ BLOCKS = (3, 4, 6, 3)
 
 
 def thin(num_classes=80):
-    """The zoo's R50-FPN at a quarter of its width."""
+    """R50-FPN of the model zoo at a quarter of its width."""
     backbone = {"name": "resnet50", "norm": "frozen_batch", "stride_in_1x1": True, "width": 16}
     stages = {"box_stage": {"width": 256}, "mask_stage": {"width": 64}}
     return MaskRCNN(num_classes, backbone, fpn_channels=64, **stages)
@@ -37,7 +37,7 @@ def report(model, arrays):
     return fill(model, arrays, "detectron2", "model_final.pkl")
 
 
-def test_every_array_is_used_and_every_variable_filled_once(model, arrays, report):
+def test_every_array_is_used_and_every_variable_assigned_once(model, arrays, report):
     table = list(detectron2.name_map(model, arrays))
     filled = [id(row.variable) for row in table]
     assert len(set(filled)) == len(filled) == report.loaded == 307
@@ -73,7 +73,7 @@ def their_backbone(images, arrays):
     return outputs
 
 
-def test_features_of_colours_the_other_way_round(model, arrays, report):
+def test_features_of_images_in_rgb_order(model, arrays, report):
     images = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
     expected = their_backbone(images[..., ::-1], arrays)
     ours = model.backbone(images, training=False)

@@ -1,4 +1,4 @@
-"""Every format of weight file gives its arrays under its own names."""
+"""Reading of all formats of weight files."""
 
 import importlib.util
 import json
@@ -50,7 +50,7 @@ def test_a_file_that_torch_wrote(file):
 
 @both_formats
 @pytest.mark.parametrize("kind", [kind for kind in torch_writer.STORAGES if kind != "bfloat16"])
-def test_torch_kinds_of_number(tmp_path, write, kind):
+def test_torch_dtypes(tmp_path, write, kind):
     arrays = {"one": np.array([[1, 0], [3, 100]]).astype(kind), "two": np.array(1).astype(kind)}
     write(tmp_path / "w.pth", {name: tensor(array) for name, array in arrays.items()})
     assert_arrays(files.read(tmp_path / "w.pth", "torchvision"), arrays)
@@ -78,7 +78,7 @@ def test_torch_views_of_one_storage(tmp_path, write):
     assert np.shares_memory(found["whole"], found["swapped"])
 
 
-def test_torch_numbers_are_not_copied_from_the_file(tmp_path):
+def test_torch_arrays_are_views_of_the_file(tmp_path):
     torch_writer.write_zip(tmp_path / "w.pth", {"w": tensor(np.zeros(1000, np.uint8))})
     array = files.read(tmp_path / "w.pth")["w"]
     assert not array.flags.writeable and not array.flags.owndata
@@ -103,7 +103,7 @@ def test_torch_parameters_and_metadata(tmp_path, write):
 
 @both_formats
 @pytest.mark.parametrize("wrapper", ["model", "state_dict"])
-def test_torch_checkpoint_gives_its_weights_alone(tmp_path, write, wrapper):
+def test_torch_checkpoints_give_the_weights_only(tmp_path, write, wrapper):
     checkpoint = {
         "optimizer": {"state": {0: {"step": tensor(np.ones(1))}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
         wrapper: ordered({"w": tensor(KERNEL), "version": 2}),
@@ -128,7 +128,7 @@ def test_detectron2_pickle(tmp_path, protocol):
 def test_detectron2_pickle_of_python_2(tmp_path):
     number = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR(K\x01(K\x02t" + number
-    data = np.array([-1.5, 3e7], np.float32)  # their bytes are no ASCII
+    data = np.array([-1.5, 3e7], np.float32)  # with bytes that are not ASCII
     text = b"\x80\x02}U\x05model}U\x01w" + array + b"\x89U\x08" + data.tobytes() + b"tbss."
     assert pickle.loads(text, encoding="latin1")["model"]["w"].tolist() == data.tolist()
     (tmp_path / "w.pkl").write_bytes(text)
@@ -153,7 +153,7 @@ def test_safetensors_bfloat16_is_read_as_float32(tmp_path):
 
 
 def write_h5(path, layers, below=None):
-    """A weight file of Keras 2: {layer: {weight name: array}}, lists of names in strings of one length."""
+    """Writes a weight file of Keras 2 from {layer: {weight name: array}}, with names as fixed-length strings."""
     with h5py.File(path, "w") as file:
         root = file.create_group(below) if below else file
         root.attrs["layer_names"] = np.array(list(layers), "S")
@@ -183,7 +183,7 @@ def test_matterport_h5(tmp_path, below):
     assert_arrays(files.read(tmp_path / "w.h5", "matterport"), wanted)
 
 
-def test_h5_lists_of_names_in_pieces(tmp_path):
+def test_h5_lists_of_names_in_parts(tmp_path):
     write_h5(tmp_path / "w.h5", {name: {f"{name}/kernel:0": KERNEL} for name in "abc"})
     with h5py.File(tmp_path / "w.h5", "a") as file:
         file.attrs["layer_names0"], file.attrs["layer_names1"] = [b"a", b"b"], [b"c"]
@@ -192,14 +192,15 @@ def test_h5_lists_of_names_in_pieces(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["h5py", "safetensors"])
-def test_a_missing_package_is_named(tmp_path, monkeypatch, package):
+def test_a_missing_package_is_reported(tmp_path, monkeypatch, package):
     write_h5(tmp_path / "h5py", {"conv1": {"conv1/kernel:0": KERNEL}})
     save_file({"w": KERNEL}, tmp_path / "safetensors")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(files.DataError, match=rf'needs the package {package}: pip install "keras-maskrcnn\[convert\]"'):
+    message = rf'requires the package {package}: pip install "keras-maskrcnn\[convert\]"'
+    with pytest.raises(files.DataError, match=message):
         files.read(tmp_path / package)
 
 
-def test_the_content_decides_not_the_suffix(tmp_path):
+def test_the_format_depends_on_the_content_not_the_suffix(tmp_path):
     save_file({"w": KERNEL}, tmp_path / "w.pth")
     assert_arrays(files.read(str(tmp_path / "w.pth")), {"w": KERNEL})

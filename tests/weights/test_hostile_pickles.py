@@ -1,4 +1,4 @@
-"""Pickles that would run something, in each kind of file that holds one: refused in one line, and nothing runs."""
+"""Pickles that would execute code, in all formats that contain pickles: rejected with one line, nothing executed."""
 
 import functools
 import importlib.util
@@ -20,8 +20,8 @@ Call, Name, tensor = torch_writer.Call, torch_writer.Name, torch_writer.tensor
 both_formats = pytest.mark.parametrize("write", [torch_writer.write_zip, torch_writer.write_legacy])
 
 
-def refusal(path):
-    """The reason why a file is refused, after checking that it is one line."""
+def rejection(path):
+    """The reason in the error for a file, after a check that the message is one line."""
     with pytest.raises(files.DataError) as caught:
         files.read(path)
     assert "\n" not in str(caught.value)
@@ -29,7 +29,7 @@ def refusal(path):
 
 
 class Attack:
-    """What pickles to a call that makes a file."""
+    """An object that pickles to a call that creates a file."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -39,7 +39,7 @@ class Attack:
 
 
 def attacks(canary):
-    """Objects whose unpickling would leave the file `canary` behind, and a pattern of what each names."""
+    """Objects whose unpickling would create the file `canary`, and a pattern of the global that each refers to."""
     code = f"open({str(canary)!r}, 'w')"
     yield Attack(os.system, f"touch {canary}"), r"(posix|nt)\.system"
     yield Attack(eval, code), r"(builtins|__builtin__)\.eval"
@@ -56,7 +56,7 @@ def test_the_attacks_are_real(tmp_path):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("attack", range(4))
 @pytest.mark.parametrize("wrap", ["pickle", "zip", "legacy"])
-def test_nothing_is_run(tmp_path, attack, protocol, wrap):
+def test_nothing_is_executed(tmp_path, attack, protocol, wrap):
     canary, path = tmp_path / "canary", tmp_path / "w.pth"
     hostile, named = list(attacks(canary))[attack]
     body = pickle.dumps({"model": {}, "epoch": [hostile]}, protocol)
@@ -68,28 +68,28 @@ def test_nothing_is_run(tmp_path, attack, protocol, wrap):
     else:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("archive/data.pkl", body)
-    reason = refusal(path)
-    assert re.search(f"its pickle names '.*({named})", reason), reason
+    reason = rejection(path)
+    assert re.search(f"its pickle refers to '.*({named})", reason), reason
     assert not canary.exists()
 
 
 @both_formats
-def test_an_unknown_class_beside_the_weights(tmp_path, write):
+def test_an_unknown_class_next_to_the_weights(tmp_path, write):
     write(tmp_path / "w.pth", {"model": {"w": tensor(np.ones(3))}, "config": Call(Name("yacs.config.CfgNode"), ())})
-    assert "names 'yacs.config.CfgNode'" in refusal(tmp_path / "w.pth")
+    assert "refers to 'yacs.config.CfgNode'" in rejection(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (Call(Name("torch.FloatStorage"), ()), "calls torch.FloatStorage"),
-        (Call(Name("collections.OrderedDict"), ([[((),), 1]],)), "no dict of names"),
+        (Call(Name("collections.OrderedDict"), ([[((),), 1]],)), "not a dict with scalar keys"),
         (Call(Name("torch._utils._rebuild_tensor_v2"), (1, 0, (), ())), "not a plain view"),
         (Call(Name("torch._utils._rebuild_tensor_v2"), (), {"__code__": None}), "is damaged"),
-        (Call("text", ()), "no function"),
-        (Call(Name("torch.Size"), ((1,),), {"state": 1}), "a state"),
+        (Call("text", ()), "not a function"),
+        (Call(Name("torch.Size"), ((1,),), {"state": 1}), "sets the state"),
     ],
 )
-def test_calls_that_make_no_sense(tmp_path, value, reason):
+def test_invalid_calls(tmp_path, value, reason):
     torch_writer.write_zip(tmp_path / "w.pth", {"w": value})
-    assert reason in refusal(tmp_path / "w.pth")
+    assert reason in rejection(tmp_path / "w.pth")

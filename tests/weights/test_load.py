@@ -1,4 +1,4 @@
-"""`weights.load`: a file on disk to a model, and every refusal: one line, and a model as it was before."""
+"""`weights.load`: loading from a file, and errors: a message of one line, and an unchanged model."""
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ def variables(model):
     return [variable for part in parts if part is not None for variable in part.weights]
 
 
-def refusal(model, arrays, source="torchvision"):
-    """The message of the one-line error with which `fill` leaves the model untouched."""
+def rejection(model, arrays, source="torchvision"):
+    """The one-line error message of `fill`, after a check that the model is unchanged."""
     for variable in variables(model):
         variable.assign(np.full(variable.shape, 0.5))
     with pytest.raises(ValueError) as error:
@@ -99,42 +99,42 @@ def test_the_same_class_count_prints_nothing(model, arrays, capsys):
 
 def test_missing_names(model, arrays):
     del arrays["rpn.head.cls_logits.bias"], arrays["roi_heads.box_head.fc7.weight"]
-    assert refusal(model, arrays) == (
+    assert rejection(model, arrays) == (
         "holds 140 of the 142 arrays that this model takes from torchvision; "
         "it lacks rpn.head.cls_logits.bias, roi_heads.box_head.fc7.weight"
     )
 
 
-def test_names_without_a_place(model, arrays):
-    message = refusal(model, {**arrays, "backbone.extra.weight": np.zeros(2)})
+def test_unexpected_names(model, arrays):
+    message = rejection(model, {**arrays, "backbone.extra.weight": np.zeros(2)})
     assert message.endswith("; the model has no place for backbone.extra.weight")
 
 
 def test_many_names_are_counted(model, arrays):
-    message = refusal(model, {name: array for name, array in arrays.items() if name.startswith("rpn")})
+    message = rejection(model, {name: array for name, array in arrays.items() if name.startswith("rpn")})
     lacks = message.partition("it lacks ")[2]
     assert lacks.count(", ") == LISTED - 1 and lacks.endswith(" and 118 more")
 
 
 def test_another_architecture(model):
-    message = refusal(model, {"features.0.weight": np.zeros((64, 3, 3, 3), "float32")})
+    message = rejection(model, {"features.0.weight": np.zeros((64, 3, 3, 3), "float32")})
     assert message.startswith("holds 0 of the 130 arrays that this model takes from torchvision; it lacks ")
     assert message.endswith("the model has no place for features.0.weight")
 
 
 def test_a_deeper_backbone(model, names):
-    message = refusal(model, names.drawn(names.narrowed(names.torchvision_shapes("maskrcnn_resnet50_fpn"))))
+    message = rejection(model, names.drawn(names.narrowed(names.torchvision_shapes("maskrcnn_resnet50_fpn"))))
     assert "the model has no place for backbone.body.layer1.0.conv3.weight" in message
 
 
 def test_another_source(model, arrays, names):
-    assert refusal(model, arrays, "detectron2").endswith("; its names look like source='torchvision'")
+    assert rejection(model, arrays, "detectron2").endswith("; its names look like source='torchvision'")
     detectron2 = names.drawn(names.narrowed(names.detectron2_shapes()))
-    assert refusal(model, detectron2).endswith("; its names look like source='detectron2'")
+    assert rejection(model, detectron2).endswith("; its names look like source='detectron2'")
 
 
 def test_other_widths(model, names):
-    message = refusal(model, names.drawn(names.narrowed(names.torchvision_shapes("maskrcnn_resnet18_fpn"), factor=2)))
+    message = rejection(model, names.drawn(names.narrowed(names.torchvision_shapes("maskrcnn_resnet18_fpn"), factor=2)))
     assert message == (
         "backbone.body.conv1.weight [32, 3, 7, 7] does not fit backbone.stem_conv.kernel [7, 7, 3, 16]: "
         "weights for another backbone or other widths"
@@ -142,45 +142,45 @@ def test_other_widths(model, names):
 
 
 @pytest.mark.parametrize("shape", [(256, 3137), (256,), (2, 3136)])
-def test_arrays_that_cannot_be_laid_out(model, arrays, shape):
+def test_arrays_of_wrong_shape(model, arrays, shape):
     arrays["roi_heads.box_head.fc6.weight"] = np.zeros(shape, "float32")
-    message = refusal(model, arrays)
+    message = rejection(model, arrays)
     assert message.startswith(f"roi_heads.box_head.fc6.weight {list(shape)} does not fit box_head.hidden.0.kernel")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_numbers_that_are_not_finite(model, arrays, value):
+def test_values_that_are_not_finite(model, arrays, value):
     arrays["roi_heads.box_head.fc7.weight"][3, 4] = value
-    assert refusal(model, arrays) == "roi_heads.box_head.fc7.weight holds numbers that are not finite"
+    assert rejection(model, arrays) == "roi_heads.box_head.fc7.weight holds numbers that are not finite"
 
 
-def test_arrays_that_are_no_numbers(model, arrays):
+def test_arrays_that_are_not_numeric(model, arrays):
     arrays["rpn.head.cls_logits.bias"] = np.array(["a", "b", "c"])
-    assert refusal(model, arrays) == "rpn.head.cls_logits.bias is <U1, not numbers"
+    assert rejection(model, arrays) == "rpn.head.cls_logits.bias is <U1, not numbers"
 
 
-def test_a_name_twice(model, arrays):
+def test_a_duplicate_name(model, arrays):
     arrays["module.rpn.head.cls_logits.bias"] = arrays["rpn.head.cls_logits.bias"]
-    assert refusal(model, arrays) == "holds rpn.head.cls_logits.bias twice"
+    assert rejection(model, arrays) == "holds rpn.head.cls_logits.bias twice"
 
 
-def test_a_backbone_that_is_no_resnet(arrays):
+def test_a_backbone_other_than_resnet(arrays):
     model = MaskRCNN(2, "simple_cnn", fpn_channels=16, box_stage={"width": 8}, mask_stage={"width": 8})
-    assert refusal(model, arrays) == "torchvision's weights are for a ResNet; the model's backbone is simple_cnn"
+    assert rejection(model, arrays) == "torchvision's weights are for a ResNet; the model's backbone is simple_cnn"
 
 
-def test_a_file_that_is_not_there(model, tmp_path):
+def test_a_missing_file(model, tmp_path):
     with pytest.raises(ValueError, match=r"none\.pth: no such file"):
         weights.load(model, tmp_path / "none.pth", "torchvision")
 
 
-def test_negative_variances_are_refused(model, arrays):
+def test_negative_variances_are_rejected(model, arrays):
     arrays["backbone.body.bn1.running_var"] = arrays["backbone.body.bn1.running_var"] - 9
-    assert refusal(model, arrays) == "backbone.body.bn1.running_var holds negative variances"
+    assert rejection(model, arrays) == "backbone.body.bn1.running_var holds negative variances"
 
 
-def test_a_classifier_for_norms_without_epsilon_is_refused(names):
+def test_a_classifier_for_norms_without_epsilon_is_rejected(names):
     backbone = {"name": "resnet18", "width": 16, "norm": "frozen_batch", "norm_epsilon": 0.0}
     model = MaskRCNN(3, backbone, fpn_channels=64, box_stage={"width": 256}, mask_stage={"width": 64})
     arrays = {"conv1.weight": np.zeros((16, 3, 7, 7), "float32")}
-    assert refusal(model, arrays).startswith("a classifier's norms need norm_epsilon=1e-5")
+    assert rejection(model, arrays).startswith("a classifier's norms need norm_epsilon=1e-5")

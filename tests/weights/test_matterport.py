@@ -1,4 +1,4 @@
-"""matterport's map: folding by hand, and a whole network of its kind that must give the same numbers from ours."""
+"""Weights of matterport: folding, and comparison with a reference network."""
 
 import re
 
@@ -82,7 +82,7 @@ def features(model, report, inputs):
 
 def close(got, want):
     scale = np.abs(want).max()
-    assert scale > 0.05  # something is compared
+    assert scale > 0.05  # the values are not all near 0
     np.testing.assert_allclose(np.asarray(got), want, rtol=0, atol=1e-4 * max(1.0, scale))
 
 
@@ -96,7 +96,7 @@ def refined(box, deltas):
     return np.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)
 
 
-def test_every_array_is_used_and_every_variable_filled_once(model, arrays, report):
+def test_every_array_is_used_and_every_variable_assigned_once(model, arrays, report):
     table = list(matterport.name_map(model, {}))
     filled = [id(row.variable) for row in table]
     assert len(set(filled)) == len(filled) == report.loaded
@@ -105,7 +105,7 @@ def test_every_array_is_used_and_every_variable_filled_once(model, arrays, repor
     assert report.reinitialised == report.unused == []
 
 
-def test_names_are_those_of_the_published_file(arrays):
+def test_names_equal_the_published_file(arrays):
     names = set(map(matterport.plain, arrays))
     published = "conv1/kernel bn_conv1/moving_mean res2a_branch1/bias res4w_branch2c/kernel bn4w_branch2c/gamma"
     published += " res5c_branch2b/bias fpn_c2p2/kernel fpn_p5/bias rpn_class_raw/kernel mrcnn_class_bn2/beta"
@@ -168,7 +168,7 @@ def test_levels_by_rounding():
 
 
 def test_deconvolution_is_not_mirrored():
-    """Keras' own transposed convolution of one cell shows its kernel the right way round."""
+    """A Keras transposed convolution of one cell equals its kernel, not mirrored."""
     layer = keras.layers.Conv2DTranspose(1, 2, 2, use_bias=False)
     layer.build((None, 1, 1, 1))
     kernel = np.arange(1, 5, dtype="float32").reshape(2, 2, 1, 1)
@@ -194,7 +194,7 @@ def test_order_of_scores_and_deltas_by_hand():
 
 
 def test_resnet50_and_another_class_count(arrays, capsys):
-    """A ResNet-50 is the deeper one without the blocks res4g to res4w."""
+    """A ResNet-50 is a ResNet-101 without the blocks res4g to res4w."""
     report = fill(ours(50, num_classes=2), shallower(arrays), "matterport", FILE)
     assert report.reinitialised == ["box_head.classes", "box_head.deltas", "mask_head.logits"]
     assert "num_classes is 5 there, 2 here" in capsys.readouterr().out
@@ -204,19 +204,19 @@ def shallower(arrays):
     return {name: array for name, array in arrays.items() if not re.match("(res|bn)4[g-w]_", name)}
 
 
-def test_norms_in_our_heads_are_refused(arrays):
+def test_norms_in_our_heads_are_rejected(arrays):
     with pytest.raises(ValueError, match=r"^mask_rcnn\.h5: .* no place for mrcnn_mask_conv1/bias, [^\n]*$"):
         fill(ours(50, mask_norm="frozen_batch"), shallower(arrays), "matterport", FILE)
 
 
-def test_a_negative_variance_is_refused(model, arrays):
+def test_a_negative_variance_is_rejected(model, arrays):
     name = "mrcnn_mask_bn1/moving_variance:0"
     with pytest.raises(ValueError, match=r"mrcnn_mask_bn1/moving_variance: together they do not give finite numbers"):
         fill(model, {**arrays, name: arrays[name] - 9}, "matterport", FILE)
 
 
 def test_a_file_of_keras_2(tmp_path, model, arrays):
-    """Layers in groups, those of the RPN within its model's group."""
+    """Layers are groups; those of the RPN are inside the group of its model."""
     h5py = pytest.importorskip("h5py")
     groups = {}
     for name in arrays:

@@ -1,4 +1,4 @@
-"""torchvision's map: every published kind of file, and layouts by hand."""
+"""Weights of torchvision: all published kinds of files, and hand-computed layouts."""
 
 import numpy as np
 import pytest
@@ -17,13 +17,13 @@ def thin(backbone="resnet50", norm="frozen_batch", num_classes=90, **options):
 
 @pytest.fixture(scope="module")
 def first():
-    """Of the layout of maskrcnn_resnet50_fpn."""
+    """A model with the layout of maskrcnn_resnet50_fpn."""
     return thin()
 
 
 @pytest.fixture(scope="module")
 def second():
-    """Of the layout of maskrcnn_resnet50_fpn_v2."""
+    """A model with the layout of maskrcnn_resnet50_fpn_v2."""
     return thin(
         norm="batch",
         fpn_norm="batch",
@@ -44,7 +44,7 @@ def all_variables(model, parts=rows.PARTS):
 
 
 def check_all_filled(model, arrays, parts=rows.PARTS, spare=()):
-    """Every variable of `parts` once, every array used but those whose names begin with `spare`; returns the report."""
+    """Every variable of `parts` is assigned once, every array is used unless its name begins with `spare`."""
     table = list(torchvision.name_map(model, arrays))
     filled = [id(row.variable) for row in table]
     assert len(set(filled)) == len(filled)
@@ -81,7 +81,7 @@ def test_names_after_several_gpus(first, arrays):
 
 
 @pytest.mark.parametrize("version", ["", "_v2"])
-def test_faster_rcnn_leaves_the_mask_head(first, second, arrays, version, capsys):
+def test_faster_rcnn_keeps_the_mask_head(first, second, arrays, version, capsys):
     model = second if version else first
     before = [np.array(variable) for variable in model.mask_head.weights]
     parts = ("backbone", "fpn", "rpn", "box_head")
@@ -92,7 +92,7 @@ def test_faster_rcnn_leaves_the_mask_head(first, second, arrays, version, capsys
         np.testing.assert_array_equal(variable, value)
 
 
-def test_keypoint_rcnn_leaves_mask_head_and_class_layers(first, arrays, capsys):
+def test_keypoint_rcnn_keeps_mask_head_and_class_layers(first, arrays, capsys):
     file = arrays("keypointrcnn_resnet50_fpn")
     report = check_all_filled(first, file, ("backbone", "fpn", "rpn", "box_head"), spare="roi_heads.keypoint")
     assert report.reinitialised == ["box_head.classes", "box_head.deltas", "mask_head"]
@@ -102,7 +102,7 @@ def test_keypoint_rcnn_leaves_mask_head_and_class_layers(first, arrays, capsys):
     assert len(lines) == 2
 
 
-def test_classifier_fills_the_backbone_alone(first, arrays, capsys):
+def test_classifier_weights_fill_only_the_backbone(first, arrays, capsys):
     before = [np.array(variable) for variable in first.fpn.weights]
     report = check_all_filled(first, arrays("resnet50"), ("backbone",), spare="fc.")
     assert (report.loaded, report.unused) == (265, ["fc.weight", "fc.bias"])
@@ -127,7 +127,7 @@ def test_layouts(first, arrays):
     norm = first.backbone.get_layer("stage2_block1_shortcut_norm")
     assert float(norm.moving_variance[3]) == file["backbone.body.layer2.0.downsample.1.running_var"][3]
     assert float(norm.gamma[3]) == file["backbone.body.layer2.0.downsample.1.weight"][3]
-    # Row (y, x, channel) of ours is column (channel, y, x) of torch's: here y = 2, x = 6, channel = 40 of 64.
+    # Row (y, x, channel) here is column (channel, y, x) in torch: y = 2, x = 6, channel = 40 of 64.
     hidden = first.box_head.hidden[0].kernel
     assert float(hidden[(2 * 7 + 6) * 64 + 40, 9]) == file["roi_heads.box_head.fc6.weight"][9, 40 * 49 + 2 * 7 + 6]
     assert float(first.box_head.deltas.kernel[7, 4 * 3 + 1]) == file["roi_heads.box_predictor.bbox_pred.weight"][13, 7]
@@ -145,7 +145,7 @@ def test_flattened_regions_give_the_same_product():
     np.testing.assert_allclose(ours, regions.reshape(2, -1) @ kernel.T)
 
 
-def test_deconvolution_by_its_definition(first):
+def test_transposed_convolution_by_definition(first):
     """Torch: cell (i, j) adds input × weight[in, out, y, x] to pixel (2i + y, 2j + x)."""
     rng = np.random.default_rng(0)
     layer, size = first.mask_head.deconvolution, 2

@@ -1,9 +1,9 @@
-"""Writes the two formats of torch.save by hand, byte by byte, without torch: also what torch would never write.
+"""Writes both formats of torch.save byte by byte without torch, including invalid files that torch never writes.
 
-`pickled` turns a value into a pickle of protocol 2. Beside Python's own values it knows
+`pickled` writes a value as a pickle of protocol 2. Besides Python values it supports
 
-    Name("os.system")                a global, which the reader would have to look up
-    Call(name, arguments, state)     a call of it, and the state that the result is given
+    Name("os.system")                a global
+    Call(name, arguments, state)     a call of the global, and a state for the result
     Tensor(storage, kind, first, shape, strides)   a view of a 1-D array of raw numbers
 
 Tensors that hold the same array object share one storage.
@@ -42,7 +42,7 @@ class Name:
 
 @dataclasses.dataclass
 class Call:
-    """`name(*arguments)`, then given `state` where there is one."""
+    """`name(*arguments)`, then `state` if there is one."""
 
     name: Name
     arguments: tuple
@@ -51,7 +51,7 @@ class Call:
 
 @dataclasses.dataclass
 class Tensor:
-    """A view of a storage; `declared` is the count that the pickle tells, by default the true one."""
+    """A view of a storage; `declared` is the number of elements in the pickle, by default the true one."""
 
     storage: np.ndarray
     kind: str
@@ -61,13 +61,13 @@ class Tensor:
     declared: int | None = None
 
     def identity(self, key):
-        """What torch writes for the storage: a tuple that stands for an object outside of the pickle."""
+        """torch's persistent id of the storage, a tuple."""
         count = len(self.storage) if self.declared is None else self.declared
         return ("storage", Name(f"torch.{STORAGES[self.kind]}"), key, "cpu", count)
 
 
 def tensor(array, kind=None):
-    """A Tensor with a storage of its own; of `kind` "bfloat16" the array holds the numbers' upper halves as uint16."""
+    """A Tensor with its own storage; for `kind` "bfloat16" the array is the upper halves as uint16."""
     array = np.asarray(array)
     strides = tuple(step // array.itemsize for step in np.ascontiguousarray(array).strides)[: array.ndim]
     return Tensor(array.ravel(), kind or str(array.dtype), 0, array.shape, strides)
@@ -109,7 +109,7 @@ def _bytes(storage, byteorder):
 
 
 def _instructions(value, storages, legacy):
-    """The instructions that leave a value on the stack; one or two bytes each, and an argument."""
+    """The instructions that push a value: opcodes of one or two bytes with arguments."""
 
     def parts(*values):
         return itertools.chain.from_iterable(_instructions(part, storages, legacy) for part in values)

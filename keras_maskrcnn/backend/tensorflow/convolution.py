@@ -4,9 +4,9 @@ import tensorflow as tf
 
 
 def scaled_conv(inputs, kernel, scale, strides, padding):
-    """Convolution with kernel·scale, a product that is worked out again for the gradient and not kept until then.
+    """Convolution with kernel·scale, recomputed for the gradient instead of stored.
 
-    Kept, the products of a network weigh as much as its kernels, from the first layer until the last gradient.
+    Stored, these products would take as much memory as all kernels of the network during the whole training step.
 
     Args:
         inputs: `[B, H, W, C]`.
@@ -26,7 +26,7 @@ def scaled_conv(inputs, kernel, scale, strides, padding):
     @tf.custom_gradient
     def run(inputs, kernel, scale):
         def gradient(upstream):
-            # The dependency keeps the product from being made early, or taken for the one of the forward pass.
+            # The dependency prevents graph optimisation from computing the product early or reusing the forward one.
             with tf.control_dependencies([upstream]):
                 again = scaled(tf.identity(kernel), tf.identity(scale))
             to_inputs = tf.raw_ops.Conv2DBackpropInput(

@@ -4,12 +4,12 @@ import tensorflow as tf
 
 
 def batch_norm(layer, inputs, training):
-    """Batch normalisation of `[B, H, W, C]` in one fused operation, moving averages updated when training.
+    """Batch normalisation of `[B, H, W, C]` as one fused operation; updates the moving averages when training.
 
     Args:
         layer: a built `keras.layers.BatchNormalization` with scale and centre.
         inputs: float tensor; statistics and affine part are float32 under any policy.
-        training: whether the batch's statistics are used and averaged.
+        training: whether batch statistics are used and added to the moving averages.
 
     Returns:
         tensor like `inputs`.

@@ -1,30 +1,30 @@
-"""The two TensorFlow lowerings of RoIAlign: one sparse matrix, and `tf.image.crop_and_resize`.
+"""TensorFlow lowerings of RoIAlign: a product with a sparse matrix, and `tf.image.crop_and_resize`.
 
-Both take the arguments of `ops.roi.gather_align` and give its numbers. Neither has an XLA kernel.
+Both take the arguments of `ops.roi.gather_align` and give equal results. Neither has an XLA kernel.
 """
 
 import tensorflow as tf
 
 from keras_maskrcnn.ops import roi
 
-# One ring of border pixels is what the border rule asks for. The second, of the same values, is for rounding: a sample
-# exactly on the line where the map ends must not fall behind it.
+# The border rule requires one ring of border pixels. The second ring, with the same values, guards against rounding: a
+# sample exactly on the end of the map must not be read as outside.
 RINGS = 2
 
 
 def sparse_align(features, boxes, image_index, levels, strides, bins, samples, aligned, offsets=None):
     """RoIAlign as a product with a sparse matrix, forward and backward.
 
-    A bin is a weighted sum of (2S)² taps, pixels of the pyramid, so all bins together are `A @ table` with a sparse A,
-    and the gradient of the table is `Aᵀ @ gradient`. Each sum is taken in one fixed order by one thread: the same input
-    gives the same bits.
+    A bin is a weighted sum of (2S)² taps (pixels of the pyramid), so all bins together are `A @ table` with a sparse A,
+    and the gradient of the table is `Aᵀ @ gradient`. Each sum is computed by one thread in a fixed order: the result
+    is deterministic.
 
     Args:
-        features: list of `[B, H, W, C]`, any float dtype; the product is taken in float32.
+        features: list of `[B, H, W, C]`, any float dtype; the product is computed in float32.
         boxes: float32 `[N, 4]` in input pixels; N may be 0 or unknown.
         image_index: int32 `[N]`.
         levels: int32 `[N]`, index into `features`.
-        strides: sequence of numbers, one a level.
+        strides: sequence of numbers, one per level.
         bins: int, P.
         samples: int, S.
         aligned: bool, see `ops.roi.box_to_level`.
@@ -47,21 +47,21 @@ def sparse_align(features, boxes, image_index, levels, strides, bins, samples, a
     @tf.custom_gradient
     def multiply(pixels):
         def gradient(upstream):
-            # Written a second time because a SavedModel cannot hold a gradient that captures a sparse matrix; graph
-            # optimisation finds that both are the same and makes one.
+            # Built again because a SavedModel cannot hold a gradient that captures a sparse matrix; graph optimisation
+            # merges the two.
             return _transposed_product(sampling_matrix(taps, pixel_count), upstream)
 
         matrix = sampling_matrix(taps, pixel_count)
-        # The matrix has a row more than there are bins when there are none. A slice from the start is no copy.
+        # With no bins the matrix has one row. A slice from the start makes no copy.
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=pixels)[:bin_count], gradient
 
     return tf.cast(tf.reshape(multiply(table), (-1, bins, bins, table.shape[-1])), features[0].dtype)
 
 
 def tf_image_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
-    """RoIAlign by `tf.image.crop_and_resize`, with the gradient of `sparse_align` in place of its own, racy one.
+    """RoIAlign by `tf.image.crop_and_resize`, with the gradient of `sparse_align`: TensorFlow's is nondeterministic.
 
-    The docstring of `layers/roi_align.py` derives the box that is handed over. Arguments and result as for
+    The docstring of `layers/roi_align.py` derives the boxes passed to the op. Arguments and result as for
     `sparse_align`, with `samples` = 2 and the regular grid only.
     """
     layout = roi.pyramid_layout(features)
@@ -95,8 +95,9 @@ def _sampling_matrix(taps, pixels):
     places, weights = taps
     bins, per_axis = places.shape[2:]
     count = tf.shape(places, tf.int64)[0] * bins * bins
-    # Row by row, so nothing needs sorting; inside a row columns may stand in any order and twice. Interleaving the
-    # pairs (row, column) while small, and adding once at full size, takes half the time of stacking at full size.
+    # The indices are in row order, so no sort is needed; within a row, columns may be unordered and repeated.
+    # Interleaving the (row, column) pairs per axis and adding once at full size takes half the time of stacking at full
+    # size.
     places = tf.cast(places, tf.int64)
     bin_y = tf.reshape(tf.range(0, count, bins), (-1, bins))
     index_y = _pairs(bin_y, tf.repeat(places[:, 0], per_axis, axis=-1))
@@ -119,9 +120,9 @@ def _scattered_matrix(taps, pixels):
 
 
 def _csr(index, value, count, pixels):
-    """A CSR variant `[count, pixels]` of pairs (row, column), int64 in the order of the rows, and their values."""
+    """CSR variant `[count, pixels]` from (row, column) pairs, int64 in row order, and their values."""
     return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        # The product with a matrix of no rows divides by their number and kills the process: one empty row then.
+        # TensorFlow's product divides by the number of rows, and the process dies if it is 0: use one empty row.
         indices=tf.reshape(index, (-1, 2)),
         values=tf.reshape(value, (-1,)),
         dense_shape=tf.stack([tf.maximum(count, 1), pixels]),
@@ -129,31 +130,31 @@ def _csr(index, value, count, pixels):
 
 
 def _pairs(rows, columns):
-    """(row, column) of every tap along one axis, interleaved: int64 `[N, P, 2T]` from `[1 or N, P]` and `[N, P, T]`."""
+    """Interleaved (row, column) of every tap along one axis: int64 `[N, P, 2T]` from `[1 or N, P]` and `[N, P, T]`."""
     rows = tf.broadcast_to(rows[..., None], tf.shape(columns))
     return tf.reshape(tf.stack([rows, columns], axis=-1), (-1, columns.shape[1], 2 * columns.shape[2]))
 
 
 def _transposed_product(matrix, dense):
-    """Aᵀ @ dense, where dense has no row if there is no bin, and A then one."""
+    """Aᵀ @ dense. Without bins, dense has no rows and A has one."""
     if dense.shape[0] is None:
         none = tf.equal(tf.shape(dense)[0], 0)
         dense = tf.cond(none, lambda: tf.zeros((1, dense.shape[-1])), lambda: dense)
     elif dense.shape[0] == 0:
         dense = tf.zeros((1, dense.shape[-1]))
-    # Transposing first is faster than transpose_a=True, which runs on one thread.
+    # An explicit transpose is faster than transpose_a=True, which runs on one thread.
     transposed = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
     return tf.raw_ops.SparseMatrixMatMul(a=transposed, b=dense)
 
 
 def _crop(feature, boxes, image_index, inside, stride, bins, aligned):
-    """Rows of one level, float32 `[n, P, P, C]`; `inside` is bool `[n, 2, P, 2]`: axis (y, x), bin, sample."""
+    """RoIs of one level, float32 `[n, P, P, C]`; `inside` is bool `[n, 2, P, 2]`: axis (y, x), bin, sample."""
     size = tf.cast(tf.shape(feature)[1:3], tf.float32)
     start, length = roi.box_to_level(boxes, stride, aligned)
     inset = length / (4 * bins)
     corners = tf.concat([start + inset, start + length - inset], axis=1)
     normalised = (corners + RINGS) / (tf.tile(size, (2,)) + (2 * RINGS - 1))
-    # A box of NaN would make the kernel read anywhere: it goes outside, where everything is 0.
+    # For NaN boxes the kernel would read out of bounds: move them outside the map, where everything is 0.
     finite = tf.reduce_all(tf.math.is_finite(normalised), axis=1, keepdims=True)
     normalised = tf.where(finite, normalised, -1.0)
     padded = tf.cast(feature, tf.float32)

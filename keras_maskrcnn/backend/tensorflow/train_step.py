@@ -6,10 +6,10 @@ from keras_maskrcnn.backend import keras_internals
 
 
 def train_step(model, inputs):
-    """Forward pass, gradients, update; a step whose loss or gradient is not finite changes nothing.
+    """Forward pass, gradients and update; a step with a non-finite loss or gradient is skipped.
 
-    A skipped step leaves weights, optimizer and batch statistics as they were, adds one to the metric
-    `skipped_steps`, and notes the positions of its samples in `model.skipped_images`.
+    A skipped step leaves weights, optimizer state and batch statistics unchanged, adds one to the metric
+    `skipped_steps`, and records the indices of its samples in `model.skipped_images`.
 
     Args:
         model: an `InstanceModel`.
@@ -33,7 +33,7 @@ def train_step(model, inputs):
 
 
 def _statistics(model):
-    """Moving averages of batch normalisation: what a forward pass changes by itself."""
+    """Moving averages of batch normalisation: the variables that the forward pass updates."""
     return [v for v in model.non_trainable_variables if v.name.startswith("moving_") and "float" in v.dtype]
 
 
@@ -42,7 +42,7 @@ def _dense(gradient):
 
 
 def _apply_if(finite, optimizer, gradients, weights):
-    """Update the weights in a branch: the optimizer's own step count and momenta stay too when it is not taken."""
+    """Update the weights in a conditional branch, so that a skipped step also keeps the optimizer's variables."""
 
     def update():
         optimizer.apply(gradients, weights)
@@ -52,7 +52,7 @@ def _apply_if(finite, optimizer, gradients, weights):
 
 
 def _logs(model, inputs, terms, loss, norm, finite):
-    """Metrics after the step; terms of a skipped step stay out of the running means."""
+    """Metrics after the step; a skipped step does not enter the running means of the loss terms."""
     weight = tf.cast(finite, tf.float32)
     known = lambda value: tf.where(finite, value, tf.zeros_like(value))  # noqa: E731
     batch = tf.shape(inputs["images"])[0]
@@ -69,6 +69,6 @@ def _logs(model, inputs, terms, loss, norm, finite):
 
 
 def _remember(ring, index, finite):
-    """Put the batch's sample positions in front of the list of skipped ones, if the step was skipped."""
+    """If the step was skipped, prepend the batch's sample indices to the list of skipped samples."""
     kept = tf.concat([tf.cast(index, tf.int32), ring.value], axis=0)[: ring.shape[0]]
     ring.assign(tf.where(finite, ring.value, kept))
