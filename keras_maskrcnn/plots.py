@@ -1,9 +1,10 @@
-"""Plots of numbers with matplotlib: curves, histograms, bars, confusion matrices, gradient maps.
+"""Plots of numbers with matplotlib: curves, histograms, bars, confusion matrices, gradient and feature maps.
 
-Each function returns a `matplotlib.figure.Figure`. pyplot is not used: no window opens, and calls share no state.
+pyplot is not used: no window opens, and calls share no state.
 """
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -49,21 +50,45 @@ def curves(panels, xlabel="epoch", ylabel=""):
     return sheet
 
 
-def histograms(panels):
-    """Draws histograms side by side, each with one value marked.
+def bin_edges(values, count, logarithmic=False):
+    """Edges of the bins of a histogram, from the minimum to the maximum.
 
     Args:
-        panels: list of (values, edges of the bins, value to mark, name of the axis). Bins of equal ratios get a
-            logarithmic axis.
+        values: numbers, not empty; positive if `logarithmic`.
+        count: number of bins.
+        logarithmic: bins of equal ratio instead of equal width.
+
+    Returns:
+        float64 [count + 1].
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    if high <= low:
+        low, high = low * 0.95, high * 1.05
+    return np.geomspace(low, high, count + 1) if logarithmic else np.linspace(low, high, count + 1)
+
+
+def mode(values, edges):
+    """Centre of the fullest bin (the first of equals), as a float: the geometric mean for bins of unequal width."""
+    fullest = int(np.argmax(np.histogram(values, edges)[0]))
+    low, high = edges[fullest : fullest + 2]
+    return float((low + high) / 2 if _equal(edges) else np.sqrt(low * high))
+
+
+def histograms(panels):
+    """Draws histograms side by side, each with its mode marked.
+
+    Args:
+        panels: list of (values, edges of the bins, name of the axis). Bins of unequal width get a logarithmic axis.
 
     Returns:
         Figure.
     """
     sheet, all_axes = _sheet(len(panels), 5.4, 3.8)
-    for axes, (values, edges, mark, name) in zip(all_axes, panels, strict=True):
+    for axes, (values, edges, name) in zip(all_axes, panels, strict=True):
         axes.hist(values, edges, color=TINTS[1], edgecolor="white", linewidth=0.8)
+        mark = mode(values, edges)
         axes.axvline(mark, color=INK, linewidth=1.2, linestyle="--", label=f"mode {mark:.3g}")
-        if not np.allclose(np.diff(edges), np.diff(edges)[0]):
+        if not _equal(edges):
             axes.set_xscale("log")
             ticks = [tick for tick in (0.125, 0.25, 0.5, 1, 2, 4, 8) if edges[0] <= tick <= edges[-1]]
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -135,6 +160,35 @@ def gradient_map(gradient, box, title=""):
     bar.set_label("mean |gradient| / maximum")
     axes.set(title=title, xlabel="pixels", ylabel="pixels")
     return sheet
+
+
+def shaded(values):
+    """Maps numbers to colours from the minimum (dark) to the maximum (light): float [h, w] to uint8 [h, w, 3]."""
+    values = np.asarray(values, np.float64)
+    share = (values - values.min()) / max(np.ptp(values), 1e-12)
+    return (colormaps["magma"](share)[..., :3] * 255).astype(np.uint8)
+
+
+def components(feature):
+    """Maps the three principal components of a feature map to red, green and blue.
+
+    Args:
+        feature: float [H, W, C].
+
+    Returns:
+        uint8 [H, W, 3]; a constant map is grey.
+    """
+    values = np.asarray(feature, np.float64).reshape(-1, feature.shape[-1])
+    values = values - values.mean(axis=0)
+    found = values @ np.linalg.svd(values, full_matrices=False)[2][:3].T
+    found = np.pad(found, ((0, 0), (0, 3 - found.shape[1])))
+    # 2.5 standard deviations fill the range, so that outliers do not compress all other values.
+    spread = np.maximum(found.std(axis=0), 1e-12) * 2.5
+    return (np.clip(0.5 + 0.5 * found / spread, 0, 1) * 255).astype(np.uint8).reshape(*feature.shape[:2], 3)
+
+
+def _equal(edges):
+    return np.allclose(np.diff(edges), edges[1] - edges[0])
 
 
 def _sheet(count, width, height):

@@ -50,6 +50,32 @@ def proposal_recall(first_stage, dataset, iou=0.5, limits=(1, 10, 100), limit=No
     return {count: _ratio(number, objects) for count, number in found.items()}
 
 
+def candidate_counts(first_stage, dataset, high, low, limit=None, batch_size=8):
+    """Counts the candidates of the second stage (proposals and ground-truth boxes) by role under an IoU rule.
+
+    Args:
+        first_stage: as for `proposal_recall`.
+        dataset: any reader of samples. Crowd regions are not counted as objects.
+        high: IoU from which a candidate is positive.
+        low: IoU below which a candidate is negative; those in between are ignored.
+        limit: only the first `limit` images.
+        batch_size: images per call of `detect`.
+
+    Returns:
+        int64 `[images, 3]`: positive, negative and ignored candidates of each image.
+
+    Raises:
+        ValueError: no image could be read.
+    """
+    counts = []
+    for sample, found in predictions(first_stage, dataset, batch_size=batch_size, limit=limit):
+        objects = {name: sample[name][~sample["crowd"]] for name in ("boxes", "labels", "crowd")}
+        candidates = {name: np.concatenate([objects[name], found[name]]) for name in ("boxes", "labels")}
+        best = overlap_matrix(objects, candidates, "bbox").max(axis=1, initial=0.0)
+        counts.append([(best >= high).sum(), (best < low).sum(), ((best >= low) & (best < high)).sum()])
+    return np.array(counts)
+
+
 def region_report(first_stage, dataset, iou=0.5, limit=None, batch_size=8):
     """Evaluates the classification of proposals by the second stage, before NMS; background counts as a class.
 

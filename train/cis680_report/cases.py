@@ -5,32 +5,15 @@ import collections
 import numpy as np
 from keras import ops
 
-from cis680_report import experiments
 from keras_maskrcnn import evaluation
 from keras_maskrcnn.evaluation.report import overlap_matrix
 from keras_maskrcnn.ops import boxes as box_ops
 
-CRITERIA = ((0.5, 0.5), (0.7, 0.3))  # IoU from which a candidate is positive, and below which it is negative
 FALSE_POSITIVE = 0.3  # a prediction whose IoU with all objects is lower has no ground truth
 
 # A detection whose proposal covers about half of the object; IoU of its proposal (before) and its box (after).
-Half = collections.namedtuple("Half", "sample proposal box truth covered before after label score")
+Half = collections.namedtuple("Half", "sample proposals boxes truth covered before after label score")
 FalsePositive = collections.namedtuple("FalsePositive", "sample box label score overlap")
-
-
-def criteria(dataset, stage):
-    """Rows: IoU of the rule; positive, negative, ignored and sampled positive candidates per training image."""
-    counts = {rule: [] for rule in CRITERIA}
-    most = int(experiments.SAMPLED["size"] * experiments.SAMPLED["positive_fraction"])
-    for sample, found in evaluation.predictions(stage, experiments.some(dataset)):
-        objects = {name: sample[name][~sample["crowd"]] for name in ("boxes", "labels", "crowd")}
-        candidates = {name: np.concatenate([objects[name], found[name]]) for name in ("boxes", "labels")}
-        best = overlap_matrix(objects, candidates, "bbox").max(axis=1, initial=0.0)
-        for high, low in counts:
-            positive, negative = np.count_nonzero(best >= high), np.count_nonzero(best < low)
-            row = (positive, negative, len(best) - positive - negative, min(positive, most))
-            counts[high, low].append(row)
-    return [[*rule, *map(float, np.mean(rows, axis=0))] for rule, rows in counts.items()]
 
 
 def half_covered(model, dataset):

@@ -1,6 +1,5 @@
 """Trainings of part B: joint, alternating, and on a given backbone; scores of the trained networks."""
 
-import argparse
 import dataclasses
 import functools
 import time
@@ -23,34 +22,16 @@ SCORED = 100  # maximum number of training images that are scored
 
 @dataclasses.dataclass
 class Trained:
-    """A trained network.
-
-    Attributes:
-        name: name in tables.
-        model: `MaskRCNN`.
-        phases: list of {"phase", "steps", "seconds", "history"}; one of them for joint training.
-        threshold: minimum score of a detection for precision, recall and F1.
-    """
+    """A trained network: `phases` are {"phase", "steps", "seconds", "history"}, `threshold` is its score threshold."""
 
     name: str
     model: MaskRCNN
     phases: list
     threshold: float = 0.5
 
-    @property
-    def seconds(self):
-        """Time of all phases, tracing included."""
-        return sum(phase["seconds"] for phase in self.phases)
-
-    @property
-    def steps(self):
-        """Number of steps of all phases."""
-        return sum(phase["steps"] for phase in self.phases)
-
-    @property
-    def history(self):
-        """Curves of the last phase: dict of lists."""
-        return self.phases[-1]["history"]
+    def __post_init__(self):
+        self.seconds, self.steps = (sum(phase[name] for phase in self.phases) for name in ("seconds", "steps"))
+        self.history = self.phases[-1]["history"]
 
     @functools.cached_property
     def stage(self):
@@ -60,61 +41,41 @@ class Trained:
 
 def build(setup):
     """The untrained network; every call returns the same weights."""
-    keras.utils.set_random_seed(setup.arguments.seed)
+    arguments = setup.arguments
+    keras.utils.set_random_seed(arguments.seed)
+    norm = "batch" if arguments.batch_size >= 8 else "group"  # the statistics of a small batch are not reliable
+    sizes = tuple((side * min(setup.canvas_b) / 128,) for side in ANCHOR_SIDES)
     return MaskRCNN(
         len(setup.class_names),
         class_names=list(setup.class_names),
-        backbone={"name": setup.arguments.backbone, "norm": norm(setup), "width": setup.arguments.width},
+        backbone={"name": arguments.backbone, "norm": norm, "width": arguments.width},
         image_size=setup.canvas_b,
         fpn_channels=64,
-        anchors={"sizes": anchor_sizes(setup.canvas_b), "ratios": (0.5, 1.0, 2.0)},
+        anchors={"sizes": sizes, "ratios": (0.5, 1.0, 2.0)},
         proposals=PROPOSALS,
         rpn_sampling={"size": 64},
         box_sampling=SAMPLED,
         box_stage={"width": 256},
         mask_stage={"width": 64, "depth": 1},
-        seed=setup.arguments.seed,
-        dtype=setup.policy,
+        seed=arguments.seed,
+        dtype=recipe.policy(arguments),
     )
-
-
-def norm(setup):
-    """Normalisation of the backbone; the statistics of a small batch are not reliable."""
-    return "batch" if setup.arguments.batch_size >= 8 else "group"
-
-
-def anchor_sizes(canvas):
-    """Side lengths of the anchors, one per level, proportional to the shorter side of the canvas."""
-    return tuple((side * min(canvas) / 128,) for side in ANCHOR_SIDES)
 
 
 def joint(setup):
     """Trains all parts together."""
     model = build(setup)
     phases = [fit(model, setup, setup.arguments.steps_b)]
-    return Trained("joint", model, phases, working_point(model, setup))
+    return Trained("joint", model, phases, evaluation.best_threshold(model, some(setup.train), kind="bbox"))
 
 
 def alternating(setup):
     """Trains the RPN and the detector in turns."""
-    model = build(setup)
+    model, batches = build(setup), setup.batches(setup.canvas_b)
     steps = [max(round(share * setup.arguments.alternating_steps), 1) for share in PHASE_SHARES]
-    phases = training.alternate(
-        model,
-        setup.batches(setup.canvas_b),
-        steps,
-        lambda count: optimizer(setup, count),
-        LOSS_WEIGHTS,
-        restart="rpn",
-        epochs=min(EPOCHS // 2, *steps),
-        verbose=2,
-    )
-    return Trained("alternating", model, phases, working_point(model, setup))
-
-
-def working_point(model, setup):
-    """The score threshold of the highest F1 on training images."""
-    return evaluation.best_threshold(model, some(setup.train), kind="bbox")
+    options = {"restart": "rpn", "epochs": min(EPOCHS // 2, *steps), "verbose": 2}
+    phases = training.alternate(model, batches, steps, setup.optimizer, LOSS_WEIGHTS, **options)
+    return Trained("alternating", model, phases, evaluation.best_threshold(model, some(setup.train), kind="bbox"))
 
 
 def transfer(setup, backbone, name, trainable):
@@ -130,17 +91,11 @@ def fit(model, setup, steps):
     """Compiles and trains; returns {"phase", "steps", "seconds", "history"}."""
     epochs = min(EPOCHS, steps)
     steps -= steps % epochs
-    model.compile(optimizer(setup, steps), loss_weights=LOSS_WEIGHTS)
+    model.compile(setup.optimizer(steps), loss_weights=LOSS_WEIGHTS)
     start = time.perf_counter()
-    history = model.fit(
-        setup.batches(setup.canvas_b), epochs=epochs, steps_per_epoch=steps // epochs, verbose=2
-    ).history
-    return {"phase": "all together", "steps": steps, "seconds": time.perf_counter() - start, "history": history}
-
-
-def optimizer(setup, steps):
-    """The optimizer of the recipes with a schedule of this many steps."""
-    return recipe.optimizer(argparse.Namespace(learning_rate=setup.arguments.learning_rate, steps=steps))
+    fitted = model.fit(setup.batches(setup.canvas_b), epochs=epochs, steps_per_epoch=steps // epochs, verbose=2)
+    seconds = time.perf_counter() - start
+    return {"phase": "all together", "steps": steps, "seconds": seconds, "history": fitted.history}
 
 
 def some(dataset, count=SCORED):
@@ -149,37 +104,34 @@ def some(dataset, count=SCORED):
 
 
 def compare(trained, dataset):
-    """Scores of a trained network.
-
-    Returns:
-        dict of `bbox_AP`, `bbox_AP50`, `segm_AP`, `segm_AP50`, `f1` of all masks that score `threshold` or more,
-        `threshold`, and `seconds` of training.
-    """
+    """AP and AP50 of boxes and masks, F1 of masks at the threshold, the threshold, and seconds of training."""
     # The model's own score threshold: another one would trace another graph.
     coco = evaluation.coco_scores(trained.model, dataset, score_threshold=trained.model.detection.score_threshold)
-    report = evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold)
+    f1 = evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold)["overall"]["f1"]
     figures = {name: coco[name] for name in ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50")}
-    figures |= {"f1": report["overall"]["f1"], "threshold": trained.threshold, "seconds": trained.seconds}
-    return rounded(figures)
+    return rounded({**figures, "f1": f1, "threshold": trained.threshold, "seconds": trained.seconds})
 
 
 def reports(trained, dataset):
-    """`evaluation.precision_recall` of boxes and of masks at the working point: dict by kind."""
+    """`evaluation.precision_recall` of boxes and of masks at the threshold: dict by kind."""
+    model, score = trained.model, trained.threshold
+    return {kind: evaluation.precision_recall(model, dataset, 0.5, score, kind) for kind in ("bbox", "segm")}
+
+
+def rates(reports):
+    """Precision, recall and F1 by class of evaluation reports, for JSON: dict by kind, class and rate."""
+    names = ("precision", "recall", "f1")
     return {
-        kind: evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold, kind=kind)
-        for kind in ("bbox", "segm")
+        kind: {c: rounded({name: found[name] for name in names}) for c, found in report["classes"].items()}
+        for kind, report in reports.items()
     }
-
-
-def rates(report):
-    """Precision, recall and F1 of each class of an evaluation report, for JSON."""
-    kinds = ("precision", "recall", "f1")
-    return {name: rounded({kind: found[kind] for kind in kinds}) for name, found in report["classes"].items()}
 
 
 def rounded(figures):
-    """A dict of numbers for JSON: strings as keys, integers unchanged, floats with four digits, None for NaN."""
-    return {
-        str(name): value if isinstance(value, int) else None if np.isnan(value) else round(float(value), 4)
-        for name, value in figures.items()
-    }
+    """A dict for JSON: strings as keys, rounded numbers."""
+    return {str(name): number(value) for name, value in figures.items()}
+
+
+def number(value):
+    """A number for JSON: integers unchanged, floats with four digits, None for NaN."""
+    return value if isinstance(value, int) else None if np.isnan(value) else round(float(value), 4)

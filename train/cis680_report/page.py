@@ -17,7 +17,7 @@ from PIL import Image
 FOLDER = pathlib.Path(__file__).parent
 LARGEST_SIDE = 2200  # pixels; larger images are shrunk to limit the size of the file
 
-# header: names of the columns; rows: lists of cells.
+# header: names of the columns; rows: lists of cells, not empty.
 Table = collections.namedtuple("Table", "header rows")
 Step = collections.namedtuple("Step", "part title blocks")
 
@@ -26,8 +26,9 @@ class Report:
     """A report whose steps are filled one after the other.
 
     The template is Markdown with fields of `str.format`: lines `# part`, `## Step n: title` and `### question`;
-    paragraphs and lists, which end at a blank line; and figures `![caption](name)`, where `name` is a value of the
-    step: an image (uint8 `[H, W, 3]`), a matplotlib Figure, a `Table`, or a list of these. All text is escaped.
+    paragraphs, which end at a blank line; and figures `![caption](name)`, where `name` is a value of the step: an image
+    (uint8 `[H, W, 3]`), a matplotlib Figure, a `Table`, a list of these, or None, which omits the figure. All text is
+    escaped.
 
     Args:
         title: heading of the page.
@@ -70,25 +71,22 @@ def _steps(template):
         if block.startswith("# "):
             part = block[2:]
         elif heading := re.fullmatch(r"## Step (\d+): (.+)", block):
-            blocks = []
-            steps[int(heading[1])] = Step(part, heading[2], blocks)
+            steps[int(heading[1])] = step = Step(part, heading[2], [])
             part = ""
         else:
-            blocks.append(block)
+            step.blocks.append(block)
     return steps
 
 
 def _block(block, values):
     """HTML of one block of the template."""
     if figure := re.fullmatch(r"!\[(.*)\]\((\w+)\)", block, re.DOTALL):
+        if (content := values[figure[2]]) is None:
+            return ""
         caption = html.escape(figure[1].format(**values))
-        return f"<figure>{_content(values[figure[2]], caption)}<figcaption>{caption}</figcaption></figure>"
+        return f"<figure>{_content(content, caption)}<figcaption>{caption}</figcaption></figure>"
     text = html.escape(block.format(**values))
-    if text.startswith("### "):
-        return f"<h3>{text[4:]}</h3>"
-    if text.startswith("- "):
-        return "<ul>" + "".join(f"<li>{item}</li>" for item in re.split(r"(?:^|\n)- ", text)[1:]) + "</ul>"
-    return f"<p>{text}</p>"
+    return f"<h3>{text[4:]}</h3>" if text.startswith("### ") else f"<p>{text}</p>"
 
 
 def _content(content, caption):
@@ -96,9 +94,8 @@ def _content(content, caption):
     if isinstance(content, list):
         return "".join(_content(item, caption) for item in content)
     if isinstance(content, Table):
-        head = _row("th", content.header, content.rows[0])
-        body = "".join(_row("td", row, content.rows[0]) for row in content.rows)
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+        rows = _row("th", content.header, content.rows[0]), *(_row("td", row, content.rows[0]) for row in content.rows)
+        return f"<table>{''.join(rows)}</table>"
     file, kind = io.BytesIO(), "png" if isinstance(content, Figure) else "jpeg"
     if kind == "png":
         content.savefig(file, format=kind, dpi=110, facecolor="white")
@@ -113,7 +110,7 @@ def _content(content, caption):
 
 
 def _row(tag, cells, sample):
-    """HTML of a row; cells are right-aligned in columns where the row `sample` has a number."""
+    """HTML of a row of a table; a cell is right-aligned if the row `sample` has a number in its column."""
     looks = [' class="number"' * _is_number(cell) for cell in sample]
     row = zip(cells, looks, strict=True)
     return "<tr>" + "".join(f"<{tag}{look}>{html.escape(_text(cell))}</{tag}>" for cell, look in row) + "</tr>"

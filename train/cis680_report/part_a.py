@@ -1,6 +1,5 @@
 """Part A of the assignment, steps 1 to 7: the five-convolution backbone and its region proposals, from scratch."""
 
-import argparse
 import collections
 import math
 import time
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from cis680_report.experiments import rounded
+from cis680_report.experiments import rounded, some
 from cis680_report.page import Table
 from keras_maskrcnn import MaskRCNN, data, evaluation, plots, visualize
 from keras_maskrcnn.models.first_stage import FirstStage
@@ -32,20 +31,11 @@ Anchor = collections.namedtuple("Anchor", "scale ratio height width boxes images
 
 
 def run(report, setup):
-    """Trains backbone and RPN, and fills steps 1 to 7.
-
-    Args:
-        report: `page.Report`.
-        setup: `setup.Setup`.
-
-    Returns:
-        dict of figures for JSON: `anchor`, `anchors` (`evaluation.anchor_counts`), `losses` (first and last of each),
-        `untrained` and `test` (`evaluation.anchor_report`), `proposal_recall` by number of proposals, `steps`,
-        `batch_size`, `seconds` of training, `receptive_field`.
-    """
+    """Trains backbone and RPN, fills steps 1 to 7 of a `page.Report`, and returns the figures for JSON."""
     anchor = find_anchor(first_batches(setup.train, setup, BOXES_FROM))
     counts = evaluation.anchor_counts(build(setup, anchor, 2), first_batches(setup.train, setup, COUNTED))
-    model = build(setup, anchor, sample_size(counts["positive"]))
+    # Twice the number of positives, so that about half of the sample can be positive.
+    model = build(setup, anchor, int(np.clip(2 * round(counts["positive"]), 16, 256)))
     test = first_batches(setup.test, setup, len(setup.test))
     untrained = evaluation.anchor_report(model, test)
     field = probe(_intermediate(model), setup.canvas_a)
@@ -54,7 +44,7 @@ def run(report, setup):
     figures = {
         "anchor": {"scale": anchor.scale, "ratio": anchor.ratio},
         "anchors": counts,
-        "losses": {name: [history[key][0], history[key][-1]] for key, name in LOSSES.items()},
+        "losses": {name: np.take(history[key], [0, -1]).tolist() for key, name in LOSSES.items()},
         "untrained": rounded(untrained),
         "test": rounded(evaluation.anchor_report(model, test)),
         "proposal_recall": rounded(evaluation.proposal_recall(FirstStage(model, max_proposals=100), setup.test)),
@@ -68,7 +58,9 @@ def run(report, setup):
     step_3(report, setup, model, counts)
     step_4(report, model)
     figures["receptive_field"] = step_5(report, setup, model, anchor, field)
-    step_6(report, model, counts)
+    positive, negative = counts["positive"], counts["negative"]
+    shares = {"ratio": negative / max(positive, 1e-9), "share": negative / max(positive + negative, 1e-9)}
+    report.step(6, positive=positive, size=model.rpn_sampling.size, **shares)
     step_7(report, setup, model, history, figures)
     return figures
 
@@ -95,11 +87,6 @@ def find_anchor(batches):
     return Anchor(scale, ratio, scale * ratio**0.5, scale / ratio**0.5, boxes, images, bins, panels)
 
 
-def sample_size(positives):
-    """Number of sampled anchors per image: twice the number of positives, between 16 and 256."""
-    return int(np.clip(2 * round(positives), 16, 256))
-
-
 def build(setup, anchor, sampled):
     """A `MaskRCNN` on the map of stride 16 with a single anchor; its small second stage is not trained."""
     keras.utils.set_random_seed(setup.arguments.seed)
@@ -116,7 +103,7 @@ def build(setup, anchor, sampled):
         box_stage={"pool": 2, "hidden": 1, "width": 8},
         mask_stage={"pool": 2, "depth": 1, "width": 8},
         seed=setup.arguments.seed,
-        dtype=setup.policy,
+        dtype=recipe.policy(setup.arguments),
     )
     model.box_head.trainable = model.mask_head.trainable = False
     return model
@@ -124,24 +111,18 @@ def build(setup, anchor, sampled):
 
 def fit(model, setup):
     """Trains backbone and RPN jointly; returns the history (dict of lists) and the seconds."""
-    arguments = setup.arguments
-    epochs = min(EPOCHS, arguments.steps_a)
-    schedule = argparse.Namespace(learning_rate=arguments.learning_rate, steps=arguments.steps_a)
-    model.compile(recipe.optimizer(schedule), loss_weights=FIRST_STAGE_ONLY)
-    start = time.perf_counter()
-    history = model.fit(
-        setup.batches(setup.canvas_a),
-        validation_data=first_batches(setup.test, setup, VALIDATED),
-        epochs=epochs,
-        steps_per_epoch=arguments.steps_a // epochs,
-        verbose=2,
-    )
-    return history.history, time.perf_counter() - start
+    steps = setup.arguments.steps_a
+    epochs = min(EPOCHS, steps)
+    model.compile(setup.optimizer(steps), loss_weights=FIRST_STAGE_ONLY)
+    options = {"epochs": epochs, "steps_per_epoch": steps // epochs, "verbose": 2}
+    start, test = time.perf_counter(), first_batches(setup.test, setup, VALIDATED)
+    history = model.fit(setup.batches(setup.canvas_a), validation_data=test, **options).history
+    return history, time.perf_counter() - start
 
 
 def first_batches(dataset, setup, count):
     """The first images of a data set in order, as small batches on part A's canvas; the unused masks are tiny."""
-    chosen = data.Subset(dataset, range(min(count, len(dataset))))
+    chosen = some(dataset, count)
     return data.batches(chosen, setup.canvas_a, min(4, len(chosen)), mask_size=8, max_instances=64)
 
 
@@ -164,14 +145,12 @@ def step_3(report, setup, model, counts):
     """Roles of all anchors."""
     x, y = next(iter(first_batches(setup.train, setup, SHOWN)))
     found = evaluation.anchor_roles(model, {**x, **y})
-    valid, rows = np.asarray(y["valid"]), zip(found["role"], found["crossing"], strict=True)
-    images = [
-        visualize.anchor_roles(image, found["anchors"], *row, boxes[own])
-        for image, boxes, own, row in zip(*map(np.asarray, (x["images"], y["boxes"])), valid, rows, strict=True)
-    ]
+    images, boxes, valid = (np.asarray(part) for part in (x["images"], y["boxes"], y["valid"]))
+    roles = zip(images, found["role"], found["crossing"], boxes, valid, strict=True)
+    drawn = [visualize.anchor_roles(image, found["anchors"], *role, own[real]) for image, *role, own, real in roles]
     columns = ["positive", "negative", "ignored", "crossing", "all"]
     table = Table(columns, [[counts[name] for name in columns]])
-    report.step(3, counts=counts, roles=table, anchors=visualize.grid(images, columns=2))
+    report.step(3, counts=counts, roles=table, anchors=visualize.grid(drawn, columns=2))
 
 
 def step_4(report, model):
@@ -225,13 +204,6 @@ def _field_box(model, canvas):
         low.append(max(start + field.low, 0))
         high.append(min(start + field.high + 1, side))
     return (*low, *high)
-
-
-def step_6(report, model, counts):
-    """The sampling of anchors."""
-    positive, negative, size = counts["positive"], counts["negative"], model.rpn_sampling.size
-    shares = {"ratio": negative / max(positive, 1e-9), "share": negative / max(positive + negative, 1e-9)}
-    report.step(6, positive=positive, size=size, sampled=min(positive, size / 2), **shares)
 
 
 def step_7(report, setup, model, history, figures):

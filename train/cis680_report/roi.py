@@ -1,5 +1,7 @@
 """Step 12: regions cropped from the features of a trained network, at regular and random positions."""
 
+import itertools
+
 import numpy as np
 from keras import ops
 from PIL import Image
@@ -18,16 +20,22 @@ def step_12(report, setup, model):
     """Regions of several P; returns the mean difference of random from regular samples by P."""
     samples = [setup.test[i] for i in range(min(100, len(setup.test)))]
     sample = max(samples[:30], key=lambda sample: len(sample["labels"]))
-    canvas, boxes, features = _on_canvas(model, sample)
+    pixels, boxes, features = _on_canvas(model, sample)
     rows = [_differences(features, boxes, bins) for bins in BINS]
     header = ["P", "shape of a region", "standard deviation", "random against regular", "one level against the pyramid"]
+    pyramid = [_cell(plots.components(ops.convert_to_numpy(level)[0]), name, 300) for name, level in features.items()]
+    kinds = itertools.product(("regular", "random"), BINS)
     report.step(
         12,
-        bins=model.box_stage.pool,
         samples=visualize.grid([_sampled(sample, rng) for rng in (None, np.random.default_rng(0))], columns=2),
-        crops=_crops(canvas, boxes),
-        pyramid=_pyramid(features),
-        features=_feature_crops(features, boxes[:, :1]),
+        crops=_crops(
+            pixels,
+            boxes[:, :3],
+            [*itertools.product(["regular"], BINS), ("random", 7)],
+            lambda pixels: np.rint(np.clip(pixels, 0, 255)).astype(np.uint8),
+        ),
+        pyramid=visualize.grid(pyramid, columns=2),
+        features=_crops(features, boxes[:, :1], kinds, lambda region: plots.shaded(np.abs(region).mean(axis=-1))),
         differences=Table(header, rows),
         levels=_levels(samples, {"800 × 1066": (800, 1066), "this run": setup.canvas_b}),
     )
@@ -61,7 +69,7 @@ def _differences(features, boxes, bins):
 
 
 def _levels(samples, canvases):
-    """Objects by the level that they are cropped from, for images of two sizes."""
+    """Objects by the level that they are cropped from, for images of several sizes."""
     rows = []
     for name, canvas in canvases.items():
         boxes = [s["boxes"] * np.float32((np.array(canvas) / s["image"].shape[:2]).min()) for s in samples]
@@ -70,61 +78,36 @@ def _levels(samples, canvases):
     return Table(["images", "P2", "P3", "P4", "P5"], rows)
 
 
-def sample_points(box, bins, rng=None):
-    """The 2 × 2 samples of each bin: float64 [bins · bins · 4, 2] as (x, y), random in their bins with a Generator."""
-    low, size = np.array(box[:2]), (np.array(box[2:]) - box[:2]) / bins
-    corners = np.stack(np.meshgrid(np.arange(bins), np.arange(bins)), axis=-1).reshape(-1, 1, 2)
+def bins_and_samples(box, bins, rng=None):
+    """Boxes [P², 4] of the bins of a box, and their samples [P², 4, 2] as (x, y), random with a NumPy Generator."""
+    size = (box[2:] - box[:2]) / bins
+    corners = box[:2] + np.stack(np.meshgrid(np.arange(bins), np.arange(bins)), axis=-1).reshape(-1, 2) * size
     inside = np.array([[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
-    inside = inside if rng is None else rng.uniform(size=(bins * bins, 4, 2))
-    return (low + (corners + inside) * size).reshape(-1, 2)
+    inside = inside if rng is None else rng.uniform(size=(bins**2, 4, 2))
+    return np.concatenate([corners, corners + size], axis=1), corners[:, None] + inside * size
 
 
-def _sampled(sample, rng, bins=7):
-    """The first object with its bins and their samples: uint8 image."""
-    box = np.asarray(sample["boxes"][0], np.float64)
-    left, top = np.maximum(box[:2] - 0.12 * np.ptp(box.reshape(2, 2), axis=0), 0).astype(int)
-    right, bottom = (box[2:] + 0.12 * np.ptp(box.reshape(2, 2), axis=0)).astype(int) + 1
-    box -= [left, top, left, top]
-    corners = np.stack(np.meshgrid(*[np.arange(bins)] * 2), axis=-1).reshape(-1, 2) * (box[2:] - box[:2]) / bins
-    lines = np.concatenate([box[:2] + corners, box[:2] + corners + (box[2:] - box[:2]) / bins], axis=1)
-    groups = [("bins", lines, visualize.YELLOW, 1), ("samples", sample_points(box, bins, rng), visualize.CYAN, 3)]
+def _sampled(sample, rng):
+    """The first object of an image with its 7 × 7 bins and their samples."""
+    box = sample["boxes"][0]
+    margin = 0.12 * (box[2:] - box[:2])
+    (left, top), (right, bottom) = np.maximum(box[:2] - margin, 0).astype(int), (box[2:] + margin).astype(int)
+    bins, samples = bins_and_samples(box - [left, top, left, top], 7, rng)
+    groups = [("bins", bins, visualize.YELLOW, 1), ("samples", samples.reshape(-1, 2), visualize.CYAN, 3)]
     image = visualize.outline(sample["image"][top:bottom, left:right], groups)
     return visualize.titled(image, "regular" if rng is None else "random")
 
 
-def _crops(canvas, boxes, count=3):
-    """Boxes cropped from pixels, one row per box: every P at regular positions, one at random ones."""
-    kinds, cells = [*((bins, "regular") for bins in BINS), (7, "random")], []
-    for box in boxes[0, :count]:
-        for bins, kind in kinds:
-            pixels = np.clip(np.rint(_aligned(canvas, box[None, None], bins, kind)[0]), 0, 255).astype(np.uint8)
-            cells.append(_cell(pixels, f"P = {bins}, {kind}"))
-    return visualize.grid(cells, columns=len(kinds))
-
-
-def _feature_crops(features, boxes):
-    """A box cropped from the features with every P, regular above random: uint8 image."""
-    cells = [
-        _cell(plots.shaded(np.abs(_aligned(features, boxes, bins, kind)[0]).mean(axis=-1)), f"P = {bins}, {kind}")
-        for kind in ("regular", "random")
-        for bins in BINS
-    ]
-    return visualize.grid(cells, columns=len(BINS))
-
-
-def _pyramid(features):
-    """The levels side by side, principal components as colours: uint8 image."""
-    levels = {name: ops.convert_to_numpy(level)[0] for name, level in features.items()}
-    cells = [
-        _cell(plots.components(level), f"{name}: {' x '.join(map(str, level.shape))}", 300)
-        for name, level in levels.items()
-    ]
-    return visualize.grid(cells, columns=3)
+def _crops(features, boxes, kinds, colour):
+    """Boxes [1, n, 4] cropped with several (positions, P), four to five per row; `colour` maps regions to uint8."""
+    cells, kinds = [], list(kinds)
+    for box in boxes[0]:
+        regions = [(kind, _aligned(features, box[None, None], kind[1], kind[0])[0]) for kind in kinds]
+        cells += [_cell(colour(region), f"P = {bins}, {positions}") for (positions, bins), region in regions]
+    return visualize.grid(cells, columns=5 if len(kinds) == 5 else 4)
 
 
 def _cell(image, title, side=220):
     """An image resized to a longer side of `side` pixels, with a title."""
-    factor = side / max(image.shape[:2])
-    size = [max(1, round(extent * factor)) for extent in image.shape[1::-1]]
-    way = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BILINEAR
-    return visualize.titled(np.asarray(Image.fromarray(image).resize(size, way)), title)
+    size = [max(1, round(extent * side / max(image.shape[:2]))) for extent in image.shape[1::-1]]
+    return visualize.titled(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.NEAREST)), title)

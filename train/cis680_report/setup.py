@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 
 import keras
 
@@ -17,14 +16,7 @@ COURSE_FILE = "hw3_mycocodata_img_comp_zlib.h5"
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """Data and arguments of a run.
-
-    Attributes:
-        train: data set for training.
-        test: data set for testing.
-        source: description of both, a sentence.
-        arguments: arguments of the command line.
-    """
+    """Data sets of a run, a description of them, and the arguments of the command line."""
 
     train: data.Dataset
     test: data.Dataset
@@ -44,20 +36,14 @@ class Setup:
         """(height, width) of part B's input."""
         return recipe.canvas(self.arguments)
 
-    @property
-    def policy(self):
-        """Keras dtype policy of the layers."""
-        return recipe.policy(self.arguments)
-
-    @functools.cached_property
-    def _kept_train(self):
-        return Cached(self.train) if len(self.train) <= KEPT_IN_MEMORY else self.train
-
     def batches(self, canvas):
         """Endless shuffled training batches, half of the images mirrored, masks of 56×56 cells."""
-        options = {"augment": "flip", "shuffle": True, "max_instances": 16}
         arguments = argparse.Namespace(**{**vars(self.arguments), "image_size": canvas})
-        return recipe.batches(arguments, self._kept_train, **options)
+        return recipe.batches(arguments, self.train, augment="flip", shuffle=True, max_instances=16)
+
+    def optimizer(self, steps):
+        """The optimizer of the recipes, with a schedule of this many steps."""
+        return recipe.optimizer(argparse.Namespace(learning_rate=self.arguments.learning_rate, steps=steps))
 
 
 def make(arguments):
@@ -73,7 +59,8 @@ def make(arguments):
     if kind != "shapes" and arguments.data is None:
         raise ValueError(f"--dataset {kind} needs --data FOLDER")
     train, test, source = {"shapes": _shapes, "cis680": _course, "coco": _coco}[kind](arguments)
-    return Setup(train, test, f"{source} {len(train):,} for training, {len(test):,} for testing.", arguments)
+    source = f"{source} {len(train):,} for training, {len(test):,} for testing."
+    return Setup(Cached(train) if len(train) <= KEPT_IN_MEMORY else train, test, source, arguments)
 
 
 def _check(arguments):
