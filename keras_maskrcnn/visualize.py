@@ -1,4 +1,4 @@
-"""Drawing on images: detections, ground truth next to predictions, anchors and proposals by role, contact sheets.
+"""Drawing on images: detections, ground truth next to predictions, groups of boxes, anchors by role, contact sheets.
 
 Images are drawn with NumPy and Pillow; only `curves` imports matplotlib. Line widths and font sizes follow the size of
 the image. Lines have a dark seam and labels a filled plate, so that both are visible on dark and light images.
@@ -178,8 +178,8 @@ def outline(image, groups, scale=None):
     Args:
         image: uint8 [H, W, 3] or [H, W].
         groups: list of (name, marks, colour, width), drawn in this order. `marks` are boxes [n, 4] or points [n, 2] as
-            (x, y), in image pixels; `width` is the line width or the radius, in pixels of the result. A group with an
-            empty name is not in the legend.
+            (x, y), in image pixels; `width` is the line width or the radius, in pixels of the result. Thin lines (1)
+            and small points (below 5) have no seam. A group with an empty name is not in the legend.
         scale: integer factor by which the image is enlarged; by default `fitting_scale(image)`.
 
     Returns:
@@ -194,7 +194,7 @@ def outline(image, groups, scale=None):
             if len(mark) == 4:
                 _draw_box(pen, mark, tint, width, seam=width > 1)
             else:
-                pen.ellipse((*(mark - width), *(mark + width)), fill=tint)
+                pen.ellipse((*(mark - width), *(mark + width)), fill=tint, outline=SEAM if width >= 5 else tint)
     return _with_legend(np.asarray(canvas), {name: tint for name, _, tint, _ in groups if name})
 
 

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "train"))
 
-from cis680_report import cases, roi
+from cis680_report import cases, part_b, roi
 
 A, B = (0, 0, 20, 20), (30, 30, 60, 60)
 
@@ -55,6 +55,12 @@ def test_the_proposal_nearest_to_half_of_its_object():
     assert (case.covered, case.before, case.after, case.label) == (0.5, 0.5, 1.0, 2)
     assert case.score == pytest.approx(0.8)
     np.testing.assert_array_equal([case.proposals, case.boxes, case.truth], [(30, 30, 60, 45), B, B])
+    drawn = part_b._refinement(case._asdict())
+    assert [(name, tuple(box)) for name, box, _, _ in drawn] == [
+        ("object", B),
+        ("proposal", (30, 30, 60, 45)),
+        ("refined box", B),
+    ]
 
 
 def test_no_such_case():

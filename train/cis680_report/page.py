@@ -28,13 +28,7 @@ class Report:
     The template is Markdown with fields of `str.format`: lines `# part`, `## Step n: title` and `### question`;
     paragraphs, which end at a blank line; and figures `![caption](name)`, where `name` is a value of the step: an image
     (uint8 `[H, W, 3]`), a matplotlib Figure, a `Table`, a list of these, or None, which omits the figure. All text is
-    escaped.
-
-    Args:
-        title: heading of the page.
-        introduction: paragraph before the first step.
-        template: text of the template; by default `report.md`.
-        **values: values for all steps.
+    escaped. `values` are for all steps; `template` is by default the text of `report.md`.
     """
 
     def __init__(self, title, introduction, template=None, **values):
@@ -43,11 +37,7 @@ class Report:
         self._contents = self._sections = ""
 
     def step(self, number, **values):
-        """Fills a step of the template.
-
-        Raises:
-            KeyError: the template has no such step, or the step has a field that is not in `values`.
-        """
+        """Fills a step of the template; raises KeyError for a field without a value."""
         step, values = self._steps.pop(number), {**self.values, **values}
         part, title = (html.escape(text) for text in (step.part, step.title))
         heading = f'<p class="part">{part}</p>' * bool(part)

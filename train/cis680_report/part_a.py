@@ -66,11 +66,7 @@ def run(report, setup):
 
 
 def find_anchor(batches):
-    """The anchor at the modes of scale and aspect ratio of the boxes in some batches.
-
-    Raises:
-        ValueError: the batches have no box.
-    """
+    """The anchor at the modes of scale and aspect ratio of the boxes in some batches."""
     found, images = [], 0
     for _, y in batches:
         found.append(np.asarray(y["boxes"], np.float64)[np.asarray(y["valid"]) & ~np.asarray(y["crowd"])])

@@ -193,11 +193,7 @@ def step_14(report, setup, trained):
 
 
 def step_15(report, setup, trained):
-    """Classes of proposals, detections after NMS, and refinement.
-
-    Returns:
-        (rates, regions): rates of detections by part of the data, kind and class; figures of the classes of proposals.
-    """
+    """Classes of proposals, detections after NMS, refinement; returns rates of detections, figures of the proposals."""
     found = evaluation.region_report(trained.stage, setup.test)
     parts = {"test": setup.test, "train": experiments.some(setup.train)}
     reports = {part: experiments.reports(trained, dataset) for part, dataset in parts.items()}
@@ -270,11 +266,8 @@ def step_17(report, setup, model):
     shown = _shown(setup.test, model)
     case, drawn, figures = cases.false_positive(model, setup.test), None, None
     if case is not None:
-        figures = {
-            "class": setup.class_names[case.label - 1],
-            "score": number(case.score),
-            "overlap": number(case.overlap),
-        }
+        name, scores = setup.class_names[case.label - 1], {"score": case.score, "overlap": case.overlap}
+        figures = {"class": name, **rounded(scores)}
         groups = [("object", case.sample["boxes"], visualize.WHITE, 1), ("prediction", case.box, visualize.CYAN, 2)]
         drawn = visualize.outline(case.sample["image"], groups)
     places = ", ".join(str(i) for i, _, _ in shown)

@@ -93,7 +93,7 @@ def _sampled(sample, rng):
     margin = 0.12 * (box[2:] - box[:2])
     (left, top), (right, bottom) = np.maximum(box[:2] - margin, 0).astype(int), (box[2:] + margin).astype(int)
     bins, samples = bins_and_samples(box - [left, top, left, top], 7, rng)
-    groups = [("bins", bins, visualize.YELLOW, 1), ("samples", samples.reshape(-1, 2), visualize.CYAN, 3)]
+    groups = [("bins", bins, visualize.YELLOW, 1), ("samples", samples.reshape(-1, 2), visualize.CYAN, 5)]
     image = visualize.outline(sample["image"][top:bottom, left:right], groups)
     return visualize.titled(image, "regular" if rng is None else "random")
 

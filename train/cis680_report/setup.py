@@ -47,12 +47,7 @@ class Setup:
 
 
 def make(arguments):
-    """Opens the data sets that the arguments name.
-
-    Raises:
-        DataError: the data cannot be read.
-        ValueError: an argument is invalid.
-    """
+    """Opens the data sets that the arguments name; raises DataError or ValueError for invalid ones."""
     keras.utils.set_random_seed(arguments.seed)
     _check(arguments)
     kind = arguments.dataset if arguments.dataset != "auto" else _guess(arguments.data)
