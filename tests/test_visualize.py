@@ -1,4 +1,4 @@
-"""Drawing: what must be seen is seen, nothing breaks at the edges, and inputs stay as they are."""
+"""Drawing: content is visible, edge cases work, inputs are not changed."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from keras_maskrcnn import visualize
 NAMES = ["person", "dog"]
 
 
-def picture(height=120, width=160, value=0):
+def blank(height=120, width=160, value=0):
     return np.full((height, width, 3), value, np.uint8)
 
 
@@ -43,14 +43,14 @@ def one(height, width, box, label=1, mask=True):
 @pytest.mark.parametrize("count", [0, 1, 100])
 @pytest.mark.parametrize("size", [(64, 64), (120, 500), (700, 30)])
 def test_any_number_of_objects_on_any_size(count, size):
-    image = picture(*size, value=200)
+    image = blank(*size, value=200)
     drawn = visualize.draw(image, objects(*size, count), NAMES)
     assert drawn.shape == image.shape and drawn.dtype == np.uint8
     assert np.array_equal(drawn, image) == (count == 0)
 
 
 def test_the_image_and_the_detections_are_not_changed():
-    image, found = picture(value=90), objects(120, 160, 5)
+    image, found = blank(value=90), objects(120, 160, 5)
     before = {key: value.copy() for key, value in found.items()}
     visualize.draw(image, found, NAMES)
     assert (image == 90).all()
@@ -59,7 +59,7 @@ def test_the_image_and_the_detections_are_not_changed():
 
 
 def test_fill_is_a_blend_inside_the_mask_and_nothing_outside():
-    image = picture(value=100)
+    image = blank(value=100)
     found = one(120, 160, (40, 40, 100, 100))
     drawn = visualize.draw(image, found, boxes=False, labels=False, opacity=0.4)
     expected = (100 * 0.6 + np.array(visualize.colour(0)) * 0.4).astype(np.uint8)
@@ -69,7 +69,7 @@ def test_fill_is_a_blend_inside_the_mask_and_nothing_outside():
 
 
 def test_box_line_lies_on_the_box_between_dark_seams():
-    drawn = visualize.draw(picture(value=255), one(120, 160, (40, 30, 100, 90), mask=False), labels=False)
+    drawn = visualize.draw(blank(value=255), one(120, 160, (40, 30, 100, 90), mask=False), labels=False)
     np.testing.assert_array_equal(drawn[60, 40], visualize.colour(0))
     np.testing.assert_array_equal(drawn[60, 99], visualize.colour(0))  # x2 = 100 is the right edge of pixel 99
     np.testing.assert_array_equal(drawn[60, 39], visualize.SEAM)
@@ -79,7 +79,7 @@ def test_box_line_lies_on_the_box_between_dark_seams():
 
 @pytest.mark.parametrize("ground", [0, 255])
 def test_the_box_stands_out_on_dark_and_on_light_ground(ground):
-    drawn = visualize.draw(picture(value=ground), one(120, 160, (40, 30, 100, 90), mask=False), labels=False)
+    drawn = visualize.draw(blank(value=ground), one(120, 160, (40, 30, 100, 90), mask=False), labels=False)
     column = drawn[60, 36:46].astype(int)
     assert (column.max(axis=0) - column.min(axis=0)).max() > 150
 
@@ -105,8 +105,8 @@ def test_colours_of_twenty_one_neighbours_differ():
 def test_colour_by_class_gives_one_colour_to_a_class():
     found = {key: np.concatenate([value, value]) for key, value in one(120, 160, (10, 40, 50, 80)).items()}
     found["boxes"][1], found["masks"][1] = (100, 40, 140, 80), np.roll(found["masks"][0], 90, axis=1)
-    by_class = visualize.draw(picture(), found, boxes=False, labels=False, colour_by="class")
-    by_instance = visualize.draw(picture(), found, boxes=False, labels=False)
+    by_class = visualize.draw(blank(), found, boxes=False, labels=False, colour_by="class")
+    by_instance = visualize.draw(blank(), found, boxes=False, labels=False)
     np.testing.assert_array_equal(by_class[60, 30], by_class[60, 120])
     assert (by_instance[60, 30] != by_instance[60, 120]).any()
 
@@ -127,8 +127,8 @@ def test_plates_stay_inside_the_frame(x, y, side, width, height):
 
 def test_label_is_written_even_for_a_box_that_fills_the_frame():
     found = one(120, 160, (0, 0, 160, 120), mask=False)
-    with_label = visualize.draw(picture(), found, NAMES)
-    without = visualize.draw(picture(), found, NAMES, labels=False)
+    with_label = visualize.draw(blank(), found, NAMES)
+    without = visualize.draw(blank(), found, NAMES, labels=False)
     assert (with_label != without).any()
 
 
@@ -139,10 +139,10 @@ def test_plates_of_two_equal_boxes_do_not_cover_each_other():
     assert hidden == 0 and not np.array_equal(first, second)
 
 
-def test_a_crowded_picture_stays_visible():
+def test_a_crowded_image_stays_visible():
     found = objects(512, 512, 300)
-    plates = visualize.draw(picture(512, 512), found, NAMES, boxes=False) != visualize.draw(
-        picture(512, 512), found, NAMES, boxes=False, labels=False
+    plates = visualize.draw(blank(512, 512), found, NAMES, boxes=False) != visualize.draw(
+        blank(512, 512), found, NAMES, boxes=False, labels=False
     )
     assert 0.05 < plates.any(axis=2).mean() <= visualize.PLATES
 
@@ -159,8 +159,8 @@ def test_sample_without_scores_and_detections_without_masks():
     found = objects(120, 160, 3)
     truth = {key: found[key] for key in ("boxes", "labels", "masks")}
     boxes_only = {key: found[key] for key in ("boxes", "labels", "scores")}
-    assert (visualize.draw(picture(), truth, NAMES) > 0).any()
-    assert (visualize.draw(picture(), boxes_only, NAMES) > 0).any()
+    assert (visualize.draw(blank(), truth, NAMES) > 0).any()
+    assert (visualize.draw(blank(), boxes_only, NAMES) > 0).any()
 
 
 def test_grey_is_accepted_and_other_arrays_are_refused():
@@ -169,26 +169,26 @@ def test_grey_is_accepted_and_other_arrays_are_refused():
         with pytest.raises(ValueError, match="an image must be uint8"):
             visualize.draw(image, objects(20, 30, 0))
     with pytest.raises(ValueError, match="colour_by"):
-        visualize.draw(picture(), objects(120, 160, 1), colour_by="score")
+        visualize.draw(blank(), objects(120, 160, 1), colour_by="score")
 
 
-def test_scale_enlarges_picture_and_boxes_together():
+def test_scale_enlarges_image_and_boxes_together():
     found = one(60, 60, (10, 10, 40, 40))
-    drawn = visualize.draw(picture(60, 60, 255), found, labels=False, boxes=False, scale=4)
+    drawn = visualize.draw(blank(60, 60, 255), found, labels=False, boxes=False, scale=4)
     assert drawn.shape == (240, 240, 3)
     changed = (drawn != 255).any(axis=2)
     assert changed[40:160, 40:160].all() and changed.sum() == 120 * 120
 
 
-def test_save_makes_folders_and_enlarges_small_pictures(tmp_path):
-    path = visualize.save(tmp_path / "new" / "out.png", picture(64, 64), objects(64, 64, 2), NAMES)
+def test_save_creates_folders_and_enlarges_small_images(tmp_path):
+    path = visualize.save(tmp_path / "new" / "out.png", blank(64, 64), objects(64, 64, 2), NAMES)
     assert Image.open(path).size == (512, 512)
-    path = visualize.save(tmp_path / "big.png", picture(600, 800), objects(600, 800, 2), NAMES)
+    path = visualize.save(tmp_path / "big.png", blank(600, 800), objects(600, 800, 2), NAMES)
     assert Image.open(path).size == (800, 600)
 
 
 def test_side_by_side_holds_both_under_titles():
-    image = picture(400, 600, 30)
+    image = blank(400, 600, 30)
     sheet = visualize.side_by_side(image, objects(400, 600, 2), objects(400, 600, 0), NAMES)
     height, width = sheet.shape[:2]
     assert width == 2 * 600 + 8 and height > 400
@@ -196,14 +196,44 @@ def test_side_by_side_holds_both_under_titles():
     assert (sheet[-400:, :600] != image).any()
 
 
-def test_grid_centres_pictures_of_unequal_sizes():
-    sheet = visualize.grid([picture(10, 20, 0), picture(20, 10, 50), picture(20, 20, 90)], columns=2, gap=4)
+def test_grid_centres_images_of_unequal_sizes():
+    sheet = visualize.grid([blank(10, 20, 0), blank(20, 10, 50), blank(20, 20, 90)], columns=2, gap=4)
     assert sheet.shape == (44, 44, 3)
     assert (sheet[5:15, :20] == 0).all() and (sheet[:5, :20] == visualize.PAPER).all()
     assert (sheet[:20, 29:39] == 50).all()
     assert (sheet[24:, :20] == 90).all()
     with pytest.raises(ValueError, match="at least one"):
         visualize.grid([])
+
+
+def has(image, tint):
+    return (image == np.array(tint, np.uint8)).all(axis=-1).any()
+
+
+def test_a_title_wider_than_the_image_pads_it():
+    titled = visualize.titled(blank(20, 30, 50), "a title of many letters", size=12)
+    assert titled.shape[0] > 20 and titled.shape[1] > 100
+    assert (titled[-20:, :30] == 50).all() and (titled[-20:, 30:] == visualize.PAPER).all()
+
+
+def test_outlines_are_where_their_boxes_are():
+    drawn = visualize.outline(blank(64, 64), [("a", [[8, 16, 40, 48]], visualize.CYAN, 1)], scale=1)
+    rows, columns = np.nonzero((drawn[:64] == np.array(visualize.CYAN)).all(axis=-1))
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (8, 16, 40, 48)
+    assert has(drawn[64:], visualize.CYAN)  # the legend
+    unnamed = visualize.outline(
+        blank(64, 64), [("", [[8, 16]], visualize.CYAN, 2), ("b", [], visualize.BLUE, 1)], scale=2
+    )
+    rows, columns = np.nonzero((unnamed == np.array(visualize.CYAN)).all(axis=-1))
+    assert (rows.mean(), columns.mean()) == (32, 16)
+
+
+def test_anchors_have_the_colours_of_their_roles():
+    anchors = np.array([[0, 0, 20, 20], [20, 20, 40, 40], [30, 30, 50, 50], [50, 50, 70, 70]], np.float32)
+    roles, crossing = np.array([1, 0, -1, -1]), np.array([False, False, False, True])
+    drawn = visualize.anchor_roles(blank(64, 64), anchors, roles, crossing, [[1, 1, 19, 19]])
+    for tint in (visualize.GREEN, visualize.BLUE, visualize.GREY, visualize.PURPLE, visualize.YELLOW):
+        assert has(drawn[:512], tint)
 
 
 def test_curves_from_a_history_and_from_a_csv_file(tmp_path):

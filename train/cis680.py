@@ -1,12 +1,12 @@
-"""The CIS 680 assignment "Instance Segmentation with Mask R-CNN", all eighteen steps, as a report to read.
+"""The CIS 680 assignment "Instance Segmentation with Mask R-CNN": all eighteen steps, as an HTML report.
 
-    python train/cis680.py all --output runs/cis680                       # on shapes that are drawn on the spot
+    python train/cis680.py all --output runs/cis680                       # on generated shapes
     python train/cis680.py all --data FOLDER --output runs/cis680         # on the course's four files, or on COCO
     python train/cis680.py part-b --data FOLDER --output runs/cis680 --photo mine.jpg
 
 FOLDER holds the course's `hw3_mycocodata_{img,mask}_comp_zlib.h5` and `hw3_mycocodata_{labels,bboxes}_comp_zlib.npy`,
-or `annotations/` and pictures in COCO's layout. OUTPUT/report.html has every plot, number and answer that the
-assignment asks for; OUTPUT/summary.json has the numbers, and the trained models lie beside it.
+or `annotations/` and images in COCO's layout. OUTPUT/report.html contains every plot, number and answer that the
+assignment requires, OUTPUT/summary.json the numbers; the trained models are in OUTPUT too.
 """
 
 import argparse
@@ -24,12 +24,12 @@ TITLE = "Instance Segmentation with Mask R-CNN"
 
 
 def run(arguments):
-    """Both parts, or one of them, into a report and a summary."""
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    """Runs one part or both, and writes the report and the summary."""
+    output = arguments.output
+    output.mkdir(parents=True, exist_ok=True)
     work = setup.make(arguments)
     print(work.source)
-    report = page.Page(TITLE)
-    report.text(work.source)
+    report = page.Report(TITLE, work.source, setup=work, run=arguments)
     started = time.perf_counter()
     summary = {"command": shlex.join(["python", *sys.argv]), "data": work.source, "part": arguments.part}
     for name, part in (("part-a", part_a), ("part-b", part_b)):
@@ -37,8 +37,8 @@ def run(arguments):
             summary[name] = part.run(report, work)
     summary["seconds"] = round(time.perf_counter() - started, 1)
     summary["versions"] = {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")}
-    (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    print(f"report   {report.write(arguments.output / 'report.html')}\nfigures  {arguments.output / 'summary.json'}")
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    print(f"report   {report.write(output / 'report.html')}\nfigures  {output / 'summary.json'}")
 
 
 def parse(arguments=None):
@@ -48,19 +48,23 @@ def parse(arguments=None):
     add(
         "part",
         choices=("part-a", "part-b", "all"),
-        help="the backbone and the RPN from scratch; the full network; both",
+        help="backbone and RPN from scratch; the full network; both",
     )
-    add("--output", type=pathlib.Path, required=True, help="folder of the report, made if missing")
-    add("--data", type=pathlib.Path, help="folder of the course's files, or in COCO's layout; without it, shapes")
-    add("--dataset", choices=("auto", "cis680", "shapes", "coco"), help="what is in it (default: what the files say)")
-    add("--train-images", type=recipe.positive, help="pictures to train on, of shapes (default: %(default)s)")
-    add("--test-images", type=recipe.positive, help="pictures to test on, of shapes (default: %(default)s)")
-    add("--photo", type=pathlib.Path, help="a picture of your own for step 18")
+    add("--output", type=pathlib.Path, required=True, help="folder of the report, created if missing")
+    add(
+        "--data",
+        type=pathlib.Path,
+        help="folder of the course's files, or in COCO's layout (default: generated shapes)",
+    )
+    add("--dataset", choices=("auto", "cis680", "shapes", "coco"), help="format of the data (default: by its files)")
+    add("--train-images", type=recipe.positive, help="number of shape images for training (default: %(default)s)")
+    add("--test-images", type=recipe.positive, help="number of shape images for testing (default: %(default)s)")
+    add("--photo", type=pathlib.Path, help="an image of your own for step 18")
     add("--steps-a", type=recipe.positive, help="training steps of part A (default: %(default)s)")
     add("--steps-b", type=recipe.positive, help="joint training steps of part B (default: %(default)s)")
     add("--alternating-steps", type=recipe.positive, help="steps of all four phases (default: %(default)s)")
-    add("--transfer-steps", type=recipe.positive, help="steps of each arm of step 8 (default: %(default)s)")
-    add("--batch-size", type=recipe.positive, help="images a step (default: %(default)s)")
+    add("--transfer-steps", type=recipe.positive, help="steps of each network of step 8 (default: %(default)s)")
+    add("--batch-size", type=recipe.positive, help="images per step (default: %(default)s)")
     add(
         "--image-size",
         type=recipe.positive,
@@ -70,9 +74,9 @@ def parse(arguments=None):
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
     add("--backbone", help="of part B: resnet18 to resnet101 (default: %(default)s)")
     add("--width", type=recipe.positive, help="channels of its stem, 64 in the papers (default: %(default)s)")
-    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 where the machine has it")
-    add("--workers", type=recipe.positive, help="threads that prepare pictures (default: %(default)s)")
-    add("--seed", type=int, help="seed of everything random (default: %(default)s)")
+    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
+    add("--workers", type=recipe.positive, help="threads that prepare images (default: %(default)s)")
+    add("--seed", type=int, help="random seed (default: %(default)s)")
     add("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(
         dataset="auto",

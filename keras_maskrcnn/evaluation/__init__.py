@@ -1,5 +1,5 @@
-"""Evaluation: COCO figures refereed by pycocotools; precision, recall and confusion at one working point; and the same
-for the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
+"""Evaluation: COCO scores by pycocotools; precision, recall and confusion matrix at one score threshold; and scores of
+the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
 """
 
 from keras_maskrcnn.evaluation.coco import (
@@ -11,13 +11,24 @@ from keras_maskrcnn.evaluation.coco import (
     score_detections,
 )
 from keras_maskrcnn.evaluation.predictions import predictions
-from keras_maskrcnn.evaluation.regions import anchor_report, format_regions, proposal_recall, region_report
+from keras_maskrcnn.evaluation.regions import (
+    anchor_counts,
+    anchor_report,
+    anchor_roles,
+    candidate_counts,
+    format_regions,
+    proposal_recall,
+    region_report,
+)
 from keras_maskrcnn.evaluation.report import best_threshold, format_report, format_scores, precision_recall
 
 __all__ = [
     "add_sample",
+    "anchor_counts",
     "anchor_report",
+    "anchor_roles",
     "best_threshold",
+    "candidate_counts",
     "coco_ground_truth",
     "coco_results",
     "coco_scores",

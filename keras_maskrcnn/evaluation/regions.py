@@ -1,8 +1,8 @@
-"""How good the stages inside a two-stage detector are: anchors, proposals, and the classes of proposals.
+"""Scores of the stages inside a two-stage detector.
 
-`coco_scores` and `precision_recall` judge what leaves the network. These judge what happens before: whether the anchors
-are told apart (`anchor_report`), whether every object has a proposal (`proposal_recall`), and what the second stage
-says about each proposal before NMS (`region_report`).
+`coco_scores` and `precision_recall` measure the output of the network; these functions measure the classification and
+regression of anchors (`anchor_report`), the proposals (`proposal_recall`), and the class of each proposal before NMS
+(`region_report`).
 """
 
 import itertools
@@ -16,28 +16,28 @@ from keras_maskrcnn.heads.anchors import assign_anchors
 from keras_maskrcnn.heads.ground_truth import ground_truth
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.losses import smooth_l1
-from keras_maskrcnn.ops.matching import NEGATIVE, POSITIVE
+from keras_maskrcnn.ops.matching import IGNORED, NEGATIVE, POSITIVE
 
-# A proposal that hits no object, but lies inside a crowd region by this share of its area, may well show an instance.
+# An unmatched proposal with at least this share of its area in a crowd region is not counted as background.
 CROWD_COVER = 0.5
 
 
 def proposal_recall(first_stage, dataset, iou=0.5, limits=(1, 10, 100), limit=None, batch_size=8):
-    """Share of the objects that one of the best proposals of their picture overlaps.
+    """Computes the share of objects that at least one of the best proposals of their image overlaps.
 
     Args:
-        first_stage: an object whose `detect` gives proposals by descending score, as `models.first_stage.FirstStage`.
-        dataset: any reader of samples. Crowd regions are no objects.
-        iou: least intersection over union of the boxes, 0..1.
-        limits: numbers of proposals a picture.
+        first_stage: an object whose `detect` returns proposals by descending score, as `models.first_stage.FirstStage`.
+        dataset: any reader of samples. Crowd regions are not counted as objects.
+        iou: minimum intersection over union of the boxes, 0..1.
+        limits: numbers of proposals per image.
         limit: only the first `limit` images.
         batch_size: images per call of `detect`.
 
     Returns:
-        dict from each of `limits` to the share of all objects, 0..1; NaN where there is no object.
+        dict from each of `limits` to the share of all objects, 0..1; NaN without objects.
 
     Raises:
-        ValueError: a limit is below 1, or nothing could be read.
+        ValueError: a limit is below 1, or no image could be read.
     """
     if min(limits) < 1:
         raise ValueError(f"limits={tuple(limits)} must be 1 or more")
@@ -46,32 +46,58 @@ def proposal_recall(first_stage, dataset, iou=0.5, limits=(1, 10, 100), limit=No
     for sample, proposals in answers:
         overlaps = overlap_matrix(sample, proposals, "bbox")[:, ~np.asarray(sample["crowd"], bool)]
         objects += overlaps.shape[1]
-        for most in limits:
-            found[most] += int((overlaps[:most] >= iou).any(axis=0).sum())
-    return {most: _ratio(count, objects) for most, count in found.items()}
+        for count in limits:
+            found[count] += int((overlaps[:count] >= iou).any(axis=0).sum())
+    return {count: _ratio(number, objects) for count, number in found.items()}
 
 
-def region_report(first_stage, dataset, iou=0.5, limit=None, batch_size=8):
-    """What the second stage says about each proposal, before any NMS; background is a class like any other.
-
-    A proposal's true class is that of the object that it overlaps most, if by `iou` or more, else background. Its
-    predicted class is the likeliest. Proposals that are background by this rule but lie in a crowd region are left out.
+def candidate_counts(first_stage, dataset, high, low, limit=None, batch_size=8):
+    """Counts the candidates of the second stage (proposals and ground-truth boxes) by role under an IoU rule.
 
     Args:
-        first_stage: as for `proposal_recall`, with `probabilities` float `[n, K + 1]` (column 0 is background) among
-            what `detect` gives: `FirstStage(model, classify=True)`.
-        dataset: any reader of samples.
-        iou: least overlap with an object, 0..1.
+        first_stage: as for `proposal_recall`.
+        dataset: any reader of samples. Crowd regions are not counted as objects.
+        high: IoU from which a candidate is positive.
+        low: IoU below which a candidate is negative; those in between are ignored.
         limit: only the first `limit` images.
         batch_size: images per call of `detect`.
 
     Returns:
-        dict as `precision_recall` returns it: `classes` with "background" as its last, `overall` (where precision,
-        recall and F1 are one and the same), `confusion` int64 [K+1, K+1] with background last, `names`; and
-        `accuracy`, the share of proposals whose class is right. NaN for a ratio of nothing to nothing.
+        int64 `[images, 3]`: positive, negative and ignored candidates of each image.
 
     Raises:
-        ValueError: nothing could be read.
+        ValueError: no image could be read.
+    """
+    counts = []
+    for sample, found in predictions(first_stage, dataset, batch_size=batch_size, limit=limit):
+        objects = {name: sample[name][~sample["crowd"]] for name in ("boxes", "labels", "crowd")}
+        candidates = {name: np.concatenate([objects[name], found[name]]) for name in ("boxes", "labels")}
+        best = overlap_matrix(objects, candidates, "bbox").max(axis=1, initial=0.0)
+        counts.append([(best >= high).sum(), (best < low).sum(), ((best >= low) & (best < high)).sum()])
+    return np.array(counts)
+
+
+def region_report(first_stage, dataset, iou=0.5, limit=None, batch_size=8):
+    """Evaluates the classification of proposals by the second stage, before NMS; background counts as a class.
+
+    The true class of a proposal is that of the object that it overlaps most, if by `iou` or more, else background. The
+    predicted class is the one of highest probability. Background proposals in a crowd region are not counted.
+
+    Args:
+        first_stage: as for `proposal_recall`; its `detect` also returns `probabilities`, float `[n, K + 1]` (column 0
+            is background): `FirstStage(model, classify=True)`.
+        dataset: any reader of samples.
+        iou: minimum overlap with an object, 0..1.
+        limit: only the first `limit` images.
+        batch_size: images per call of `detect`.
+
+    Returns:
+        dict as from `precision_recall`: `classes` with "background" last, `overall` (precision, recall and F1 are
+        equal), `confusion` int64 [K+1, K+1] with background last, `names`; and `accuracy`, the share of proposals with
+        the correct class. NaN where a denominator is 0.
+
+    Raises:
+        ValueError: no image could be read.
     """
     names = [*dataset.class_names, "background"]
     confusion = np.zeros((len(names), len(names)), np.int64)
@@ -93,27 +119,26 @@ def region_report(first_stage, dataset, iou=0.5, limit=None, batch_size=8):
 
 
 def format_regions(report):
-    """A table of `region_report` for a person: its accuracy, then the lines of `format_report`."""
+    """Formats `region_report` as text: the accuracy, then the lines of `format_report`."""
     total = int(report["confusion"].sum())
     return f"{report['accuracy']:.3f} of {total} proposals have the right class\n\n{format_report(report)}"
 
 
 def anchor_report(model, batches, steps=None):
-    """How well the RPN tells anchors apart, and how well it moves the positive ones. No anchor is sampled.
+    """Measures the classification of anchors by the RPN, and its regression of positive anchors.
 
-    Every anchor counts to which the model's own rules (`rpn_sampling`) give a role, as in the loss.
+    All anchors with a role by the model's rules (`model.rpn.sampling`) are counted, without sampling.
 
     Args:
-        model: a `MaskRCNN`, or any object with its `features`, `rpn`, `strides`, `anchors`, `rpn_sampling` and
-            `rpn_stage`.
-        batches: what `data.batches` gives.
-        steps: how many batches; None for all, which must then come to an end.
+        model: a `MaskRCNN`, or any object with its `features`, `rpn` and `strides`.
+        batches: batches as from `data.batches`.
+        steps: number of batches; None for all of a finite iterable.
 
     Returns:
-        dict: `accuracy`, share of positives and negatives on the right side of probability 0.5, and the same of each
-        as `positive_accuracy`, `negative_accuracy`; `box_error`, smooth L1 (β of the model's `rpn_stage`) summed over
-        the four deltas, mean over the positives; `mean_iou` of the moved positives with their objects; the numbers
-        `positives` and `negatives`. NaN where there is none.
+        dict: `accuracy`, share of positive and negative anchors classified correctly at probability 0.5, and the same
+        of each role as `positive_accuracy`, `negative_accuracy`; `box_error`, smooth L1 (β of `model.rpn.stage`)
+        summed over the four deltas, mean over positive anchors; `mean_iou` of decoded positive anchors and their
+        objects; the numbers `positives` and `negatives`. NaN where the mean has no terms.
 
     Raises:
         ValueError: there is no batch.
@@ -133,33 +158,81 @@ def anchor_report(model, batches, steps=None):
     }
 
 
+def anchor_roles(model, inputs):
+    """Assigns the anchors of a batch to objects by the model's rules (`model.rpn.sampling`), without sampling.
+
+    Args:
+        model: a `MaskRCNN`, or any object with its `strides` and `rpn`.
+        inputs: batch with ground truth, as `MaskRCNN` takes it.
+
+    Returns:
+        dict of NumPy arrays: `anchors` float32 `[A, 4]`; `matched` int32 `[B, A]`, row of the object; `role` int32
+        `[B, A]`, 1 positive, 0 negative, -1 ignored; `crossing` bool `[B, A]`, the anchor extends beyond the image;
+        `forced` bool `[B, A]`, the anchor is positive although its IoU is below `sampling.high`.
+    """
+    sizes, truth = ops.cast(inputs["sizes"], "float32"), ground_truth(inputs)
+    anchors = np.concatenate(model.rpn.anchors.boxes(inputs["images"].shape[1:3], model.strides))
+    matched, role = map(_numpy, assign_anchors(anchors, truth, model.rpn.sampling, sizes))
+    overlap = _numpy(ops.where(truth["valid"][..., None], box_ops.iou(truth["boxes"], anchors), 0.0)).max(axis=1)
+    beyond = anchors[None, :, 2:] > _numpy(sizes)[:, None, ::-1]
+    return {
+        "anchors": anchors,
+        "matched": matched,
+        "role": role,
+        "crossing": (anchors[:, :2] < 0).any(axis=-1) | beyond.any(axis=-1),
+        "forced": (role == POSITIVE) & (overlap < model.rpn.sampling.high),
+    }
+
+
+def anchor_counts(model, batches):
+    """Counts anchors by role.
+
+    Args:
+        model: as for `anchor_roles`.
+        batches: finite iterable of batches as from `data.batches`.
+
+    Returns:
+        dict of floats: `positive`, `negative`, `ignored` (without those that cross the border) and `crossing` anchors
+        per image, means over the images; `forced`, share of the positive anchors; and int `all`, anchors per image.
+    """
+    found = [anchor_roles(model, {**x, **y}) for x, y in batches]
+    role, crossing, forced = (np.concatenate([part[key] for part in found]) for key in ("role", "crossing", "forced"))
+    return {
+        "positive": float((role == POSITIVE).sum(axis=1).mean()),
+        "negative": float((role == NEGATIVE).sum(axis=1).mean()),
+        "ignored": float(((role == IGNORED) & ~crossing).sum(axis=1).mean()),
+        "crossing": float(crossing.sum(axis=1).mean()),
+        "all": role.shape[1],
+        "forced": float(forced.sum() / max((role == POSITIVE).sum(), 1)),
+    }
+
+
 def _anchor_batch(model, inputs):
-    """Of one batch: whether each positive is right, each negative is right; error and IoU of each positive."""
+    """Of one batch: whether each positive and each negative is classified correctly; error and IoU of positives."""
     sizes = ops.cast(inputs["sizes"], "float32")
     features = model.features(inputs["images"], sizes, False)
     logits, deltas = (_numpy(ops.concatenate(levels, axis=1)) for levels in model.rpn(list(features.values())))
-    anchors = np.concatenate(model.rpn.anchors.boxes(inputs["images"].shape[1:3], model.strides), axis=0)
-    truth = ground_truth(inputs)
-    matched, role = (_numpy(values) for values in assign_anchors(anchors, truth, model.rpn.sampling, sizes))
-    image, anchor = np.nonzero(role == POSITIVE)
-    objects = _numpy(truth["boxes"])[image, matched[image, anchor]]
-    error, overlap = _box_quality(deltas[image, anchor], anchors[anchor], objects, model.rpn.stage.beta)
+    assigned = anchor_roles(model, inputs)
+    role, (image, anchor) = assigned["role"], np.nonzero(assigned["role"] == POSITIVE)
+    objects = np.asarray(inputs["boxes"], np.float32)[image, assigned["matched"][image, anchor]]
+    anchors = assigned["anchors"][anchor]
+    error, overlap = _box_quality(deltas[image, anchor], anchors, objects, model.rpn.stage.beta)
     return logits[role == POSITIVE] >= 0, logits[role == NEGATIVE] < 0, error, overlap
 
 
 def _box_quality(deltas, anchors, objects, beta):
-    """Smooth L1 summed over the deltas, and IoU of the moved anchors with their objects: float32 `[n]` each."""
+    """Smooth L1 summed over the deltas, and IoU of the decoded anchors and their objects: float32 `[n]` each."""
     error = ops.sum(smooth_l1(deltas - box_ops.encode(objects, anchors), beta), axis=-1)
     moved = box_ops.decode(deltas, anchors)
     return _numpy(error), _numpy(box_ops.iou(moved[:, None], objects[:, None]))[:, 0, 0]
 
 
 def _true_classes(sample, proposals, iou):
-    """Label 0…K of each proposal, and whether it counts: int64 `[n]`, bool `[n]`."""
+    """Label 0…K of each proposal, and whether it is counted: int64 `[n]`, bool `[n]`."""
     crowd = np.asarray(sample["crowd"], bool)
     overlaps = overlap_matrix(sample, proposals, "bbox")
     own = np.where(crowd, 0.0, overlaps)
-    # A column of zeros for background makes the maximum exist where a picture has no object.
+    # The column of zeros for background defines the maximum for an image without objects.
     own = np.concatenate([own, np.zeros((len(own), 1))], axis=1)
     labels = np.append(np.asarray(sample["labels"], np.int64), 0)
     truth = np.where(own.max(axis=1) >= iou, labels[own.argmax(axis=1)], 0)

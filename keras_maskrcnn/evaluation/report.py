@@ -1,4 +1,4 @@
-"""What a person asks after training: how many are found, how many are wrong, what is taken for what."""
+"""Precision, recall, F1 and confusion matrix of detections at one score threshold; text tables of scores."""
 
 import math
 
@@ -14,32 +14,32 @@ THRESHOLDS = tuple(step / 20 for step in range(6, 20))  # 0.3 … 0.95
 def precision_recall(
     model, dataset, iou=0.5, score_threshold=0.5, kind="segm", max_detections=100, batch_size=8, limit=None
 ):
-    """Precision, recall and F1 at one working point, and the confusion matrix.
+    """Computes precision, recall and F1 at one score threshold, and the confusion matrix.
 
-    Detections are taken by descending score. Each first looks for a free object of its own class with an overlap of at
-    least `iou`: a true positive. Those left over that lie on a crowd region of their class are not counted. The rest
-    then look for a free object of any other class: a confusion. What remains was background taken for an object, or an
-    object taken for background. So the diagonal of the matrix holds the true positives, a column sums to all detections
-    of a class, a row to all its objects.
+    Detections are matched in order of descending score. Each is first matched with the free object of its own class
+    that it overlaps most, if by `iou` or more: a true positive. Unmatched detections on a crowd region of their class
+    are not counted. The others are matched with free objects of other classes by the same rule: confusions. The
+    remaining detections and objects are paired with background. The diagonal of the matrix thus holds the true
+    positives; a column sums to all detections of a class, a row to all its objects.
 
     Args:
         model: an object with `detect`, as `MaskRCNN`.
         dataset: any reader of samples.
-        iou: least intersection over union of a match, 0..1.
-        score_threshold: detections scoring less are ignored.
+        iou: minimum intersection over union of a match, 0..1.
+        score_threshold: minimum score of a detection.
         kind: overlap of masks ("segm") or of boxes ("bbox").
-        max_detections: most detections an image.
+        max_detections: maximum number of detections per image.
         batch_size: images per call of `detect`.
         limit: only the first `limit` images.
 
     Returns:
         dict: `classes`: {name: {"precision", "recall", "f1", "true_positives", "false_positives", "false_negatives"}};
-        `overall`: the same over all classes; `confusion`: int64 [K+1, K+1], rows are the truth, columns the detection,
-        the last of each is background; `names`: the K names and "background". Precision is NaN where nothing was
-        detected, recall NaN where there is no object.
+        `overall`: the same over all classes; `confusion`: int64 [K+1, K+1], rows are ground truth, columns detections,
+        background last; `names`: the K names and "background". Precision is NaN without detections, recall NaN without
+        objects.
 
     Raises:
-        ValueError: `kind` is neither "segm" nor "bbox", or nothing could be read.
+        ValueError: `kind` is neither "segm" nor "bbox", or no image could be read.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
@@ -54,17 +54,17 @@ def precision_recall(
 def best_threshold(
     model, dataset, iou=0.5, kind="segm", candidates=THRESHOLDS, max_detections=100, batch_size=8, limit=None
 ):
-    """The score threshold at which F1 over all classes is highest: the working point to use on other data.
+    """Finds the score threshold with the highest F1 over all classes.
 
-    Choose it on training or validation data; on the test set it would flatter the figures.
+    Use training or validation data; a threshold chosen on the test set biases the scores of the test set.
 
     Args:
         model: an object with `detect`, as `MaskRCNN`.
         dataset: any reader of samples.
-        iou: least intersection over union of a match, 0..1.
+        iou: minimum intersection over union of a match, 0..1.
         kind: overlap of masks ("segm") or of boxes ("bbox").
-        candidates: thresholds to try; of equals the first is taken.
-        max_detections: most detections an image.
+        candidates: thresholds to compare; the first of equals is returned.
+        max_detections: maximum number of detections per image.
         batch_size: images per call of `detect`.
         limit: only the first `limit` images.
 
@@ -85,14 +85,14 @@ def match(sample, found, iou=0.5, kind="segm"):
     """Matches the detections in one image with its objects.
 
     Args:
-        sample: the ground truth.
-        found: the detections, `scores` in descending order.
-        iou: least overlap.
+        sample: ground truth.
+        found: detections, `scores` in descending order.
+        iou: minimum overlap.
         kind: "segm" or "bbox".
 
     Returns:
-        truth, taken: int64 [p] each, one entry for every pair: the class 0…K-1 of the object and that of its detection,
-        with -1 for background. (-1 is also the last row and column of a matrix of K+1.)
+        (truth, taken): int64 [p] each, one entry per pair: the class 0…K-1 of the object and that of its detection,
+        -1 for background (as an index: the last row and column of the confusion matrix).
     """
     crowd = np.asarray(sample["crowd"], bool)
     true_labels = np.asarray(sample["labels"], np.int64)
@@ -108,14 +108,14 @@ def match(sample, found, iou=0.5, kind="segm"):
 
     counted = ~on_crowd
     missed = true_labels[~np.isin(np.arange(len(true_labels)), partner) & ~crowd]
-    objects = np.append(true_labels, 0)[partner]  # partner -1 picks the appended 0, which stands for background
+    objects = np.append(true_labels, 0)[partner]  # partner -1 selects the appended 0, background
     truth = np.concatenate([objects[counted], missed]) - 1
     taken = np.concatenate([labels[counted], np.zeros_like(missed)]) - 1
     return truth, taken
 
 
 def overlap_matrix(sample, found, kind):
-    """Intersection over union of every detection with every object; with a crowd, over the detection's area alone.
+    """Intersection over union of every detection and object; for crowd regions, intersection over detection area.
 
     Returns:
         float64 [detections, objects].
@@ -132,14 +132,14 @@ def overlap_matrix(sample, found, kind):
     return np.asarray(mask_tools.iou(*sides, crowd), np.float64).reshape(shape)
 
 
-def _greedy(overlaps, least):
-    """For each row in turn the free column of largest overlap, or -1 if none reaches `least`. int64 [rows]."""
+def _greedy(overlaps, minimum):
+    """The free column of largest overlap of each row in turn, or -1 if it is below `minimum`: int64 [rows]."""
     free = overlaps.copy()
     partner = np.full(len(free), -1, np.int64)
-    # A row without one possible column costs nothing: the loop visits the others only.
-    for row in np.flatnonzero((overlaps >= least).any(axis=1) & (overlaps > 0).any(axis=1)):
+    # Rows without a candidate are skipped, for speed.
+    for row in np.flatnonzero((overlaps >= minimum).any(axis=1) & (overlaps > 0).any(axis=1)):
         column = int(free[row].argmax())
-        if free[row, column] >= least and free[row, column] > 0:
+        if free[row, column] >= minimum and free[row, column] > 0:
             partner[row] = column
             free[:, column] = 0.0
     return partner
@@ -158,7 +158,7 @@ def _summary(confusion, class_names):
 
 
 def _rates(true_positives, detected, objects):
-    """Precision, recall and F1 from the counts; NaN for a ratio of nothing to nothing."""
+    """Precision, recall and F1 from counts; NaN where the denominator is 0."""
 
     def ratio(part, whole):
         return float(part / whole) if whole else float("nan")
@@ -174,7 +174,7 @@ def _rates(true_positives, detected, objects):
 
 
 def format_scores(scores):
-    """A table of `coco_scores` for a person: one line a figure, then one a class; "-" where there is no figure."""
+    """Formats `coco_scores` as a text table: one line per score, then one per class; "-" for NaN."""
     kinds = [kind for kind in KINDS if f"{kind}_AP" in scores]
     table = [["", *kinds], *[[figure, *(_number(scores[f"{k}_{figure}"]) for k in kinds)] for figure in FIGURES]]
     lines = _columns(table)
@@ -185,7 +185,7 @@ def format_scores(scores):
 
 
 def format_report(report):
-    """A table of `precision_recall` for a person, with the confusion matrix below it (rows: truth)."""
+    """Formats `precision_recall` as a text table, followed by the confusion matrix (rows: ground truth)."""
     counts = ("true_positives", "false_positives", "false_negatives")
     rows = [
         [name, *(_number(rates[key]) for key in ("precision", "recall", "f1")), *(str(rates[key]) for key in counts)]
@@ -202,7 +202,7 @@ def _number(value):
 
 
 def _columns(rows):
-    """Lines of text: the first column to the left, all others to the right, two spaces apart."""
+    """Lines of text: the first column left-aligned, all others right-aligned, two spaces between columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()

@@ -1,4 +1,4 @@
-"""The stages inside a detector, judged: anchors, proposals, classes of proposals. Worked by hand."""
+"""Scores of the stages inside a detector: anchors, proposals, classes of proposals. Computed by hand."""
 
 import math
 import types
@@ -20,7 +20,7 @@ class Reader(list):
 
 
 class FakeFirstStage:
-    """Gives the proposals that it was made with, picture by picture."""
+    """Gives the proposals that it was made with, image by image."""
 
     def __init__(self, answers):
         self.answers = list(answers)
@@ -41,7 +41,7 @@ def sample(boxes, labels, crowd=None):
         "masks": masks,
         "crowd": np.array(crowd if crowd is not None else [False] * len(boxes), bool),
         "image_id": 1,
-        "source": "picture",
+        "source": "image",
     }
 
 
@@ -59,7 +59,7 @@ def proposals(boxes, classes=None):
 
 
 def test_recall_rises_with_the_number_of_proposals():
-    # A is hit by the first proposal, B by the third, C never; in the second picture A is hit by the first.
+    # A is hit by the first proposal, B by the third, C never; in the second image A is hit by the first.
     first = proposals([A, (0, 40, 10, 60), (32, 30, 60, 60)])
     stage = FakeFirstStage([first, proposals([A])])
     recall = evaluation.proposal_recall(stage, Reader([sample([A, B, C], [1, 1, 2]), sample([A], [1])]), limits=(1, 3))
@@ -86,6 +86,18 @@ def test_recall_without_objects_or_proposals():
 def test_recall_refuses_a_limit_of_nothing():
     with pytest.raises(ValueError, match="must be 1 or more"):
         evaluation.proposal_recall(FakeFirstStage([]), Reader([]), limits=(0, 1))
+
+
+def test_candidates_under_two_rules():
+    # Candidates: the object (IoU 1) and proposals of IoU 0.6 and 0. The crowd region B is not a candidate.
+    truth = Reader([sample([A, B], [1, 1], crowd=[False, True]), sample([], [])])
+
+    def counts(*rule):
+        stage = FakeFirstStage([proposals([(0, 0, 20, 12), C]), proposals([C])])
+        return evaluation.candidate_counts(stage, truth, *rule).tolist()
+
+    assert counts(0.5, 0.5) == [[2, 1, 0], [0, 1, 0]]
+    assert counts(0.7, 0.3) == [[1, 1, 1], [0, 1, 0]]
 
 
 # Classes of proposals -------------------------------------------------------------------------------------------------
@@ -125,7 +137,7 @@ def test_proposals_in_a_crowd_are_left_out():
     np.testing.assert_array_equal(report["confusion"], [[1, 0, 0], [0, 0, 0], [0, 0, 1]])
 
 
-def test_pictures_add_up_and_may_be_empty():
+def test_images_add_up_and_may_be_empty():
     stage = FakeFirstStage([proposals([A], [1]), proposals([], []), proposals([B], [0])])
     report = evaluation.region_report(stage, Reader([sample([A], [1]), sample([B], [2]), sample([], [])]))
     assert report["confusion"].sum() == 2 and report["accuracy"] == 1.0
@@ -191,7 +203,7 @@ def test_ignored_anchors_do_not_count():
 
 
 def test_anchors_that_cross_the_border_do_not_count():
-    # The picture fills the left 40 columns of the canvas, so that anchors 1 and 3 cross its border.
+    # The image fills the left 40 columns of the canvas, so that anchors 1 and 3 cross its border.
     batch = one_batch((0, 0, 32, 32), size=(64, 40))
     kept = evaluation.anchor_report(fake_rpn([2.0, 5.0, -1.0, -1.0]), [batch])
     assert (kept["positives"], kept["negatives"], kept["accuracy"]) == (1, 3, 3 / 4)
@@ -221,6 +233,31 @@ def test_steps_and_no_batch():
     assert evaluation.anchor_report(model, iter([batch] * 5), steps=2)["positives"] == 2
     with pytest.raises(ValueError, match="no batch"):
         evaluation.anchor_report(model, [])
+
+
+def test_roles_and_counts_of_anchors():
+    model = types.SimpleNamespace(
+        anchors=Anchors(sizes=((16,),), ratios=(1.0,), offset=0.5),
+        strides=(16,),
+        rpn_sampling=AnchorSampling(cross_boundary="ignore"),
+    )
+    x = {"images": np.zeros((1, 48, 64, 3), np.uint8), "sizes": np.array([[48, 56]], np.float32)}
+    y = {
+        "boxes": np.array([[[16, 16, 32, 32], [1, 1, 9, 9], [0, 0, 0, 0]]], np.float32),
+        "labels": np.array([[1, 1, 0]]),
+        "masks": np.zeros((1, 3, 8, 8), np.uint8),
+        "crowd": np.zeros((1, 3), bool),
+        "valid": np.array([[True, True, False]]),
+    }
+    found = evaluation.anchor_roles(model, {**x, **y})
+    assert len(found["anchors"]) == 12
+    assert np.flatnonzero(found["crossing"][0]).tolist() == [3, 7, 11]  # the image ends at 56 of 64 pixels
+    assert np.flatnonzero(found["role"][0] == 1).tolist() == [0, 5]
+    assert np.flatnonzero(found["forced"][0]).tolist() == [0]  # the best of the small box, by an IoU of 0.25
+    assert (found["role"][0][[3, 7, 11]] == -1).all()
+    assert (found["role"][0] == 0).sum() == 7
+    expected = {"positive": 2.0, "negative": 7.0, "ignored": 0.0, "crossing": 3.0, "all": 12, "forced": 0.5}
+    assert evaluation.anchor_counts(model, [(x, y)]) == expected
 
 
 # A real model ---------------------------------------------------------------------------------------------------------

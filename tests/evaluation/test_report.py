@@ -1,4 +1,4 @@
-"""Precision, recall, confusion: worked by hand. Text tables."""
+"""Precision, recall and confusion, computed by hand; text tables."""
 
 import math
 
@@ -36,7 +36,7 @@ def sample(boxes, labels, crowd=None):
         "masks": masks,
         "crowd": np.array(crowd if crowd is not None else [False] * len(boxes), bool),
         "image_id": 1,
-        "source": "picture",
+        "source": "image",
     }
 
 

@@ -1,4 +1,4 @@
-"""The whole assignment at a tiny scale, as a student runs it: every step is in the report, and shows something."""
+"""The whole assignment at a tiny scale, run as a command: every step of the report has content."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def test_help_shows_an_example(run_here):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The folder of a run of both parts, and the page's text."""
+    """Folder of a run of both parts, and the text of the page."""
     output = tmp_path_factory.mktemp("cis680")
     photo = output / "mine.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(photo)
@@ -50,14 +50,14 @@ def test_every_step_is_there_and_shows_something(report):
 
 
 @pytest.mark.slow
-def test_pictures_are_not_blank(report):
+def test_images_are_not_blank(report):
     import base64
 
     _, html = report
-    pictures = re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]+)"', html)
-    assert len(pictures) >= 25
-    for picture in pictures:
-        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("L"), np.float32)
+    images = re.findall(r'src="data:image/(?:png|jpeg);base64,([^"]+)"', html)
+    assert len(images) >= 25
+    for image in images:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))).convert("L"), np.float32)
         assert min(pixels.shape) > 40 and pixels.std() > 4
 
 
@@ -96,5 +96,5 @@ def test_a_folder_without_the_four_files_is_one_line(tmp_path, run_here):
 def test_bad_input_is_one_line(tmp_path, arguments, words, run_here):
     answer = run_here("cis680", "all", "--output", tmp_path, *arguments)
     assert answer.returncode == 2
-    last = answer.stderr.strip().splitlines()[-1]  # TensorFlow tells of the machine before
+    last = answer.stderr.strip().splitlines()[-1]  # TensorFlow logs the machine before
     assert last.startswith("error: ") and words in last and "Traceback" not in answer.stderr

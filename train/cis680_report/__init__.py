@@ -1,1 +1,1 @@
-"""What `train/cis680.py` is made of: the page, its plots and answers, and the two parts of the assignment."""
+"""Parts of `train/cis680.py`: the data and arguments of a run, its trainings, the steps, and the page."""

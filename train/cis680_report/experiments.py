@@ -1,6 +1,5 @@
-"""What part B trains and measures: one network, trained jointly, in turns, and on a given backbone."""
+"""Trainings of part B: joint, alternating, and on a given backbone; scores of the trained networks."""
 
-import argparse
 import dataclasses
 import functools
 import time
@@ -12,126 +11,75 @@ from keras_maskrcnn import MaskRCNN, data, evaluation, training
 from keras_maskrcnn.models.first_stage import FirstStage
 from keras_maskrcnn.training import recipe
 
-LOSS_WEIGHTS = {"box_loss": 5.0, "mask_loss": 2.0}  # the report's; all others count once
-ANCHOR_SIDES = (12, 24, 48, 64, 96)  # pixels of a picture whose shorter side is 128, one a level
+LOSS_WEIGHTS = {"box_loss": 5.0, "mask_loss": 2.0}  # of the student's report; 1 for all others
+ANCHOR_SIDES = (12, 24, 48, 64, 96)  # pixels, one per level, for a canvas whose shorter side is 128
 PROPOSALS = {"pre_nms": 1000, "post_nms": 1000, "training_pre_nms": 400, "training_post_nms": 256}
 SAMPLED = {"size": 128, "positive_fraction": 0.25, "high": 0.5, "low": 0.5}
-EPOCHS = 20  # parts of a training, one point of its curves each
-PHASE_SHARES = (0.2, 0.5, 0.1, 0.2)  # of the alternating steps: the detector has most to learn, in phase 2
-FROM_TRAINING = 100  # at most so many training pictures are scored
+EPOCHS = 20  # points of the training curves
+PHASE_SHARES = (0.2, 0.5, 0.1, 0.2)  # of the alternating steps; phase 2 trains the detector from scratch
+SCORED = 100  # maximum number of training images that are scored
 
 
 @dataclasses.dataclass
 class Trained:
-    """A network with what its training took and gave.
-
-    Attributes:
-        name: for tables.
-        model: `MaskRCNN`.
-        phases: list of {"phase", "steps", "seconds", "history"}, one of them where all is trained together.
-        threshold: score from which a detection counts for precision, recall and F1.
-    """
+    """A trained network: `phases` are {"phase", "steps", "seconds", "history"}, `threshold` is its score threshold."""
 
     name: str
     model: MaskRCNN
     phases: list
     threshold: float = 0.5
 
-    @property
-    def seconds(self):
-        """Time of all phases, tracing included."""
-        return sum(phase["seconds"] for phase in self.phases)
-
-    @property
-    def steps(self):
-        """Steps of all phases."""
-        return sum(phase["steps"] for phase in self.phases)
-
-    @property
-    def history(self):
-        """Curves of the last phase: dict of lists."""
-        return self.phases[-1]["history"]
+    def __post_init__(self):
+        self.seconds, self.steps = (sum(phase[name] for phase in self.phases) for name in ("seconds", "steps"))
+        self.history = self.phases[-1]["history"]
 
     @functools.cached_property
     def stage(self):
-        """The first stage with its best 100 proposals and the box head's opinion of them."""
+        """`FirstStage` with the best 100 proposals and their class probabilities."""
         return FirstStage(self.model, max_proposals=100, classify=True)
 
 
 def build(setup):
-    """The untrained network; the same weights at every call."""
-    keras.utils.set_random_seed(setup.arguments.seed)
+    """The untrained network; every call returns the same weights."""
+    arguments = setup.arguments
+    keras.utils.set_random_seed(arguments.seed)
+    norm = "batch" if arguments.batch_size >= 8 else "group"  # the statistics of a small batch are not reliable
+    sizes = tuple((side * min(setup.canvas_b) / 128,) for side in ANCHOR_SIDES)
     return MaskRCNN(
         len(setup.class_names),
         class_names=list(setup.class_names),
-        backbone={"name": setup.arguments.backbone, "norm": norm(setup), "width": setup.arguments.width},
+        backbone={"name": arguments.backbone, "norm": norm, "width": arguments.width},
         image_size=setup.canvas_b,
         fpn_channels=64,
-        anchors={"sizes": anchor_sizes(setup.canvas_b), "ratios": (0.5, 1.0, 2.0)},
+        anchors={"sizes": sizes, "ratios": (0.5, 1.0, 2.0)},
         proposals=PROPOSALS,
         rpn_sampling={"size": 64},
         box_sampling=SAMPLED,
         box_stage={"width": 256},
         mask_stage={"width": 64, "depth": 1},
-        seed=setup.arguments.seed,
-        dtype=setup.policy,
+        seed=arguments.seed,
+        dtype=recipe.policy(arguments),
     )
-
-
-def norm(setup):
-    """Normalisation of the backbone: a batch of few pictures has no statistics worth the name."""
-    return "batch" if setup.arguments.batch_size >= 8 else "group"
-
-
-def anchor_sizes(canvas):
-    """Side lengths of the anchors, one a level, that grow with the canvas (height, width)."""
-    return tuple((side * min(canvas) / 128,) for side in ANCHOR_SIDES)
 
 
 def joint(setup):
     """Trains all parts together."""
     model = build(setup)
     phases = [fit(model, setup, setup.arguments.steps_b)]
-    return Trained("joint", model, phases, working_point(model, setup))
+    return Trained("joint", model, phases, evaluation.best_threshold(model, some(setup.train), kind="bbox"))
 
 
 def alternating(setup):
-    """Trains RPN and detector in turns."""
-    model = build(setup)
+    """Trains the RPN and the detector in turns."""
+    model, batches = build(setup), setup.batches(setup.canvas_b)
     steps = [max(round(share * setup.arguments.alternating_steps), 1) for share in PHASE_SHARES]
-    phases = training.alternate(
-        model,
-        batches(setup),
-        steps,
-        lambda count: optimizer(setup, count),
-        LOSS_WEIGHTS,
-        restart="rpn",
-        epochs=min(EPOCHS // 2, *steps),
-        verbose=2,
-    )
-    return Trained("alternating", model, phases, working_point(model, setup))
+    options = {"restart": "rpn", "epochs": min(EPOCHS // 2, *steps), "verbose": 2}
+    phases = training.alternate(model, batches, steps, setup.optimizer, LOSS_WEIGHTS, **options)
+    return Trained("alternating", model, phases, evaluation.best_threshold(model, some(setup.train), kind="bbox"))
 
 
-def working_point(model, setup):
-    """The score threshold of the highest F1 on training pictures."""
-    return evaluation.best_threshold(model, some(setup.train), kind="bbox")
-
-
-def transfer(setup, backbone):
-    """Trains three networks for the same few steps: on a new backbone, on a frozen trained one, and on that one freed.
-
-    Args:
-        setup: `Setup`.
-        backbone: the trained backbone, which is not changed.
-
-    Returns:
-        list of `Trained`.
-    """
-    arms = (("new backbone", None, True), ("trained, frozen", backbone, False), ("trained, fine-tuned", backbone, True))
-    return [_transferred(setup, *arm) for arm in arms]
-
-
-def _transferred(setup, name, backbone, trainable):
+def transfer(setup, backbone, name, trainable):
+    """Trains a network for a few steps, on the weights of a backbone or, with None, on new ones."""
     model = build(setup)
     if backbone is not None:
         model.backbone.set_weights(backbone.get_weights())
@@ -143,67 +91,47 @@ def fit(model, setup, steps):
     """Compiles and trains; returns {"phase", "steps", "seconds", "history"}."""
     epochs = min(EPOCHS, steps)
     steps -= steps % epochs
-    model.compile(optimizer(setup, steps), loss_weights=LOSS_WEIGHTS)
+    model.compile(setup.optimizer(steps), loss_weights=LOSS_WEIGHTS)
     start = time.perf_counter()
-    history = model.fit(batches(setup), epochs=epochs, steps_per_epoch=steps // epochs, verbose=2)
+    fitted = model.fit(setup.batches(setup.canvas_b), epochs=epochs, steps_per_epoch=steps // epochs, verbose=2)
     seconds = time.perf_counter() - start
-    return {"phase": "all together", "steps": steps, "seconds": seconds, "history": history.history}
+    return {"phase": "all together", "steps": steps, "seconds": seconds, "history": fitted.history}
 
 
-def batches(setup):
-    """Endless training batches on part B's canvas."""
-    return setup.batches(setup.canvas_b, setup.arguments.batch_size)
-
-
-def optimizer(setup, steps):
-    """AdamW whose schedule ends after so many steps."""
-    return recipe.optimizer(argparse.Namespace(learning_rate=setup.arguments.learning_rate, steps=steps))
-
-
-def some(dataset, count=FROM_TRAINING):
-    """The first pictures of a data set."""
+def some(dataset, count=SCORED):
+    """The first samples of a data set."""
     return data.Subset(dataset, range(min(count, len(dataset))))
 
 
 def compare(trained, dataset):
-    """What a trained network reaches on a data set, as JSON takes it.
-
-    Returns:
-        dict of `seconds`, COCO's AP and AP50 of boxes and masks, `f1` of all masks that score `threshold` or more; None
-        where there is no figure.
-    """
-    # What leaves the network counts, scores from 0.05: another threshold would be another graph to trace.
+    """AP and AP50 of boxes and masks, F1 of masks at the threshold, the threshold, and seconds of training."""
+    # The model's own score threshold: another one would trace another graph.
     coco = evaluation.coco_scores(trained.model, dataset, score_threshold=trained.model.detection.score_threshold)
-    report = evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold)
+    f1 = evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold)["overall"]["f1"]
     figures = {name: coco[name] for name in ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50")}
-    figures |= {"f1": report["overall"]["f1"], "threshold": trained.threshold, "seconds": trained.seconds}
-    return {name: number(value) for name, value in figures.items()}
-
-
-def recall(trained, dataset):
-    """Share of the objects that one of the best 100 proposals overlaps by IoU 0.5."""
-    return number(evaluation.proposal_recall(trained.stage, dataset, limits=(100,))[100])
-
-
-def by_class(report):
-    """Precision, recall and F1 of each class of an evaluation report, as JSON takes them."""
-    kinds = ("precision", "recall", "f1")
-    return {name: {kind: number(rates[kind]) for kind in kinds} for name, rates in report["classes"].items()}
-
-
-def number(value):
-    """A float of four digits, or None for NaN."""
-    return None if np.isnan(value) else round(float(value), 4)
+    return rounded({**figures, "f1": f1, "threshold": trained.threshold, "seconds": trained.seconds})
 
 
 def reports(trained, dataset):
-    """Precision, recall and F1 of boxes and of masks at the working point: a report by kind."""
+    """`evaluation.precision_recall` of boxes and of masks at the threshold: dict by kind."""
+    model, score = trained.model, trained.threshold
+    return {kind: evaluation.precision_recall(model, dataset, 0.5, score, kind) for kind in ("bbox", "segm")}
+
+
+def rates(reports):
+    """Precision, recall and F1 by class of evaluation reports, for JSON: dict by kind, class and rate."""
+    names = ("precision", "recall", "f1")
     return {
-        kind: evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold, kind=kind)
-        for kind in ("bbox", "segm")
+        kind: {c: rounded({name: found[name] for name in names}) for c, found in report["classes"].items()}
+        for kind, report in reports.items()
     }
 
 
-def rates(trained, dataset):
-    """What `reports` says of each class, as JSON takes it."""
-    return {kind: by_class(report) for kind, report in reports(trained, dataset).items()}
+def rounded(figures):
+    """A dict for JSON: strings as keys, rounded numbers."""
+    return {str(name): number(value) for name, value in figures.items()}
+
+
+def number(value):
+    """A number for JSON: integers unchanged, floats with four digits, None for NaN."""
+    return value if isinstance(value, int) else None if np.isnan(value) else round(float(value), 4)

@@ -1,8 +1,7 @@
-"""What a run of the assignment works with: data, canvases, arguments."""
+"""Data, canvases and arguments of a run."""
 
 import argparse
 import dataclasses
-import functools
 
 import keras
 
@@ -10,27 +9,22 @@ from keras_maskrcnn import backbones, data
 from keras_maskrcnn.data.cache import Cached
 from keras_maskrcnn.training import recipe
 
-# Decoded pictures; the course's compressed files are slow to read in random order, and shapes to draw again and again.
+# Maximum number of images kept decoded in memory: reading the course's compressed files in random order is slow.
 KEPT_IN_MEMORY = 3000
-CANVAS_A = (304, 400)  # the course's 300×400 pictures, as multiples of the five-convolution backbone's stride of 16
 COURSE_FILE = "hw3_mycocodata_img_comp_zlib.h5"
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What the parts of the report need.
-
-    Attributes:
-        train: data set for training.
-        test: data set that training never sees.
-        source: a sentence on what they are.
-        arguments: what the command line said.
-    """
+    """Data sets of a run, a description of them, and the arguments of the command line."""
 
     train: data.Dataset
     test: data.Dataset
     source: str
     arguments: argparse.Namespace
+
+    # (height, width) of part A's input: 300 × 400 pixels rounded up to multiples of the backbone's stride of 16.
+    canvas_a = (304, 400)
 
     @property
     def class_names(self):
@@ -38,72 +32,42 @@ class Setup:
         return self.train.class_names
 
     @property
-    def output(self):
-        """Folder of the run."""
-        return self.arguments.output
-
-    @property
-    def canvas_a(self):
-        """(height, width) of part A's input."""
-        return CANVAS_A
-
-    @property
     def canvas_b(self):
         """(height, width) of part B's input."""
         return recipe.canvas(self.arguments)
 
-    @property
-    def policy(self):
-        """Keras dtype policy of part B's layers."""
-        return recipe.policy(self.arguments)
+    def batches(self, canvas):
+        """Endless shuffled training batches, half of the images mirrored, masks of 56×56 cells."""
+        arguments = argparse.Namespace(**{**vars(self.arguments), "image_size": canvas})
+        return recipe.batches(arguments, self.train, augment="flip", shuffle=True, max_instances=16)
 
-    @functools.cached_property
-    def _kept_train(self):
-        """The training set, decoded once where that fits into memory."""
-        return Cached(self.train) if len(self.train) <= KEPT_IN_MEMORY else self.train
-
-    def batches(self, canvas, batch_size, **options):
-        """Endless shuffled training batches, half of the pictures mirrored; masks travel at 56×56."""
-        options = {"augment": "flip", "shuffle": True, "max_instances": 16, **options}
-        return data.batches(
-            self._kept_train,
-            canvas,
-            batch_size,
-            mask_size=56,
-            repeat=True,
-            seed=self.arguments.seed,
-            workers=self.arguments.workers,
-            **options,
-        )
+    def optimizer(self, steps):
+        """The optimizer of the recipes, with a schedule of this many steps."""
+        return recipe.optimizer(argparse.Namespace(learning_rate=self.arguments.learning_rate, steps=steps))
 
 
 def make(arguments):
-    """Reads the data that the arguments name.
-
-    Raises:
-        DataError: what is named cannot be read.
-        ValueError: `--data` is missing.
-    """
+    """Opens the data sets that the arguments name; raises DataError or ValueError for invalid ones."""
     keras.utils.set_random_seed(arguments.seed)
     _check(arguments)
     kind = arguments.dataset if arguments.dataset != "auto" else _guess(arguments.data)
     if kind != "shapes" and arguments.data is None:
         raise ValueError(f"--dataset {kind} needs --data FOLDER")
     train, test, source = {"shapes": _shapes, "cis680": _course, "coco": _coco}[kind](arguments)
-    return Setup(train, test, source, arguments)
+    source = f"{source} {len(train):,} for training, {len(test):,} for testing."
+    return Setup(Cached(train) if len(train) <= KEPT_IN_MEMORY else train, test, source, arguments)
 
 
 def _check(arguments):
-    """Refuses now what part B would stumble over after an hour."""
-    canvas = recipe.canvas(arguments)
-    if len(arguments.image_size) > 2 or any(side % 32 for side in canvas):
+    """Rejects before training what part B cannot use."""
+    if len(arguments.image_size) > 2 or any(side % 32 for side in arguments.image_size):
         raise ValueError(f"--image-size {' '.join(map(str, arguments.image_size))} must be two multiples of 32")
     if arguments.backbone not in backbones.NAMES or arguments.backbone == "simple_cnn":
         raise ValueError(f"--backbone {arguments.backbone} is not one of {', '.join(backbones.NAMES[:-1])}")
     if arguments.photo is not None:
         data.read_image(arguments.photo)
     if arguments.data is not None and arguments.dataset == "shapes":
-        raise ValueError("--dataset shapes draws its pictures: leave --data out")
+        raise ValueError("--dataset shapes draws its images: leave --data out")
 
 
 def _guess(folder):
@@ -113,44 +77,19 @@ def _guess(folder):
 
 
 def _shapes(arguments):
+    counts = (arguments.train_images, arguments.test_images)
     options = {"image_size": (300, 400), "scale_objects": True}
-    train = data.Shapes(arguments.train_images, seed=arguments.seed + 1, **options)
-    test = data.Shapes(arguments.test_images, seed=arguments.seed + 2, **options)
-    return (
-        train,
-        test,
-        (
-            "Circles, squares and triangles drawn on the spot: pictures of 300 × 400 pixels, one to five shapes of 28 "
-            f"to 141 pixels; {len(train):,} to train on, {len(test)} others to test on."
-        ),
-    )
+    sets = [data.Shapes(count, seed=arguments.seed + 1 + i, **options) for i, count in enumerate(counts)]
+    return *sets, "Generated circles, squares and triangles of 28 to 141 pixels, one to five per 300 × 400 image:"
 
 
 def _course(arguments):
     train, test = (data.Cis680(arguments.data, split=split) for split in ("train", "test"))
-    few = " Far too few to learn from: this run shows that the program learns, not what it can reach." * (
-        len(train) < 500
-    )
-    return (
-        train,
-        test,
-        (
-            f"The course's files in {arguments.data.resolve().name}: {len(train)} pictures to train on, "
-            f"{len(test)} to test on.{few}"
-        ),
-    )
+    few = "(too few to generalise; this run only shows that training works) " * (len(train) < 500)
+    return train, test, f"The course's files in {arguments.data.resolve().name} {few}with these numbers of images:"
 
 
 def _coco(arguments):
-    train, test = (
-        data.Grouped(data.Coco.from_folder(arguments.data, split), data.VEHICLES_PEOPLE_ANIMALS)
-        for split in (recipe.coco_split(arguments.data, "train"), recipe.coco_split(arguments.data, "val"))
-    )
-    return (
-        train,
-        test,
-        (
-            f"COCO pictures, categories grouped into vehicles, people and animals: {len(train)} to train on, "
-            f"{len(test)} to test on."
-        ),
-    )
+    splits = (recipe.coco_split(arguments.data, part) for part in ("train", "val"))
+    sets = [data.Grouped(data.Coco.from_folder(arguments.data, s), data.VEHICLES_PEOPLE_ANIMALS) for s in splits]
+    return *sets, "COCO images, categories grouped into vehicles, people and animals:"

@@ -1,0 +1,200 @@
+"""Plots of numbers with matplotlib: curves, histograms, bars, confusion matrices, gradient and feature maps.
+
+pyplot is not used: no window opens, and calls share no state.
+"""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from keras_maskrcnn import visualize
+
+INK = "#22252a"
+# The palette of `visualize` without yellow, which does not show on white.
+TINTS = [tuple(channel / 255 for channel in tint) for tint in visualize.PALETTE if tint != (240, 228, 66)]
+
+
+def curves(panels, xlabel="epoch", ylabel=""):
+    """Draws panels of curves side by side; the horizontal axis counts values from 1.
+
+    Args:
+        panels: dict from the title of each panel to a dict of columns (name -> list of numbers). A column "val_x" has
+            the colour of column "x" and is dashed; "loss" has a wider line.
+        xlabel: name of the horizontal axis.
+        ylabel: name of the vertical axis.
+
+    Returns:
+        Figure.
+    """
+    sheet, all_axes = _sheet(len(panels), max(8.2 / len(panels), 5.5), 4.2)
+    for axes, (title, columns) in zip(all_axes, panels.items(), strict=True):
+        names = list(dict.fromkeys(name.removeprefix("val_") for name in columns))
+        for name, values in columns.items():
+            trained = name.removeprefix("val_")
+            axes.plot(
+                np.arange(1, len(values) + 1),
+                np.asarray(values, np.float64),
+                linestyle="--" if name != trained and trained in columns else "-",
+                linewidth=2.4 if trained == "loss" else 1.5,
+                marker="." if len(values) < 30 else None,
+                color=TINTS[names.index(trained) % len(TINTS)],
+                label=name,
+            )
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+        if columns:
+            axes.legend(fontsize=8, frameon=False)
+    return sheet
+
+
+def bin_edges(values, count, logarithmic=False):
+    """Edges of the bins of a histogram, from the minimum to the maximum.
+
+    Args:
+        values: numbers, not empty; positive if `logarithmic`.
+        count: number of bins.
+        logarithmic: bins of equal ratio instead of equal width.
+
+    Returns:
+        float64 [count + 1].
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    if high <= low:
+        low, high = low * 0.95, high * 1.05
+    return np.geomspace(low, high, count + 1) if logarithmic else np.linspace(low, high, count + 1)
+
+
+def mode(values, edges):
+    """Centre of the fullest bin (the first of equals), as a float: the geometric mean for bins of unequal width."""
+    fullest = int(np.argmax(np.histogram(values, edges)[0]))
+    low, high = edges[fullest : fullest + 2]
+    return float((low + high) / 2 if _equal(edges) else np.sqrt(low * high))
+
+
+def histograms(panels):
+    """Draws histograms side by side, each with its mode marked.
+
+    Args:
+        panels: list of (values, edges of the bins, name of the axis). Bins of unequal width get a logarithmic axis.
+
+    Returns:
+        Figure.
+    """
+    sheet, all_axes = _sheet(len(panels), 5.4, 3.8)
+    for axes, (values, edges, name) in zip(all_axes, panels, strict=True):
+        axes.hist(values, edges, color=TINTS[1], edgecolor="white", linewidth=0.8)
+        mark = mode(values, edges)
+        axes.axvline(mark, color=INK, linewidth=1.2, linestyle="--", label=f"mode {mark:.3g}")
+        if not _equal(edges):
+            axes.set_xscale("log")
+            ticks = [tick for tick in (0.125, 0.25, 0.5, 1, 2, 4, 8) if edges[0] <= tick <= edges[-1]]
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+        axes.set(xlabel=name, ylabel="count")
+        axes.legend(fontsize=9, frameon=False)
+    return sheet
+
+
+def bars(panels):
+    """Draws bars with their values, one panel per quantity.
+
+    Args:
+        panels: dict from the title of each panel to a dict from names to numbers.
+
+    Returns:
+        Figure.
+    """
+    sheet, all_axes = _sheet(len(panels), 4.2, 3.6)
+    for axes, (title, values) in zip(all_axes, panels.items(), strict=True):
+        drawn = axes.bar(list(values), list(values.values()), color=TINTS[: len(values)], width=0.6)
+        axes.bar_label(drawn, fmt="{:.3g}", padding=2, fontsize=9)
+        axes.set_title(title, fontsize=11)
+        axes.margins(y=0.14)
+    return sheet
+
+
+def confusion(matrix, names):
+    """Draws a confusion matrix: rows are ground truth, columns predictions; the shade is the share of the row.
+
+    Args:
+        matrix: int [n, n].
+        names: n names.
+
+    Returns:
+        Figure.
+    """
+    shares = matrix / np.maximum(np.sum(matrix, axis=1, keepdims=True), 1)
+    side = 1.6 + 0.95 * len(names)
+    sheet, (axes,) = _sheet(1, side + 0.6, side)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        ink = "white" if shares[row, column] > 0.55 else INK
+        axes.text(column, row, f"{count}", ha="center", va="center", color=ink, fontsize=10)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="ground truth")
+    return sheet
+
+
+def gradient_map(gradient, box, title=""):
+    """Draws the gradient of a unit on a logarithmic scale, with its theoretical receptive field as a frame.
+
+    Args:
+        gradient: float32 [H, W], as `receptive_field.probe` returns it.
+        box: x1, y1, x2, y2 of the frame in pixels.
+        title: title of the plot.
+
+    Returns:
+        Figure.
+    """
+    sheet, (axes,) = _sheet(1, 6.2, 5.2)
+    level = np.log10(np.maximum(gradient / gradient.max(), 1e-4))
+    shown = axes.imshow(level, cmap="magma", vmin=-4, vmax=0, extent=(0, gradient.shape[1], gradient.shape[0], 0))
+    x1, y1, x2, y2 = box
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor="cyan", linewidth=1.6))
+    bar = sheet.colorbar(shown, ax=axes, ticks=[-4, -3, -2, -1, 0], shrink=0.85)
+    bar.ax.set_yticklabels(["≤ 0.0001", "0.001", "0.01", "0.1", "1"])
+    bar.set_label("mean |gradient| / maximum")
+    axes.set(title=title, xlabel="pixels", ylabel="pixels")
+    return sheet
+
+
+def shaded(values):
+    """Maps numbers to colours from the minimum (dark) to the maximum (light): float [h, w] to uint8 [h, w, 3]."""
+    values = np.asarray(values, np.float64)
+    share = (values - values.min()) / max(np.ptp(values), 1e-12)
+    return (colormaps["magma"](share)[..., :3] * 255).astype(np.uint8)
+
+
+def components(feature):
+    """Maps the three principal components of a feature map to red, green and blue.
+
+    Args:
+        feature: float [H, W, C].
+
+    Returns:
+        uint8 [H, W, 3]; a constant map is grey.
+    """
+    values = np.asarray(feature, np.float64).reshape(-1, feature.shape[-1])
+    values = values - values.mean(axis=0)
+    found = values @ np.linalg.svd(values, full_matrices=False)[2][:3].T
+    found = np.pad(found, ((0, 0), (0, 3 - found.shape[1])))
+    # 2.5 standard deviations fill the range, so that outliers do not compress all other values.
+    spread = np.maximum(found.std(axis=0), 1e-12) * 2.5
+    return (np.clip(0.5 + 0.5 * found / spread, 0, 1) * 255).astype(np.uint8).reshape(*feature.shape[:2], 3)
+
+
+def _equal(edges):
+    return np.allclose(np.diff(edges), edges[1] - edges[0])
+
+
+def _sheet(count, width, height):
+    """A Figure of `count` panels in a row, each of this size in inches, and the list of its axes."""
+    sheet = Figure(figsize=(width * count, height), layout="constrained")
+    all_axes = list(sheet.subplots(1, count, squeeze=False)[0])
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    return sheet, all_axes
