@@ -50,8 +50,8 @@ def coco_scores(
         dataset: any reader of samples.
         kinds: overlaps to score: "bbox", "segm" or both; None takes those that the model predicts.
         score_threshold: minimum score of a detection. AP integrates over all scores, so 0 gives the true value.
-        max_detections: maximum number of detections per image. Above 100 (microscope images with hundreds of nuclei) it also becomes
-            COCOeval's largest limit, and `AR100` and every AP are then at this limit.
+        max_detections: maximum number of detections per image. Above 100 (microscope images with hundreds of nuclei) it
+            also becomes COCOeval's largest limit, and `AR100` and every AP are then at this limit.
         batch_size: images that go through the network together; few more samples are in memory at once.
         limit: only the first `limit` images.
         progress: draw a progress bar.

@@ -82,7 +82,7 @@ def to_image(schema, rows, scale, image_size, how="continuous"):
 def exported(schema, found, sizes):
     """Detections of a batch under their exported names, for a SavedModel (graph form, `keras.ops`).
 
-    Coordinates become relative to the image, y before x, as in TensorFlow's own detection models; integers become int64.
+    Coordinates become relative to the image, y before x, as in TensorFlow's detection models; integers become int64.
 
     Args:
         schema: tuple of `Output`.

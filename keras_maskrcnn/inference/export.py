@@ -54,7 +54,7 @@ def saved_model(model, folder):
 
 
 def description(model):
-    """What a client needs beside the graph: a dict of the model's placement, thresholds and outputs, as JSON takes it."""
+    """Placement, thresholds and outputs of a model: the dict in `assets/model.json`."""
     return {
         "placement": dataclasses.asdict(model.placement),
         "detection": model.detection.asdict(),

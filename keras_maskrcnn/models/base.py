@@ -30,8 +30,8 @@ class InstanceModel(Detector, keras.Model):
     or calls `declare` with the heads that it is composed of. It implements
         canvas_stride(): pixels of which the sides of a canvas are multiples;
         call(inputs, training): a dict of the scalars in LOSSES and HEALTH if `self.ground_truth(inputs)` is not None,
-            else a dict of tensors `[B, D, ...]` by the names in OUTPUTS, and `valid` bool `[B, D]`. `self.limits(inputs)`
-            are the thresholds of the call, and `self.normalise` prepares the pixels.
+            else a dict of tensors `[B, D, ...]` by the names in OUTPUTS, and `valid` bool `[B, D]`. The thresholds of
+            the call are `self.limits(inputs)`; `self.normalise` prepares the pixels.
 
     Args:
         num_classes: classes without background.

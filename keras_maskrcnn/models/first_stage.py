@@ -63,8 +63,8 @@ class FirstStage(Detector, keras.Model):
 
         Returns:
             dict of `boxes` float32 `[B, P, 4]` in canvas pixels; `scores` float32 `[B, P]`, objectness in [0, 1],
-            descending; `labels` int32 `[B, P]`, 1; `valid` bool `[B, P]`; `logits` float32 `[B, A]` and `deltas` float32
-            `[B, A, 4]` of all anchors in the order of `anchors`; with `classify`, `probabilities` float32
+            descending; `labels` int32 `[B, P]`, 1; `valid` bool `[B, P]`; `logits` float32 `[B, A]` and `deltas`
+            float32 `[B, A, 4]` of all anchors in the order of `anchors`; with `classify`, `probabilities` float32
             `[B, P, K + 1]`, background first.
         """
         model, sizes = self.model, ops.cast(inputs["sizes"], "float32")

@@ -155,12 +155,12 @@ class MaskRCNN(InstanceModel):
         return [self.mask_head, *self.heads]
 
     def all_heads(self):
-        """dict from names to heads, in the order in which `call` runs them."""
+        """Heads by name, in the order in which `call` runs them."""
         heads = {"rpn": self.rpn, "box_head": self.box_head, "mask_head": self.mask_head}
         return {**heads, **{head.name: head for head in self.heads}}
 
     def parts(self):
-        """dict from names to the parts that hold weights, in the order in which `call` runs them."""
+        """Parts that hold weights by name, in the order in which `call` runs them."""
         return {"backbone": self.backbone, **({"fpn": self.fpn} if self.neck else {}), **self.all_heads()}
 
     def canvas_stride(self):

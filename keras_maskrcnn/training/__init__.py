@@ -1,4 +1,4 @@
-"""Tools around `model.fit`: optimizer, schedules, callbacks, alternating training. Each name is imported on first use."""
+"""Tools around `model.fit`: optimizer, schedules, callbacks, alternating training; each imported on first use."""
 
 import importlib
 

@@ -1,7 +1,7 @@
 """Rows of a name map: which arrays of a published file fill which variable, and by which transform.
 
-A name map is a generator of `Row`. Backbone and pyramid have theirs in `torchvision`, `detectron2` and `matterport`, each
-head in its own file (`heads/`); all share the layouts below.
+A name map is a generator of `Row`. Backbone and pyramid have theirs in `torchvision`, `detectron2` and `matterport`,
+each head in its own file (`heads/`); all share the layouts below.
 """
 
 import re

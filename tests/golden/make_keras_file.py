@@ -1,4 +1,4 @@
-"""Writes `model_0.1.0.keras` and `model_0.1.0.npz`: a model file of version 0.1.0 and what that version computed from it.
+"""Writes `model_0.1.0.keras` and `model_0.1.0.npz`: a model file of version 0.1.0 and its detections.
 
     python tests/golden/make_keras_file.py
 

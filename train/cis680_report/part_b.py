@@ -243,10 +243,10 @@ def _refinement(found):
 
 def step_16(report, setup, trained):
     """The mask head: its output and all losses; returns the first and last value of each loss."""
-    losses = {name: trained.history[name] for name in ("loss", *trained.model.LOSSES)}
-    weights = [f"{experiments.LOSS_WEIGHTS.get(name, 1):g} · {name}" for name in trained.model.LOSSES]
+    losses = {name: trained.history[name] for name in ("loss", *trained.model.loss_names)}
+    weights = [f"{experiments.LOSS_WEIGHTS.get(name, 1):g} · {name}" for name in trained.model.loss_names]
     curves, masks = plots.curves({"": losses}, PART), _raw_masks(setup, trained.model)
-    report.step(16, side=2 * trained.model.mask_head.stage.pool, weights=" + ".join(weights), losses=curves, masks=masks)
+    report.step(16, side=2 * trained.model.mask_head.pool, weights=" + ".join(weights), losses=curves, masks=masks)
     return {name: [number(values[i]) for i in (0, -1)] for name, values in losses.items()}
 
 
