@@ -5,10 +5,10 @@ import types
 
 import numpy as np
 import pytest
+from keras_maskrcnn.models.options import Anchors, AnchorSampling, RPNStage
 
 from keras_maskrcnn import MaskRCNN, data, evaluation
 from keras_maskrcnn.models.first_stage import FirstStage
-from keras_maskrcnn.models.options import Anchors, AnchorSampling, RPNStage
 from keras_maskrcnn.ops.losses import smooth_l1
 
 SIDE = 64

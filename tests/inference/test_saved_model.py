@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras_maskrcnn.saved_model import SavedModel
 
 from keras_maskrcnn.data import DataError
-from keras_maskrcnn.saved_model import SavedModel
 
 
 class Constant(tf.Module):

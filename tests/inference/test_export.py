@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from keras_maskrcnn.saved_model import SavedModel
 from PIL import Image
 
 from keras_maskrcnn import MaskRCNN, data
-from keras_maskrcnn.saved_model import SavedModel
 
 CLIENT = """
 import sys
