@@ -37,7 +37,7 @@ def canvas(arguments):
 
 
 def augment(arguments):
-    """Crops of photos (400×490 pixels, people 100×290 on average), scaled by 0.55 to 1.3 for 320-pixel crops."""
+    """Crops of photos (about 400×490 pixels, people about 100×290), scaled by 0.55 to 1.3 for 320-pixel crops."""
     height, width = recipe.canvas(arguments)
     scale = tuple(factor * max(height, width) / 320 for factor in (0.55, 1.3))
     colour = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "grey": 0.1}
@@ -45,7 +45,7 @@ def augment(arguments):
 
 
 def build(arguments, num_classes):
-    """A ResNet-18 of half width with a 96-channel pyramid and anchors of people's shapes."""
+    """A ResNet-18 of half width with a 96-channel pyramid and anchors with the proportions of people."""
     factor = max(recipe.canvas(arguments)) / 320
     return MaskRCNN(
         num_classes,
