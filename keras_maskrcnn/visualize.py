@@ -195,7 +195,8 @@ def outline(image, groups, scale=None):
                 _draw_box(pen, mark, tint, width, seam=width > 1)
             else:
                 pen.ellipse((*(mark - width), *(mark + width)), fill=tint, outline=SEAM if width >= 5 else tint)
-    return _with_legend(np.asarray(canvas), {name: tint for name, _, tint, _ in groups if name})
+    names = {name: tint for name, _, tint, _ in groups if name}
+    return _with_legend(np.asarray(canvas), names) if names else np.asarray(canvas)
 
 
 def anchor_roles(image, anchors, role, crossing, boxes):

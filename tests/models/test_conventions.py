@@ -51,9 +51,9 @@ def test_training_may_take_more_proposals(tiny, batch):
     x, _ = batch
     sizes = tf.constant(x["sizes"])
     logits, deltas = model.rpn(list(model.features(tf.constant(x["images"]), sizes).values()))
-    anchors = model.anchors.boxes((64, 64), model.strides)
-    assert model.propose(logits, deltas, anchors, sizes)[0].shape == (2, 20, 4)
-    assert model.propose(logits, deltas, anchors, sizes, training=True)[0].shape == (2, 30, 4)
+    anchors = model.rpn.anchors.boxes((64, 64), model.strides)
+    for training, count in ((False, 20), (True, 30)):
+        assert model.rpn.propose(logits, deltas, anchors, sizes, training).boxes.shape == (2, count, 4)
 
 
 def test_torchvisions_mask_targets_are_near_the_covered_areas(tiny, batch, whole_masks):
