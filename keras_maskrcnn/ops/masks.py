@@ -14,7 +14,7 @@ from keras import ops
 # longer to synchronise than a tile takes to compute.
 SMALL_PRODUCT = 2**18
 TILES_AT_ONCE = 10  # per mask; fits the CPU cache between product and comparison
-PIXELS_PER_THREAD = 2**21  # minimum work per thread; less does not pay for starting the thread
+PIXELS_PER_THREAD = 2**21  # minimum work per thread; for less, starting the thread takes longer
 
 
 def mask_targets(masks, mask_boxes, rois, size):

@@ -5,7 +5,6 @@ import functools
 import time
 
 import keras
-import numpy as np
 
 from keras_maskrcnn import MaskRCNN, data, evaluation, training
 from keras_maskrcnn.models.first_stage import FirstStage
@@ -130,10 +129,5 @@ def rates(reports):
 
 
 def rounded(figures):
-    """A dict for JSON: strings as keys, rounded numbers."""
-    return {str(name): number(value) for name, value in figures.items()}
-
-
-def number(value):
-    """A number for JSON: integers unchanged, floats with four digits, None for NaN."""
-    return value if isinstance(value, int) else None if np.isnan(value) else round(float(value), 4)
+    """Figures for JSON, with four digits, see `evaluation.for_json`."""
+    return evaluation.for_json(figures, digits=4)
