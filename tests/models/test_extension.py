@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_maskrcnn import data, evaluation
+from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.heads.detection import OUTPUTS, select_detections
 from keras_maskrcnn.heads.ground_truth import instances
 from keras_maskrcnn.heads.outputs import Output
@@ -196,6 +196,9 @@ def test_head_is_scored_drawn_and_left_out_by_its_loss_weight(head_model, tiny, 
     found = head_model.detect(shapes[0]["image"], score_threshold=0.01)
     result = evaluation.coco_results([found], [1])[0]
     assert result["fill"] == pytest.approx(float(found["fill"][0]))
+    captioned = visualize.draw(shapes[0]["image"], found, scale=8)
+    del found["fill"]
+    assert (captioned != visualize.draw(shapes[0]["image"], found, scale=8)).any()
     model = tiny(heads=[FillHead(name="fill_head")])
     model.compile("sgd", loss_weights={"fill_loss": 0})
     model.heads[0].call = None  # would raise if it were called
