@@ -22,15 +22,6 @@ def test_keras_still_has(owner, name):
     assert callable(getattr(owner, name, None)), f"Keras no longer has {owner.__name__}.{name}: {SEE}"
 
 
-def test_loss_tracker_is_the_metric_named_loss():
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    logs = model.train_on_batch(np.ones((2, 1)), np.full((2, 1), 9.0), return_dict=True)
-    assert hasattr(model, "_loss_tracker"), f"Keras no longer has Model._loss_tracker: {SEE}"
-    tracker = keras_internals.loss_tracker(model)
-    assert tracker.name == "loss" and float(tracker.result()) == logs["loss"] > 0, f"the loss is elsewhere: {SEE}"
-
-
 def test_flatten_layers_finds_all_levels():
     dense = keras.layers.Dense(1, name="dense")
     inner = keras.Sequential([dense], name="inner")

@@ -37,7 +37,9 @@ def half_covered(model, dataset):
 def false_positive(model, dataset):
     """The `FalsePositive` of highest score, or None."""
     best = None
-    for sample, found in evaluation.predictions(model, dataset, score_threshold=model.detection.score_threshold):
+    for sample, found in evaluation.predictions(
+        model, dataset, score_threshold=model.detection.limits().score_threshold
+    ):
         overlap = overlap_matrix(sample, found, "bbox").max(axis=1, initial=0.0)
         for row in np.flatnonzero(overlap < FALSE_POSITIVE)[:1]:  # scores descend
             case = [found["boxes"][row], int(found["labels"][row]), float(found["scores"][row]), float(overlap[row])]

@@ -105,7 +105,9 @@ def some(dataset, count=SCORED):
 def compare(trained, dataset):
     """AP and AP50 of boxes and masks, F1 of masks at the threshold, the threshold, and seconds of training."""
     # The model's own score threshold: another one would trace another graph.
-    coco = evaluation.coco_scores(trained.model, dataset, score_threshold=trained.model.detection.score_threshold)
+    coco = evaluation.coco_scores(
+        trained.model, dataset, score_threshold=trained.model.detection.limits().score_threshold
+    )
     f1 = evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold)["overall"]["f1"]
     figures = {name: coco[name] for name in ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50")}
     return rounded({**figures, "f1": f1, "threshold": trained.threshold, "seconds": trained.seconds})
