@@ -229,6 +229,11 @@ def test_errors_are_one_line_and_exit_code_two(arguments, reason, tmp_path, monk
     assert reason in error and error.count("\n") == 1
 
 
+def test_a_threshold_outside_its_range_is_one_line(model_file, photos, tmp_path, capsys):
+    assert predict(model_file, photos, "--output", tmp_path / "out", "--score-threshold", "1.5") == 2
+    assert capsys.readouterr().err == "error: score_threshold=1.5 must be a number from 0 to 1\n"
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model at all"])
 def test_a_file_that_is_not_a_model(content, tmp_path, capsys):
     path = tmp_path / "bad.keras"
