@@ -78,7 +78,7 @@ def coco_scores(
 
 def scored_kinds(model):
     """The kinds of `coco_scores` that a model's schema allows; both for a model without a schema."""
-    schema = getattr(getattr(model, "predictor", model), "schema", None)
+    schema = getattr(model, "schema", None)
     predicted = {"boxes", "box_masks"} if schema is None else {output.kind for output in schema}
     return tuple(kind for kind, output in zip(KINDS, ("boxes", "box_masks"), strict=True) if output in predicted)
 

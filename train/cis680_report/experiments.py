@@ -104,7 +104,6 @@ def some(dataset, count=SCORED):
 
 def compare(trained, dataset):
     """AP and AP50 of boxes and masks, F1 of masks at the threshold, the threshold, and seconds of training."""
-    # The model's own score threshold: another one would trace another graph.
     score = trained.model.detection.limits().score_threshold
     coco = evaluation.coco_scores(trained.model, dataset, score_threshold=score)
     f1 = evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold)["overall"]["f1"]
