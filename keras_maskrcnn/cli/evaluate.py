@@ -72,7 +72,7 @@ class _Renumbered:
 
     def __init__(self, model, class_names):
         self.model, self.class_names, self.num_classes = model, list(class_names), len(class_names)
-        self.schema = model.schema
+        self.schema = getattr(model, "schema", None)
         numbers = {name: number for number, name in enumerate(class_names, start=1)}
         self.numbers = np.array([0, *(numbers.get(name, 0) for name in model.class_names)], "int32")
 
