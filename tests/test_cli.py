@@ -5,7 +5,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import types
 from typing import ClassVar
 
 import keras
@@ -139,19 +138,19 @@ def test_evaluate_prints_a_table_and_writes_json(model_file, tmp_path, capsys):
 def test_evaluate_matches_classes_by_name():
     class Four:
         class_names: ClassVar = ["triangle", "unused 2", "circle", "square"]
-        predictor = types.SimpleNamespace(schema=(*OUTPUTS, Output("masks", "box_masks")))
+        schema = (*OUTPUTS, Output("masks", "box_masks"))
 
         def detect_each(self, images, score_threshold):
             assert score_threshold == 0.3
             labels = np.int32([1, 2, 3, 4])
             arrays = {"labels": labels, "scores": labels / 10, "masks": np.ones((4, 2, 2), bool)}
-            return [Detections(arrays, self.predictor.schema) for _ in images]
+            return [Detections(arrays, self.schema) for _ in images]
 
     model = _with_labels_of(Four(), NAMES)
     [found] = model.detect_each(["image"], score_threshold=0.3)
     assert found["labels"].tolist() == [3, 1, 2] and found["scores"].tolist() == [0.1, 0.3, 0.4]
     assert found["masks"].shape == (3, 2, 2) and model.num_classes == 3
-    assert found.schema == model.schema == Four.predictor.schema
+    assert found.schema == model.schema == Four.schema
     for names in (Four.class_names, [*NAMES, "star"]):
         assert isinstance(_with_labels_of(Four(), names), Four)
 

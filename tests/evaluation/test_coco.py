@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import math
-import types
 
 import numpy as np
 import pytest
@@ -200,7 +199,7 @@ def test_kinds_are_those_in_the_schema_of_the_model():
     answer = found([A], [1], [0.9])
     del answer["masks"]
     model = FakeModel([answer])
-    model.predictor = types.SimpleNamespace(schema=OUTPUTS)
+    model.schema = OUTPUTS
     scores = evaluation.coco_scores(model, Reader([sample([A], [1])]))
     assert scores["bbox_AP"] == pytest.approx(1.0) and "segm_AP" not in scores
 
