@@ -45,10 +45,10 @@ def test_a_pool_that_tells_nothing_is_named():
     [
         ("mask_rcnn_1/resnet50_1/Conv2D_22", ("backbone", False)),
         ("gradient_tape/mask_rcnn_1/rpn_1/conv1_1/convolution/Conv2DBackpropInput", ("RPN", True)),
-        ("mask_rcnn/box_align/SparseMatrixMatMul", ("RoIAlign", False)),
+        ("mask_rcnn/align_1/SparseMatrixMatMul", ("RoIAlign", False)),
         ("SparseMatrixMatMul", ("RoIAlign", True)),
         ("gradient_tape/mask_rcnn_1/box_head_1/fc1_1/MatMul/MatMul_1", ("box head", True)),
-        ("mask_rcnn_1/rpn_losses", ("RPN", False)),
+        ("mask_rcnn_1/rpn_1/Reshape", ("RPN", False)),
         ("SGD/mul_3", (memory.REST, False)),
         ("", (memory.REST, False)),
     ],
