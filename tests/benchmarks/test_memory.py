@@ -8,7 +8,6 @@ import sys
 import pytest
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 import memory
 
 
@@ -74,7 +73,6 @@ def test_tiny_run_adds_up(tmp_path):
     assert "| **all** |" in (tmp_path / "speed.md").read_text()
 
 
-def test_sizes_that_do_not_fit_are_refused():
-    command = [sys.executable, str(BENCHMARKS / "memory.py"), "--size", "100"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def test_sizes_that_do_not_fit_are_refused(run_here):
+    done = run_here("memory", "--size", 100)
     assert done.returncode == 2 and "--size 100 is not a multiple of 64" in done.stderr.splitlines()[-1]
