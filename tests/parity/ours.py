@@ -79,11 +79,13 @@ def training_model(size):
     )
 
 
-def training(batch):
+def training(batch, steps=cases.STEPS, **compile):
     """Losses, gradients, and the losses of some steps of SGD.
 
     Args:
         batch: from `cases.training_batch`.
+        steps: number of steps.
+        **compile: passed to `MaskRCNN.compile`.
 
     Returns:
         dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME`, of the first
@@ -92,9 +94,9 @@ def training(batch):
     inputs = padded(batch)
     model = training_model(batch["images"].shape[1:3])
     arrays = {f"gradient/{name}": g for name, g in gradients(model, inputs).items()}
-    model.compile(SGD(cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY))
+    model.compile(SGD(cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY), **compile)
     losses = []
-    for _ in range(cases.STEPS):
+    for _ in range(steps):
         model.reset_metrics()
         terms = model.train_on_batch(inputs, return_dict=True)
         losses.append([float(terms[name]) for name in LOSSES])
