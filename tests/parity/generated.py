@@ -70,8 +70,8 @@ def draw(name, shape):
 def _kernel(uniform, spread):
     """Kernel `[outputs, inputs, ...]` of deviation `spread / √(values summed for an output)`.
 
-    The values of an output sum to zero, in the stem for each colour: after a ReLU inputs have a large common mean, which
-    would dominate the differences between positions, and all regions would have one class.
+    The values of an output sum to zero, in the stem for each colour: after a ReLU inputs have a large common mean,
+    which would dominate the differences between positions, and all regions would have one class.
     """
     stem = uniform.shape[-1] == 7
     axes = (2, 3) if stem else tuple(range(1, uniform.ndim))
@@ -80,7 +80,7 @@ def _kernel(uniform, spread):
 
 
 def _smoothed(kernel):
-    """The stem's kernels as sums of 3×3 neighbours, which respond to edges more than to noise."""
+    """The stem's kernels as sums of 3×3 neighbours: they respond to edges more than to noise."""
     return sum(np.roll(kernel, (i, j), (2, 3)) for i in (-1, 0, 1) for j in (-1, 0, 1)) / 3
 
 

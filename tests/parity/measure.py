@@ -50,8 +50,8 @@ def picture_rows(found, wanted):
 def proposal_rows(found, wanted):
     """Numbers of proposals without a partner within 0.05 pixels on the other side, and at another position.
 
-    Of half a million pairs some overlap so nearly by the NMS threshold that the last bit of a float32 decides. Therefore
-    one proposal in a thousand may differ; positions are only counted.
+    The overlap of some of half a million pairs is so near to the NMS threshold that the last bit of a float32 decides.
+    Therefore one proposal in a thousand may differ; positions are only counted.
     """
     near = np.abs(found[:, None] - wanted[None]).max(axis=2) <= BOX_BAR
     alone = max((~near.any(axis=0)).sum(), (~near.any(axis=1)).sum())
@@ -67,8 +67,8 @@ def detection_rows(found, wanted):
     """Detections: each one must have a partner on the other side.
 
     Partners have the same label, and boxes and scores within the bars. Scores are in descending order on both sides, so
-    the scores of partners at different positions differ by less than the bar; they are counted. So are masks whose boxes
-    torchvision truncates to other whole pixels, as with 159.9999 and 160.0001: these masks are shifted by a pixel.
+    the scores of partners at different positions differ by less than the bar; they are counted. So are masks whose
+    boxes torchvision truncates to other whole pixels, as with 159.9999 and 160.0001: they are shifted by a pixel.
     """
     pairs = partners(found, wanted)
     count = max(len(found["scores"]), len(wanted["scores"]))
