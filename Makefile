@@ -12,15 +12,15 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/.installed
 	$(BIN)/python train/shapes.py --output runs/demo
 
-## test: lint, format check and the quick tests, in WORKERS processes (building graphs takes one core, and some GB, each)
+## test: lint, format check and the quick tests, in WORKERS processes (each uses one core and several GB)
 test: check
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-## test-slow: the tests that train for minutes
+## test-slow: tests that take minutes, such as whole trainings
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -s -m slow
 
-## parity: the same numbers as torchvision, asked live (KMR_DATA=folder with photos/; PARITY_PYTHON=python with torchvision)
+## parity: comparison with torchvision itself (KMR_DATA=folder with photos/; PARITY_PYTHON=python with torchvision)
 parity: $(VENV)/.installed-dev $(if $(PARITY_PYTHON),,.venv-parity/.installed)
 	$(or $(PARITY_PYTHON),.venv-parity/bin/python) tests/parity/torch_side.py runs/parity
 	$(BIN)/python tests/parity/compare.py runs/parity

@@ -2,16 +2,16 @@
 
     python benchmarks/data_pipeline.py --data FOLDER --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION
 
-FOLDER holds `annotations/instances_SPLIT.json` and the pictures in `SPLIT/`, as COCO's downloads do. Without
-`--peer-python` only ours is timed.
+FOLDER contains `annotations/instances_SPLIT.json` and the images in `SPLIT/`, as COCO's downloads do. Without
+`--peer-python` only this package is timed.
 
-Equal work: every picture of the split once, crowds included; decoded, mirrored with a chance of one half, its shorter
-side made 800 pixels (the longer one 1344 at most); wide pictures and tall ones in batches of two of their own kind, so
-that neither side pads much; two workers. Both sides end with float32 batches that the backbone takes, and with boxes
-and masks. The masks are those that each model trains on: ours cropped to their boxes, torchvision's whole.
+The work is the same: every image of the split once, crowds included; decoded, flipped with probability 0.5, resized to
+a shorter side of 800 pixels (longer side at most 1344); wide and tall images in separate batches of two, so that there
+is little padding; two workers. Both sides end with float32 batches for the backbone, boxes, and the masks that each
+model is trained on: cropped to their boxes in this package, whole in torchvision.
 
-torchvision's side is put together as its reference scripts do it: pictures by Pillow, masks by pycocotools, tensors and
-flip in the workers; normalising, resizing and batching in `GeneralizedRCNNTransform` in the main process.
+torchvision's side follows its reference scripts: images by Pillow, masks by pycocotools, conversion and flip in the
+workers; normalising, resizing and batching in `GeneralizedRCNNTransform` in the main process.
 """
 
 import os
@@ -26,19 +26,19 @@ CASE = "COCO pictures to batches of 2 at 800 px, 2 workers"
 
 
 def by_shape(records, pictures):
-    """Positions of the first `pictures` records in two lists: wide pictures, tall ones."""
+    """Positions of the first `pictures` records in two lists: wide images, tall images."""
     chosen = range(min(pictures, len(records)))
     tall = [records[position]["height"] > records[position]["width"] for position in chosen]
     return [[position for position in chosen if tall[position] == wanted] for wanted in (False, True)]
 
 
 def facts(pictures, instances, pixels):
-    """What an epoch came to; the pixels are those of the resized pictures without padding."""
+    """Facts about an epoch; the pixels are those of the resized images without padding."""
     return {"pictures": int(pictures), "instances": int(instances), "megapixels": round(float(pixels) / 1e6, 1)}
 
 
 def check(ours, peer):
-    """Why the sides did not do the same work, or None; rounding may change sizes by a pixel."""
+    """None, or a line about different work of the sides; rounding may change sizes by a pixel."""
     for name in ("pictures", "instances"):
         if ours[name] != peer[name]:
             return f"ours made {ours[name]} {name}, the peer {peer[name]}"
@@ -51,7 +51,7 @@ def check(ours, peer):
 
 
 def ours(folder, split, pictures):
-    """An epoch of `data.batches`, each batch normalised as the model does it first thing."""
+    """An epoch of `data.batches`, each batch normalised as in the model."""
     import tensorflow as tf
 
     from keras_maskrcnn import MaskRCNN, data
@@ -84,7 +84,7 @@ def ours(folder, split, pictures):
 
 
 def peer(folder, split, pictures):
-    """An epoch of torchvision's loader and its transform."""
+    """An epoch of torchvision's loader and transform."""
     import torch
     from torchvision.datasets import CocoDetection
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -114,12 +114,12 @@ def peer(folder, split, pictures):
 
 
 def _side_by_side(samples):
-    """Pictures and targets of a batch as two tuples."""
+    """Images and targets of a batch as two tuples."""
     return tuple(zip(*samples, strict=True))
 
 
 def _tensors(picture, annotations):
-    """A PIL picture and its COCO annotations as the tensors that torchvision's detectors take, mirrored by chance."""
+    """A PIL image and its COCO annotations as inputs of torchvision's detectors, randomly flipped."""
     import torch
     from torchvision.transforms import functional
 
@@ -167,8 +167,13 @@ def main():
     default = pathlib.Path(known) / "coco_tiny" if known else None
     add = parser.add_argument
     add("--data", type=pathlib.Path, default=default, help="folder in COCO's layout (default: $KMR_DATA/coco_tiny)")
-    add("--split", default="train", help="(default: %(default)s)")
-    add("--pictures", type=pairs.positive, default=200, help="the first so many (default: %(default)s)")
+    add("--split", default="train", help="split of the data set (default: %(default)s)")
+    add(
+        "--pictures",
+        type=pairs.positive,
+        default=200,
+        help="number of images, the first of the split (default: %(default)s)",
+    )
     options = parser.parse_args()
     if options.data is None:
         parser.error("--data FOLDER is missing, and KMR_DATA is not set")
@@ -186,18 +191,18 @@ def main():
             options=words,
             unit="s",
         )
-        print(*(line for row in rows for line in per_picture(row)), sep="\n")
+        print(*(line for row in rows for line in per_image(row)), sep="\n")
         return
     side = ours if options.worker == "ours" else peer
     pairs.serve(lambda _: side(options.data, options.split, options.pictures))
 
 
-def per_picture(row):
-    """Lines with the median time of a picture and the pictures a second, one for each side that ran."""
+def per_image(row):
+    """Lines with the median time per image and the images per second, one per side."""
     for side in ("ours", "peer"):
         if row[side]:
             seconds, pictures = row[side]["median"], row["facts"][side]["pictures"]
-            yield f"{side}: {seconds / pictures * 1e3:.1f} ms a picture, {pictures / seconds:.1f} images/s"
+            yield f"{side}: {seconds / pictures * 1e3:.1f} ms per image, {pictures / seconds:.1f} images/s"
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-r"""How time and memory of inference and of a training step grow with what they depend on.
+r"""Growth of time and memory of inference and of a training step with image area, proposals, instances, batch, classes.
 
     python benchmarks/growth.py --output benchmarks/results/growth.json --docs docs
     python benchmarks/growth.py --variables area,batch --works inference --size 256
 
-ResNet-50-FPN at 512×512 pixels, one variable changed at a time: the area of the picture, proposals, instances
-(detections in inference, objects in training), pictures in a batch, classes. Inference is `detect`, from pictures to
-pasted masks, with every detection slot filled; training is `train_on_batch`. Each point is a process of its own, and
-its memory is the peak while it runs (two calls to warm up included), less what the process held after its imports.
+ResNet-50-FPN at 512×512 pixels, one variable changed at a time: the area of the image, proposals, instances
+(detections in inference, objects in training), images per batch, classes. Inference is `detect`, from images to
+pasted masks, with every detection slot filled; training is `train_on_batch`. Each point is measured in a new process.
+Its memory is the peak while it runs, including two calls that warm up, minus the memory of the process after its
+imports.
 
 The exponent of growth is the slope of log cost over log value: 1 is linear, and fixed costs bring it below 1. "Knee" is
-the value after which the slope first exceeds 1.15, that is, from where on cost grows faster than the variable.
+the value after which the slope first exceeds 1.15, where cost starts to grow faster than the variable.
 
-Points of a former run on the same machine with the same versions are kept in `--output`; those of the variables
-asked for are measured anew. `--docs` writes the tables between the marks in speed.md, and growth.svg beside it.
-`--redraw` does that from a file of results, without measuring.
+Points of an earlier run on the same machine with the same versions are kept in `--output`; those of the given variables
+are measured again. `--docs` writes the tables between the marks in speed.md, and growth.svg next to it. `--redraw`
+writes both from a file of results, without measuring.
 """
 
 import argparse
@@ -37,13 +38,13 @@ ROUNDS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """What one measurement is of.
+    """The setting of one measurement.
 
     Attributes:
-        size: (height, width) of the pictures and the canvas.
-        proposals: boxes that the first stage hands on, and the candidates of each level before its NMS.
-        instances: detections in inference, objects a picture in training.
-        batch: pictures.
+        size: (height, width) of the images and the canvas.
+        proposals: proposals of the first stage, and candidates of each level before NMS.
+        instances: detections in inference, objects per image in training.
+        batch: images per batch.
         classes: without background.
     """
 
@@ -54,7 +55,7 @@ class Point:
     classes: int = 80
 
     def value(self, variable):
-        """The number that a variable stands for."""
+        """The value of a variable."""
         return math.prod(self.size) if variable == "area" else getattr(self, variable)
 
 
@@ -82,7 +83,7 @@ def points(work, variable, base, values):
 
 
 def base_point(work, size, tiny):
-    """The point around which one variable is changed: training has fewer objects than inference has detections."""
+    """The point around which variables are changed: training has fewer objects than inference has detections."""
     if tiny:
         return Point((size, size), proposals=20, instances=4, classes=3)
     return Point((size, size), instances=100 if work == "inference" else 20)
@@ -92,7 +93,7 @@ def base_point(work, size, tiny):
 
 
 def case(name):
-    """Call of the point whose description, as `describe` made it, is the name."""
+    """The call of a point and its number of repeats; the name is the text from `describe`."""
     wanted = json.loads(name)
     point = Point(**{**wanted["point"], "size": tuple(wanted["point"]["size"])})
     import keras
@@ -116,13 +117,13 @@ def case(name):
 
 
 def forget_peak():
-    """Sets the process's peak memory back to what it holds now, where Linux lets it."""
-    with contextlib.suppress(OSError):  # the peak then includes the making of the model
+    """Resets the peak memory of the process to its current memory, where Linux permits it."""
+    with contextlib.suppress(OSError):  # the peak then includes building the model
         pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 
 def inference(point, tiny, dtype):
-    """Call of `detect` with all slots of detections filled."""
+    """The call of `detect` with all detection slots filled."""
     model = scenes.network(
         tiny,
         point.classes,
@@ -131,17 +132,17 @@ def inference(point, tiny, dtype):
         detection={"max_detections": point.instances, "score_threshold": 0.0},
         dtype=dtype,
     )
-    pictures = [scenes.scene(*point.size, 30, seed)[0] for seed in range(point.batch)]
+    images = [scenes.scene(*point.size, 30, seed)[0] for seed in range(point.batch)]
 
     def call():
-        found = model.detect(pictures, score_threshold=0.0, batch_size=point.batch)
+        found = model.detect(images, score_threshold=0.0, batch_size=point.batch)
         return {"instances": len(found[0]["scores"])}
 
     return call
 
 
 def training(point, tiny, dtype):
-    """Call of one training step; its rate is 0, so that no step depends on those before it."""
+    """The call of one training step; its learning rate is 0, so that no step depends on earlier ones."""
     import keras
 
     limits = {"training_pre_nms": point.proposals, "training_post_nms": point.proposals}
@@ -163,15 +164,15 @@ def training(point, tiny, dtype):
 
 
 def describe(work, point, tiny, dtype):
-    """Name of a case for the worker, one line of JSON."""
+    """The name of a case for the worker, one line of JSON."""
     return json.dumps({"work": work, "point": dataclasses.asdict(point), "tiny": tiny, "dtype": dtype})
 
 
 def measure(work, variable, point, options):
-    """One row of the results, and the versions of what ran."""
+    """One row of the results, and the versions of the libraries."""
     name = describe(work, point, options.tiny, options.dtype)
     with pairs.Worker("ours", [sys.executable, __file__, "--worker", "ours"]) as worker:
-        worker.ask(name)  # makes the case and warms up
+        worker.ask(name)  # builds the case and warms up
         answers = [worker.ask(name) for _ in range(options.rounds)]
     seconds = [answer["seconds"] for answer in answers]
     facts = answers[-1]["facts"]
@@ -190,7 +191,7 @@ def measure(work, variable, point, options):
 
 
 def label(variable, row):
-    """A row's value as people write it."""
+    """The value of a row as text."""
     return "×".join(map(str, row["point"]["size"])) if variable == "area" else f"{row['value']}"
 
 
@@ -201,16 +202,16 @@ def slopes(values, costs):
 
 
 def growth(rows, variable, quantity):
-    """How a quantity grows along a line of rows.
+    """The growth of a quantity along a line of rows.
 
     Args:
-        rows: rows of one work and one variable, values rising, two or more.
+        rows: two or more rows of one work and one variable, in ascending order of value.
         variable: its name.
         quantity: "seconds" or "memory_mb".
 
     Returns:
-        dict of `last`, the exponent between the last two points; `all`, the slope of the line that fits all points
-        best; `knee`, the label of the value where the first interval with a slope above `KNEE` begins, or None.
+        dict of `last`, the exponent between the last two points; `all`, the slope of the least-squares line through all
+        points; `knee`, the label of the value where the first interval with a slope above `KNEE` begins, or None.
     """
     values, costs = [row["value"] for row in rows], [_cost(row, quantity) for row in rows]
     steep = slopes(values, costs)
@@ -221,7 +222,7 @@ def growth(rows, variable, quantity):
 
 
 def _cost(row, quantity):
-    """A positive number, for logarithms are taken of it: a process may need less than a MB more than its imports."""
+    """A positive number, because its logarithm is taken: a process may need less than 1 MB more than its imports."""
     return row["seconds"]["median"] if quantity == "seconds" else max(row["memory_mb"], 1)
 
 
@@ -259,7 +260,7 @@ def tables(report):
 
 
 def plot(report, path):
-    """Writes the plot: a column a variable, time above memory, both axes logarithmic."""
+    """Writes the plot: one column per variable, time above memory, both axes logarithmic."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -282,7 +283,7 @@ def plot(report, path):
 
 
 def _panel(axis, found, variable, quantity):
-    """Both works over one variable; the dotted line through a last point is linear growth."""
+    """Draws both works over one variable; the dotted line through the last point is linear growth."""
     for work, colour in zip(WORKS, ("C0", "C1"), strict=True):
         rows = found.get((variable, work), [])
         if not rows:
@@ -305,7 +306,7 @@ def kept(options, report):
 
 
 def summarise(report):
-    """Adds the exponents to the report."""
+    """Adds the exponents of growth to the report."""
     report["growth"] = [
         {"work": work, "variable": variable, **{q: growth(line, variable, q) for q in ("seconds", "memory_mb")}}
         for (variable, work), line in lines(report["rows"]).items()
@@ -316,13 +317,13 @@ def summarise(report):
 def document(report, folder):
     """Writes growth.svg, and the tables between the marks of speed.md."""
     plot(report, folder / "growth.svg")
-    picture = "![Time and memory against area, proposals, instances, batch and classes](growth.svg)"
-    reports.fill(folder / "speed.md", "growth", f"{picture}\n\n{tables(report)}")
+    plot_link = "![Time and memory against area, proposals, instances, batch and classes](growth.svg)"
+    reports.fill(folder / "speed.md", "growth", f"{plot_link}\n\n{tables(report)}")
     print(f"written: {folder / 'speed.md'}, {folder / 'growth.svg'}")
 
 
 def run(options):
-    """Measures all points; the file is written after each, so that a killed run has left something."""
+    """Measures all points; the file is written after each, so that an interrupted run keeps its results."""
     base = {
         "network": "a tiny network" if options.tiny else "ResNet-50-FPN",
         "size": options.size,
@@ -353,7 +354,7 @@ def run(options):
 
 
 def names(known):
-    """Type of an argument that lists names, separated by commas."""
+    """The type of an argument that is a comma-separated list of names."""
 
     def parse(text):
         chosen = text.split(",")
@@ -371,13 +372,15 @@ def parse():
     add = parser.add_argument
     add("--variables", type=names(VALUES), default=list(VALUES), help=f"of {', '.join(VALUES)} (default: all)")
     add("--works", type=names(WORKS), default=list(WORKS), help="of inference, training (default: both)")
-    add("--size", type=int, help="side of the picture where the area is not the variable (default: 512)")
+    add("--size", type=int, help="side of the image where the area is not the variable (default: 512)")
     add("--dtype", choices=("auto", "float32", "mixed_bfloat16"), default="auto", help="auto: the machine's fastest")
     add("--rounds", type=pairs.positive, default=ROUNDS, help="calls that are timed (default: %(default)s)")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the results as JSON")
     add("--docs", type=pathlib.Path, metavar="FOLDER", help="write tables and plot into this folder")
-    add("--redraw", type=pathlib.Path, metavar="FILE", help="do not measure: write the tables of this file of results")
-    add("--tiny", action="store_true", help="a tiny network and two points a line, to try the script out")
+    add(
+        "--redraw", type=pathlib.Path, metavar="FILE", help="write the tables of this file of results without measuring"
+    )
+    add("--tiny", action="store_true", help="a tiny network and two points per line, to test the script")
     add("--worker", choices=("ours",), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.size = options.size or (64 if options.tiny else 512)
@@ -389,7 +392,7 @@ def parse():
 
 
 def main():
-    """Parent: starts a worker a point, prints and writes the tables. Worker: measures its point."""
+    """Parent: starts one worker per point, prints and writes the tables. Worker: measures its point."""
     options = parse()
     if options.worker:
         pairs.serve(case)

@@ -1,13 +1,13 @@
-r"""Finding the objects of one picture: this package against torchvision or TF Model Garden, ResNet-50-FPN, 91 outputs.
+r"""Detection in one image: this package against torchvision or TF Model Garden, ResNet-50-FPN, 91 outputs.
 
     python benchmarks/inference.py --peer torchvision --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION \
         --output benchmarks/results/inference.json
     python benchmarks/inference.py --peer model-garden --peer-python PATH_OF_A_PYTHON_WITH_TF_MODELS_OFFICIAL
 
-A call starts with the picture in uint8 and ends with masks pasted at its size: resizing, normalising, proposals, NMS
-and 100 detections lie between. Both sides must have pasted equally many masks of equal size. The weights are generated,
-for ours and torchvision the same; see `scenes.py`. Every case has processes of its own, so that its peak memory and its
-first call, in which ours is traced, are its own too. `--saved-model` adds the same network exported and read back.
+A call starts with the uint8 image and ends with masks pasted at its size; it includes resizing, normalisation,
+proposals, NMS and 100 detections. Both sides must paste the same number of masks of the same size. This package and
+torchvision have the same generated weights, see `scenes.py`. Every case has its own processes, so that its peak memory
+and its first call, which includes tracing, are independent of other cases. `--saved-model` adds the exported network.
 """
 
 import argparse
@@ -24,44 +24,44 @@ SAVED_MODEL = "SavedModel "
 
 
 def cases(precisions, peer=None, saved_model=False):
-    """Names of the cases; those of the SavedModel have no peer."""
+    """Names of the cases; SavedModels have no peer."""
     exported = [SAVED_MODEL + precision for precision in precisions] if saved_model else []
     return peers.cases(precisions, peer) + exported
 
 
 def check(ours, peer):
-    """None, or why the two did not do the same work."""
+    """None, or a line about a difference between the work of both sides."""
     same = ours["mask_shape"] == peer["mask_shape"] and ours["detections"] > 0
     return None if same else f"ours pasted masks of shape {ours['mask_shape']}, the peer {peer['mask_shape']}"
 
 
 def network(precision, size, tiny=False):
-    """Our network, at whose scale a picture of (height, width) is left as it is."""
+    """Our network; it does not resize images of `size` (height, width)."""
     return scenes.network(tiny, dtype=precision, resize={"shorter": min(size), "longer": max(size)})
 
 
-def ours(precision, picture, tiny=False):
-    """Call of one case on this package."""
-    return _detecting(network(precision, picture.shape[:2], tiny), picture)
+def ours(precision, image, tiny=False):
+    """The call of one case on this package, and its repeats."""
+    return _detecting(network(precision, image.shape[:2], tiny), image)
 
 
-def saved_model(precision, picture, tiny=False):
-    """Call of a SavedModel, which another process has written, so that this one is as new as a server's."""
+def saved_model(precision, image, tiny=False):
+    """The call of a SavedModel. Another process writes it, so that this process has not built the model before."""
     from keras_maskrcnn.inference.saved_model import SavedModel
 
     with tempfile.TemporaryDirectory() as folder:
-        size = [str(side) for side in picture.shape[:2]]
+        size = [str(side) for side in image.shape[:2]]
         command = [sys.executable, __file__, "--size", *size, "--export", precision, folder, *(["--tiny"] * tiny)]
         subprocess.run(command, check=True)
         start = time.perf_counter()
         model = SavedModel(folder)
         seconds = round(time.perf_counter() - start, 3)
-    return _detecting(model, picture, load_s=seconds)
+    return _detecting(model, image, load_s=seconds)
 
 
-def _detecting(model, picture, **facts):
+def _detecting(model, image, **facts):
     def call():
-        found = model.detect(picture, score_threshold=peers.SCORE_THRESHOLD)
+        found = model.detect(image, score_threshold=peers.SCORE_THRESHOLD)
         return {"detections": len(found["labels"]), "mask_shape": list(found["masks"].shape), **facts}
 
     return call, 1
@@ -77,9 +77,20 @@ def parse():
     parser = pairs.arguments(__doc__, 7)
     peers.add_arguments(parser)
     add = parser.add_argument
-    add("--saved-model", action="store_true", help="time an exported network too, which no peer has")
-    add("--size", nargs=2, type=pairs.positive, default=[800, 1066], metavar=("HEIGHT", "WIDTH"), help="of the picture")
-    add("--tiny", action="store_true", help="ours with some ten thousand weights, to try this script out")
+    add("--saved-model", action="store_true", help="also time the exported network, which has no peer")
+    add(
+        "--size",
+        nargs=2,
+        type=pairs.positive,
+        default=[800, 1066],
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the image (default: 800 1066)",
+    )
+    add(
+        "--tiny",
+        action="store_true",
+        help="replace our network by one of about ten thousand weights, to test the script",
+    )
     add("--export", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -108,13 +119,13 @@ def main():
 
 
 def case(name, options):
-    """What a worker serves for a case's name."""
+    """The case of a name, for a worker."""
     mine, kind = peers.parts(name)
-    picture = scenes.scene(*options.size, peers.OBJECTS)[0]
+    image = scenes.scene(*options.size, peers.OBJECTS)[0]
     if options.worker == "peer":
-        return peers.load(options.peer).inference(kind, picture) if kind else None
+        return peers.load(options.peer).inference(kind, image) if kind else None
     make = saved_model if mine.startswith(SAVED_MODEL) else ours
-    return make(mine.removeprefix(SAVED_MODEL), picture, options.tiny)
+    return make(mine.removeprefix(SAVED_MODEL), image, options.tiny)
 
 
 if __name__ == "__main__":

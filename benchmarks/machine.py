@@ -1,4 +1,4 @@
-"""What a benchmark ran on: the machine in one line, the memory that a process took, the versions of its libraries."""
+"""The environment of a benchmark: machine, memory of a process, versions of libraries."""
 
 import contextlib
 import importlib.metadata
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 
-# Modules whose versions are reported once they are imported, and the distributions that they come in.
+# Modules whose versions are reported if they are imported, and their distributions.
 DISTRIBUTIONS = {
     "tensorflow": "tensorflow",
     "keras": "keras",
@@ -23,7 +23,7 @@ DISTRIBUTIONS = {
 
 
 def description():
-    """Processor, cores, memory, GPU and the instructions that matter, in one line."""
+    """Processor, cores, memory, GPU and instructions for matrix products, in one line."""
     information = _cpuinfo()
     return ", ".join([_processor(information), _cores(), *_memory(), _gpu(), *_instructions(information)])
 
@@ -46,7 +46,7 @@ def _memory():
 
 
 def _gpu():
-    """Names of the GPUs, as NVIDIA's driver knows them."""
+    """Names of the GPUs from NVIDIA's driver."""
     if not shutil.which("nvidia-smi"):
         return "no GPU"
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -55,7 +55,7 @@ def _gpu():
 
 
 def _instructions(information):
-    """What the processor multiplies matrices with; nothing where /proc does not say."""
+    """Instructions of the processor for matrix products; an empty list if /proc does not list them."""
     if "flags" not in information:
         return []
     vectors = [name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in information][:1]
@@ -67,7 +67,7 @@ def _bfloat16_units(information):
 
 
 def has_bfloat16():
-    """Whether the processor multiplies bfloat16, the rule of `keras_maskrcnn.backend.precision` for processors."""
+    """Whether the processor has bfloat16 instructions, by the rule of `keras_maskrcnn.backend.precision`."""
     return bool(_bfloat16_units(_cpuinfo()))
 
 
@@ -77,13 +77,13 @@ def _cpuinfo():
 
 
 def peak_memory():
-    """Most resident memory that this process has had so far, in MB of 10⁶ bytes."""
+    """Peak resident memory of this process so far, in MB of 10⁶ bytes."""
     status = pathlib.Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     for line in lines:
         if line.startswith("VmHWM"):
             return round(int(line.split()[1]) * 1024 / 1e6)
-    # Where /proc does not say. On Linux this figure would be that of the process that started this one, if larger.
+    # Without /proc. On Linux this number would be that of the parent process, if that is larger.
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
 
 
@@ -93,7 +93,7 @@ def imported():
 
 
 def versions(names):
-    """Versions of those of the named distributions that are installed, by name."""
+    """Versions of the installed ones of the named distributions, by name."""
     found = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

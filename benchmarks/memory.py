@@ -1,14 +1,14 @@
-r"""What fills the memory of a training step where it takes most: parts of the network, and the largest tensors.
+r"""Memory of a training step at its peak: by part of the network, and the largest tensors.
 
     python benchmarks/memory.py --docs docs --output benchmarks/results/memory.json
     python benchmarks/memory.py --size 800 --batch 1 --top 40
 
-The step is that of `training.py`. TensorFlow's profiler notes every tensor that is made and let go, with the operation
-that made it; on a CPU it does so for the pool that `TF_CPU_ALLOCATOR_USE_BFC` turns on, which is like the one that
-oneDNN's operations use anyway. A pool hands out pieces that are larger than what was asked for; that is the column of
-what is lost.
+The step is that of `training.py`. TensorFlow's profiler records every allocation and deallocation of a tensor, and the
+operation that allocates it; on a CPU it does so for the pool that `TF_CPU_ALLOCATOR_USE_BFC` enables, which is similar
+to that of oneDNN's operations. A pool returns blocks that are larger than requested; the difference is reported as
+lost.
 
-The process takes more than the tensors: its imports, and the graph with all that Python and TensorFlow keep about it.
+The process needs more memory than the tensors: for its imports and for the graph.
 """
 
 import argparse
@@ -28,8 +28,8 @@ import reports
 import scenes
 import training
 
-# Beginnings of operations' names below the model's, and the part of the network that they belong to. The gradient of
-# the sparse product names its operations after nothing else.
+# Parts of the network, and the first words of the names of their operations below the model's. Operations of the sparse
+# product's gradient have no such prefix.
 PARTS = (
     ("backbone", r"(resnet|simple_cnn|mobilenet)"),
     ("pyramid", r"fpn"),
@@ -42,17 +42,17 @@ REST = "targets, losses, update"
 
 
 class Event(NamedTuple):
-    """A tensor that is made or let go.
+    """An allocation or deallocation of a tensor.
 
     Attributes:
         time: picoseconds.
-        made: whether it is made.
-        address: where it lies.
-        requested: bytes that were asked for.
-        allocated: bytes that the pool gave.
-        total: bytes that the pool has given away after this event.
-        operation: name of what made it, "" where the profiler does not know.
-        shape: as text, such as "[2,64,64,256]".
+        made: whether it is an allocation.
+        address: address in memory.
+        requested: requested bytes.
+        allocated: bytes of the pool's block.
+        total: allocated bytes of the pool after this event.
+        operation: name of the operation that allocates it, "" if unknown.
+        shape: text such as "[2,64,64,256]".
     """
 
     time: int
@@ -66,7 +66,7 @@ class Event(NamedTuple):
 
 
 def recorded(call):
-    """Events of a call, in the order of time: list of `Event`."""
+    """The events of a call in order of time: list of `Event`."""
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
@@ -100,28 +100,28 @@ def _events(plane):
 
 
 def _value(stat, plane):
-    """A statistic's value; texts that occur often are stored once and referred to."""
+    """The value of a statistic; repeated texts are stored once, as references."""
     kind = stat.WhichOneof("value")
     value = getattr(stat, kind)
     return plane.stat_metadata[value].name if kind == "ref_value" else value
 
 
 def at_peak(events):
-    """What lies in the pool when it has given away most.
+    """The content of the pool at its peak.
 
     Args:
-        events: list of `Event`, in the order of time.
+        events: list of `Event` in order of time.
 
     Returns:
-        (before, live): bytes that were given away before the first event, and the list of events whose tensors were
-        made since and not let go.
+        (before, live): bytes that were allocated before the first event, and the list of events of the tensors that
+        were allocated since and not deallocated.
 
     Raises:
-        ValueError: if there is no event: the pool is not the one that tells the profiler.
+        ValueError: if there is no event, because another pool is in use, which the profiler does not record.
     """
     if not events:
         raise ValueError(
-            "the profiler saw no tensor: TF_CPU_ALLOCATOR_USE_BFC must be set before TensorFlow is imported"
+            "the profiler recorded no tensor: TF_CPU_ALLOCATOR_USE_BFC must be set before TensorFlow is imported"
         )
     first = events[0]
     before = first.total - first.allocated if first.made else first.total + first.allocated
@@ -133,19 +133,19 @@ def at_peak(events):
         elif event.address in live:
             del live[event.address]
         else:
-            before -= event.allocated  # it was there before the first event
+            before -= event.allocated  # allocated before the first event
     return before, list(live.values())
 
 
 def part(operation):
-    """(part of the network, whether it is of the backward pass) by an operation's name."""
+    """(part of the network, whether it is in the backward pass) of an operation's name."""
     backward = operation.startswith(("gradient_tape/", "SparseMatrix"))
     name = re.sub(r"^(gradient_tape/)?(mask_rcnn(_\d+)?/)?", "", operation)
     return next((label for label, pattern in PARTS if re.match(pattern, name)), REST), backward
 
 
 def by_part(live):
-    """Bytes asked for by each part, [forward, backward], and those that the pool gave on top: (dict, int)."""
+    """Requested bytes of each part, [forward, backward], and the bytes allocated in addition: (dict, int)."""
     found = {label: [0, 0] for label in (*(label for label, _ in PARTS), REST)}
     for event in live:
         label, backward = part(event.operation)
@@ -154,7 +154,7 @@ def by_part(live):
 
 
 def measure(options):
-    """All figures: the dict that is written as JSON."""
+    """Runs all measurements; returns the dict for the JSON file."""
     from keras_maskrcnn.backend import precision
 
     policy = precision.fastest_policy() if options.dtype == "auto" else options.dtype
@@ -188,7 +188,7 @@ def measure(options):
 
 
 def lines(report):
-    """Markdown: what fills the peak, from the process down to the largest tensors."""
+    """Markdown: memory at the peak, from the process down to the largest tensors."""
     mega = lambda size: f"{size / 1e6:.0f}"  # noqa: E731
     outside = report["process_mb"] * 1e6 - report["imports_mb"] * 1e6 - report["peak"]
     text = [
@@ -221,7 +221,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--dtype", choices=("auto", "float32", "mixed_bfloat16"), default="auto", help="auto: the machine's fastest")
-    add("--top", type=pairs.positive, default=12, help="largest tensors to name (default: %(default)s)")
+    add("--top", type=pairs.positive, default=12, help="number of largest tensors to list (default: %(default)s)")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
     add("--docs", type=pathlib.Path, metavar="FOLDER", help="write the tables into this folder's speed.md")
     return training.with_batch(parser)

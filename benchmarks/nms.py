@@ -2,14 +2,14 @@
 
     python benchmarks/nms.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION --output benchmarks/results/nms.json
 
-Without `--peer-python` only ours is timed. Both sides start from boxes and scores and end with the rows that are kept,
-which must be equally many in every image.
+Without `--peer-python` only this package is timed. Both sides start with boxes and scores and end with the kept rows,
+whose number must be equal in every image.
 """
 
 import numpy as np
 import pairs
 
-# Name: (images, rows, groups, IoU threshold, results an image, lowest score).
+# Name: (images, rows, groups, IoU threshold, results per image, score threshold).
 CASES = {
     "proposals, 4 levels x 1000": (1, 4000, 4, 0.7, 1000, 0.0),
     "proposals, 8 images, 4 x 200": (8, 800, 4, 0.7, 200, 0.0),
@@ -19,7 +19,7 @@ CASES = {
 
 
 def inputs(images, rows, groups):
-    """Boxes [B, N, 4] crowded around a few objects, scores and groups [B, N]; with many groups few rows score."""
+    """Boxes [B, N, 4] around a few objects, scores and groups [B, N]; with many groups few scores are high."""
     rng = np.random.default_rng(0)
     places = rng.uniform(0, 800, (images, 40, 4)) * (1, 1, 0.25, 0.25) + (0, 0, 20, 20)
     chosen = np.take_along_axis(places, rng.integers(0, 40, (images, rows))[..., None], axis=1)
@@ -30,17 +30,17 @@ def inputs(images, rows, groups):
 
 
 def ours(case, implementation):
-    """Call of one case on this package; `implementation` is `auto`, or `xla` for the static form compiled."""
+    """The call of one case on this package; `implementation` is `auto`, or `xla` for the compiled static form."""
     import tensorflow as tf
 
     from keras_maskrcnn.backend.nms import nms
 
-    images, rows, groups, threshold, results, lowest = case
+    images, rows, groups, threshold, results, minimum = case
     arrays = [tf.constant(a) for a in inputs(images, rows, groups)]
 
     @tf.function(jit_compile=implementation == "xla")
     def run(boxes, scores, group):
-        return nms(boxes, scores, threshold, results, group, valid=scores > lowest)
+        return nms(boxes, scores, threshold, results, group, valid=scores > minimum)
 
     def call():
         _, valid = (tensor.numpy() for tensor in run(*arrays))
@@ -50,15 +50,15 @@ def ours(case, implementation):
 
 
 def peer(case):
-    """Call of one case on torchvision, image by image as its detector does."""
+    """The call of one case on torchvision, image by image as in its detector."""
     import torch
     from torchvision.ops import batched_nms
 
-    images, rows, groups, threshold, results, lowest = case
+    images, rows, groups, threshold, results, minimum = case
     arrays = [torch.from_numpy(a) for a in inputs(images, rows, groups)]
 
     def one_image(boxes, scores, group):
-        above = torch.where(scores > lowest)[0]
+        above = torch.where(scores > minimum)[0]
         return above[batched_nms(boxes[above], scores[above], group[above], threshold)[:results]]
 
     def call():
@@ -68,14 +68,16 @@ def peer(case):
 
 
 def check(ours, peer):
-    """None, or why the two did not do the same work."""
+    """None, or a line about a difference between the work of both sides."""
     return None if ours == peer else f"ours kept {ours['kept']} rows, the peer {peer['kept']}"
 
 
 def main():
     """Parent: starts the workers and prints the table. Worker: serves the cases of its side."""
     parser = pairs.arguments(__doc__, 9)
-    parser.add_argument("--implementations", default="auto", help="of ours, separated by commas: auto, xla")
+    parser.add_argument(
+        "--implementations", default="auto", help="comma-separated implementations of this package: auto, xla"
+    )
     options = parser.parse_args()
     if options.worker is None:
         asked = [f"{name}; {i}" for name in CASES for i in options.implementations.split(",")]

@@ -1,9 +1,9 @@
-"""Times two programs in turn: one worker process a side, each with its own Python, never both at work at once.
+"""Alternate timing of two programs: one worker process per side, each with its own Python, one running at a time.
 
-Absolute times drift by a factor of two on a shared machine; the ratio of runs that stand next to each other does not.
+Absolute times vary by a factor of two on a shared machine; the ratio of consecutive runs does not.
 
-A script calls `compare` in the parent and `serve` in the workers, which are the same script with `--worker ours` or
-`--worker peer`. Started so by hand, a worker reads the names of cases from the keyboard and shows its whole error.
+A script calls `compare` in the parent and `serve` in the workers, which run the same script with `--worker ours` or
+`--worker peer`. A worker that is started by hand reads the names of cases from stdin and shows its whole traceback.
 """
 
 import argparse
@@ -28,7 +28,7 @@ ANSWER = "answer "
 
 
 def arguments(description, rounds):
-    """Parser with what all scripts take; `--threads` confines this process, and with it the workers, at once.
+    """A parser with the common arguments; `--threads` immediately confines this process and its workers.
 
     Args:
         description: text for `--help`, usually the script's `__doc__`.
@@ -36,7 +36,7 @@ def arguments(description, rounds):
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--peer-python", metavar="PATH", help="Python that has the peer; without it ours alone is timed")
+    add("--peer-python", metavar="PATH", help="Python with the peer; without it only this package is timed")
     add("--rounds", type=positive, default=rounds, help="timings of each side and case (default: %(default)s)")
     add(
         "--output",
@@ -50,14 +50,14 @@ def arguments(description, rounds):
 
 
 def positive(text):
-    """Type of arguments that count something."""
+    """The type of arguments that are whole numbers of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 
 class _Confine(argparse.Action):
-    """Keeps this process, and those that it starts, on its first so many cores."""
+    """Confines this process, and those that it starts, to its first `values` cores."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         if not hasattr(os, "sched_setaffinity"):
@@ -70,12 +70,12 @@ class _Confine(argparse.Action):
 
 
 def serve(make):
-    """Worker: reads names of cases from stdin; makes a case when it is first named, and times it when named again.
+    """Worker: reads names of cases from stdin; builds a case at its first occurrence, and times it at later ones.
 
     Args:
-        make: function from a case's name to `(call, repeats)`, or to None if this side has no such case. What `call()`
-            returns are facts about the work done if it is a dict (of JSON values), and otherwise ignored. Two calls
-            warm up; `(call, repeats, warm_up)` has the function `warm_up` called once instead.
+        make: function from the name of a case to `(call, repeats)`, or to None if this side has no such case. If
+            `call()` returns a dict (of JSON values), these are facts about the work; other values are ignored. Two
+            calls warm up; with `(call, repeats, warm_up)`, one call of the function `warm_up` instead.
     """
     made = {}
     for line in sys.stdin:
@@ -92,7 +92,7 @@ def serve(make):
 
 
 def _warmed_up(case):
-    """The call, the repeats, and the seconds of the first call, which may trace and compile."""
+    """(call, repeats, seconds of the first call, which may trace and compile), or None."""
     if case is None:
         return None
     call, repeats, *other = case
@@ -128,25 +128,25 @@ def compare(
     unit="ms",
     fresh=False,
 ):
-    """Runs the cases `rounds` times, ours and the peer's alternately, and prints medians and the ratio.
+    """Runs the cases `rounds` times, both sides alternately, and prints medians and the ratio.
 
     Args:
-        script: file that answers `--worker ours` and `--worker peer` with `serve`.
+        script: file that calls `serve` for `--worker ours` and `--worker peer`.
         names: list of case names.
-        peer_python: Python with the peer installed, or None to time ours alone.
+        peer_python: Python with the peer installed, or None to time this package only.
         rounds: int.
-        output: file for the result as JSON, written anew after each case; or None.
-        check: function from the facts of both sides to None, or to a line that says why they did not do the same work.
-        options: words of the command line for the workers of both sides.
-        peer_name: what the peer is called.
-        unit: of the times, "ms" or "s".
-        fresh: whether each case has processes of its own, so that the peak memory is that of the case alone.
+        output: file for the result as JSON, written after each case; or None.
+        check: function from the facts of both sides to None, or to a line about a difference of their work.
+        options: command-line arguments of the workers of both sides.
+        peer_name: name of the peer.
+        unit: unit of the times, "ms" or "s".
+        fresh: whether each case has its own processes, so that the peak memory is that of the case.
 
     Returns:
         list of dicts, the `rows` of the JSON file. Each side's facts include `first_call_s`.
 
     Raises:
-        SystemExit: with one line, if a worker cannot start or dies, or if `check` finds fault.
+        SystemExit: with one line, if a worker does not start or stops, or if `check` returns a line.
     """
     commands = {
         side: [python, str(script), "--worker", side, *map(str, options)]
@@ -183,11 +183,11 @@ def compare(
 
 
 class Worker:
-    """A process that answers questions about cases; as a context manager it is gone at the end of the block.
+    """A process that builds and times cases; as a context manager it ends with the block.
 
     Args:
         side: "ours" or "peer".
-        command: list of words.
+        command: list of str, program and arguments.
     """
 
     def __init__(self, side, command):
@@ -205,7 +205,7 @@ class Worker:
         return self
 
     def __exit__(self, *_):
-        """End of the questions; a worker that does not stop by itself is stopped."""
+        """Closes stdin, which ends the worker; kills it if it does not end within 10 seconds."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
@@ -217,26 +217,26 @@ class Worker:
         self._errors.close()
 
     def ask(self, name):
-        """Makes or times a case; returns what `serve` printed about it.
+        """Builds or times a case; returns the answer of `serve`, a dict.
 
         Raises:
-            SystemExit: if the worker dies, with the last line that it wrote to stderr.
+            SystemExit: if the worker stops, with the last line of its stderr.
         """
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(name + "\n")
             self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith(ANSWER):
-                time.sleep(0.05)  # the threads of this side go to sleep before the other one starts
+                time.sleep(0.05)  # the threads of this side become idle before the other side starts
                 return json.loads(line.removeprefix(ANSWER))
         code = self._process.wait()
         self._errors.seek(0)
-        said = [line.strip() for line in self._errors if line.strip()]
-        raise SystemExit(f"{name}: {self.side} stopped with exit code {code}: {said[-1] if said else 'no message'}")
+        lines = [line.strip() for line in self._errors if line.strip()]
+        raise SystemExit(f"{name}: {self.side} stopped with exit code {code}: {lines[-1] if lines else 'no message'}")
 
 
 def _alternate(workers, name, rounds, check):
-    """Answers of each side that has the case, one a round, the sides in turn."""
+    """Answers of each side that has the case, one per round, the sides in turn."""
     have = {side: worker for side, worker in workers.items() if worker.ask(name)["exists"]}
     answers = {side: [] for side in have}
     for _ in range(rounds):
@@ -250,7 +250,7 @@ def _alternate(workers, name, rounds, check):
 
 
 def _row(name, answers, unit):
-    """What the JSON file says of a case."""
+    """The row of a case in the JSON file."""
     seconds = {side: [answer["seconds"] for answer in rows] for side, rows in answers.items()}
     ratios = [peer / ours for ours, peer in zip(*(seconds.get(side, []) for side in SIDES), strict=False)]
     last = {side: answers[side][-1] if side in answers else None for side in SIDES}
@@ -265,7 +265,7 @@ def _row(name, answers, unit):
 
 
 def _spread(values):
-    """Median, lowest and highest of some numbers, to five digits; None of none."""
+    """Median, minimum and maximum of numbers, to five digits; None for an empty list."""
     if not values:
         return None
     found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
@@ -287,11 +287,11 @@ def _write(path, report):
 
 
 def _relative(path):
-    """A path as seen from the repository, if it lies there."""
+    """A path relative to the repository; the name of a file outside of it."""
     path = pathlib.Path(path).resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
 def without_place(word):
-    """A word of the command line without what only this machine has: where the other Python is, for one."""
+    """A command-line argument; "PATH" for an absolute path, which depends on the machine."""
     return "PATH" if os.path.isabs(word) else word

@@ -1,10 +1,10 @@
-"""Pasting 100 masks of 28x28 into a picture of 800x1066 pixels: this package against torchvision.
+"""Pasting 100 masks of 28x28 into an image of 800x1066 pixels: this package against torchvision.
 
     python benchmarks/paste.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION
 
-Without `--peer-python` only ours is timed. Both sides start from probabilities and boxes and end with 100 masks of bool
-of the picture's size, by torchvision's rule, which cuts boxes to whole pixels, so that the pixels can be counted
-against each other; ours is timed with its own exact rule as well.
+Without `--peer-python` only this package is timed. Both sides start with probabilities and boxes and end with 100 bool
+masks of the image's size, by torchvision's rule, which truncates boxes to whole pixels, so that pixel counts can be
+compared. This package is also timed with its exact rule.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ RULES = {"torchvision's rule": "whole_pixels", "exact rule": "continuous"}
 
 
 def inputs(kind):
-    """Probabilities [100, 28, 28], a blob in each mask, and boxes [100, 4] clipped to the picture."""
+    """Probabilities [100, 28, 28], a blob in each mask, and boxes [100, 4] clipped to the image."""
     rng = np.random.default_rng(0)
     grid = (np.arange(CELLS) + 0.5) / CELLS
     centre, radius = rng.uniform(0.4, 0.6, (2, COUNT, 1, 1)), rng.uniform(0.3, 0.5, (2, COUNT, 1, 1))
@@ -25,14 +25,14 @@ def inputs(kind):
     frame = [WIDTH, HEIGHT]
     if kind == BOXES[1]:
         return masks.astype("float32"), np.tile(np.array([0, 0, *frame], "float32"), (COUNT, 1))
-    # The middle of the sides is 100 pixels; one box in six is larger than 300.
+    # The median side is 100 pixels; one box in six is larger than 300.
     side = np.exp(rng.normal(np.log(100), 1.1, (COUNT, 2))).clip(8, frame)
     corner = rng.uniform(0, 1, (COUNT, 2)) * (np.array(frame) - side)
     return masks.astype("float32"), np.concatenate([corner, corner + side], axis=1).astype("float32")
 
 
 def ours(kind, rule):
-    """Call of one case on this package."""
+    """The call of one case on this package, and its repeats."""
     from keras_maskrcnn.ops.masks import paste
 
     masks, boxes = inputs(kind)
@@ -44,7 +44,7 @@ def ours(kind, rule):
 
 
 def peer(kind, rule):
-    """Call of one case on torchvision, which has one rule."""
+    """The call of one case on torchvision, or None for a rule that it does not have."""
     if RULES[rule] != "whole_pixels":
         return None
     import torch
@@ -59,12 +59,12 @@ def peer(kind, rule):
 
 
 def facts(pasted):
-    """How many masks there are and what the first ones cover; counting all of them would take longer than pasting."""
+    """Number of masks, and pixels of the first ones: counting all would take longer than pasting."""
     return {"masks": len(pasted), "pixels": [int(np.count_nonzero(mask)) for mask in pasted[:5]]}
 
 
 def check(ours, peer):
-    """Why the sides did not do the same work, or None; rounding may turn over a few pixels at the threshold."""
+    """None, or a line about different work of the sides; rounding may change a few pixels at the threshold."""
     if ours["masks"] != peer["masks"]:
         return f"ours pasted {ours['masks']} masks, the peer {peer['masks']}"
     for index, counts in enumerate(zip(ours["pixels"], peer["pixels"], strict=True)):

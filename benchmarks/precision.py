@@ -1,11 +1,10 @@
-"""What half precision costs in accuracy: the same weights and pictures in float32 and in mixed_bfloat16.
+"""Accuracy in half precision: the same weights and images in float32 and in mixed_bfloat16.
 
     python benchmarks/precision.py --model runs/demo/model.keras --output benchmarks/results/precision.json
     python benchmarks/precision.py --photos PHOTOS --output benchmarks/results/precision_photos.json
 
-With `--model` COCO figures and detections of a trained model, on shapes drawn on the spot that it has not seen. With
-`--photos` detections of a ResNet-50-FPN with the generated weights of the other benchmarks (`scenes.py`): COCO-sized
-weights, which no training has made robust.
+`--model` compares COCO metrics and detections of a trained model on generated shapes that are not in its training
+data. `--photos` compares detections of a ResNet-50-FPN with the generated, untrained weights of `scenes.py`.
 """
 
 import argparse
@@ -36,15 +35,16 @@ def with_policy(model, policy):
 
 
 def agreement(first, second, least_iou=0.9):
-    """How far two lists of detections tell the same.
+    """Agreement of two lists of detections.
 
     Args:
-        first: list of dicts as `MaskRCNN.detect` returns, one a picture.
-        second: the same of the other precision.
-        least_iou: from which two boxes of a class are partners.
+        first: list of dicts as `MaskRCNN.detect` returns, one per image.
+        second: the same for the other precision.
+        least_iou: minimum IoU of two boxes of a class to be partners.
 
     Returns:
-        dict: `detections` of the first, `partners` among the second, and the largest difference of partners' scores.
+        dict: `detections`, the number in `first`; `partners`, how many of them have a partner in `second`;
+        `largest_score_difference` between partners.
     """
     import keras
 
@@ -65,37 +65,37 @@ def agreement(first, second, least_iou=0.9):
 
 
 def of_shapes(options):
-    """COCO figures and agreement of a trained model, a dict; prints them as they come."""
+    """Prints and returns the COCO metrics and the agreement of a trained model: dict."""
     import keras
 
     from keras_maskrcnn import data, evaluation
 
     model = keras.saving.load_model(options.model, compile=False)
     size = tuple(options.size or model.image_size)
-    pictures = data.Shapes(options.pictures, image_size=size, seed=options.seed, scale_objects=True)
+    samples = data.Shapes(options.pictures, image_size=size, seed=options.seed, scale_objects=True)
     scores, found = {}, {}
     for policy in POLICIES:
         copy, start = with_policy(model, policy), time.perf_counter()
-        scores[policy] = evaluation.coco_scores(copy, pictures)
+        scores[policy] = evaluation.coco_scores(copy, samples)
         print(f"{policy:16s}{time.perf_counter() - start:6.1f} s", flush=True)
-        found[policy] = copy.detect([pictures[i]["image"] for i in range(len(pictures))], options.score_threshold)
+        found[policy] = copy.detect([samples[i]["image"] for i in range(len(samples))], options.score_threshold)
     print(f"\n{'':12s}" + "".join(f"{policy:>18s}" for policy in POLICIES) + f"{'difference':>14s}")
     for name in FIGURES:
         exact, half = (scores[policy][name] for policy in POLICIES)
         print(f"{name:12s}{exact:18.4f}{half:18.4f}{half - exact:+14.4f}")
     figures = {policy: {name: scores[policy][name] for name in FIGURES} for policy in POLICIES}
-    return {"pictures": len(pictures), **figures, "agreement": agreement(*(found[policy] for policy in POLICIES))}
+    return {"pictures": len(samples), **figures, "agreement": agreement(*(found[policy] for policy in POLICIES))}
 
 
 def of_photos(options):
-    """Agreement of the generated ResNet-50-FPN on photos, a dict.
+    """Agreement of the ResNet-50-FPN with generated weights on photos: dict.
 
     Raises:
-        SystemExit: if there is no picture in the folder.
+        SystemExit: if the folder has no image.
     """
     paths = sorted(path for path in options.photos.glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise SystemExit(f"{options.photos}: no JPEG or PNG picture in this folder")
+        raise SystemExit(f"{options.photos}: no JPEG or PNG image in this folder")
     found = {}
     for policy in POLICIES:
         model = scenes.network(options.tiny, dtype=policy)
@@ -109,15 +109,24 @@ def parse():
     """Arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     subject = parser.add_mutually_exclusive_group(required=True)
-    subject.add_argument("--model", type=pathlib.Path, help=".keras file of a model trained on shapes")
-    subject.add_argument("--photos", type=pathlib.Path, metavar="FOLDER", help="pictures for the generated weights")
+    subject.add_argument("--model", type=pathlib.Path, help=".keras file of a model that is trained on shapes")
+    subject.add_argument(
+        "--photos", type=pathlib.Path, metavar="FOLDER", help="images for the network with generated weights"
+    )
     add = parser.add_argument
-    add("--pictures", type=pairs.positive, default=200, help="shapes to score (default: %(default)s)")
-    add("--seed", type=int, default=2, help="of the shapes; the recipes train on 1")
+    add("--pictures", type=pairs.positive, default=200, help="number of generated images (default: %(default)s)")
+    add("--seed", type=int, default=2, help="seed of the shapes; the recipes train on 1 (default: %(default)s)")
     add("--size", type=int, nargs=2, help="height and width of the shapes (default: the model's)")
-    add("--score-threshold", type=float, default=0.5, help="of compared detections (default: %(default)s)")
-    add("--tiny", action="store_true", help="with --photos: some ten thousand weights, to try this script out")
-    add("--output", type=pathlib.Path, metavar="FILE", help="JSON to write")
+    add(
+        "--score-threshold",
+        type=float,
+        default=0.5,
+        help="minimum score of the compared detections (default: %(default)s)",
+    )
+    add(
+        "--tiny", action="store_true", help="with --photos: a network of about ten thousand weights, to test the script"
+    )
+    add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args()
     for name in ("model", "photos"):
         path = getattr(options, name)

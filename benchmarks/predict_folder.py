@@ -1,13 +1,13 @@
-r"""Finding the objects of a folder of photos: this package against torchvision in a loop, ResNet-50-FPN, 91 outputs.
+r"""Detection in a folder of photos: this package against torchvision in a loop, ResNet-50-FPN, 91 outputs.
 
     python benchmarks/predict_folder.py --photos PHOTOS --pictures 240 \
         --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION --output benchmarks/results/predict_folder.json
 
-A call reads every JPEG file, finds its objects and pastes their masks at the photo's own size; nothing is drawn or
-written. Ours takes files from a generator, as `python -m keras_maskrcnn predict` does; torchvision decodes, detects and
-thresholds one photo after another. The generated weights are the same (`scenes.py`), the score threshold too, and the
-numbers of detections may differ by a twentieth. The first photo warms up. Without `--photos` pictures are drawn, of the
-sizes that are common in COCO.
+A call reads every JPEG file, detects its objects and pastes their masks at the size of the photo; nothing is drawn or
+written. This package reads files with a generator, as `python -m keras_maskrcnn predict` does; torchvision decodes,
+detects and thresholds one photo after another. Both have the same generated weights (`scenes.py`) and score threshold;
+the numbers of detections may differ by 5 %. The first photo warms up. Without `--photos` images are generated, of sizes
+that are common in COCO.
 """
 
 import argparse
@@ -28,38 +28,38 @@ TOLERANCE = 0.05
 
 
 def fill_folder(folder, pictures, photos=None):
-    """Writes JPEG files, named in order.
+    """Writes JPEG files with ascending names.
 
     Args:
-        folder: where to.
-        pictures: how many.
-        photos: folder of pictures that are repeated in their order, or None to draw.
+        folder: folder of the files.
+        pictures: number of files.
+        photos: folder of images, which are repeated in order; or None for generated images.
 
     Raises:
-        SystemExit: if there is no picture in `photos`.
+        SystemExit: if `photos` has no image.
     """
     sources = COCO_SIZES if photos is None else sorted(p for p in photos.glob("*") if p.suffix.lower() in SUFFIXES)
     if not sources:
-        raise SystemExit(f"{photos}: no JPEG or PNG picture in this folder")
+        raise SystemExit(f"{photos}: no JPEG or PNG image in this folder")
     for place, source in zip(range(pictures), itertools.cycle(sources)):
-        picture = scenes.scene(*source, peers.OBJECTS, seed=place)[0] if photos is None else read(source)
-        Image.fromarray(picture).save(folder / f"{place:06d}.jpg", quality=90)
+        image = scenes.scene(*source, peers.OBJECTS, seed=place)[0] if photos is None else read(source)
+        Image.fromarray(image).save(folder / f"{place:06d}.jpg", quality=90)
 
 
 def read(path):
-    """A picture as uint8 `[H, W, 3]`."""
+    """An image file as uint8 `[H, W, 3]`."""
     return np.array(Image.open(path).convert("RGB"))
 
 
 def check(ours, peer):
-    """None, or why the two did not do the same work."""
+    """None, or a line about a difference between the work of both sides."""
     mine, other = ours["detections"], peer["detections"]
     same = ours["pictures"] == peer["pictures"] and abs(mine - other) <= TOLERANCE * max(mine, other)
     return None if same else f"ours found {ours}, the peer {peer}"
 
 
 def ours(precision, paths, threshold, tiny=False):
-    """Call of one case on this package."""
+    """The call of one case on this package, and its repeats."""
     model = scenes.network(tiny, dtype=precision)
 
     def find(paths):
@@ -74,12 +74,21 @@ def parse():
     parser = pairs.arguments(__doc__, 3)
     peers.add_precision(parser)
     add = parser.add_argument
-    add("--photos", type=pathlib.Path, metavar="FOLDER", help="pictures, repeated in order (default: drawn ones)")
-    add("--pictures", type=pairs.positive, default=240, help="files in all (default: %(default)s)")
-    add("--score-threshold", type=float, default=peers.SCORE_THRESHOLD, help="of both sides (default: %(default)s)")
-    add("--tiny", action="store_true", help="ours with some ten thousand weights, to try this script out")
+    add("--photos", type=pathlib.Path, metavar="FOLDER", help="images, repeated in order (default: generated images)")
+    add("--pictures", type=pairs.positive, default=240, help="number of files (default: %(default)s)")
+    add(
+        "--score-threshold",
+        type=float,
+        default=peers.SCORE_THRESHOLD,
+        help="score threshold of both sides (default: %(default)s)",
+    )
+    add(
+        "--tiny",
+        action="store_true",
+        help="replace our network by one of about ten thousand weights, to test the script",
+    )
     ways = sorted({kind for kinds in peers.KINDS["torchvision"].values() for kind in kinds})
-    add("--peer-kind", choices=ways, help="the only way to run torchvision (default: each that suits the precision)")
+    add("--peer-kind", choices=ways, help="how torchvision runs (default: each way of the precision)")
     add("--folder", type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.photos and not options.photos.is_dir():
@@ -117,7 +126,7 @@ def main():
 
 
 def case(name, options):
-    """What a worker serves for a case's name."""
+    """The case of a name, for a worker."""
     mine, kind = peers.parts(name)
     paths = sorted(options.folder.glob("*.jpg"))
     if options.worker == "peer":

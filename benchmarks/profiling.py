@@ -1,16 +1,16 @@
-r"""The floor under a prediction's time, how much of it is reached, and where the time goes.
+r"""Lower bound of the time of a prediction, the time that is reached, and its parts.
 
     python benchmarks/profiling.py --output benchmarks/results/profiling.json --docs docs
     python benchmarks/profiling.py --dtype float32 --logdir runs/profile     # then: tensorboard --logdir runs/profile
 
-The floor is the time that convolutions and matrix products would take at the rate that this machine reaches on single
-ones: their FLOPs, a multiplication and an addition being two, over the rate of a 3×3 convolution (256 channels, the
-size of P2; the stem counts with these), of a 1×1 convolution there, and of the first product of the box head, each for
-the FLOPs of its kind. FLOPs are counted in the graph with every detection slot filled, and so is what is timed.
+The lower bound ("floor") is the time of the convolutions and matrix products at the rates that this machine reaches on
+single ones: FLOPs (a multiplication and an addition are two) divided by the rate of a 3×3 convolution (256 channels,
+the size of P2; the stem counts as one), of a 1×1 convolution of that size, or of the first product of the box head,
+depending on the kind. FLOPs are counted, and times measured, with every detection slot filled.
 
-Parts are timed as ever longer beginnings of the flow, of which differences are taken; they therefore leave out what the
-compiled prediction saves by seeing everything at once. `--logdir` writes a trace of three predictions by TensorFlow's
-profiler (TensorBoard shows it with the package tensorboard-plugin-profile).
+The time of a part is the difference of two timings, of the flow up to the end of the part and up to its beginning. It
+does not include the optimizations that the compiled prediction makes across parts. `--logdir` writes a trace of three
+predictions by TensorFlow's profiler, for TensorBoard with the package tensorboard-plugin-profile.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import pairs
 import reports
 import scenes
 
-# The shapes on which rates are measured: a convolution's input [B, H, W, C] and kernel, a product's two factors.
+# Shapes for the measurement of rates: input [B, H, W, C] and kernel of a convolution, the two factors of a product.
 RATES = {
     "3×3 convolution": ((1, 200, 272, 256), (3, 3, 256, 256)),
     "1×1 convolution": ((1, 200, 272, 256), (1, 1, 256, 256)),
@@ -46,7 +46,7 @@ def count_flops(graph):
     """FLOPs of the convolutions and matrix products of a TensorFlow graph.
 
     Args:
-        graph: tf.Graph with static shapes; functions inside it are not looked into.
+        graph: tf.Graph with static shapes; functions inside it are not counted.
 
     Returns:
         dict from the kinds of `RATES` to FLOPs.
@@ -112,7 +112,7 @@ def _shape(tensor):
 
 
 def prediction_flops(model, inputs):
-    """FLOPs of a prediction with all slots filled, traced with static shapes."""
+    """FLOPs of a prediction with all detection slots filled, traced with static shapes."""
     import tensorflow as tf
 
     from keras_maskrcnn import backend
@@ -126,7 +126,7 @@ def prediction_flops(model, inputs):
 
 
 def seconds(call, rounds):
-    """Seconds of a call after two that warm up: list of `rounds`."""
+    """Seconds of each of `rounds` calls, after two that warm up."""
     call(), call()
     found = []
     for _ in range(rounds):
@@ -137,12 +137,12 @@ def seconds(call, rounds):
 
 
 def measure_rate(kind, shapes, dtype, rounds):
-    """FLOPs a second of one kind of operation in graph mode, the best of some rounds.
+    """FLOPs per second of one kind of operation in graph mode, the best of several rounds.
 
     Args:
         kind: of `RATES`.
         shapes: shapes of the input and the kernel.
-        dtype: what is computed in.
+        dtype: dtype of the computation.
         rounds: int.
     """
     import tensorflow as tf
@@ -166,7 +166,7 @@ def measure_rate(kind, shapes, dtype, rounds):
 
 
 def _ready(outputs):
-    """Waits for tensors, without copying them."""
+    """Waits for tensors without copying them."""
     import tensorflow as tf
 
     for tensor in tf.nest.flatten(outputs):
@@ -174,7 +174,7 @@ def _ready(outputs):
 
 
 def parts(model, inputs):
-    """Ever longer beginnings of a prediction: dict from what the last step of each is to a compiled function."""
+    """Prefixes of a prediction: dict from the name of the last step to a compiled function."""
     import tensorflow as tf
 
     anchors = model.rpn.anchors.boxes(inputs["images"].shape[1:3], model.strides)
@@ -201,9 +201,9 @@ def parts(model, inputs):
 
 
 def split(model, inputs, rounds):
-    """Seconds of each part of a prediction: the median of the differences, in order of the flow.
+    """Seconds of each part of a prediction: the medians of the differences, in the order of the flow.
 
-    The beginnings are run in turn in every round, so that a machine that slows down does so for all of them.
+    Every round runs all prefixes, so that changes of the machine's speed affect all of them.
     """
     compiled = parts(model, inputs)
     for function in compiled.values():
@@ -224,7 +224,7 @@ def seconds_of(call):
 
 
 def trace(call, folder):
-    """Three calls under TensorFlow's profiler, written for TensorBoard."""
+    """Profiles three calls with TensorFlow's profiler, for TensorBoard."""
     import tensorflow as tf
 
     call()
@@ -239,7 +239,7 @@ def trace(call, folder):
 
 
 def profile(options):
-    """All measurements: the dict that is written as JSON."""
+    """Runs all measurements; returns the dict for the JSON file."""
     import tensorflow as tf
 
     from keras_maskrcnn.backend import precision
@@ -247,9 +247,9 @@ def profile(options):
     policy = precision.fastest_policy() if options.dtype == "auto" else options.dtype
     canvas = tuple(-(-side // 32) * 32 for side in options.size)
     model = scenes.network(options.tiny, image_size=canvas, dtype=policy, **_filled(options.tiny))
-    picture, _ = scenes.scene(*options.size, 30)
+    image, _ = scenes.scene(*options.size, 30)
     batch = {"images": np.zeros((1, *canvas, 3), "float32"), "sizes": np.array([options.size], "float32")}
-    batch["images"][0, : options.size[0], : options.size[1]] = picture
+    batch["images"][0, : options.size[0], : options.size[1]] = image
     inputs = {name: tf.constant(value) for name, value in batch.items()}
     report = {
         **reports.header("profiling.py"),
@@ -260,7 +260,7 @@ def profile(options):
         "flops": prediction_flops(model, inputs),
         "rate": _rates(policy, options),
     }
-    detect = lambda: model.detect(picture, score_threshold=0.0)  # noqa: E731
+    detect = lambda: model.detect(image, score_threshold=0.0)  # noqa: E731
     report["predict_s"] = reports.spread(seconds(lambda: model.predict_on_batch(batch), options.rounds))
     report["detect_s"] = reports.spread(seconds(detect, options.rounds))
     report["parts_s"] = split(model, inputs, options.rounds)
@@ -272,7 +272,7 @@ def profile(options):
 
 
 def _filled(tiny):
-    """Options with which every detection slot is filled."""
+    """Options that fill every detection slot."""
     if tiny:
         return {"detection": {"score_threshold": 0.0, "max_detections": 10}, "proposals": {"post_nms": 20}}
     return {"detection": {"score_threshold": 0.0}}
@@ -289,12 +289,12 @@ def _rates(policy, options):
 
 
 def floor(report):
-    """Seconds that the FLOPs of each kind take at the rate of their kind."""
+    """Seconds of the FLOPs of each kind at the rate of the kind."""
     return sum(report["flops"][kind] / report["rate"][kind] for kind in RATES)
 
 
 def lines(report):
-    """Markdown: what is computed and the floor, then the parts."""
+    """Markdown: FLOPs, rates and lower bounds, then the parts."""
     text = [
         f"{report['machine']}, {report['date']}, {reports.versions(report['versions'])}, "
         f"{report['dtype']}, {report['canvas'][0]}×{report['canvas'][1]}, {report['detections']} detections.",
@@ -322,13 +322,13 @@ def parse():
     """Arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the picture (default: 800 1066)")
+    add("--size", type=int, nargs=2, metavar=("H", "W"), help="of the image (default: 800 1066)")
     add("--dtype", choices=("auto", "float32", "mixed_bfloat16"), default="auto", help="auto: the machine's fastest")
     add("--rounds", type=pairs.positive, default=7, help="calls that are timed (default: %(default)s)")
-    add("--logdir", type=pathlib.Path, metavar="FOLDER", help="write a trace of TensorFlow's profiler for TensorBoard")
+    add("--logdir", type=pathlib.Path, metavar="FOLDER", help="write a trace of TensorFlow's profiler, for TensorBoard")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
     add("--docs", type=pathlib.Path, metavar="FOLDER", help="write the tables into this folder's speed.md")
-    add("--tiny", action="store_true", help="a tiny network and picture, to try the script out")
+    add("--tiny", action="store_true", help="a tiny network and image, to test the script")
     options = parser.parse_args()
     options.size = tuple(options.size or ((64, 90) if options.tiny else (800, 1066)))
     if min(options.size) < 64:

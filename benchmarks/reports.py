@@ -1,4 +1,4 @@
-"""What the scripts share that measure ours at work, not case by case against a peer: their files and their pages."""
+"""JSON files and documentation pages of the scripts that measure this package only."""
 
 import datetime
 import json
@@ -25,23 +25,23 @@ def header(script):
 
 
 def spread(values):
-    """Median, lowest and highest of some numbers, to five digits."""
+    """Median, minimum and maximum of numbers, to five digits."""
     found = {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
     return {name: float(f"{value:.5g}") for name, value in found.items()}
 
 
 def write(path, report):
-    """Writes a report as JSON, if there is a path, and makes the folder."""
+    """Writes a report as JSON unless the path is None; creates the folder."""
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def fill(page, name, text):
-    """Puts text between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a page.
+    """Writes text between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->` of a page.
 
     Raises:
-        SystemExit: with one line, if they are not there.
+        SystemExit: with one line, if the page does not contain them.
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, found, rest = (page.read_text(encoding="utf-8") if page.is_file() else "").partition(begin)

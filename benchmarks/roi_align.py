@@ -3,15 +3,16 @@ r"""RoIAlign of this package against torchvision's, forward and forward + backwa
     python benchmarks/roi_align.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION \
         --output benchmarks/results/roi_align.json
 
-Without `--peer-python` only ours is timed. `--implementations auto,gather` adds other lowerings of ours; `gather+xla`
-is gather in a compiled function. The results of both sides must have one shape and nearly one sum of magnitudes.
+Without `--peer-python` only this package is timed. `--implementations auto,gather` adds further lowerings of it;
+`gather+xla` is gather in a compiled function. The results of both sides must have the same shape and nearly the same
+mean magnitude.
 """
 
 import numpy as np
 import pairs
 
 STRIDES = (4, 8, 16, 32)
-# Boxes an image, images, output size, height, width, channels.
+# Boxes per image, images, output size, height, width, channels.
 SIZES = {
     "1000 boxes, P7, 800x1088, 256 ch": (1000, 1, 7, 800, 1088, 256),
     "8x64 boxes, P7, 128x128, 64 ch": (64, 8, 7, 128, 128, 64),
@@ -32,7 +33,7 @@ def inputs(boxes, images, bins, height, width, channels):
 
 
 def ours(size, kind, implementation):
-    """Call of one case on this package."""
+    """The call of one case on this package, and its repeats."""
     import tensorflow as tf
 
     from keras_maskrcnn.layers.roi_align import RoIAlign
@@ -62,7 +63,7 @@ def ours(size, kind, implementation):
 
 
 def peer(size, kind):
-    """Call of one case on torchvision."""
+    """The call of one case on torchvision, and its repeats."""
     import torch
     from torchvision.ops import MultiScaleRoIAlign
 
@@ -87,12 +88,12 @@ def peer(size, kind):
 
 
 def magnitude(values):
-    """Mean absolute value: a fact on which both sides agree if they have done the same."""
+    """Mean absolute value, by which the results of both sides are compared."""
     return float(np.abs(values).mean())
 
 
 def check(ours, peer):
-    """None, or why the two did not do the same work."""
+    """None, or a line about a difference between the work of both sides."""
     same = ours["regions"] == peer["regions"] and abs(ours["first_region"] - peer["first_region"]) < 1e-3
     return None if same else f"ours gave {ours}, the peer {peer}"
 
@@ -100,7 +101,9 @@ def check(ours, peer):
 def main():
     """Parent: starts the workers and prints the table. Worker: serves the cases of its side."""
     parser = pairs.arguments(__doc__, 9)
-    parser.add_argument("--implementations", default="auto", help="of ours, separated by commas (default: auto)")
+    parser.add_argument(
+        "--implementations", default="auto", help="comma-separated lowerings of this package (default: auto)"
+    )
     options = parser.parse_args()
     names = [f"{size}; {kind}" for size in SIZES for kind in KINDS]
     implementations = options.implementations.split(",")

@@ -2,9 +2,9 @@
 
     python benchmarks/table.py --readme README.md
 
-writes what `benchmarks/results/*.json` say between the lines `<!-- benchmarks: begin -->` and
-`<!-- benchmarks: end -->`. With `--check` nothing is written; the exit status is 1 if the README says something else.
-Cases without a peer and without a bar, such as those that show how cost grows, are left out.
+writes the content of `benchmarks/results/*.json` between the lines `<!-- benchmarks: begin -->` and
+`<!-- benchmarks: end -->`. With `--check` nothing is written; the exit status is 1 if the README differs. Cases without
+a peer and without a bar, such as those that measure growth, are left out.
 """
 
 import argparse
@@ -25,12 +25,12 @@ HEADER = (
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """What a case should reach.
+    """The required result of a case.
 
     Attributes:
-        least: bound that counts as reached.
-        aim: bound that was aimed at, or None.
-        of: "ratio" (of the times, peer / ours: at least), "memory" (ours / peer: at most) or "ms" (ours: at most).
+        least: required bound.
+        aim: intended bound, or None.
+        of: "ratio" (of times, peer / ours: minimum), "memory" (ours / peer: maximum) or "ms" (ours: maximum).
     """
 
     least: float
@@ -43,7 +43,7 @@ class Bar:
         return f"{sign} {self.least:g}{unit}{aim}"
 
     def verdict(self, value):
-        """Says "aim", "yes" or "**no**" of a measured value; "not measured" of None."""
+        """Returns "aim", "yes" or "**no**" for a measured value; "not measured" for None."""
         if value is None:
             return "not measured"
         sign = 1 if self.of == "ratio" else -1
@@ -53,10 +53,10 @@ class Bar:
 
 
 MEMORY = Bar(1.0, 0.7, of="memory")
-# Scripts that give each case processes of its own, so that the peak memory is that of the case.
+# Scripts in which each case has its own processes, so that the peak memory is that of the case.
 OWN_PROCESSES = {"inference", "training", "predict_folder"}
 
-# Name of a script: (regular expression that the case's name contains, its bars); the first that fits counts.
+# Name of a script: (regular expression for the name of a case, its bars); the first match counts.
 BARS = {
     "inference": [
         (r"^mixed_bfloat16; torchvision bfloat16", (Bar(2, 2.5), MEMORY)),
@@ -100,12 +100,12 @@ def bars(script, case):
 
 
 def load(folder):
-    """Reads the comparisons of a folder, in the order of `BARS`, the others after them by name.
+    """Reads the comparisons in a folder, in the order of `BARS`, then the others by name.
 
-    Reports that name no peer, not even null, are of another kind and left out.
+    Reports without the entry `peer` are not comparisons and are left out.
 
     Raises:
-        ValueError: names the file that is not a report.
+        ValueError: for a file that is not a report; the message names it.
     """
     reports = []
     for path in sorted(folder.glob("*.json")):
@@ -130,7 +130,7 @@ def _stem(report):
 
 
 def row(report, case):
-    """The line of a case, or None if there is neither a peer's time nor a bar."""
+    """The line of a case, or None if it has neither a time of the peer nor a bar."""
     wanted = bars(report["script"], case["case"])
     if not case["ratio"] and not wanted:
         return None
@@ -153,13 +153,13 @@ def row(report, case):
 
 
 def _memory_ratio(case):
-    """Ours over the peer's; None where a side was not run."""
+    """Our memory over the peer's; None if a side was not run."""
     memory = case.get("memory_mb") or {}
     return memory["ours"] / memory["peer"] if memory.get("ours") and memory.get("peer") else None
 
 
 def _time(case, side):
-    """Median with its unit; for a pass over many pictures the time of one, and the rate."""
+    """Median with its unit; for a pass over many images the time per image, and the rate."""
     if not case[side]:
         return ""
     median, unit = case[side]["median"], case["unit"]
@@ -171,7 +171,7 @@ def _time(case, side):
 
 
 def _digits(value):
-    """Three digits or more."""
+    """A number with three digits or more."""
     return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
@@ -186,7 +186,7 @@ def _ratio(ratio):
 
 
 def tables(reports):
-    """The text between the marker lines: a table for each peer and machine, with what it was measured on below."""
+    """The text between the marker lines: a table per peer and machine, followed by machine, dates and versions."""
     groups = {}
     for report in reports:
         rows = [line for case in report["rows"] if (line := row(report, case))]
@@ -203,7 +203,7 @@ def _table(peer, machine, group):
 
 
 def _origins(group):
-    """Lines that say which scripts ran when, with which versions; scripts that agree share a line."""
+    """Lines with date and versions of the scripts; scripts with the same date and versions share a line."""
     origins = {}
     for report, _ in group:
         versions = json.dumps(report["versions"])
@@ -222,7 +222,7 @@ def replaced(readme, text):
     """The README with `text` between the marker lines.
 
     Raises:
-        ValueError: if the marker lines are not there once each, in order.
+        ValueError: unless each marker line occurs once, in order.
     """
     lines = readme.split("\n")
     if lines.count(BEGIN) != 1 or lines.count(END) != 1 or lines.index(END) < lines.index(BEGIN):
@@ -234,9 +234,14 @@ def main(words=None):
     """Writes or checks the README, or prints the tables; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--readme", type=pathlib.Path, metavar="FILE", help="file with the marker lines; without it print the tables")
+    add(
+        "--readme",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="file with the marker lines; without it the tables are printed",
+    )
     add("--results", type=pathlib.Path, default=RESULTS, metavar="FOLDER", help="JSON files (default: %(default)s)")
-    add("--check", action="store_true", help="write nothing; exit with 1 if the file is not what the results say")
+    add("--check", action="store_true", help="write nothing; exit status 1 if the file differs from the results")
     options = parser.parse_args(words)
     if options.check and not options.readme:
         parser.error("--check needs --readme")
@@ -261,7 +266,7 @@ def _update(path, text, check):
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
     if check and before != after:
-        print(f"{path} is not what the results say: run python benchmarks/table.py --readme {path}")
+        print(f"{path} differs from the results: run python benchmarks/table.py --readme {path}")
         return 1
     if not check and before != after:
         path.write_text(after, encoding="utf-8")

@@ -1,15 +1,16 @@
-r"""One training step of two pictures: this package against torchvision or TF Model Garden, ResNet-50-FPN, 91 outputs.
+r"""One training step of two images: this package against torchvision or TF Model Garden, ResNet-50-FPN, 91 outputs.
 
     python benchmarks/training.py --peer torchvision --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION \
         --output benchmarks/results/training.json
 
-A call is forward pass, gradients and the update by SGD with momentum, 0.9, of a batch that lies in memory. Batch norms
-are frozen, stem and first stage fixed, on all sides; 512 regions a picture train the box head. Ours and torchvision
-start from the same generated weights (`scenes.py`), and the same objects, so that equally many positive regions reach
-the mask head: the two may differ by a tenth. The rate is so low that the weights stay what they are.
+A call is the forward pass, the gradients and the update by SGD with momentum 0.9 for a batch in memory. On all sides
+batch norms, the stem and the first stage are frozen, and 512 regions per image train the box head. This package and
+torchvision have the same generated weights (`scenes.py`) and objects, so that the numbers of positive regions in the
+mask head are about equal: they may differ by 10 %. The learning rate is so low that the weights hardly change.
 
-The batch is what each library's input pipeline hands on: to ours, pixels in uint8 and masks of 112x112 cells in their
-boxes; to torchvision, float pixels and whole masks; to TF Model Garden, float pixels and labelled anchors.
+The batch has the format of each library's input pipeline: for this package, uint8 pixels and masks of 112x112 cells
+inside their boxes; for torchvision, float pixels and whole masks; for TF Model Garden, float pixels and labelled
+anchors.
 """
 
 import pairs
@@ -20,14 +21,14 @@ TOLERANCE = 0.1
 
 
 def check(ours, peer):
-    """None, or why the two did not do the same work."""
+    """None, or a line about a difference between the work of both sides."""
     mine, other = ours["mask_rois"], peer["mask_rois"]
     same = min(mine, other) > 0 and abs(mine - other) <= TOLERANCE * max(mine, other)
     return None if same else f"{mine} regions went through our mask head, {other} through the peer's"
 
 
 def network(precision, x, tiny=False):
-    """Ours, compiled, for the pictures of a batch."""
+    """Our network, compiled, for the images of a batch."""
     import keras
 
     model = scenes.network(tiny, dtype=precision, image_size=tuple(x["images"].shape[1:3]), seed=0)
@@ -36,13 +37,13 @@ def network(precision, x, tiny=False):
 
 
 def ours(precision, x, y, tiny=False):
-    """Call of one case on this package: the step that `fit` takes."""
-    model, pictures = network(precision, x, tiny), len(x["images"])
+    """The call of one case on this package: the step of `fit`."""
+    model, images = network(precision, x, tiny), len(x["images"])
 
     def call():
         logs = model.train_on_batch(x, y, return_dict=True)
-        # Keras' logs are means over all steps so far, which here are all alike.
-        facts = {"mask_rois": pictures * logs["foreground"], "loss": logs["loss"], "skipped": logs["skipped_steps"]}
+        # Keras' logs are means over all steps so far, which are equal here.
+        facts = {"mask_rois": images * logs["foreground"], "loss": logs["loss"], "skipped": logs["skipped_steps"]}
         return {name: round(float(value), 4) for name, value in facts.items()}
 
     return call, 1
@@ -56,12 +57,16 @@ def parse():
 
 
 def with_batch(parser):
-    """What a parser reads from the command line, with the arguments that say what a batch is."""
+    """The options of a parser with the additional arguments that describe a batch."""
     add = parser.add_argument
-    size = "side of the pictures, a multiple of 64 (default: %(default)s)"
+    size = "side of the images, a multiple of 64 (default: %(default)s)"
     add("--size", type=pairs.positive, default=512, help=size)
-    add("--batch", type=pairs.positive, default=2, help="pictures (default: %(default)s)")
-    add("--tiny", action="store_true", help="ours with some ten thousand weights, to try this script out")
+    add("--batch", type=pairs.positive, default=2, help="images per batch (default: %(default)s)")
+    add(
+        "--tiny",
+        action="store_true",
+        help="replace our network by one of about ten thousand weights, to test the script",
+    )
     options = parser.parse_args()
     if options.size % 64:
         parser.error(f"--size {options.size} is not a multiple of 64")
@@ -89,7 +94,7 @@ def main():
 
 
 def case(name, options):
-    """What a worker serves for a case's name."""
+    """The case of a name, for a worker."""
     mine, kind = peers.parts(name)
     size = (options.size, options.size)
     x, y = scenes.training_batch(options.batch, size, size, peers.TRAINING_OBJECTS, 90)

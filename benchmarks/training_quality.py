@@ -3,17 +3,17 @@ r"""Equal training, equal result: this package and torchvision, both from scratc
     python benchmarks/training_quality.py --data nuclei --peer-python PATH --images 4800 --seeds 0 1 2 \
         --output runs/quality
 
-Both sides train the same network (ResNet-18-FPN with group normalisation and half the channels) on the very same crops
-in the same order, with the same optimizer, schedule, samplers and initial distributions, and are scored by pycocotools
-on the same pictures at their own size. What differs is the code. Each (seed, side) is a process of its own, and one
-runs at a time. A run that is finished is not run again, so a killed benchmark goes on when it is started again.
+Both sides train the same network (ResNet-18-FPN with group normalisation and half the channels) on the same crops in
+the same order, with the same optimizer, schedule, samplers and initial distributions. pycocotools scores them on the
+same images at their own size. Only the code differs. Each (seed, side) has its own process, and one runs at a time.
+Finished runs are not repeated, so an interrupted benchmark resumes when it is started again.
 
-"Seconds" run from the start of the training loop to the end of its last step: reading the crops and (ours) tracing
-are in them, scoring is not. A thread that has to wait for a core hurts torch more than TensorFlow, so on a machine that
-does other work too give both sides one core (`--cores 1`).
+"Seconds" is the time from the start of the training loop to the end of its last step: it includes reading the crops and
+tracing, but not scoring. Threads that wait for a core slow torch down more than TensorFlow; on a machine with other
+work confine both sides to one core (`--cores 1`).
 
-Figures (1,200 crops, seeds 0 1 2, `--cores 1`, float32, one core of an Intel Xeon at 2.5 GHz, other work beside
-it, 21 November 2026): segm AP 0.413 ± 0.008 against torchvision's 0.381 ± 0.017, AP50 0.694 against 0.692, in
+Figures (1,200 crops, seeds 0 1 2, `--cores 1`, float32, one core of an Intel Xeon at 2.5 GHz with other work,
+21 November 2026): segm AP 0.413 ± 0.008 against torchvision's 0.381 ± 0.017, AP50 0.694 against 0.692, in
 406 s against 510 s.
 """
 
@@ -35,7 +35,7 @@ HERE = pathlib.Path(__file__).parent
 SIDES = {"ours": "training_quality_keras.py", "peer": "training_quality_torch.py"}
 NAMES = {"ours": "keras_maskrcnn", "peer": "torchvision"}
 FIGURES = ("segm_AP", "segm_AP50", "bbox_AP", "bbox_AP50")
-MARGIN = 0.01  # AP on the mean by which ours may be below
+MARGIN = 0.01  # by which our mean AP may be lower
 
 
 class Stretched(Wrapper):
@@ -51,14 +51,14 @@ class Stretched(Wrapper):
 
 
 def stretch(image, low=1.0, high=99.8):
-    """Values between two percentiles spread to 0…255: uint8 to uint8, all channels alike."""
+    """Spreads the values between two percentiles to 0…255, for all channels together: uint8 to uint8."""
     bottom, top = np.percentile(image, (low, high))
     spread = (image.astype(np.float32) - bottom) * (255 / max(top - bottom, 1))
     return np.clip(np.rint(spread), 0, 255).astype(np.uint8)
 
 
 def prepare(arguments, val):
-    """Folder of the pictures to be scored, written unless it is there."""
+    """The folder of the validation images, written unless it is complete."""
     folder = arguments.output / "pictures"
     if len(list(folder.glob("*.npy"))) != len(val):
         setup.write_pictures(Stretched(val), folder)
@@ -66,19 +66,19 @@ def prepare(arguments, val):
 
 
 def crops(arguments, seed):
-    """Folder of a seed's crops, written unless it is complete."""
+    """The folder of the crops of a seed, written unless it is complete."""
     from keras_maskrcnn import data
 
     folder = arguments.output / f"crops_{seed}"
     if not (folder / "offsets.npy").exists():
-        print(f"cutting {arguments.images} crops for seed {seed}", flush=True)
+        print(f"writing {arguments.images} crops for seed {seed}", flush=True)
         train = data.Cached(Stretched(data.Nuclei(arguments.data, "train")))
         setup.write_crops(train, folder, arguments.images, seed)
     return folder
 
 
 def run(arguments, seed, side, pictures, truth):
-    """Trains and scores one side with one seed, unless that was done; returns its record."""
+    """Trains and scores one side with one seed, unless its record exists; returns the record."""
     path = arguments.output / f"{side}_{seed}.json"
     if not path.exists():
         work = arguments.output / f"work_{side}_{seed}"
@@ -94,7 +94,7 @@ def run(arguments, seed, side, pictures, truth):
 
 
 def score(truth, path):
-    """COCO figures of a file of detections."""
+    """COCO metrics of a file of detections."""
     from keras_maskrcnn import evaluation
 
     found = list(setup.read_found(path))
@@ -104,16 +104,16 @@ def score(truth, path):
 
 
 def tell(record):
-    """One line on a finished run."""
+    """Prints one line about a finished run."""
     figures = "  ".join(f"{name} {record[name]:.3f}" for name in FIGURES)
     print(f"{record['side']} seed {record['seed']}: {figures}  in {record['seconds']:.0f} s", flush=True)
 
 
 def table(records):
-    """Markdown lines: a row a figure, with the mean ± standard deviation of each side, and ours less the peer's.
+    """Markdown lines: one row per metric, with mean ± standard deviation of each side, and our difference to the peer.
 
     Args:
-        records: {side: list of records, one a seed, seeds in the same order}.
+        records: {side: list of records, one per seed, in the same order}.
     """
     lines = ["| | " + " | ".join([*(NAMES[side] for side in records), "difference by seed"]) + " |"]
     lines.append("|---|" + "---|" * (len(records) + 1))
@@ -133,7 +133,7 @@ def spread(values):
 
 
 def verdict(records):
-    """Whether the bar is met, in one line."""
+    """One line: whether the bar is met."""
     ap, seconds = (
         {side: statistics.mean(record[name] for record in rows) for side, rows in records.items()}
         for name in ("segm_AP", "seconds")
@@ -157,7 +157,7 @@ def main():
     sides = [side for side in SIDES if side == "ours" or arguments.peer_python]
     records = {side: [] for side in sides}
     for place, seed in enumerate(arguments.seeds):
-        # Who goes first alternates, so that a machine which slows down is no one's loss.
+        # The first side alternates, so that changes of the machine's speed affect both.
         for side in sides[:: -1 if place % 2 else 1]:
             records[side].append(run(arguments, seed, side, pictures, truth))
         if not arguments.keep_crops:
@@ -173,14 +173,14 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add, precisions = parser.add_argument, ("auto", "float32", "bfloat16")
     add("--data", type=pathlib.Path, required=True, help="folder with stage1_train, train.txt, val.txt")
-    add("--peer-python", help="Python that has torch and torchvision; without it ours runs alone")
+    add("--peer-python", help="Python with torch and torchvision; without it only this package runs")
     add("--images", type=int, default=4800, help="training crops (default: %(default)s)")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one pair of runs each (default: 0 1 2)")
-    add("--output", type=pathlib.Path, required=True, help="folder of the results; delete it to start anew")
-    add("--precision", choices=precisions, default="auto", help="auto: bfloat16 where the processor has it")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds, with one pair of runs each (default: 0 1 2)")
+    add("--output", type=pathlib.Path, required=True, help="folder of the results; delete it to start again")
+    add("--precision", choices=precisions, default="auto", help="auto: bfloat16 if the processor supports it")
     add("--peer-precision", choices=precisions, default="auto", help="the same for torchvision")
-    add("--cores", type=int, help="confine both sides to so many cores; on a shared machine one core each is fairest")
-    add("--keep-crops", action="store_true", help="do not delete a seed's crops (half a MB each) after its runs")
+    add("--cores", type=int, help="number of cores for each side; on a shared machine 1 is fairest")
+    add("--keep-crops", action="store_true", help="keep the crops of a seed (half a MB each) after its runs")
     arguments = parser.parse_args()
     if arguments.images < 3 * setup.BATCH:
         parser.error(f"--images must be {3 * setup.BATCH} or more")

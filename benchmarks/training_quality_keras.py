@@ -1,8 +1,8 @@
-"""This package's side of `training_quality.py`; started by it with the Python that runs it.
+"""This package's side of `training_quality.py`, which starts it with its own Python.
 
 python benchmarks/training_quality_keras.py --crops CROPS --pictures PICTURES --output RUN --seed 0
 
-What it is given are `training_quality_setup`'s numbers; the rest is the default of `MaskRCNN`.
+Numbers that both sides share are in `training_quality_setup`; the rest are defaults of `MaskRCNN`.
 """
 
 import importlib.metadata
@@ -39,18 +39,18 @@ class Samples(data.Dataset):
 
 
 class Report(keras.callbacks.Callback):
-    """Hands each step's losses to a `setup.Progress`, which starts with the training."""
+    """Passes the losses of each step to a `setup.Progress`, which starts with the training."""
 
     def __init__(self, images):
         super().__init__()
         self.images, self._totals = images, {}
 
     def on_train_begin(self, logs=None):
-        """The clock runs from here, tracing included."""
+        """Starts the clock, so that tracing is included."""
         self.progress = setup.Progress("ours", self.images)
 
     def on_train_batch_end(self, batch, logs=None):
-        """Undo Keras' running mean."""
+        """Computes the losses of the step from Keras' running means."""
         totals = {name: logs[name] * (batch + 1) for name in self.model.loss_names}
         losses = {name: total - self._totals.get(name, 0.0) for name, total in totals.items()}
         self._totals = totals
@@ -58,7 +58,7 @@ class Report(keras.callbacks.Callback):
 
 
 def build(seed, dtype):
-    """The detector, all its numbers those of `setup`."""
+    """The detector with the numbers of `setup`."""
     return MaskRCNN(
         1,
         backbone={"name": "resnet18", "norm": "group", "width": setup.WIDTH},
@@ -77,7 +77,7 @@ def build(seed, dtype):
 
 
 def optimizer(steps):
-    """AdamW that leaves biases and norms undecayed."""
+    """AdamW without decay of biases and norms."""
     schedule = warmup_cosine(
         setup.LEARNING_RATE,
         steps,
@@ -106,7 +106,7 @@ def train(model, folder):
 
 
 def detect(model, pictures):
-    """Yields (boxes, scores, masks) of each picture at its own size; the network is traced once a padded size."""
+    """Yields (boxes, scores, masks) of each image at its own size; the network is traced once per padded size."""
     networks = {}
     for picture in pictures:
         height, width = picture.shape[:2]

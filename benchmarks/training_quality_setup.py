@@ -1,6 +1,6 @@
-"""What both sides of `training_quality.py` are told: sizes of the model, schedule, and the crops, which lie on disk.
+"""Settings of both sides of `training_quality.py`: sizes of the model, schedule, and the crops on disk.
 
-Reading needs NumPy alone, since the other side's Python need not have this package.
+Reading needs NumPy only, because the Python of the other side may not have this package.
 """
 
 import argparse
@@ -12,10 +12,10 @@ import time
 import numpy as np
 
 CANVAS = 256  # side of a training crop, pixels
-STRIDE = 32  # pictures are padded to multiples of it
+STRIDE = 32  # images are padded to multiples of it
 BATCH = 4
 
-# The model. Everything that is not here is the default of both, which is the same.
+# The model. All other options are defaults, which are the same on both sides.
 WIDTH = 32  # ResNet-18 with half the channels: 32, 64, 128, 256
 GROUPS = 32
 FPN_CHANNELS = 64
@@ -31,12 +31,12 @@ LEARNING_RATE, FINAL_FACTOR = 1e-3, 0.01
 WARMUP, WARMUP_START, HOLD = 100, 0.001, 0.3  # steps, factor at step 0, share of the steps
 WEIGHT_DECAY, EPSILON, CLIP = 0.05, 1e-7, 5.0
 
-MAX_INSTANCES = 80  # a crop; of more (two crops in a hundred) the largest are kept, for both sides
+MAX_INSTANCES = 80  # per crop; of more (in 2 % of the crops) both sides keep the largest
 REPORT_EVERY = 400  # images
 
 
 def learning_rate(step, steps):
-    """The rate of a step (from 0) of a run of `steps` steps; `training.schedules.warmup_cosine` says the same."""
+    """The learning rate of a step (from 0) of `steps` steps, equal to `training.schedules.warmup_cosine`."""
     hold = int(HOLD * steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(max((step - hold) / (steps - hold), 0), 1)))
     warm = WARMUP_START + (1 - WARMUP_START) * min(step / WARMUP, 1)
@@ -44,13 +44,13 @@ def learning_rate(step, steps):
 
 
 def write_crops(dataset, folder, images, seed):
-    """Cuts the training crops of a seed and writes them in the order in which both sides see them.
+    """Writes the training crops of a seed in the order in which both sides read them.
 
     Args:
         dataset: a `data.Dataset` of one class.
-        folder: where to; complete if it holds `offsets.npy`, which is written last.
+        folder: destination; complete if it contains `offsets.npy`, which is written last.
         images: number of crops.
-        seed: of order and augmentation.
+        seed: seed of order and augmentation.
     """
     from keras_maskrcnn import data
 
@@ -72,13 +72,13 @@ def write_crops(dataset, folder, images, seed):
 
 
 def _positions(length, images, seed):
-    """Samples in a new random order each time all have been seen."""
+    """Positions of samples, in a new random order per pass."""
     orders = (np.random.default_rng([seed, epoch]).permutation(length) for epoch in range(-(-images // length)))
     return [int(position) for order in orders for position in order][:images]
 
 
 def _largest(boxes):
-    """Rows of the `MAX_INSTANCES` largest boxes, in their order."""
+    """Rows of the `MAX_INSTANCES` largest boxes, in ascending order."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return np.sort(np.argsort(-area, kind="stable")[:MAX_INSTANCES])
 
@@ -106,19 +106,19 @@ class Crops:
 
 
 def write_pictures(dataset, folder):
-    """Writes the pictures to be scored, `0000.npy` and so on, at their own size."""
+    """Writes the images of a data set at their own size: `0000.npy` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     for place, sample in enumerate(dataset):
         np.save(folder / f"{place:04d}.npy", sample["image"])
 
 
 def read_pictures(folder):
-    """The pictures of `write_pictures`, one at a time: uint8 [H, W, 3]."""
+    """Generator of the images of `write_pictures`: uint8 [H, W, 3]."""
     return (np.load(path) for path in sorted(folder.glob("*.npy")))
 
 
 def write_found(found, path):
-    """Writes what a model found: for each picture (boxes [n, 4], scores [n], masks bool [n, H, W])."""
+    """Writes detections: per image (boxes [n, 4], scores [n], masks bool [n, H, W])."""
     arrays = {}
     for place, (boxes, scores, masks) in enumerate(found):
         arrays[f"{place}_boxes"], arrays[f"{place}_scores"] = boxes, scores
@@ -127,7 +127,7 @@ def write_found(found, path):
 
 
 def read_found(path):
-    """The content of `write_found`, as dicts like those of `MaskRCNN.detect`, one at a time."""
+    """Generator of the detections of `write_found`, as dicts like those of `MaskRCNN.detect`."""
     with np.load(path) as arrays:
         for place in range(len(arrays) // 4):
             boxes, scores, masks, width = (arrays[f"{place}_{name}"] for name in ("boxes", "scores", "masks", "width"))
@@ -136,11 +136,11 @@ def read_found(path):
 
 
 class Progress:
-    """Tells losses and speed now and then, and keeps them for the record.
+    """Prints losses and speed periodically, and keeps them for the record.
 
     Args:
-        name: of the run.
-        images: images in all.
+        name: name of the run.
+        images: total number of images.
     """
 
     def __init__(self, name, images):
@@ -149,7 +149,7 @@ class Progress:
         self.seconds, self._sums, self._images_since = 0.0, {}, 0
 
     def step(self, seen, losses):
-        """Notes the losses (dict of float) of one step, after which `seen` images have been seen."""
+        """Adds the losses (dict of float) of one step, after which `seen` images are processed."""
         self._sums = {name: self._sums.get(name, 0.0) + float(value) for name, value in losses.items()}
         now, count = time.perf_counter(), seen - self._images_since
         self.seconds = now - self.start
@@ -163,22 +163,23 @@ class Progress:
         self._sums, self._since, self._images_since = {}, now, seen
 
     def record(self, **more):
-        """Seconds from the start to the end of the last step, and the history: what goes to the worker's JSON file."""
+        """The content of the worker's JSON file: seconds up to the end of the last step, and the history."""
         return {"seconds": round(self.seconds, 1), "history": self.history, **more}
 
 
 def worker(run, description):
-    """Command line of a side: trains, detects, and writes `OUTPUT.npz` and `OUTPUT.json`.
+    """The program of a side: trains, detects, and writes `OUTPUT.npz` and `OUTPUT.json`.
 
     Args:
-        run: function from the arguments to (record, found): a dict of `Progress.record`, and what `write_found` takes.
+        run: function from the arguments to (record, found): a dict of `Progress.record`, and detections for
+            `write_found`.
         description: for `--help`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crops", type=pathlib.Path, required=True, help="folder of `write_crops`")
     parser.add_argument("--pictures", type=pathlib.Path, required=True, help="folder of `write_pictures`")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="path of the files, without suffix")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and samplers")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="path of the output files without suffix")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and samplers")
     parser.add_argument("--precision", default="auto", help="auto, float32 or bfloat16")
     arguments = parser.parse_args()
     record, found = run(arguments)

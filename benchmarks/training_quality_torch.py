@@ -1,10 +1,10 @@
-"""Torchvision's side of `training_quality.py`; started by it with `--peer-python`. Needs torch, torchvision, NumPy.
+"""Torchvision's side of `training_quality.py`, which starts it with `--peer-python`. Needs torch, torchvision, NumPy.
 
     python benchmarks/training_quality_torch.py --crops CROPS --pictures PICTURES --output RUN --seed 0
 
-The detector is torchvision's, made of its own parts; the loop is that of torchvision's reference script, with what both
-sides share. Heads start from the distributions of the other side (He, and 0.01 and 0.001 for the two predictors), the
-rest from torchvision's own, which are the same there.
+The detector consists of torchvision's parts; the loop is that of torchvision's reference script with shared numbers.
+Heads have the initial distributions of the other side (He, and 0.01 and 0.001 for the two predictors); the rest have
+torchvision's, which are those of the other side.
 """
 
 import pathlib
@@ -38,7 +38,7 @@ class NarrowResNet18(ResNet):
 
 
 def build():
-    """The detector, all its numbers those of `setup`."""
+    """The detector with the numbers of `setup`."""
     levels = {f"layer{stage}": str(stage - 1) for stage in range(1, 5)}
     widths = [setup.WIDTH * 2**stage for stage in range(4)]
     channels = setup.FPN_CHANNELS
@@ -124,7 +124,7 @@ def train(model, crops, precision):
 
 @torch.inference_mode()
 def detect(model, pictures):
-    """Yields (boxes, scores, masks) of each picture at its own size."""
+    """Yields (boxes, scores, masks) of each image at its own size."""
     model.eval()
     for picture in pictures:
         model.transform.min_size, model.transform.max_size = (min(picture.shape[:2]),), max(picture.shape[:2])

@@ -10,8 +10,8 @@ import sys
 from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# What XLA does to a program is as ever; only the machine code for it is made in half the time. Run once, it need not be
-# fast. Programs that tests start inherit this.
+# Halves the time of XLA's code generation; XLA's own passes do not change. The programs run once, so their speed is
+# irrelevant. Processes that tests start inherit the variable.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
@@ -20,7 +20,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    """Every test starts from the same random state, whatever ran before it."""
+    """Every test starts with the same random state."""
     keras.utils.set_random_seed(0)
 
 
@@ -84,7 +84,7 @@ def narrow_presets(monkeypatch):
 
 @pytest.fixture
 def kmr_data():
-    """Folder of the real data sets, named by the variable KMR_DATA."""
+    """The folder of real data sets in the variable KMR_DATA."""
     folder = os.environ.get("KMR_DATA")
     if not folder:
         pytest.skip("set KMR_DATA to the folder of real data sets to run this test")

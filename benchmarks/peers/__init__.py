@@ -1,14 +1,14 @@
-"""The libraries that ours is timed against, one module each, which imports its library when it is asked for a case.
+"""The libraries that this package is compared with, one module each.
 
-Each module has `inference(kind, picture)`, `training(kind, x, y)` and, torchvision's, `folder(kind, paths, threshold)`,
-which return what `pairs.serve` takes. Pictures are uint8 `[H, W, 3]`; x and y are of `scenes.training_batch`.
+Each module has `inference(kind, image)` and `training(kind, x, y)`; torchvision's has `folder(kind, paths, threshold)`.
+They return cases for `pairs.serve`. Images are uint8 `[H, W, 3]`; x and y are those of `scenes.training_batch`.
 """
 
 import importlib
 
 import machine
 
-# How each library is run, by the precision of ours that this is compared with.
+# How each library runs, by the precision of this package that it is compared with.
 KINDS = {
     "torchvision": {
         "float32": ("float32 eager", "float32 channels-last"),
@@ -20,12 +20,12 @@ MODULES = {"torchvision": "torchvision_maskrcnn", "model-garden": "model_garden"
 PRECISIONS = ("float32", "mixed_bfloat16")
 SEPARATOR = "; "
 
-# What all sides are told: rectangles drawn into a picture of either kind, and the numbers of detector and optimizer.
+# Common to all sides: numbers of rectangles per image, and numbers of detector and optimizer.
 OBJECTS, TRAINING_OBJECTS = 30, 8
 SCORE_THRESHOLD = 0.05
-# With so low a rate the weights stay what they are, and every step does the same work.
+# The learning rate is so low that the weights hardly change, and every step does the same work.
 RATE, MOMENTUM = 1e-6, 0.9
-# Regions a picture that TF Model Garden puts through its mask head, which takes a fixed number: as many as ours has.
+# Regions per image in the mask head of TF Model Garden, which has a fixed number: about as many as in this package.
 MASK_ROIS = 13
 
 
@@ -35,7 +35,7 @@ def load(peer):
 
 
 def cases(precisions, peer=None):
-    """Names of cases, each the precision of ours and, if there is a peer, how that is run.
+    """Names of cases: the precision of this package and, if there is a peer, how it runs.
 
     Args:
         precisions: some of `PRECISIONS`.
@@ -47,28 +47,28 @@ def cases(precisions, peer=None):
 
 
 def parts(case):
-    """Of a case's name, what is ours and how the peer is run: two strings, the second empty where there is no peer."""
+    """(our part, how the peer runs) of the name of a case; the second is "" without a peer."""
     ours, _, peer = case.partition(SEPARATOR)
     return ours, peer.partition(" ")[2]
 
 
 def add_arguments(parser):
-    """What the scripts take that compare whole networks."""
+    """Adds the arguments of scripts that compare whole networks."""
     parser.add_argument("--peer", choices=tuple(MODULES), default="torchvision", help="default: %(default)s")
     add_precision(parser)
 
 
 def add_precision(parser):
-    """The argument that `precisions` reads."""
+    """Adds the argument for `precisions`."""
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=PRECISIONS,
         metavar="NAME",
-        help="of ours: float32, mixed_bfloat16 (default: both where the processor has bfloat16, else float32)",
+        help="of this package: float32, mixed_bfloat16 (default: both if the processor has bfloat16, else float32)",
     )
 
 
 def precisions(options):
-    """Those asked for, or those that this machine computes fast."""
+    """The precisions of the options, or those that are fast on this machine."""
     return options.precision or PRECISIONS[: 2 if machine.has_bfloat16() else 1]

@@ -1,6 +1,6 @@
 """TF Model Garden's Mask R-CNN (tf-models-official), its ResNet-50-FPN with torchvision's box head and frozen parts.
 
-What differs stays as it is there: batch norm in the pyramid and in the heads, its RoIAlign and its own NMS.
+Differences remain: batch norm in the pyramid and in the heads, its RoIAlign and its NMS.
 """
 
 import zlib
@@ -17,13 +17,13 @@ from official.vision.tasks.maskrcnn import MaskRCNNTask
 
 import peers
 
-# Standard deviation of what these layers put out for inputs of order one, as in `tests/parity/generated.py`.
+# Standard deviation of the outputs of these layers for inputs of order one, as in `tests/parity/generated.py`.
 SPREAD = {"rpn-scores": 1.5, "rpn-boxes": 0.1, "detection-scores": 3.0, "detection-boxes": 0.5, "mask-logits": 6.0}
 BACKGROUND = 4.0
 
 
 def configuration(kind, size):
-    """The library's COCO experiment, its network made equal to torchvision's where a setting allows it."""
+    """The library's COCO experiment with the network of torchvision, as far as its settings permit."""
     tf_keras.mixed_precision.set_global_policy("mixed_bfloat16" if "bfloat16" in kind else "float32")
     parameters = exp_factory.get_exp_config("maskrcnn_resnetfpn_coco")
     model = parameters.task.model
@@ -36,7 +36,7 @@ def configuration(kind, size):
 
 
 def fill(model):
-    """Random weights that keep features of order one and spread the scores, so that objects are found."""
+    """Random weights with features of order one and spread scores, so that there are detections."""
     for place, variable in enumerate(model.variables):
         if variable.shape.rank > 1:
             variable.assign(_kernel(variable.name, place, variable.shape))
@@ -44,27 +44,27 @@ def fill(model):
             variable.assign(np.eye(1, variable.shape[0])[0] * BACKGROUND)
     for block in model.backbone.layers:
         if hasattr(block, "_norm3"):
-            block._norm3.gamma.assign(tf.fill(block._norm3.gamma.shape, 0.4))  # so that depth does not add up
+            block._norm3.gamma.assign(tf.fill(block._norm3.gamma.shape, 0.4))  # so that blocks do not add up
 
 
 def _kernel(name, place, shape):
-    """Kernel whose values sum to zero for each output: inputs after a ReLU share a mean, which would drown the rest."""
+    """Kernel whose values sum to zero for each output: after a ReLU inputs have a common mean, which would dominate."""
     uniform = np.random.RandomState(zlib.crc32(f"{name} {place}".encode())).uniform(-1, 1, shape)
     inputs = tuple(range(len(shape) - 1))
     spread = next((spread for part, spread in SPREAD.items() if part in name), 2**0.5)
     return (uniform - uniform.mean(axis=inputs, keepdims=True)) * spread * (3 * shape[-1] / uniform.size) ** 0.5
 
 
-def inference(kind, picture):
-    """One picture at its own scale by the library's serving module, then its pasting of masks."""
-    size = picture.shape[:2]
+def inference(kind, image):
+    """One image at its own scale: the library's serving module, then its pasting of masks."""
+    size = image.shape[:2]
     module = DetectionModule(configuration(kind, size), batch_size=1, input_image_size=list(size))
     serve = tf.function(module.serve)
-    serve(picture[None])  # makes the weights
+    serve(image[None])  # creates the weights
     fill(module.model)
 
     def call():
-        found = {name: value.numpy() for name, value in serve(tf.constant(picture[None])).items()}
+        found = {name: value.numpy() for name, value in serve(tf.constant(image[None])).items()}
         count = int(found["num_detections"][0])
         top_left, bottom_right = np.split(
             found["detection_boxes"][0, :count] / np.tile(found["image_info"][0, 2], 2), 2, 1
@@ -77,7 +77,7 @@ def inference(kind, picture):
 
 
 class Task(MaskRCNNTask):
-    """The library's training task, which also notes how many regions went through the mask head."""
+    """The library's training task, which also counts the regions in the mask head."""
 
     mask_rois = 0
 
@@ -88,7 +88,7 @@ class Task(MaskRCNNTask):
 
 
 def training(kind, x, y):
-    """One step of SGD with momentum by the library's task; its input pipeline has labelled the anchors already."""
+    """One step of SGD with momentum by the library's task; the input contains labelled anchors."""
     parameters = configuration(kind, x["images"].shape[1:3])
     parameters.task.losses.l2_weight_decay = 0.0
     parameters.task.model.mask_sampler.num_sampled_masks = peers.MASK_ROIS
@@ -108,7 +108,7 @@ def training(kind, x, y):
 
 
 def freeze(backbone):
-    """Fixes stem and first stage."""
+    """Freezes the stem and the first stage."""
     for layer in backbone.layers:
         layer.trainable = False
         if layer.name == "block_group_l2":
@@ -116,7 +116,7 @@ def freeze(backbone):
 
 
 def parsed(task, x, y, dtype):
-    """The batch as the library's input pipeline makes it."""
+    """The batch in the format of the library's input pipeline."""
     model = task.model
     parser = Parser(
         output_size=model.input_size[:2],

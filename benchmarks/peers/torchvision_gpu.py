@@ -19,10 +19,10 @@ class Theirs:
     Args:
         tiny: whether the network is the small one, with random weights.
         compiled: whether torch.compile compiles the network's parts.
-        classes: without background.
-        objects: instances a picture in training.
-        size: (height, width) of the pictures.
-        canvas: not needed: the model makes its own.
+        classes: number of classes without background.
+        objects: instances per image in training.
+        size: (height, width) of the images.
+        canvas: not used: the model computes its own.
     """
 
     def __init__(self, tiny, compiled, classes, objects, size, canvas):
@@ -43,7 +43,7 @@ class Theirs:
             self._compile()
 
     def prepare(self, mode, batch):
-        """Function that runs a work once, waits for its end and returns facts."""
+        """A function that runs a work once, waits for its end and returns facts."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -51,13 +51,13 @@ class Theirs:
         return getattr(self, f"_{mode}")(batch)
 
     def memory(self):
-        """Peak bytes of the GPU's allocator since `prepare`; on a CPU of the process."""
+        """Peak memory in bytes: of the GPU's allocator since `prepare`, or of the process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
     def _compile(self):
-        """Compile what does not depend on the data; heads that see another number of regions each time say so."""
+        """Compile the parts that do not depend on the data; heads with a varying number of regions are dynamic."""
         heads = self.model.roi_heads
         self.model.backbone.compile()
         self.model.rpn.head.compile()
@@ -81,8 +81,8 @@ class Theirs:
         return float(counter.get_total_flops())
 
     def _images(self, batch):
-        pictures = [scenes.scene(*self.size, self.objects, seed)[0] for seed in range(batch)]
-        return [_tensor(picture, self.device) for picture in pictures]
+        images = [scenes.scene(*self.size, self.objects, seed)[0] for seed in range(batch)]
+        return [_tensor(image, self.device) for image in images]
 
     def _train(self, batch):
         x, y = scenes.training_batch(batch, self.size, self.size, self.objects, self.classes)
@@ -111,7 +111,7 @@ class Theirs:
     def _network(self, batch):
         images = self._images(batch)
         self.model.eval()
-        # Boxes and masks stay as the network has them; `detect` is the work that pastes.
+        # Boxes and masks are not pasted; the work `detect` includes pasting.
         self.model.transform.postprocess = lambda found, *_: found
 
         @torch.inference_mode()
@@ -125,13 +125,13 @@ class Theirs:
         return lambda: {"flops": flops, **run()}
 
     def _detect(self, batch):
-        pictures = [scenes.scene(*self.size, self.objects, seed)[0] for seed in range(batch)]
+        images = [scenes.scene(*self.size, self.objects, seed)[0] for seed in range(batch)]
         self.model.eval()
 
         @torch.inference_mode()
         def run():
             with self._autocast():
-                found = self.model([_tensor(picture, self.device) for picture in pictures])
+                found = self.model([_tensor(image, self.device) for image in images])
             for one in found:
                 one.update(masks=one["masks"] >= 0.5, scores=one["scores"].float(), boxes=one["boxes"].float())
                 one.update({name: tensor.cpu().numpy() for name, tensor in one.items()})
@@ -158,6 +158,6 @@ def _channels_last(module, inputs):
     return (inputs[0].contiguous(memory_format=torch.channels_last),)
 
 
-def _tensor(picture, device):
+def _tensor(image, device):
     """uint8 [H, W, 3] to float32 [3, H, W] in 0…1 on the device."""
-    return torch.from_numpy(picture).to(device).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(image).to(device).permute(2, 0, 1).float() / 255

@@ -1,4 +1,4 @@
-"""torchvision's `maskrcnn_resnet50_fpn` as with its COCO weights: frozen batch norms, stem and first stage fixed."""
+"""torchvision's `maskrcnn_resnet50_fpn` as with its COCO weights: frozen batch norms, stem and first stage."""
 
 import contextlib
 
@@ -20,11 +20,11 @@ TRAINABLE_STAGES = 3
 def build(kind, **options):
     """The network with the weights of `scenes.generated`.
 
-    It is put together by hand because `maskrcnn_resnet50_fpn(weights=None)` takes batch norms that train.
+    It is built from its parts because `maskrcnn_resnet50_fpn(weights=None)` has trainable batch norms.
 
     Args:
         kind: such as "bfloat16 channels-last".
-        **options: of `MaskRCNN`.
+        **options: arguments of `MaskRCNN`.
     """
     body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
     generated = scenes.generated()
@@ -35,36 +35,36 @@ def build(kind, **options):
 
 
 def precision(kind):
-    """The context in which a kind computes its forward pass."""
+    """The context of the forward pass of a kind."""
     return torch.autocast("cpu", torch.bfloat16) if "bfloat16" in kind else contextlib.nullcontext()
 
 
 def detector(kind, score_threshold, **options):
-    """Function from a uint8 [H, W, 3] picture to what the network finds in it, masks pasted as probabilities."""
+    """Function from a uint8 [H, W, 3] image to its detections, with masks pasted as probabilities."""
     model = build(kind, box_score_thresh=score_threshold, **options).eval()
 
     @torch.inference_mode()
-    def detect(picture):
+    def detect(image):
         with precision(kind):
-            return model([torch.from_numpy(picture).permute(2, 0, 1).float() / 255])[0]
+            return model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
 
     return detect
 
 
-def inference(kind, picture):
-    """One picture at its own scale, from uint8 to pasted masks."""
-    size = picture.shape[:2]
+def inference(kind, image):
+    """One image at its own scale, from uint8 to pasted masks."""
+    size = image.shape[:2]
     detect = detector(kind, peers.SCORE_THRESHOLD, min_size=min(size), max_size=max(size))
 
     def call():
-        masks = detect(picture)["masks"]
+        masks = detect(image)["masks"]
         return {"detections": len(masks), "mask_shape": [len(masks), *masks.shape[2:]]}
 
     return call, 1
 
 
 def folder(kind, paths, threshold):
-    """A loop over files: decoded, searched, masks thresholded."""
+    """A loop over files: decoding, detection, thresholding of masks."""
     detect = detector(kind, threshold)
 
     def one(path):
@@ -79,7 +79,7 @@ def folder(kind, paths, threshold):
 
 
 def training(kind, x, y):
-    """One step of SGD with momentum; the batch is what a data loader hands on, tensors of 0…1 with whole masks."""
+    """One step of SGD with momentum for a batch as of a data loader: tensors of 0…1 with whole masks."""
     model = build(kind, _skip_resize=True).train()
     images, targets = as_tensors(x, y)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -100,8 +100,8 @@ def training(kind, x, y):
 
 
 def as_tensors(x, y):
-    """Images and targets of `scenes.training_batch` as torchvision takes them."""
-    images = [torch.from_numpy(picture).permute(2, 0, 1).float() / 255 for picture in x["images"]]
+    """Images and targets of `scenes.training_batch` in torchvision's format."""
+    images = [torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in x["images"]]
     targets = []
     for boxes, labels in zip(y["boxes"], y["labels"], strict=True):
         masks = np.zeros((len(boxes), *x["images"].shape[1:3]), "uint8")

@@ -10,7 +10,7 @@ TRIANGLE = {"segmentation": [[2, 1, 9, 1, 9, 8]], "bbox": [2, 1, 7, 7], "categor
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five pictures in COCO's layout; the first has two objects, one of them a crowd, the second one."""
+    """Five images in COCO's layout; the first has two objects, one of them a crowd, the second one."""
     crowd = {**TRIANGLE, "segmentation": {"counts": [0, 300, 900], "size": [30, 40]}, "iscrowd": 1}
     images = [{"id": i, "file_name": f"{i}.jpg", "height": h, "width": w} for i, (h, w) in enumerate(SIZES)]
     annotations = [
@@ -26,7 +26,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_wide_pictures_and_tall_ones():
+def test_wide_and_tall_images():
     records = [{"height": height, "width": width} for height, width in SIZES]
     assert data_pipeline.by_shape(records, 99) == [[0, 2, 3, 4], [1]]
     assert data_pipeline.by_shape(records, 1) == [[0], []]
@@ -43,21 +43,21 @@ def test_an_epoch_by_hand(folder, side):
     assert epoch()["instances"] == 3
 
 
-def test_unequal_work_is_told():
+def test_unequal_work_is_reported():
     facts = data_pipeline.facts(4, 9, 3e6)
     assert data_pipeline.check(facts, facts) is None
     assert data_pipeline.check(facts, {**facts, "instances": 8}) == "ours made 9 instances, the peer 8"
     assert "3.0 megapixels, the peer 3.1" in data_pipeline.check(facts, {**facts, "megapixels": 3.1})
 
 
-def test_times_of_a_picture():
+def test_time_per_image():
     facts = {"ours": {"pictures": 100}, "peer": {"pictures": 100}}
     row = {"ours": {"median": 2.0}, "peer": {"median": 5.0}, "facts": facts}
-    assert list(data_pipeline.per_picture(row)) == [
-        "ours: 20.0 ms a picture, 50.0 images/s",
-        "peer: 50.0 ms a picture, 20.0 images/s",
+    assert list(data_pipeline.per_image(row)) == [
+        "ours: 20.0 ms per image, 50.0 images/s",
+        "peer: 50.0 ms per image, 20.0 images/s",
     ]
-    assert len(list(data_pipeline.per_picture({**row, "peer": None}))) == 1
+    assert len(list(data_pipeline.per_image({**row, "peer": None}))) == 1
 
 
 def test_a_folder_that_is_missing_is_named_in_one_line(tmp_path, run_here):

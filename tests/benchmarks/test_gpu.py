@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` on the CPU: its arithmetic, and its own side at a tiny size, without TensorFlow."""
+"""`benchmarks/gpu.py` on the CPU: its arithmetic, and the side of this package at a tiny size, without TensorFlow."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ def answer(rate, **facts):
     return {"first_call_s": 3.0, "facts": {"images_per_s": rate, "memory_gb": 2.0, "flops": 1e12, **facts}}
 
 
-def test_row_has_rates_ratios_and_the_share_of_the_peak():
+def test_row_has_rates_ratios_and_the_fraction_of_the_peak():
     answers = {
         "ours": [answer(40.0, detections=100), answer(44.0, detections=100), answer(42.0, detections=100)],
         "eager": [answer(20.0, detections=98), answer(20.0, detections=98), answer(21.0, detections=98)],
@@ -44,7 +44,7 @@ def test_compiled_torch_has_the_flops_of_eager_torch():
     assert gpu.flops_of("compiled", {"compiled": [answer(30.0, flops=None)]}) is None
 
 
-def test_out_of_memory_is_a_row_and_no_crash(monkeypatch):
+def test_out_of_memory_gives_a_row(monkeypatch):
     class Side:
         def prepare(self, mode, batch):
             if batch > 4:
@@ -65,7 +65,7 @@ def test_out_of_memory_is_a_row_and_no_crash(monkeypatch):
     assert any("out of memory" in line for line in gpu.table({"rows": [row]}))
 
 
-def test_other_errors_are_not_taken_for_a_full_memory():
+def test_other_errors_are_raised():
     class Side:
         def prepare(self, mode, batch):
             raise ValueError("a mistake")
@@ -74,7 +74,7 @@ def test_other_errors_are_not_taken_for_a_full_memory():
         gpu.Timer(Side()).case("train; 1")[0]()
 
 
-def test_unequal_work_is_said():
+def test_unequal_work_is_reported():
     assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 90}}) is None
     assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 50}}) == "detections: ours 100, eager 50"
     assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 0}}) is not None
@@ -102,7 +102,7 @@ def test_help_shows_an_example_and_bad_input_is_one_line(run_here):
         assert said in answer.stderr.splitlines()[-1]
 
 
-def test_run_asks_every_case_and_writes_rows_in_rising_order(tmp_path, monkeypatch, capsys):
+def test_run_measures_every_case_and_writes_rows_in_ascending_order(tmp_path, monkeypatch, capsys):
     asked = []
 
     class Worker:
@@ -123,7 +123,7 @@ def test_run_asks_every_case_and_writes_rows_in_rising_order(tmp_path, monkeypat
     cases = [f"{mode}; {batch}" for mode in ("train", "network", "detect") for batch in (1, 2)]
     assert [row["case"] for row in json.loads(output.read_text())["rows"]] == cases
     assert list(dict.fromkeys(name for _, name in asked)) == cases
-    assert asked[:6] == [(side, "train; 1") for side in ("ours", "eager") * 3]  # made, then timed in turn
+    assert asked[:6] == [(side, "train; 1") for side in ("ours", "eager") * 3]  # built, then timed in turn
     assert json.loads(output.read_text())["versions"] == {side: {"numpy": "2"} for side in ("ours", "eager")}
     assert "detect; 2: ours 10.0/s" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""`benchmarks/growth.py`: its arithmetic, its tables, and a tiny run to the end."""
+"""`benchmarks/growth.py`: its arithmetic, tables and plot, and tiny runs."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ def test_linear_growth_has_exponent_one_and_no_knee():
 def test_knee_is_where_the_slope_first_exceeds_its_limit():
     rows = [row("proposals", n, 1 + n * n / 1e6, 50) for n in (100, 300, 1000, 2000, 4000)]
     time = growth.growth(rows, "proposals", "seconds")
-    # The slope is 0.07, 0.5, 1.32, 1.77: 1000 is the last value that is cheap to exceed.
+    # The slopes are 0.07, 0.5, 1.32, 1.77: 1000 is the last value before a steep interval.
     assert time["knee"] == "1000"
     assert time["last"] == pytest.approx(1.766, abs=0.01)
     assert growth.growth(rows, "proposals", "memory_mb") == {"last": 0.0, "all": 0.0, "knee": None}
@@ -44,12 +44,12 @@ def test_fixed_costs_bring_the_exponent_below_one():
     assert 0 < found["all"] < 0.5 and found["last"] == pytest.approx(0.485, abs=0.01)
 
 
-def test_memory_below_what_the_imports_took_does_not_break_the_logarithm():
+def test_memory_below_that_of_the_imports_has_a_logarithm():
     rows = [row("classes", n, 1.0, memory) for n, memory in ((1, -3), (80, 0), (1203, 40))]
     assert growth.growth(rows, "classes", "memory_mb")["last"] > 0
 
 
-def test_a_line_varies_one_thing_alone():
+def test_a_line_varies_one_variable_only():
     base = growth.base_point("inference", 512, tiny=False)
     for variable in growth.VALUES:
         line = growth.points("inference", variable, base, growth.VALUES)
@@ -148,7 +148,7 @@ def test_runs_are_joined_to_results_tables_and_plot(docs, tmp_path, monkeypatch,
     monkeypatch.setattr(pairs, "Worker", Worker)
     check_run(lambda *words: run_here("growth", *words), docs, tmp_path / "out" / "growth.json")
     works = [question["work"] for question in asked]
-    assert works == ["training"] * 4 + ["inference"] * 4  # each point is made, then timed once
+    assert works == ["training"] * 4 + ["inference"] * 4  # each point is built, then timed once
     assert [question["point"]["batch"] for question in asked[:4]] == [1, 1, 2, 2]
 
 

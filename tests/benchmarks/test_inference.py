@@ -23,7 +23,7 @@ def test_help_shows_an_example(name, run_here):
 
 
 @pytest.mark.parametrize(
-    "name, words, said",
+    "name, words, message",
     [
         ("training", ("--size", 100), "--size 100 is not a multiple of 64"),
         ("inference", ("--peer", "detectron"), "invalid choice: 'detectron'"),
@@ -40,9 +40,9 @@ def test_help_shows_an_example(name, run_here):
         ("precision", (), "one of the arguments --model --photos is required"),
     ],
 )
-def test_bad_input_is_named(name, words, said, run_here):
+def test_bad_input_is_named(name, words, message, run_here):
     done = run_here(name, *words)
-    assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and message in done.stderr.splitlines()[-1]
 
 
 def test_arguments_are_read_before_the_heavy_imports():
@@ -97,19 +97,19 @@ def test_training_checks_the_mask_regions():
     assert training.check({"mask_rois": 0}, {"mask_rois": 0})
 
 
-def test_predict_folder_checks_pictures_and_detections():
+def test_predict_folder_checks_images_and_detections():
     facts = {"pictures": 4, "detections": 100}
     assert predict_folder.check(facts, {"pictures": 4, "detections": 97}) is None
     assert predict_folder.check(facts, {"pictures": 4, "detections": 90})
     assert predict_folder.check(facts, {"pictures": 3, "detections": 100})
 
 
-def test_drawn_pictures_have_the_sizes_of_coco(tmp_path):
+def test_generated_images_have_the_sizes_of_coco(tmp_path):
     predict_folder.fill_folder(tmp_path, 10)
-    pictures = [predict_folder.read(path) for path in sorted(tmp_path.iterdir())]
-    assert [picture.shape[:2] for picture in pictures[:3]] == [(480, 640), (640, 480), (427, 640)]
-    assert pictures[8].shape == pictures[0].shape and np.any(pictures[8] != pictures[0])
-    assert len(pictures) == 10
+    images = [predict_folder.read(path) for path in sorted(tmp_path.iterdir())]
+    assert [image.shape[:2] for image in images[:3]] == [(480, 640), (640, 480), (427, 640)]
+    assert images[8].shape == images[0].shape and np.any(images[8] != images[0])
+    assert len(images) == 10
 
 
 def test_photos_are_repeated_in_order(tmp_path):
@@ -120,5 +120,5 @@ def test_photos_are_repeated_in_order(tmp_path):
     predict_folder.fill_folder(folder, 5, photos)
     assert [predict_folder.read(path).shape[1] for path in sorted(folder.iterdir())] == [20, 30, 20, 30, 20]
     (photos / "a.png").unlink(), (photos / "b.JPG").unlink()
-    with pytest.raises(SystemExit, match="no JPEG or PNG picture"):
+    with pytest.raises(SystemExit, match="no JPEG or PNG image"):
         predict_folder.fill_folder(folder, 5, photos)

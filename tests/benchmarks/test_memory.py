@@ -1,4 +1,4 @@
-"""`benchmarks/memory.py`: the peak of made-up events by hand, and a tiny run to the end."""
+"""`benchmarks/memory.py`: the peak of given events, and a complete tiny run."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ import memory
 
 
 def events(*rows):
-    """Events (made or not, address, bytes asked for) of a pool that gives 10 bytes more than it is asked for."""
+    """Events (whether an allocation, address, requested bytes) of a pool that adds 10 bytes to each."""
     total, found = 100, []
     for time, (made, address, size) in enumerate(rows):
         total += size + 10 if made else -size - 10
@@ -20,7 +20,7 @@ def events(*rows):
     return found
 
 
-def test_the_peak_holds_what_was_made_and_not_let_go():
+def test_the_peak_contains_what_is_allocated_and_not_deallocated():
     rows = [(True, 1, 50), (True, 2, 30), (False, 1, 50), (True, 3, 200), (False, 2, 30), (True, 1, 5)]
     before, live = memory.at_peak(events(*rows))
     assert before == 100
@@ -28,13 +28,13 @@ def test_the_peak_holds_what_was_made_and_not_let_go():
     assert before + sum(event.allocated for event in live) == max(event.total for event in events(*rows))
 
 
-def test_what_was_there_before_and_is_let_go_is_not_counted():
+def test_deallocations_of_earlier_tensors_are_not_counted():
     before, live = memory.at_peak(events((False, 7, 20), (True, 1, 500)))
     assert before == 100 - 30 and [event.address for event in live] == [1]
     assert memory.at_peak(events((True, 1, 500), (False, 7, 20)))[0] == 100  # the peak comes before it
 
 
-def test_a_pool_that_tells_nothing_is_named():
+def test_without_events_the_error_names_the_variable():
     with pytest.raises(ValueError, match="TF_CPU_ALLOCATOR_USE_BFC"):
         memory.at_peak([])
 
@@ -73,6 +73,6 @@ def test_tiny_run_adds_up(tmp_path):
     assert "| **all** |" in (tmp_path / "speed.md").read_text()
 
 
-def test_sizes_that_do_not_fit_are_refused(run_here):
+def test_invalid_sizes_are_rejected(run_here):
     done = run_here("memory", "--size", 100)
     assert done.returncode == 2 and "--size 100 is not a multiple of 64" in done.stderr.splitlines()[-1]

@@ -107,14 +107,14 @@ def test_without_a_peer_ours_alone_is_timed(run):
         ("unequal", "unequal: ours is not peer"),
     ],
 )
-def test_what_stops_a_run_is_one_line(run, case, said):
+def test_an_interrupted_run_ends_with_one_line(run, case, said):
     done, report = run("--cases", "a case", case, "a case")
     assert done.returncode == 1
     assert done.stderr.strip() == said
-    assert [row["case"] for row in report["rows"]] == ["a case"]  # what was measured before is kept
+    assert [row["case"] for row in report["rows"]] == ["a case"]  # earlier rows are kept
 
 
-def test_a_python_that_is_not_there_is_one_line(run):
+def test_a_missing_python_gives_one_line(run):
     done, _ = run("--cases", "a case", "--peer-python", "/no/python", peer=False)
     assert done.returncode == 1 and done.stderr.strip() == "/no/python does not start: No such file or directory"
 
@@ -137,7 +137,7 @@ def test_versions_names_what_is_installed():
     assert found == {"pytest": pytest.__version__}
 
 
-def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
+def test_peak_memory_is_that_of_the_process_and_not_of_its_parent():
     large = bytearray(300_000_000)
     large[::4096] = b"x" * len(large[::4096])
     code = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r}); import machine; print(machine.peak_memory())"

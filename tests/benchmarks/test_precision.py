@@ -33,9 +33,10 @@ def test_the_copy_computes_in_the_other_policy_with_the_same_weights():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(other))
 
 
-def test_photos_are_compared_and_the_figures_written(tmp_path, run_here, eager_functions):
+def test_photos_are_compared_and_the_figures_written(tmp_path, run_here, eager_functions, monkeypatch):
     from PIL import Image
 
+    monkeypatch.setitem(scenes.TINY, "resize", {"shorter": 64, "longer": 96})
     Image.fromarray(scenes.scene(48, 64, 3)[0]).save(tmp_path / "a.png")
     output = tmp_path / "precision.json"
     done = run_here("precision", "--photos", tmp_path, "--tiny", "--score-threshold", "0.0", "--output", output)

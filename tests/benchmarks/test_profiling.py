@@ -1,4 +1,4 @@
-"""`benchmarks/profiling.py`: FLOPs against counts by hand, and a tiny run to the end."""
+"""`benchmarks/profiling.py`: FLOPs against counts by hand, and a complete tiny run."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_convolutions_by_hand():
     assert found == {WIDE: 2 * (5 * 6 * 4) * 18, NARROW: 0, PRODUCT: 0}
     found = count(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), (2, 5, 6, 7), (1, 1, 7, 3))
     assert found == {WIDE: 0, NARROW: 2 * (2 * 5 * 6 * 3) * 7, PRODUCT: 0}
-    # Two groups: each output channel sees half of the 4 input channels.
+    # Two groups: each output channel depends on half of the 4 input channels.
     found = count(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), (1, 5, 5, 4), (3, 3, 2, 6))
     assert found[WIDE] == 2 * (5 * 5 * 6) * 18
     found = count(lambda x, k: tf.nn.depthwise_conv2d(x, k, [1] * 4, "SAME"), (1, 5, 5, 4), (3, 3, 4, 2))

@@ -43,7 +43,7 @@ def report(name, *rows, **changes):
 
 @pytest.fixture
 def results(tmp_path):
-    """Writes reports into a folder of results beside a README; returns both paths."""
+    """Writes reports into a folder of results next to a README; returns both paths."""
 
     def write(*reports):
         folder, readme = tmp_path / "results", tmp_path / "README.md"
@@ -72,7 +72,7 @@ def test_a_row_worked_by_hand(results):
     ]
 
 
-def test_what_stands_around_the_markers_stays_and_machine_and_date_are_told(results):
+def test_text_around_the_markers_is_kept_and_machine_and_date_are_written(results):
     folder, readme = results(report("nms", case("x")))
     run(folder, readme)
     text = readme.read_text()
@@ -87,14 +87,14 @@ def test_what_stands_around_the_markers_stays_and_machine_and_date_are_told(resu
 def test_check(results, capsys):
     folder, readme = results(report("nms", case("x")))
     assert run(folder, readme, "--check") == 1
-    assert readme.read_text() == README and "is not what the results say" in capsys.readouterr().out
+    assert readme.read_text() == README and "differs from the results" in capsys.readouterr().out
     run(folder, readme)
     assert run(folder, readme, "--check") == 0
     (folder / "0.json").write_text(json.dumps(report("nms", case("x", ours=11.0))))
     assert run(folder, readme, "--check") == 1
 
 
-def test_pictures_become_a_time_each_and_a_rate(results):
+def test_passes_over_images_have_a_time_per_image_and_a_rate(results):
     facts = {"ours": {"pictures": 200}, "peer": {"pictures": 200}}
     folder, readme = results(report("data_pipeline", case("x", ours=4.0, peer=10.0, unit="s", facts=facts)))
     run(folder, readme)
@@ -178,7 +178,7 @@ def test_without_results(results):
 @pytest.mark.parametrize(
     ("content", "message"), [("{", "0.json is not valid JSON"), ("{}", "is not a report"), ("[]", "is not a report")]
 )
-def test_files_that_are_no_reports_are_named_in_one_line(results, capsys, content, message):
+def test_files_that_are_not_reports_give_an_error_of_one_line(results, capsys, content, message):
     folder, readme = results()
     (folder / "0.json").write_text(content)
     with pytest.raises(SystemExit, match="2"):

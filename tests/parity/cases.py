@@ -1,4 +1,4 @@
-"""What both sides look at: photos of several sizes, and batches of photos with ground truth. NumPy and Pillow only."""
+"""Inputs of both sides: photos of several sizes, and batches with ground truth. Needs NumPy and Pillow only."""
 
 import os
 import pathlib
@@ -8,19 +8,19 @@ from PIL import Image
 
 VERSIONS = ("v1", "v2")
 
-# Resizing rules: torchvision's own, and a small one for the quick test.
+# Resize rules: torchvision's default, and a small one for the quick test.
 FULL = {"shorter": 800, "longer": 1333}
 SMALL = {"shorter": 256, "longer": 416}
 
-# Proposals that leave each level and each picture in the training case.
+# Numbers of proposals per level and per image in the training case.
 TRAINING_PRE_NMS, TRAINING_POST_NMS = 300, 200
 
-# At this rate the losses fall, and ten steps do not multiply the rounding of the first beyond what is compared.
+# With this learning rate the losses decrease, and ten steps do not amplify rounding errors beyond the bars.
 STEPS, RATE, MOMENTUM, DECAY = 10, 1e-4, 0.9, 1e-4
 
 
 def photos_folder():
-    """Folder of the photos, below the one that the variable KMR_DATA names."""
+    """The folder of photos in the folder of the variable KMR_DATA."""
     folder = os.environ.get("KMR_DATA")
     if not folder:
         raise SystemExit("set KMR_DATA to the folder of real data sets (with photos/ in it)")
@@ -28,7 +28,7 @@ def photos_folder():
 
 
 def pictures(folder):
-    """Photos in landscape, portrait and square format, and one so narrow that the longer side decides its scale.
+    """Photos in landscape, portrait and square format, and one so narrow that its longer side determines the scale.
 
     Args:
         folder: `pathlib.Path` with the photos.
@@ -43,7 +43,7 @@ def pictures(folder):
 
 
 def training_batch(pictures):
-    """Ground truth for pictures of one size whose sides are multiples of 32: whole ellipses at seeded places.
+    """Ground truth for images of one size whose sides are multiples of 32: whole ellipses at seeded positions.
 
     Args:
         pictures: list of uint8 `[H, W, 3]`.
@@ -64,13 +64,13 @@ def training_batch(pictures):
 
 
 def training_pictures(folder):
-    """Two pictures of 320×416 for the live comparison."""
+    """Two images of 320×416 for the live comparison."""
     found = pictures(folder)
     return [found["astronaut"][:320, 50:466].copy(), found["coffee"][60:380, 120:536].copy()]
 
 
 def _ellipse(rng, height, width):
-    """Mask uint8 `[height, width]` of an ellipse that lies within the picture."""
+    """Mask uint8 `[height, width]` of an ellipse inside the image."""
     radii = rng.uniform(0.08, 0.3, 2) * (height, width)
     centre = radii + rng.uniform(size=2) * ((height, width) - 2 * radii)
     y, x = np.mgrid[:height, :width] + 0.5

@@ -1,4 +1,4 @@
-"""Compares this package with what `torch_side.py` wrote; a table, and exit status 1 if any bar is missed.
+"""Compares this package with the files of `torch_side.py`; prints a table; exit status 1 if a bar is missed.
 
 KMR_DATA=… python tests/parity/compare.py runs/parity
 """
@@ -15,7 +15,7 @@ from keras_maskrcnn import weights
 
 
 def pictures(folder, version):
-    """Prints a table for each picture of a version; returns all rows."""
+    """Prints a table for each image of a version; returns all rows."""
     model = ours.build(version, cases.FULL)
     report = weights.load(model, folder / f"{version}.pth", "torchvision")
     print(f"{version}: {report.loaded} arrays loaded from {version}.pth, {len(report.unused)} left over")

@@ -1,4 +1,4 @@
-"""What the golden file keeps of the answers: boxes and masks whole, of large arrays the values at drawn places."""
+"""The content of the golden file: whole boxes and masks, and values of large arrays at random positions."""
 
 import io
 import pathlib
@@ -13,17 +13,17 @@ PLACES, SUMS = 400, 64
 
 
 def crop(photo):
-    """The part of the astronaut that is looked at: 200×290, which the small rule does not enlarge to whole pixels."""
+    """The used part of the astronaut: 200×290, which the small rule does not enlarge to whole pixels."""
     return photo[:200, 130:420].copy()
 
 
 def training_pictures(picture):
-    """Two overlapping parts of the picture, 128×160, at which no proposal lies on a threshold in the ten steps."""
+    """Two overlapping parts of the image, 128×160, for which no proposal is at a threshold in the ten steps."""
     return [picture[40:168, :160].copy(), picture[60:188, 130:290].copy()]
 
 
 def as_png(picture):
-    """A picture as the bytes of a PNG file."""
+    """An image as the bytes of a PNG file."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -47,14 +47,14 @@ def part(arrays, name):
 
 
 def excerpt(answers):
-    """Of one side's answers to a picture: detections and proposals whole, maps and logits at drawn places."""
+    """The stored part of one side's arrays of an image: detections and proposals, samples of maps and logits."""
     kept = {name: sample(name, array, PLACES) for name, array in answers.items() if name in measure.DENSE}
     kept |= {name: array for name, array in answers.items() if name not in measure.DENSE}
     return kept | {"masks": np.packbits(answers["masks"], axis=2)}
 
 
 def training_excerpt(answers):
-    """Of one side's answers to the training case: the losses, and of each gradient its norm and sums of its parts."""
+    """The stored part of one side's arrays of the training case: losses, norms of gradients and sums of their parts."""
     gradients = {name: array for name, array in answers.items() if name.startswith("gradient/")}
     kept = {name: signed_sums(name, array) for name, array in gradients.items()}
     kept |= {f"norm/{name}": np.linalg.norm(array.astype("float64")) for name, array in gradients.items()}
@@ -62,7 +62,7 @@ def training_excerpt(answers):
 
 
 def signed_sums(name, array):
-    """Sums of the array's `SUMS` parts, each value under a sign drawn with the name: every value counts, as in a norm.
+    """Sums of the array's `SUMS` parts with random signs that depend on the name, so that every value has an effect.
 
     The relative error of these sums is about that of the whole array.
     """
@@ -71,12 +71,12 @@ def signed_sums(name, array):
 
 
 def sample(name, array, count):
-    """Values at places drawn by a generator seeded with the name, `[count]`; all, where there are not more."""
+    """`count` values at random positions that depend on the name; all values if there are not more."""
     if array.size <= count:
         return array.ravel()
     return array.ravel()[_draws(name).randint(0, array.size, count)]
 
 
 def _draws(name):
-    """Numbers that depend on nothing but the name: NumPy guarantees this generator's stream for ever."""
+    """A generator that depends on the name only; NumPy guarantees that its stream does not change."""
     return np.random.RandomState(zlib.crc32(name.encode()))

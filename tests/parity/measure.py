@@ -1,6 +1,6 @@
-"""How far two sets of answers are apart, and how far they may be. NumPy only.
+"""Differences between the results of both sides, and their bars. Needs NumPy only.
 
-Every measure is a row (name, value, bar, good): `good` says whether the value keeps to the bar.
+Every measure is a row (name, value, bar, good); `good` is whether the value meets the bar.
 """
 
 import typing
@@ -10,7 +10,7 @@ import numpy as np
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
 DENSE = (*LEVELS, "rpn_logits", "rpn_deltas", "class_logits", "box_deltas", "mask_logits")
 
-BOX_BAR, SCORE_BAR = 0.05, 1e-4  # pixels of the picture, probability
+BOX_BAR, SCORE_BAR = 0.05, 1e-4  # pixels of the image, probability
 
 
 class Row(typing.NamedTuple):
@@ -33,7 +33,7 @@ def at_least(name, value, bar):
 
 
 def relative(found, wanted):
-    """‖found - wanted‖ / ‖wanted‖; 0 where both are nothing but zeros, inf where the shapes differ."""
+    """‖found - wanted‖ / ‖wanted‖; 0 if both are zero, inf if the shapes differ."""
     found, wanted = np.asarray(found, "float64"), np.asarray(wanted, "float64")
     if found.shape != wanted.shape:
         return np.inf
@@ -42,16 +42,16 @@ def relative(found, wanted):
 
 
 def picture_rows(found, wanted):
-    """Rows for one picture, from the answers of both sides."""
+    """Rows of one image, from the arrays of both sides."""
     dense = [at_most(name, relative(found[name], wanted[name]), 1e-4) for name in DENSE if name in wanted]
     return [*dense, *proposal_rows(found["proposals"], wanted["proposals"]), *detection_rows(found, wanted)]
 
 
 def proposal_rows(found, wanted):
-    """How many proposals of either side have no partner within 0.05 pixels, and how many stand at another place.
+    """Numbers of proposals without a partner within 0.05 pixels on the other side, and at another position.
 
-    NMS asks whether an overlap exceeds 0.7: among half a million pairs some lie so near to it that the last bit of a
-    float32 decides. A proposal in a thousand may differ for that; places are only counted.
+    The overlap of some of half a million pairs is so near to the NMS threshold that the last bit of a float32 decides.
+    Therefore one proposal in a thousand may differ; positions are only counted.
     """
     near = np.abs(found[:, None] - wanted[None]).max(axis=2) <= BOX_BAR
     alone = max((~near.any(axis=0)).sum(), (~near.any(axis=1)).sum())
@@ -64,11 +64,11 @@ def proposal_rows(found, wanted):
 
 
 def detection_rows(found, wanted):
-    """Detections one by one: each of one side has its partner on the other, at the same place in the order.
+    """Detections: each one must have a partner on the other side.
 
-    Partners have one label, and boxes and scores within the bars. Both sides give falling scores, so partners at
-    unlike places are such whose scores do not differ by more than the bar; these are counted. So are masks whose boxes
-    torchvision cuts down to other whole pixels, as it does with 159.9999 and 160.0001: there the masks move by a pixel.
+    Partners have the same label, and boxes and scores within the bars. Scores are in descending order on both sides, so
+    the scores of partners at different positions differ by less than the bar; they are counted. So are masks whose
+    boxes torchvision truncates to other whole pixels, as with 159.9999 and 160.0001: they are shifted by a pixel.
     """
     pairs = partners(found, wanted)
     count = max(len(found["scores"]), len(wanted["scores"]))
@@ -90,13 +90,13 @@ def detection_rows(found, wanted):
 
 
 def whole_pixels(boxes):
-    """Corners to which torchvision pastes a mask of 28×28 cells (`expand_boxes` in models/detection/roi_heads.py)."""
+    """Corners at which torchvision pastes a mask of 28×28 cells (`expand_boxes` in models/detection/roi_heads.py)."""
     centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * (30 / 28)
     return np.concatenate([centre - half, centre + half], axis=1).astype("int64")
 
 
 def partners(found, wanted):
-    """Pairs (row of `found`, row of `wanted`) of one label, boxes and scores within the bars, nearest place first."""
+    """Pairs (row of `found`, row of `wanted`): same label, boxes and scores within the bars, nearest position first."""
     free, pairs = list(range(len(found["scores"]))), []
     for j in range(len(wanted["scores"])):
         good = [i for i in sorted(free, key=lambda i: abs(i - j)) if _alike(found, i, wanted, j)]
@@ -115,7 +115,7 @@ def _alike(found, i, wanted, j):
 
 
 def mask_overlap(first, second):
-    """IoU of two masks; 1 where at most one pixel differs, which in a mask of 199 pixels would be below the bar."""
+    """IoU of two masks; 1 if at most one pixel differs, which would be below the bar for a mask of 199 pixels."""
     apart = (first ^ second).sum()
     return 1.0 if apart <= 1 else (first & second).sum() / (first | second).sum()
 
@@ -125,8 +125,8 @@ def loss_rows(found, wanted, names):
 
     Args:
         found: dict of `losses`, `[steps, 5]`.
-        wanted: the same in float64, and `own_losses`, by how much torchvision misses them in float32.
-        names: of the five losses.
+        wanted: the same in float64, and `own_losses`, the error of torchvision in float32.
+        names: names of the five losses.
     """
     error = np.abs(found["losses"] - wanted["losses"]) / np.abs(wanted["losses"])
     own = float(wanted["own_losses"])
@@ -139,15 +139,15 @@ def loss_rows(found, wanted, names):
 
 
 def gradient_rows(found, wanted):
-    """How far the gradients are off, and how many variables only one side trains.
+    """Errors of the gradients, and the number of variables that only one side trains.
 
-    A ReLU that turns over by rounding moves the gradients of its block, on either side. So the bars are what
-    torchvision does in float32, where that is more than 1e-3: its median, half as much again, and its worst.
+    A ReLU that rounding switches changes the gradients of its block, on either side. The bars are therefore the errors
+    of torchvision in float32 where these exceed 1e-3: 1.5 times its median, and its maximum.
 
     Args:
         found: dict in which "gradient/NAME" are arrays.
-        wanted: dict of the same names in float64, and `own_gradients`: by how much torchvision misses them in float32,
-            median and worst.
+        wanted: dict of the same names in float64, and `own_gradients`: median and maximum error of torchvision in
+            float32.
     """
     median, worst = (float(value) for value in wanted["own_gradients"])
     mine, theirs = ({name for name in arrays if name.startswith("gradient/")} for arrays in (found, wanted))

@@ -1,4 +1,4 @@
-"""What this package answers to the questions that `torch_side.py` asks torchvision, in the same names and shapes."""
+"""This package's side of the comparison: the results of `torch_side.py`, with the same names and shapes."""
 
 import cases
 import generated
@@ -14,7 +14,7 @@ from keras_maskrcnn.weights import assign, torchvision
 
 PRESETS = {"v1": "mask_rcnn_resnet50_fpn", "v2": "mask_rcnn_resnet50_fpn_v2"}
 LOSSES = tuple(name for head in (RPNHead, BoxHead, MaskHead) for name in head.LOSSES)
-# Larger than any number of candidates: the samplers take all of them, and nothing is left to chance.
+# Larger than any number of candidates: the samplers take all of them, so that nothing is random.
 EVERYTHING = {"size": 10**6}
 
 
@@ -26,25 +26,25 @@ def build(version, resize, **options):
 
 
 def fill(model, version):
-    """Put the generated weights into a model."""
+    """Fill a model with the generated weights."""
     assign.fill(model, generated.weights(version), "torchvision", f"generated {version}")
 
 
-def answers(model, picture, theirs):
-    """All that is compared for one picture.
+def answers(model, image, theirs):
+    """The compared arrays of one image.
 
-    The heads get torchvision's regions, so that their outputs can be compared row by row; `proposals` and the
+    The heads take torchvision's regions, so that their outputs can be compared row by row; `proposals` and the
     detections are the model's own.
 
     Args:
         model: from `build`.
-        picture: uint8 `[H, W, 3]`.
-        theirs: torchvision's answers, of which `proposals`, `input_boxes` and `labels` are taken.
+        image: uint8 `[H, W, 3]`.
+        theirs: torchvision's arrays, of which `proposals`, `input_boxes` and `labels` are used.
 
     Returns:
         dict of NumPy arrays.
     """
-    inputs = model.placement.batch([picture], 1)
+    inputs = model.placement.batch([image], 1)
     images, sizes = (tf.constant(inputs[name]) for name in ("images", "sizes"))
     pyramid = model.features(images, sizes)
     logits, deltas = model.rpn(list(pyramid.values()))
@@ -58,7 +58,7 @@ def answers(model, picture, theirs):
     arrays |= {"box_deltas": tf.reshape(box_deltas[0], (len(class_logits[0]), -1))}
     arrays |= {"mask_logits": _mask_logits(model, features, theirs["input_boxes"], theirs["labels"])}
     arrays = {name: tensor.numpy() for name, tensor in arrays.items()}
-    return {**model.detect(picture, score_threshold=0.05), **arrays}
+    return {**model.detect(image, score_threshold=0.05), **arrays}
 
 
 def _mask_logits(model, features, boxes, labels):
@@ -67,7 +67,7 @@ def _mask_logits(model, features, boxes, labels):
 
 
 def training_model(size):
-    """v1 for pictures of one size, with every candidate in the losses and torchvision's mask targets."""
+    """v1 for images of one size, with every candidate in the losses and torchvision's mask targets."""
     limits = {"training_pre_nms": cases.TRAINING_PRE_NMS, "training_post_nms": cases.TRAINING_POST_NMS}
     return build(
         "v1",
@@ -89,7 +89,7 @@ def training(batch, steps=cases.STEPS, **compile):
 
     Returns:
         dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME`, of the first
-        step, for every variable that trains, under torchvision's names and transposed as there.
+        step, for every trainable variable, in torchvision's names and layout.
     """
     inputs = padded(batch)
     model = training_model(batch["images"].shape[1:3])
@@ -104,7 +104,7 @@ def training(batch, steps=cases.STEPS, **compile):
 
 
 def gradients(model, inputs):
-    """Gradient of the sum of all losses for each variable that trains, as torchvision names and transposes it."""
+    """Gradients of the sum of all losses for the trainable variables, in torchvision's names and layout."""
     with tf.GradientTape() as tape:
         loss = model.total_loss(model(inputs, training=True))
     found = tape.gradient(loss, [v.value for v in model.trainable_weights])
@@ -113,7 +113,7 @@ def gradients(model, inputs):
 
 
 def padded(batch):
-    """A batch of `cases.training_batch` as the model takes it: instances padded to one number."""
+    """A batch of `cases.training_batch` in the model's format: instances padded to one number."""
     images = batch["images"]
     count, rows = len(images), max(len(labels) for labels in batch["labels"])
     truth = {
@@ -132,7 +132,7 @@ def padded(batch):
 
 
 def in_torch_layout(model, arrays):
-    """Arrays by the paths of our variables as torchvision names and transposes them.
+    """Arrays by the paths of our variables in torchvision's names and layout.
 
     Args:
         model: from `training_model`.
@@ -150,7 +150,7 @@ def in_torch_layout(model, arrays):
 
 
 def _undone(transform, array, shape):
-    """What `transform`, which only moves values, made `array` from."""
+    """The inverse of `transform`, a permutation of values, applied to `array`."""
     origin = transform(np.arange(np.prod(shape), dtype="int64").reshape(shape))
     undone = np.empty(array.size, array.dtype)
     undone[origin.ravel()] = array.ravel()

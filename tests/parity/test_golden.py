@@ -1,6 +1,6 @@
-"""The same numbers as torchvision, from a file of its answers: neither torch nor its weights are needed.
+"""Comparison with results of torchvision in a file, without torch and its weights.
 
-`make parity` asks torchvision itself, about whole photos at full size.
+`make parity` compares with torchvision itself, for whole photos at full size.
 """
 
 import cases
@@ -17,7 +17,7 @@ def assert_good(title, rows):
 
 
 @pytest.mark.parametrize("version", cases.VERSIONS)
-def test_pictures(version):
+def test_image(version):
     arrays = golden.read()
     wanted = golden.part(arrays, version)
     found = ours.answers(ours.build(version, cases.SMALL), arrays["picture"], wanted)

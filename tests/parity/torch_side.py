@@ -1,8 +1,8 @@
-"""What torchvision answers. Runs where torch and torchvision are, and needs neither Keras nor this package.
+"""Torchvision's side of the comparison. Needs torch and torchvision, but neither Keras nor this package.
 
     KMR_DATA=… python tests/parity/torch_side.py runs/parity
 
-writes there the generated weights as torch stores them (v1.pth, v2.pth), one .npz a picture and version with all that
+writes the generated weights in torch's format (v1.pth, v2.pth), one .npz per image and version with the arrays that
 `compare.py` compares, and training.npz with losses, gradients and ten steps of SGD.
 """
 
@@ -20,7 +20,7 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.resnet import resnet50
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-# Larger than any number of candidates: the samplers take all of them, and nothing is left to chance.
+# Larger than any number of candidates: the samplers take all of them, so that nothing is random.
 EVERYTHING = 10**6
 LOSSES = {
     "loss_objectness": "rpn_class_loss",
@@ -34,8 +34,8 @@ LOSSES = {
 def build(version, resize, **options):
     """torchvision's model with the generated weights, for evaluation.
 
-    v1 is put together by hand: asked for without weights, `maskrcnn_resnet50_fpn` takes batch norms that train, while
-    with its COCO weights they are frozen and have the epsilon 0.
+    v1 is built from its parts, because `maskrcnn_resnet50_fpn` without weights has trainable batch norms; with its COCO
+    weights they are frozen and have the epsilon 0.
     """
     options.update(min_size=resize["shorter"], max_size=resize["longer"])
     if version == "v1":
@@ -50,12 +50,12 @@ def build(version, resize, **options):
 
 
 def state_dict(version):
-    """The generated weights as torch's tensors."""
+    """The generated weights as torch tensors."""
     return {name: torch.from_numpy(array) for name, array in generated.weights(version).items()}
 
 
 def answers(model, picture):
-    """All that is compared for one picture.
+    """The compared arrays of one image.
 
     Args:
         model: from `build`.
@@ -66,7 +66,7 @@ def answers(model, picture):
     """
     seen = {}
     hooks = [
-        # A copy, because the model goes on to scale the detections to the picture in the same dict.
+        # A copy, because the model scales the detections to the image in the same dict.
         module.register_forward_hook(lambda _, __, output, name=name: seen.update({name: copy.deepcopy(output)}))
         for name, module in _watched(model).items()
     ]
@@ -87,7 +87,7 @@ def answers(model, picture):
 
 
 def _watched(model):
-    """Modules whose outputs `answers` keeps, by a short name."""
+    """Modules whose outputs `answers` stores, by a short name."""
     return {
         "pyramid": model.backbone,
         "rpn": model.rpn.head,
@@ -103,14 +103,14 @@ def _tensor(picture):
 
 
 def _anchor_rows(output, columns):
-    """`[1, A·columns, H, W]` to `[H·W·A, columns]`, rows of the picture outermost, the anchors of a cell innermost."""
+    """`[1, A·columns, H, W]` to `[H·W·A, columns]`, rows of the image outermost, the anchors of a cell innermost."""
     _, channels, height, width = output.shape
     grid = output[0].reshape(channels // columns, columns, height, width)
     return grid.permute(2, 3, 0, 1).reshape(-1, columns)
 
 
 def training_model(size):
-    """v1 for pictures of one size, left at their size, with every candidate in the losses."""
+    """v1 for images of one size, which are not resized, with every candidate in the losses."""
     return build(
         "v1",
         {"shorter": min(size), "longer": max(size)},
@@ -122,17 +122,17 @@ def training_model(size):
 
 
 def training(batch):
-    """Losses and gradients of some steps of SGD, in float64, and how near torchvision comes to them in float32.
+    """Losses and gradients of several steps of SGD in float64, and the errors of torchvision in float32.
 
-    A ReLU or a maximum that turns over moves the gradient by a step, however small the cause. What float32 leaves open
-    in this way no other implementation can hit.
+    Rounding can switch a ReLU or a maximum, which changes the gradient discontinuously. No implementation can be closer
+    to the result than these errors of float32.
 
     Args:
         batch: from `cases.training_batch`.
 
     Returns:
         dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME` float32, of the
-        first step, for every parameter that trains; `own_gradients`, relative norms of their errors in float32, the
+        first step, for every trainable parameter; `own_gradients`, relative norms of their errors in float32, the
         median over all parameters and the largest; `own_losses`, the largest relative error of a loss.
     """
     exact, rounded = (_steps(batch, dtype) for dtype in (torch.float64, torch.float32))

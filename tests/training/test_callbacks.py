@@ -59,7 +59,7 @@ def reader(count=5):
 def fit(callbacks, shares=(1.0,), epochs=4, **options):
     model = Toy([keras.Input((2,)), keras.layers.Dense(1)])
     model.shares = shares
-    model.compile(keras.optimizers.SGD(0.01), "mse")
+    model.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=True)
     data = (np.ones((8, 2), "float32"), np.ones((8, 1), "float32"))
     history = model.fit(*data, epochs=epochs, batch_size=4, verbose=0, callbacks=callbacks, **options)
     return model, history.history
