@@ -55,7 +55,7 @@ def ours(folder, split, pictures):
     import tensorflow as tf
 
     from keras_maskrcnn import MaskRCNN, data
-    from keras_maskrcnn.models.mask_rcnn import IMAGENET_MEAN, IMAGENET_STD
+    from keras_maskrcnn.models.base import IMAGENET_MEAN, IMAGENET_STD
 
     dataset = data.Coco.from_folder(folder, split)
     options = dict(batch_size=BATCH, augment="flip", shuffle=False, drop_remainder=False, workers=WORKERS)

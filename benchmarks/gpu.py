@@ -165,7 +165,7 @@ class Ours:
             self.state = tuple([self.jax.numpy.array(v.value) for v in group] for group in groups)
         step = self.jax.jit(model.train_step, donate_argnums=0).lower(self.state, data).compile()
         flops = _flops(step)
-        slots = model.box_sampling.size * model.box_sampling.positive_fraction
+        slots = model.box_head.sampling.size * model.box_head.sampling.positive_fraction
 
         def run():
             logs, self.state = step(self.state, data)

@@ -34,7 +34,7 @@ PARTS = (
     ("backbone", r"(resnet|simple_cnn|mobilenet)"),
     ("pyramid", r"fpn"),
     ("RPN", r"rpn"),
-    ("RoIAlign", r"(box_align|mask_align|SparseMatrix)"),
+    ("RoIAlign", r"(align|SparseMatrix)"),
     ("box head", r"box_head"),
     ("mask head", r"mask_head"),
 )

@@ -12,15 +12,11 @@ import argparse
 import pathlib
 import time
 
-import keras
 import numpy as np
 import pairs
 import reports
 import scenes
 from predict_folder import SUFFIXES, read
-
-from keras_maskrcnn import MaskRCNN, data, evaluation
-from keras_maskrcnn.ops.boxes import iou
 
 POLICIES = ("float32", "mixed_bfloat16")
 FIGURES = ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50")
@@ -28,6 +24,10 @@ FIGURES = ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50")
 
 def with_policy(model, policy):
     """The same model and weights under another dtype policy."""
+    import keras
+
+    from keras_maskrcnn import MaskRCNN
+
     config = model.get_config()
     config["backbone"]["config"]["dtype"] = keras.saving.serialize_keras_object(keras.dtype_policies.get(policy))
     copy = MaskRCNN.from_config({**config, "dtype": policy})
@@ -46,6 +46,10 @@ def agreement(first, second, least_iou=0.9):
     Returns:
         dict: `detections` of the first, `partners` among the second, and the largest difference of partners' scores.
     """
+    import keras
+
+    from keras_maskrcnn.ops.boxes import iou
+
     partners, total, difference = 0, 0, 0.0
     for one, other in zip(first, second, strict=True):
         total += len(one["labels"])
@@ -62,6 +66,10 @@ def agreement(first, second, least_iou=0.9):
 
 def of_shapes(options):
     """COCO figures and agreement of a trained model, a dict; prints them as they come."""
+    import keras
+
+    from keras_maskrcnn import data, evaluation
+
     model = keras.saving.load_model(options.model, compile=False)
     size = tuple(options.size or model.image_size)
     pictures = data.Shapes(options.pictures, image_size=size, seed=options.seed, scale_objects=True)

@@ -177,7 +177,7 @@ def parts(model, inputs):
     """Ever longer beginnings of a prediction: dict from what the last step of each is to a compiled function."""
     import tensorflow as tf
 
-    anchors = model.anchors.boxes(inputs["images"].shape[1:3], model.strides)
+    anchors = model.rpn.anchors.boxes(inputs["images"].shape[1:3], model.strides)
 
     def pyramid(batch):
         return model.features(batch["images"], batch["sizes"])
@@ -185,11 +185,11 @@ def parts(model, inputs):
     def proposals(batch):
         features = pyramid(batch)
         logits, deltas = model.rpn(list(features.values()))
-        return features, model.propose(logits, deltas, anchors, batch["sizes"])
+        return features, model.rpn.propose(logits, deltas, anchors, batch["sizes"])
 
     def box_head(batch):
         features, (boxes, _) = proposals(batch)
-        return model.classify([features[level] for level in model.region_levels], boxes)
+        return model.box_head.classify([features[level] for level in model.region_levels], boxes)
 
     steps = {
         "backbone and pyramid": pyramid,

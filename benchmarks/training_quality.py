@@ -29,6 +29,8 @@ import sys
 import numpy as np
 import training_quality_setup as setup
 
+from keras_maskrcnn.data.sample import Wrapper
+
 HERE = pathlib.Path(__file__).parent
 SIDES = {"ours": "training_quality_keras.py", "peer": "training_quality_torch.py"}
 NAMES = {"ours": "keras_maskrcnn", "peer": "torchvision"}
@@ -36,16 +38,14 @@ FIGURES = ("segm_AP", "segm_AP50", "bbox_AP", "bbox_AP50")
 MARGIN = 0.01  # AP on the mean by which ours may be below
 
 
-class Stretched:
-    """A reader with each picture's grey values spread to 0…255, for some of these pictures are almost black."""
-
-    def __init__(self, dataset):
-        self.dataset, self.class_names = dataset, dataset.class_names
+class Stretched(Wrapper):
+    """A reader with the grey values of each image spread to 0…255, because some of these images are almost black."""
 
     def __len__(self):
         return len(self.dataset)
 
-    def __getitem__(self, position):
+    def read(self, position):
+        """A sample with its image stretched."""
         sample = self.dataset[position]
         return {**sample, "image": stretch(sample["image"])}
 

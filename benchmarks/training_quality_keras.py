@@ -51,7 +51,7 @@ class Report(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Undo Keras' running mean."""
-        totals = {name: logs[name] * (batch + 1) for name in self.model.LOSSES}
+        totals = {name: logs[name] * (batch + 1) for name in self.model.loss_names}
         losses = {name: total - self._totals.get(name, 0.0) for name, total in totals.items()}
         self._totals = totals
         self.progress.step((batch + 1) * setup.BATCH, losses)

@@ -1,7 +1,13 @@
 """Shared fixtures: quiet TensorFlow, fixed seeds, and the folder of real data sets."""
 
+import contextlib
+import io
 import os
 import pathlib
+import runpy
+import subprocess
+import sys
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What XLA does to a program is as ever; only the machine code for it is made in half the time. Run once, it need not be
@@ -16,6 +22,64 @@ import pytest
 def fixed_seed():
     """Every test starts from the same random state, whatever ran before it."""
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Function that runs a Python file as a program in this process, which has imported TensorFlow already.
+
+    It takes the path of the file and the arguments, and returns a `CompletedProcess`.
+    """
+    return _run_script
+
+
+def _run_script(path, *arguments):
+    words, code = [str(word) for word in (path, *arguments)], 0
+    folders = [str(pathlib.Path(path).parent), *sys.path]
+    with (
+        mock.patch.object(sys, "argv", words),
+        mock.patch.object(sys, "path", folders),
+        contextlib.redirect_stdout(io.StringIO()) as output,
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+    ):
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code or 0
+        if isinstance(code, str):  # the interpreter prints it
+            print(code, file=sys.stderr)
+            code = 1
+    return subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
+
+
+@pytest.fixture
+def eager_functions():
+    """Runs what is decorated with `tf.function` eagerly: tracing a whole model takes ten times as long as one call."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def narrow_presets(monkeypatch):
+    """Presets are networks of a quarter of the published width, which `weights/names.py` calls `narrowed`."""
+    from keras_maskrcnn.models import presets
+
+    read = presets.read
+    widths = {
+        "backbone": {"width": 16},
+        "fpn_channels": 64,
+        "box_stage": {"width": 256},
+        "mask_stage": {"width": 64},
+    }
+
+    def narrow(name):
+        preset = read(name)
+        return {**preset, "config": presets.merged(preset["config"], widths)}
+
+    monkeypatch.setattr(presets, "read", narrow)
 
 
 @pytest.fixture

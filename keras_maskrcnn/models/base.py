@@ -91,7 +91,7 @@ class InstanceModel(Detector, keras.Model):
             trainable=False,
             autocast=False,
         )
-        self._network = None
+        self._network = Network(self, self.detection.max_detections)
         self.declare(self)
 
     def declare(self, *heads):
@@ -149,8 +149,6 @@ class InstanceModel(Detector, keras.Model):
     @property
     def predictor(self):
         """`inference.predictor.Predictor` of this model; its compiled functions are kept until `compile`."""
-        if self._network is None:
-            self._network = Network(self, self.detection.max_detections)
         return Predictor(self._network, self.placement, self.schema, self.detection)
 
     def check_canvas(self, image_size):
@@ -183,8 +181,8 @@ class InstanceModel(Detector, keras.Model):
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
         self.loss_weights = dict(loss_weights or {})
-        self._network = None
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
+        self._network = Network(self, self.detection.max_detections)
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
         self.optimizer.build(self.trainable_variables)
 

@@ -1,14 +1,8 @@
 import json
-import pathlib
-import subprocess
-import sys
 
+import data_pipeline
 import pytest
 from PIL import Image
-
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-import data_pipeline
 
 SIZES = ((30, 40), (40, 30), (36, 48), (30, 90), (10, 10))  # height, width
 TRIANGLE = {"segmentation": [[2, 1, 9, 1, 9, 8]], "bbox": [2, 1, 7, 7], "category_id": 1, "iscrowd": 0}
@@ -66,8 +60,7 @@ def test_times_of_a_picture():
     assert len(list(data_pipeline.per_picture({**row, "peer": None}))) == 1
 
 
-def test_a_folder_that_is_missing_is_named_in_one_line(tmp_path):
-    words = [sys.executable, str(BENCHMARKS / "data_pipeline.py"), "--data", str(tmp_path)]
-    run = subprocess.run(words, capture_output=True, text=True)
+def test_a_folder_that_is_missing_is_named_in_one_line(tmp_path, run_here):
+    run = run_here("data_pipeline", "--data", tmp_path)
     assert run.returncode == 2
     assert run.stderr.splitlines()[-1].endswith("instances_train.json: no such annotation file")

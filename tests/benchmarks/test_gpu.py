@@ -2,13 +2,13 @@
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import gpu
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -21,23 +21,11 @@ def run(*arguments, timeout=600):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.fixture(scope="module")
-def gpu():
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        spec = importlib.util.spec_from_file_location("gpu", SCRIPT)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    return module
-
-
 def answer(rate, **facts):
     return {"first_call_s": 3.0, "facts": {"images_per_s": rate, "memory_gb": 2.0, "flops": 1e12, **facts}}
 
 
-def test_row_has_rates_ratios_and_the_share_of_the_peak(gpu):
+def test_row_has_rates_ratios_and_the_share_of_the_peak():
     answers = {
         "ours": [answer(40.0, detections=100), answer(44.0, detections=100), answer(42.0, detections=100)],
         "eager": [answer(20.0, detections=98), answer(20.0, detections=98), answer(21.0, detections=98)],
@@ -50,13 +38,13 @@ def test_row_has_rates_ratios_and_the_share_of_the_peak(gpu):
     assert gpu.row("network", 4, answers, peak=None)["sides"]["ours"]["fraction_of_peak"] is None
 
 
-def test_compiled_torch_has_the_flops_of_eager_torch(gpu):
+def test_compiled_torch_has_the_flops_of_eager_torch():
     answers = {"eager": [answer(20.0)], "compiled": [answer(30.0, flops=None)]}
     assert gpu.flops_of("compiled", answers) == 1e12
     assert gpu.flops_of("compiled", {"compiled": [answer(30.0, flops=None)]}) is None
 
 
-def test_out_of_memory_is_a_row_and_no_crash(gpu):
+def test_out_of_memory_is_a_row_and_no_crash(monkeypatch):
     class Side:
         def prepare(self, mode, batch):
             if batch > 4:
@@ -66,7 +54,7 @@ def test_out_of_memory_is_a_row_and_no_crash(gpu):
         def memory(self):
             return 1e9
 
-    gpu.SECONDS = 0.001
+    monkeypatch.setattr(gpu, "SECONDS", 0.001)
     timer = gpu.Timer(Side())
     assert timer.case("network; 4")[0]()["memory_gb"] == 1.0
     assert timer.case("network; 8")[0]() == {"out_of_memory": True}
@@ -77,7 +65,7 @@ def test_out_of_memory_is_a_row_and_no_crash(gpu):
     assert any("out of memory" in line for line in gpu.table({"rows": [row]}))
 
 
-def test_other_errors_are_not_taken_for_a_full_memory(gpu):
+def test_other_errors_are_not_taken_for_a_full_memory():
     class Side:
         def prepare(self, mode, batch):
             raise ValueError("a mistake")
@@ -86,22 +74,22 @@ def test_other_errors_are_not_taken_for_a_full_memory(gpu):
         gpu.Timer(Side()).case("train; 1")[0]()
 
 
-def test_unequal_work_is_said(gpu):
+def test_unequal_work_is_said():
     assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 90}}) is None
     assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 50}}) == "detections: ours 100, eager 50"
     assert gpu.unequal({"ours": {"detections": 100}, "eager": {"detections": 0}}) is not None
     assert gpu.unequal({"ours": {}, "eager": {}}) is None
 
 
-def test_known_cards(gpu):
+def test_known_cards():
     assert gpu.known_peak("Intel Xeon, 16 cores, NVIDIA H200") == 989e12
     assert gpu.known_peak("NVIDIA H100 PCIe") == 756e12
     assert gpu.known_peak("NVIDIA L40S") == 362e12
     assert gpu.known_peak("2 cores, no GPU, AVX-512") is None
 
 
-def test_help_shows_an_example_and_bad_input_is_one_line():
-    answer = run("--help")
+def test_help_shows_an_example_and_bad_input_is_one_line(run_here):
+    answer = run_here("gpu", "--help")
     assert answer.returncode == 0 and "python benchmarks/gpu.py" in answer.stdout
     for wrong, said in (
         (("--modes", "dream"), "'dream' is not one of train, network, detect"),
@@ -109,12 +97,12 @@ def test_help_shows_an_example_and_bad_input_is_one_line():
         (("--peak-tflops", "-1"), "must be above 0"),
         (("--sides", "eager", "--peer-python", "/nowhere/python"), "/nowhere/python does not start"),
     ):
-        answer = run(*wrong)
+        answer = run_here("gpu", *wrong)
         assert answer.returncode != 0
         assert said in answer.stderr.splitlines()[-1]
 
 
-def test_run_asks_every_case_and_writes_rows_in_rising_order(gpu, tmp_path, monkeypatch, capsys):
+def test_run_asks_every_case_and_writes_rows_in_rising_order(tmp_path, monkeypatch, capsys):
     asked = []
 
     class Worker:

@@ -3,28 +3,21 @@ import subprocess
 import sys
 import types
 
-import numpy as np
-import pytest
-from PIL import Image
-
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 import inference
 import machine
+import numpy as np
 import peers
 import predict_folder
+import pytest
 import training
+from PIL import Image
 
-
-def script(name, *words):
-    """A script's finished process."""
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+FOLDER = pathlib.Path(inference.__file__).parent
 
 
 @pytest.mark.parametrize("name", ["inference", "training", "predict_folder", "precision", "roi_align", "nms"])
-def test_help_shows_an_example(name):
-    done = script(name, "--help")
+def test_help_shows_an_example(name, run_here):
+    done = run_here(name, "--help")
     assert done.returncode == 0
     assert f"python benchmarks/{name}.py" in done.stdout and "--worker" not in done.stdout
 
@@ -47,9 +40,16 @@ def test_help_shows_an_example(name):
         ("precision", (), "one of the arguments --model --photos is required"),
     ],
 )
-def test_bad_input_is_named(name, words, said):
-    done = script(name, *words)
+def test_bad_input_is_named(name, words, said, run_here):
+    done = run_here(name, *words)
     assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+
+
+def test_arguments_are_read_before_the_heavy_imports():
+    names = ["inference", "training", "predict_folder", "precision", "roi_align", "nms", "growth", "gpu", "memory"]
+    code = f"import sys, {', '.join(names)}; print(sys.modules.keys() & {{'keras', 'tensorflow', 'jax'}})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_cases_name_both_sides():

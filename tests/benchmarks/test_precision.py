@@ -1,15 +1,9 @@
 import json
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
-import pytest
-
-BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 import precision
+import pytest
 import scenes
 
 
@@ -39,14 +33,12 @@ def test_the_copy_computes_in_the_other_policy_with_the_same_weights():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(other))
 
 
-def test_photos_are_compared_and_the_figures_written(tmp_path):
+def test_photos_are_compared_and_the_figures_written(tmp_path, run_here, eager_functions):
     from PIL import Image
 
     Image.fromarray(scenes.scene(48, 64, 3)[0]).save(tmp_path / "a.png")
     output = tmp_path / "precision.json"
-    words = ["--photos", tmp_path, "--tiny", "--score-threshold", "0.0", "--output", output]
-    command = [sys.executable, BENCHMARKS / "precision.py", *words]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
+    done = run_here("precision", "--photos", tmp_path, "--tiny", "--score-threshold", "0.0", "--output", output)
     assert done.returncode == 0, done.stderr
     content = json.loads(output.read_text())
     assert content["pictures"] == 1 and content["score_threshold"] == 0

@@ -22,7 +22,8 @@ def whole_masks(shapes):
     return {k: np.asarray(v) for k, v in x.items()}, {k: np.asarray(v) for k, v in y.items()}
 
 
-def test_normalised_heads_train_compiled(tiny, batch):
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_normalised_heads_train(tiny, batch, jit_compile):
     model = tiny(**NORMALISED)
     assert len(model.rpn.convs) == 2 and len(model.box_head.convs) == 2 and len(model.box_head.hidden) == 1
     assert not any(conv.use_bias for conv in (*model.box_head.convs, *model.fpn.lateral.values()))
@@ -31,7 +32,7 @@ def test_normalised_heads_train_compiled(tiny, batch):
         "box head": model.box_head.norms[1],
         "mask head": model.mask_head.norms[0],
     }
-    model.compile(keras.optimizers.SGD(1e-3), jit_compile=True)
+    model.compile(keras.optimizers.SGD(1e-3), jit_compile=jit_compile, run_eagerly=not jit_compile)
     logs = model.train_on_batch(*batch, return_dict=True)
     assert all(np.isfinite(value) for value in logs.values())
     for name, norm in norms.items():

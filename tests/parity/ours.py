@@ -6,11 +6,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.mask import MaskHead
+from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.training import SGD
 from keras_maskrcnn.weights import assign, torchvision
 
 PRESETS = {"v1": "mask_rcnn_resnet50_fpn", "v2": "mask_rcnn_resnet50_fpn_v2"}
-LOSSES = MaskRCNN.LOSSES
+LOSSES = tuple(name for head in (RPNHead, BoxHead, MaskHead) for name in head.LOSSES)
 # Larger than any number of candidates: the samplers take all of them, and nothing is left to chance.
 EVERYTHING = {"size": 10**6}
 
@@ -41,13 +44,14 @@ def answers(model, picture, theirs):
     Returns:
         dict of NumPy arrays.
     """
-    inputs = model._canvas_batch([picture], 1)
+    inputs = model.placement.batch([picture], 1)
     images, sizes = (tf.constant(inputs[name]) for name in ("images", "sizes"))
     pyramid = model.features(images, sizes)
     logits, deltas = model.rpn(list(pyramid.values()))
-    proposals, valid = model.propose(logits, deltas, model.anchors.boxes(images.shape[1:3], model.strides), sizes)
+    anchors = model.rpn.anchors.boxes(images.shape[1:3], model.strides)
+    proposals, valid = model.rpn.propose(logits, deltas, anchors, sizes)
     features = [pyramid[level] for level in model.region_levels]
-    class_logits, box_deltas = model.classify(features, tf.constant(theirs["proposals"])[None])
+    class_logits, box_deltas = model.box_head.classify(features, tf.constant(theirs["proposals"])[None])
     arrays = {level: tensor[0] for level, tensor in pyramid.items()}
     arrays |= {"rpn_logits": tf.concat(logits, 1)[0], "rpn_deltas": tf.concat(deltas, 1)[0]}
     arrays |= {"proposals": proposals[0][valid[0]], "class_logits": class_logits[0]}
@@ -58,7 +62,7 @@ def answers(model, picture, theirs):
 
 
 def _mask_logits(model, features, boxes, labels):
-    regions = model.mask_align.align_rows(features, boxes, np.zeros(len(boxes), "int32"))
+    regions = model.mask_head.align.align_rows(features, boxes, np.zeros(len(boxes), "int32"))
     return model.mask_head(regions, tf.constant(labels, "int32"))
 
 
@@ -75,11 +79,13 @@ def training_model(size):
     )
 
 
-def training(batch):
+def training(batch, steps=cases.STEPS, **compile):
     """Losses, gradients, and the losses of some steps of SGD.
 
     Args:
         batch: from `cases.training_batch`.
+        steps: number of steps.
+        **compile: passed to `MaskRCNN.compile`.
 
     Returns:
         dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME`, of the first
@@ -88,9 +94,9 @@ def training(batch):
     inputs = padded(batch)
     model = training_model(batch["images"].shape[1:3])
     arrays = {f"gradient/{name}": g for name, g in gradients(model, inputs).items()}
-    model.compile(SGD(cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY))
+    model.compile(SGD(cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY), **compile)
     losses = []
-    for _ in range(cases.STEPS):
+    for _ in range(steps):
         model.reset_metrics()
         terms = model.train_on_batch(inputs, return_dict=True)
         losses.append([float(terms[name]) for name in LOSSES])
@@ -100,7 +106,7 @@ def training(batch):
 def gradients(model, inputs):
     """Gradient of the sum of all losses for each variable that trains, as torchvision names and transposes it."""
     with tf.GradientTape() as tape:
-        loss = model.compute_loss(y_pred=model(inputs, training=True))
+        loss = model.total_loss(model(inputs, training=True))
     found = tape.gradient(loss, [v.value for v in model.trainable_weights])
     found = [tf.convert_to_tensor(g).numpy() for g in found]
     return in_torch_layout(model, {v.path: g for v, g in zip(model.trainable_weights, found, strict=True)})

@@ -26,10 +26,15 @@ def test_pictures(version):
     assert_good(version, measure.picture_rows(sampled, wanted))
 
 
-def test_training():
+@pytest.mark.parametrize(
+    ("steps", "eagerly"), [(3, True), pytest.param(cases.STEPS, False, marks=pytest.mark.slow)], ids=["few", "all"]
+)
+def test_training(steps, eagerly):
     arrays = golden.read()
     wanted = golden.part(arrays, "training")
-    found = golden.training_excerpt(ours.training(cases.training_batch(golden.training_pictures(arrays["picture"]))))
+    wanted["losses"] = wanted["losses"][:steps]
+    batch = cases.training_batch(golden.training_pictures(arrays["picture"]))
+    found = golden.training_excerpt(ours.training(batch, steps, run_eagerly=eagerly))
     norms = [name for name in wanted if name.startswith("norm/")]
     worst = max(abs(found[name] / wanted[name] - 1) for name in norms)
     losses = measure.loss_rows(found, wanted, ours.LOSSES)

@@ -1,25 +1,13 @@
-"""Scripts of `train/` in this process, where they end before their work begins: a new one is long in starting."""
+"""Scripts of `train/` in the process of the tests: starting a new one takes seconds."""
 
 import pathlib
-import runpy
-import subprocess
-import sys
 
 import pytest
 
 FOLDER = pathlib.Path(__file__).parents[2] / "train"
 
 
-@pytest.fixture
-def run_here(monkeypatch, capsys):
+@pytest.fixture(scope="session")
+def run_here(run_script):
     """Function from a script's name and its arguments to a `CompletedProcess`."""
-
-    def ended(script, *arguments):
-        monkeypatch.syspath_prepend(str(FOLDER))
-        monkeypatch.setattr(sys, "argv", [str(FOLDER / f"{script}.py"), *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        return subprocess.CompletedProcess(sys.argv, end.value.code or 0, *capsys.readouterr())
-
-    return ended
+    return lambda script, *arguments: run_script(FOLDER / f"{script}.py", *arguments)

@@ -1,37 +1,30 @@
 """The recipes as a user runs them: help, a tiny run to the end, bad input in one line."""
 
 import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = pathlib.Path(__file__).parents[2]
+from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn.training import recipe
+
 TINY = ("--backbone", "resnet10", "--width", 8)
 
 
-def run(recipe, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, str(ROOT / "train" / f"{recipe}.py"), *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-
-
-@pytest.mark.parametrize("recipe", ["shapes", "penn_fudan", "coco"])
-def test_help_shows_an_example(recipe, run_here):
-    answer = run_here(recipe, "--help")
+@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco"])
+def test_help_shows_an_example(name, run_here):
+    answer = run_here(name, "--help")
     assert answer.returncode == 0
-    assert f"python train/{recipe}.py" in answer.stdout
+    assert f"python train/{name}.py" in answer.stdout
 
 
 @pytest.fixture(scope="module")
-def shapes_run(tmp_path_factory):
+def shapes_run(tmp_path_factory, run_here):
     """A run of a few steps, and what it printed."""
     output = tmp_path_factory.mktemp("run") / "shapes"
-    answer = run("shapes", "--output", output, "--steps", 6, "--epochs", 2, "--val-images", 6, *TINY)
+    answer = run_here("shapes", "--output", output, "--steps", 6, "--epochs", 2, "--val-images", 6, *TINY)
     assert answer.returncode == 0, answer.stderr[-2000:]
     return output, answer.stdout
 
@@ -62,7 +55,7 @@ def test_command_of_the_summary_works(shapes_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "arguments", "reason"),
+    ("name", "arguments", "reason"),
     [
         ("penn_fudan", ["--data", "no/such/folder"], "no/such/folder"),
         ("coco", ["--data", "no/such/folder"], "no/such/folder"),
@@ -71,8 +64,8 @@ def test_command_of_the_summary_works(shapes_run, tmp_path):
         ("shapes", ["--backbone", "resnet19"], "resnet19"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(recipe, arguments, reason, tmp_path, run_here):
-    answer = run_here(recipe, "--output", tmp_path / "run", *arguments)
+def test_bad_input_is_one_line_and_exit_code_2(name, arguments, reason, tmp_path, run_here):
+    answer = run_here(name, "--output", tmp_path / "run", *arguments)
     assert answer.returncode == 2
     errors = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
@@ -80,9 +73,14 @@ def test_bad_input_is_one_line_and_exit_code_2(recipe, arguments, reason, tmp_pa
     assert "Traceback" not in answer.stderr
 
 
-def test_coco_recipe_on_a_real_file(kmr_data, tmp_path):
+@pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
+def test_coco_recipe_on_a_real_file(kmr_data, tmp_path, run_here, eager_functions, monkeypatch):
+    """Without an export, which is that of `shapes_run`."""
+    models = []
+    monkeypatch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
+    monkeypatch.setattr(recipe, "SavedModel", lambda path: models[0])
     fruits = kmr_data / "fruits_nuts"
-    answer = run(
+    answer = run_here(
         "coco", "--annotations", fruits / "trainval.json", "--images", fruits / "images", "--output", tmp_path / "run",
         *TINY, "--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 96, 128,
     )  # fmt: skip
@@ -91,3 +89,4 @@ def test_coco_recipe_on_a_real_file(kmr_data, tmp_path):
     assert summary["train_images"] == 12
     assert summary["val_images"] == 2
     assert len(summary["per_class"]) == 3
+    assert len(models) == 1 and summary["saved_model"].startswith(str(tmp_path))

@@ -28,6 +28,9 @@ names = module(ROOT / "tests" / "weights" / "names.py")
 torch_writer = module(ROOT / "tests" / "weights" / "torch_writer.py")
 
 
+SHAPES = names.torchvision_shapes("maskrcnn_resnet50_fpn")
+
+
 def run(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, str(ROOT / "train" / "penn_fudan.py"), *map(str, arguments)]
@@ -52,14 +55,13 @@ def people(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Arrays of 90 classes that keep the scale of what passes them, and their file."""
-    arrays = names.drawn(names.older_style(names.torchvision_shapes("maskrcnn_resnet50_fpn")))
+def published(folder, shapes):
+    """Arrays of 90 classes that keep the scale of what passes them, and their file in a folder."""
+    arrays = names.drawn(names.older_style(shapes))
     for array in arrays.values():
         if array.ndim > 1:
             array /= np.sqrt(np.prod(array.shape[1:]))
-    path = tmp_path_factory.mktemp("published") / "coco.pth"
+    path = folder / "coco.pth"
     torch_writer.write_zip(path, torch_writer.ordered({k: torch_writer.tensor(v) for k, v in arrays.items()}))
     return arrays, path
 
@@ -81,8 +83,8 @@ def moved(model, arrays):
     return distance
 
 
-def test_two_steps_move_what_is_not_frozen(people, published, tmp_path, monkeypatch, capsys):
-    arrays, path = published
+def test_two_steps_move_what_is_not_frozen(people, narrow_presets, tmp_path, monkeypatch, capsys):
+    arrays, path = published(tmp_path, names.narrowed(SHAPES))
     recipe = module(ROOT / "train" / "penn_fudan.py")
     trained = []
 
@@ -105,8 +107,8 @@ def test_two_steps_move_what_is_not_frozen(people, published, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_the_whole_run_from_a_published_file(people, published, tmp_path):
-    arrays, path = published
+def test_the_whole_run_from_a_published_file(people, tmp_path):
+    arrays, path = published(tmp_path, SHAPES)
     options = ["--data", people, "--output", tmp_path, "--weights", path, "--steps", 2, "--image-size", 64]
     answer = run(*options, "--epochs", 1)
     assert answer.returncode == 0, answer.stderr[-2000:]

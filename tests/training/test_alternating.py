@@ -50,8 +50,9 @@ def moved(before, after):
     }
 
 
-@pytest.fixture(scope="module")
-def run():
+@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["eager", "graph"])
+def run(request):
+    eagerly = request.param
     model = make_model()
     shapes = data.Shapes(8, image_size=(64, 64), seed=5, object_size=(12, 30))
     batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28, repeat=True)
@@ -66,6 +67,7 @@ def run():
         epochs=2,
         callbacks=[weights],
         verbose=0,
+        run_eagerly=eagerly,
     )
     return model, phases, weights.noted
 

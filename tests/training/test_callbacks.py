@@ -275,7 +275,7 @@ def test_with_the_real_model(tmp_path, capsys):
         box_sampling={"size": 16},
         detection={"max_detections": 8},
     )
-    model.compile(keras.optimizers.SGD(1e-3, clipnorm=1.0))
+    model.compile(keras.optimizers.SGD(1e-3, clipnorm=1.0), run_eagerly=True)
     shapes = data.Shapes(4, image_size=(64, 64))
     callbacks = [CocoEval(shapes, log_dir=tmp_path, images=2, max_detections=8), SkippedSteps(shapes)]
     batches = data.batches(shapes, (64, 64), 2, max_instances=8)

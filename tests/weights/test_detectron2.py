@@ -41,7 +41,7 @@ def test_every_array_is_used_and_every_variable_assigned_once(model, arrays, rep
     table = list(detectron2.name_map(model, arrays))
     filled = [id(row.variable) for row in table]
     assert len(set(filled)) == len(filled) == report.loaded == 307
-    assert set(filled) == {id(variable) for part in rows.PARTS for variable in getattr(model, part).weights}
+    assert set(filled) == {id(variable) for part in model.parts().values() for variable in part.weights}
     computed = ["pixel_mean", "pixel_std", *(f"proposal_generator.anchor_generator.cell_anchors.{i}" for i in range(5))]
     assert report.unused == computed
     assert {name for row in table for name in row.sources} == set(arrays) - set(computed)

@@ -8,9 +8,9 @@ import keras_maskrcnn
 from keras_maskrcnn import weights
 from keras_maskrcnn.models import MaskRCNN
 from keras_maskrcnn.weights.assign import LISTED, fill
-from keras_maskrcnn.weights.rows import CLASS_LAYERS, PARTS
 
 FILE = "folder/file.pth"
+CLASS_LAYERS = ("box_head.classes", "box_head.deltas", "mask_head.logits")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,7 @@ def arrays(names):
 
 
 def variables(model):
-    parts = (getattr(model, part, None) for part in PARTS)
-    return [variable for part in parts if part is not None for variable in part.weights]
+    return [variable for part in model.parts().values() for variable in part.weights]
 
 
 def rejection(model, arrays, source="torchvision"):

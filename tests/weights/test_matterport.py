@@ -12,9 +12,8 @@ from keras_maskrcnn.models import MaskRCNN
 from keras_maskrcnn.ops import anchors as anchor_ops
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.roi import assign_levels
-from keras_maskrcnn.weights import matterport
+from keras_maskrcnn.weights import matterport, rows
 from keras_maskrcnn.weights.assign import fill
-from keras_maskrcnn.weights.rows import PARTS
 
 CLASSES = 5
 WIDTHS = {"width": 8, "channels": 16, "rpn_width": 24, "box_width": 32, "mask_width": 12}
@@ -97,10 +96,10 @@ def refined(box, deltas):
 
 
 def test_every_array_is_used_and_every_variable_assigned_once(model, arrays, report):
-    table = list(matterport.name_map(model, {}))
+    table = list(matterport.name_map(model, set(map(matterport.plain, arrays))))
     filled = [id(row.variable) for row in table]
     assert len(set(filled)) == len(filled) == report.loaded
-    assert set(filled) == {id(variable) for part in PARTS for variable in getattr(model, part).weights}
+    assert set(filled) == {id(variable) for part in model.parts().values() for variable in part.weights}
     assert {name for row in table for name in row.sources} == set(map(matterport.plain, arrays))
     assert report.reinitialised == report.unused == []
 
@@ -142,7 +141,7 @@ def test_box_head(model, report, inputs, expected):
     logits, deltas = model.box_head(inputs[1])
     close(ops.softmax(logits), expected["classes"])
     box = np.array([10.0, 20.0, 50.0, 100.0], "float32")
-    close(box_ops.decode(deltas, box, model.box_stage.delta_weights), refined(box, expected["deltas"]))
+    close(box_ops.decode(deltas, box, model.box_head.stage.delta_weights), refined(box, expected["deltas"]))
 
 
 @pytest.mark.parametrize("label", [0, 1, CLASSES])
@@ -174,23 +173,23 @@ def test_deconvolution_is_not_mirrored():
     kernel = np.arange(1, 5, dtype="float32").reshape(2, 2, 1, 1)
     layer.kernel.assign(kernel)
     shown = np.asarray(layer(np.ones((1, 1, 1, 1), "float32")))[0, :, :, 0]
-    np.testing.assert_array_equal(shown, matterport.deconvolution(kernel)[0, :, :, 0])
+    np.testing.assert_array_equal(shown, rows.keras_deconvolution(kernel)[0, :, :, 0])
 
 
 def test_folding_by_hand():
     gamma, beta, mean, variance = (np.array([x]) for x in (3.0, 7.0, 5.0, 4.0 - 1e-3))
     # (2x + 1 - 5) / 2 * 3 + 7 = 3x + 1
-    np.testing.assert_allclose(matterport.folded_kernel(np.array([[2.0]]), gamma, variance), [[3.0]])
-    np.testing.assert_allclose(matterport.folded_bias(np.array([1.0]), gamma, beta, mean, variance), [1.0])
-    np.testing.assert_array_equal(matterport.shifted_mean(np.array([5.0]), np.array([1.0])), [4.0])
+    np.testing.assert_allclose(rows.folded_kernel(np.array([[2.0]]), gamma, variance), [[3.0]])
+    np.testing.assert_allclose(rows.folded_bias(np.array([1.0]), gamma, beta, mean, variance), [1.0])
+    np.testing.assert_array_equal(rows.shifted_mean(np.array([5.0]), np.array([1.0])), [4.0])
 
 
 def test_order_of_scores_and_deltas_by_hand():
-    np.testing.assert_array_equal(matterport.object_logit(np.array([1.0, 5.0, 2.0, -1.0])), [4.0, -3.0])
+    np.testing.assert_array_equal(rows.object_logit(np.array([1.0, 5.0, 2.0, -1.0])), [4.0, -3.0])
     two = np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]])
-    np.testing.assert_array_equal(matterport.reordered_deltas(two), [[2, 1, 4, 3, 6, 5, 8, 7]])
+    np.testing.assert_array_equal(rows.reordered_deltas(two), [[2, 1, 4, 3, 6, 5, 8, 7]])
     scaled = [[0.2, 0.1, 0.8, 0.6, 0.6, 0.5, 1.6, 1.4]]
-    np.testing.assert_allclose(matterport.anchor_deltas(two), scaled, rtol=1e-6)
+    np.testing.assert_allclose(rows.anchor_deltas(two), scaled, rtol=1e-6)
 
 
 def test_resnet50_and_another_class_count(arrays, capsys):

@@ -39,11 +39,11 @@ def arrays(names):
     return lambda model: names.drawn(names.narrowed(names.torchvision_shapes(model)))
 
 
-def all_variables(model, parts=rows.PARTS):
+def all_variables(model, parts):
     return {id(variable) for part in parts for variable in getattr(model, part).weights}
 
 
-def check_all_filled(model, arrays, parts=rows.PARTS, spare=()):
+def check_all_filled(model, arrays, parts=("backbone", "fpn", "rpn", "box_head", "mask_head"), spare=()):
     """Every variable of `parts` is assigned once, every array is used unless its name begins with `spare`."""
     table = list(torchvision.name_map(model, arrays))
     filled = [id(row.variable) for row in table]
