@@ -242,7 +242,7 @@ def test_a_file_that_is_not_a_model(content, tmp_path, capsys):
     assert "bad.keras" in error and error.count("\n") == 1
 
 
-def test_a_foreign_keras_model_is_refused(tmp_path, capsys):
+def test_a_foreign_keras_model_is_rejected(tmp_path, capsys):
     path = tmp_path / "foreign.keras"
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
     assert predict(path, "x.png", "--output", tmp_path / "out") == 2
@@ -314,7 +314,7 @@ def test_help_of_each_verb_has_an_example(verb, capsys):
     assert f"example:\n  python -m keras_maskrcnn {verb}" in capsys.readouterr().out
 
 
-def test_as_a_module_in_its_own_process(tmp_path):
+def test_as_a_module_in_a_new_process(tmp_path):
     command = [sys.executable, "-m", "keras_maskrcnn", "predict", "--model", "none.keras", "x.png", "--output", "out"]
     root = str(pathlib.Path(__file__).parents[1])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])

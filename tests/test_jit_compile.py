@@ -1,4 +1,4 @@
-"""Everything in `ops` and `layers` under XLA on the CPU gives what it gives eagerly."""
+"""Everything in `ops` and `layers` gives equal results under XLA on the CPU and eagerly."""
 
 import keras
 import numpy as np
@@ -35,20 +35,20 @@ VALID = np.array([[True] * 4 + [False], [True] * 3 + [False] * 2])
 CROWD = np.array([[False, False, False, True, False], [False] * 5])
 ANCHORS = some_boxes(400)
 USABLE = RNG.uniform(size=(2, 7)) < 0.6
-# Fewer candidates of a kind than slots: what is drawn does not depend on the random numbers, only its order.
+# Fewer candidates of a kind than slots: the random numbers affect the order of the sample, not its members.
 ROLE = RNG.choice([-1, 0, 1], size=(2, 12), p=[0.4, 0.4, 0.2]).astype("int32")
 PYRAMID = {"C2": normal(2, 16, 24, 3), "C3": normal(2, 8, 12, 4), "C4": normal(2, 4, 6, 5)}
 
 
 def drawn(role):
-    """A bit mask of what was drawn, and the roles in their slots."""
+    """A mask of the sampled candidates, and the roles in their slots."""
     index, valid = sampling.sample(role, 12, 1.0, 3)
     hot = ops.one_hot(index, 12) * ops.cast(valid, "float32")[..., None]
     return ops.sum(hot, axis=1), ops.where(valid, gather.rows(role[..., None], index)[..., 0], -1), valid
 
 
 def roles(anchors, truth):
-    """Roles of anchors where those that cross the border of their image are left out."""
+    """Roles of anchors; those that cross the border of their image are ignored."""
     truth = {"boxes": truth, "crowd": CROWD, "valid": VALID}
     sampling = anchor_heads.AnchorSampling(cross_boundary="ignore")
     return anchor_heads.assign_anchors(anchors, truth, sampling, SIZES)
@@ -119,15 +119,15 @@ LAYERS = {
 
 def compare(function, inputs, tolerance=1e-5):
     inputs = keras.tree.map_structure(tf.constant, inputs)
-    wanted = keras.tree.flatten(function(*inputs))
+    expected = keras.tree.flatten(function(*inputs))
     found = keras.tree.flatten(tf.function(function, jit_compile=True)(*inputs))
-    for mine, other in zip(found, wanted, strict=True):
-        assert mine.dtype == other.dtype and mine.shape == other.shape
-        if mine.dtype.is_floating:
-            scale = max(np.abs(tf.cast(other, "float32")).max(initial=0), 1)
-            np.testing.assert_allclose(tf.cast(mine, "float32"), tf.cast(other, "float32"), atol=tolerance * scale)
+    for value, reference in zip(found, expected, strict=True):
+        assert value.dtype == reference.dtype and value.shape == reference.shape
+        if value.dtype.is_floating:
+            scale = max(np.abs(tf.cast(reference, "float32")).max(initial=0), 1)
+            np.testing.assert_allclose(tf.cast(value, "float32"), tf.cast(reference, "float32"), atol=tolerance * scale)
         else:
-            np.testing.assert_array_equal(mine, other)
+            np.testing.assert_array_equal(value, reference)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -145,20 +145,20 @@ def test_layer(name, dtype):
     compare(layer, inputs, 1e-5 if dtype == "float32" else 0.03)
 
 
-def test_batch_norm_in_training_moves_its_averages_under_xla_too():
+def test_batch_norm_in_training_moves_its_averages_under_xla():
     layers = [norm("batch", "a"), norm("batch", "b")]
     x = tf.constant(PYRAMID["C2"][:, :3, :3])  # few values, so that the unbiased variance differs from the biased one
     for layer in layers:
         layer.build(x.shape)
-    wanted = layers[0](x, training=True)
+    expected = layers[0](x, training=True)
     found = tf.function(lambda x: layers[1](x, training=True), jit_compile=True)(x)
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-    for mine, other in zip(layers[1].weights, layers[0].weights, strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    for value, reference in zip(layers[1].weights, layers[0].weights, strict=True):
+        np.testing.assert_allclose(value, reference, rtol=1e-4, atol=1e-6)
 
 
-def test_all_anchors_of_a_best_overlap_are_kept_under_xla_too():
-    """XLA may compute one overlap twice; were the two to differ in a bit, the best anchor would not equal its peak."""
+def test_all_anchors_of_a_best_overlap_are_kept_under_xla():
+    """XLA may compute an overlap twice; if the results differed in a bit, no anchor would equal the maximum."""
     rng = np.random.default_rng(8)
     corner = rng.uniform(0, 500, (2000, 2))
     anchors = np.concatenate([corner, corner + rng.uniform(5, 200, (2000, 2))], axis=-1).astype("float32")

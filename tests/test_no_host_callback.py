@@ -1,6 +1,6 @@
 """The steps that XLA compiles never leave the device: no callback, no infeed, no program on the host.
 
-What a user who calls `compile()` and nothing else gets where a GPU is present is tested here too, on the CPU.
+Also tests, on the CPU, the step that a bare `compile()` gives if a GPU is present.
 """
 
 import os
@@ -73,18 +73,18 @@ def test_compiled_step_stays_on_the_device(step, policy, batch):
     given = batch[:1] if step == "predict" else batch
     function = tf.function(getattr(model, f"{step}_step"), jit_compile=True)
     program = function.experimental_get_compiler_ir(given)(stage="optimized_hlo")
-    # The whole step is in there: the convolutions, and the loop of NMS.
+    # The program has the whole step: the convolutions and the loop of NMS.
     assert "convolution" in program and " while(" in program
     assert leaving(program) == []
 
 
-# A user who compiles and does nothing else ------------------------------------------------------------------------
+# `compile()` without arguments ------------------------------------------------------------------------------------
 
 
-def test_user_who_only_compiles_gets_a_step_that_works_where_a_gpu_is(batch, monkeypatch):
+def test_bare_compile_with_a_gpu_gives_a_step_that_works(batch, monkeypatch):
     model = tiny()
     gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
-    # Keras looks at this list when it compiles; the steps then run on the CPU.
+    # Keras reads this list in `compile`; the steps then run on the CPU.
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [gpu])
     model.compile()
     monkeypatch.undo()
@@ -98,7 +98,7 @@ def test_all_layers_of_the_model_compile():
 
 
 @pytest.mark.parametrize("implementation", ["auto", "gather", "sparse", "tf_image"])
-def test_layer_refuses_xla_only_where_it_has_no_static_lowering(implementation):
+def test_layer_rejects_xla_only_where_it_has_no_static_lowering(implementation):
     layer = RoIAlign(2, (4,), implementation=implementation)
     features, boxes = [tf.ones((1, 8, 8, 3))], tf.constant([[[0.0, 0, 16, 16]]])
     layer(features, boxes)
@@ -110,7 +110,7 @@ def test_layer_refuses_xla_only_where_it_has_no_static_lowering(implementation):
             run(features, boxes)
 
 
-def test_dynamic_lowering_asked_for_by_name_turns_the_compiled_step_off(batch):
+def test_dynamic_lowering_set_by_name_turns_the_compiled_step_off(batch):
     model = tiny(regions={"implementation": "sparse"})
     with pytest.warns(UserWarning, match="jit_compile"):
         model.compile(jit_compile=True)
@@ -121,7 +121,7 @@ def test_dynamic_lowering_asked_for_by_name_turns_the_compiled_step_off(batch):
 # The checker itself -----------------------------------------------------------------------------------------------
 
 
-def test_checker_finds_what_leaves_the_device_and_nothing_else():
+def test_checker_finds_only_instructions_that_leave_the_device():
     program = """
     HloModule step, entry_computation_layout={(f32[2]{0})->f32[2]{0}}
       %p = f32[2]{0} parameter(0)
@@ -148,11 +148,11 @@ def test_checker_finds_what_leaves_the_device_and_nothing_else():
 
 def test_checker_finds_the_callback_that_jax_writes():
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    answer = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", CALLBACK], env=environment, capture_output=True, text=True, timeout=300
     )
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    with_callback, without = answer.stdout.split("----")
+    assert process.returncode == 0, process.stderr[-2000:]
+    with_callback, without = process.stdout.split("----")
     assert "custom-call" in with_callback
     assert len(leaving(with_callback)) == 1
     assert leaving(without) == []
@@ -161,10 +161,10 @@ def test_checker_finds_the_callback_that_jax_writes():
 CALLBACK = """
 import jax, numpy as np
 shape = jax.ShapeDtypeStruct((3,), np.float32)
-ask = lambda x: 2 * jax.pure_callback(lambda v: np.asarray(v) + 1, shape, x)
-for function in (ask, lambda x: 2 * jax.numpy.sin(x)):
+callback = lambda x: 2 * jax.pure_callback(lambda v: np.asarray(v) + 1, shape, x)
+for function in (callback, lambda x: 2 * jax.numpy.sin(x)):
     print(jax.jit(function).lower(np.ones(3, np.float32)).compile().as_text())
-    print("----" if function is ask else "")
+    print("----" if function is callback else "")
 """
 
 
@@ -176,16 +176,16 @@ def test_function_that_calls_python_does_not_compile():
 
 def test_jax_compiles_the_same_step_without_leaving_the_device():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", JAX_STEP.format(tiny=TINY)],
         env=environment,
         capture_output=True,
         text=True,
         timeout=600,
     )
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    assert "convolution" in answer.stdout and " while(" in answer.stdout
-    assert leaving(answer.stdout) == []
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert "convolution" in process.stdout and " while(" in process.stdout
+    assert leaving(process.stdout) == []
 
 
 JAX_STEP = """

@@ -78,7 +78,7 @@ def test_box_line_lies_on_the_box_between_dark_seams():
 
 
 @pytest.mark.parametrize("ground", [0, 255])
-def test_the_box_stands_out_on_dark_and_on_light_ground(ground):
+def test_the_box_has_contrast_on_dark_and_light_images(ground):
     drawn = visualize.draw(blank(value=ground), one(120, 160, (40, 30, 100, 90), mask=False), labels=False)
     column = drawn[60, 36:46].astype(int)
     assert (column.max(axis=0) - column.min(axis=0)).max() > 150
@@ -102,7 +102,7 @@ def test_colours_of_twenty_one_neighbours_differ():
     assert distance.min() > 40
 
 
-def test_colour_by_class_gives_one_colour_to_a_class():
+def test_colour_by_class_gives_one_colour_per_class():
     found = {key: np.concatenate([value, value]) for key, value in one(120, 160, (10, 40, 50, 80)).items()}
     found["boxes"][1], found["masks"][1] = (100, 40, 140, 80), np.roll(found["masks"][0], 90, axis=1)
     by_class = visualize.draw(blank(), found, boxes=False, labels=False, colour_by="class")
@@ -157,13 +157,13 @@ def test_names_scores_crowds_and_unknown_labels():
 
 def test_sample_without_scores_and_detections_without_masks():
     found = objects(120, 160, 3)
-    truth = {key: found[key] for key in ("boxes", "labels", "masks")}
+    sample = {key: found[key] for key in ("boxes", "labels", "masks")}
     boxes_only = {key: found[key] for key in ("boxes", "labels", "scores")}
-    assert (visualize.draw(blank(), truth, NAMES) > 0).any()
+    assert (visualize.draw(blank(), sample, NAMES) > 0).any()
     assert (visualize.draw(blank(), boxes_only, NAMES) > 0).any()
 
 
-def test_grey_is_accepted_and_other_arrays_are_refused():
+def test_grey_is_accepted_and_other_arrays_are_rejected():
     assert visualize.draw(np.zeros((20, 30), np.uint8), objects(20, 30, 0)).shape == (20, 30, 3)
     for image in (np.zeros((20, 30, 3), np.float32), np.zeros((20, 30, 4), np.uint8)):
         with pytest.raises(ValueError, match="an image must be uint8"):

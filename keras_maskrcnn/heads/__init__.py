@@ -1,5 +1,5 @@
 """Heads: one file each, with options, layer, ground truth, assignment, targets, losses, outputs and published names.
 
-Reading order: `outputs` (the schema of what a model predicts), `detection` (thresholds and the final boxes),
+Reading order: `outputs` (the schema of a model's outputs), `detection` (thresholds and the final boxes),
 `ground_truth`, `anchors`, `rpn`, `region_head` (base of the heads that work on RoIs), `box`, `mask`.
 """

@@ -13,13 +13,13 @@ from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import rows
 from keras_maskrcnn.options import Options, check_choice
 
-# What every detector predicts. A row that holds no object has 0 everywhere, and False in "valid".
+# Outputs of every detector. An empty row has 0 everywhere, and False in "valid".
 OUTPUTS = (
     Output("boxes", "boxes", exported="detection_boxes"),
     Output("labels", exported="detection_classes"),
     Output("scores", exported="detection_scores", caption="{:.2f}"),
 )
-# Minimum scores: where all detections count (`predict`, evaluation, export), and where a user reads them (`detect`).
+# Default minimum scores: for figures over all detections (`predict`, evaluation, export), and for `detect`.
 ALL, SHOWN = 0.05, 0.5
 
 
@@ -42,8 +42,8 @@ class Detection(Options):
     """Which boxes are detections. `detect`, `coco_scores` and others override the first three per call.
 
     Attributes:
-        score_threshold: detections score higher than this, in [0, 1]. None takes 0.5 in `detect`, which returns what a
-            user reads, and 0.05 elsewhere (`predict`, export), where figures are computed from all detections.
+        score_threshold: detections score higher than this, in [0, 1]. None takes 0.5 in `detect`
+            and 0.05 elsewhere (`predict`, export), where figures are computed from all detections.
         nms_iou: overlap in [0, 1] above which the lower-scored one of two boxes of a class is removed.
         max_detections: maximum number of detections per image, at least 1.
         candidates: maximum number of (region, class) pairs that enter NMS.

@@ -1,4 +1,4 @@
-"""The schema of what a model predicts. Detection, evaluation, drawing and export read it; heads declare it."""
+"""The schema of a model's outputs. Detection, evaluation, drawing and export read it; heads declare it."""
 
 import dataclasses
 

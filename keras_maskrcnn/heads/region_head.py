@@ -95,7 +95,7 @@ class RegionHead(keras.layers.Layer):
         """Raises a ValueError if the ground truth among a model's inputs does not have the form that the head needs."""
 
     def published(self, source, names):
-        """Rows of `weights.rows.Row` for what a published file holds of this head; none by default.
+        """Rows of `weights.rows.Row` for the arrays of this head in a published file; none by default.
 
         Args:
             source: one of `weights.SOURCES`.

@@ -193,7 +193,7 @@ class RPNHead(keras.layers.Layer):
         return proposed, {**losses, "proposal_recall": proposal_recall(proposed, truth)}
 
     def propose(self, logits, deltas, anchors, sizes, training=False):
-        """`Proposed` boxes: data for what follows, without a path for gradients."""
+        """`Proposed` boxes; no gradient flows through them."""
         logits, deltas = ([ops.stop_gradient(x) for x in levels] for levels in (logits, deltas))
         boxes, _, valid = select_proposals(logits, deltas, anchors, sizes, **self.proposals.limits(training))
         return Proposed(boxes, valid)

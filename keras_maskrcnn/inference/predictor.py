@@ -110,7 +110,7 @@ class Detector:
         )
 
     def detect_each(self, images, score_threshold=None, nms_iou=None, max_detections=None, batch_size=8):
-        """As `detect` for a list, but one result at a time: pasted masks of large images fill the memory.
+        """As `detect` for a list, but one result at a time, because pasted masks of large images need much memory.
 
         While the network runs, one thread reads and resizes the next images, and one pastes the masks of the last; at
         most four images have their masks pasted at a time. Results before an error are yielded before it is raised.

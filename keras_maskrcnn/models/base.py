@@ -12,7 +12,7 @@ from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.models import presets
 
-# How many sample positions `skipped_images` remembers.
+# Number of sample positions in `skipped_images`.
 REMEMBERED = 64
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -198,7 +198,7 @@ class InstanceModel(Detector, keras.Model):
         self.compile(**{key: value for key, value in config.items() if key in keep})
 
     def fit(self, x=None, y=None, **kwargs):
-        """Train, see `keras.Model.fit`; `x` is what `data.batches` makes.
+        """Train, see `keras.Model.fit`; `x` is a result of `data.batches`.
 
         The canvas size and the class names of the data become the model's where it has none.
 

@@ -21,7 +21,7 @@ class MaskRCNN(InstanceModel):
         num_classes: classes K without background.
         backbone: "resnet10" … "resnet101", "simple_cnn"; a dict of such a name and options; or a Keras model with
             outputs {"C2": …}, see `backbones.get`.
-        neck: "fpn", or None to use the backbone's last level alone.
+        neck: "fpn", or None to use only the backbone's last level.
         rpn_stage: `heads.rpn.RPNStage` or a dict of its fields, as all groups below.
         anchors: `heads.anchors.Anchors`.
         proposals: `heads.rpn.Proposals`.
@@ -179,7 +179,7 @@ class MaskRCNN(InstanceModel):
 
     def _region_levels(self, levels):
         """Names of the levels that regions are sampled from."""
-        # P6 is for the RPN alone (FPN paper, section 4.1).
+        # Only the RPN uses P6 (FPN paper, section 4.1).
         usual = levels[:-1] if self.neck else levels
         if self.regions.level is None:
             return usual

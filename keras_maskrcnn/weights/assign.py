@@ -1,4 +1,4 @@
-"""From a map and the arrays of a file to a model: everything is checked first, then everything is assigned."""
+"""Assigns the arrays of a file to a model by a name map; all checks run before the first assignment."""
 
 import importlib
 import typing
@@ -9,18 +9,18 @@ from keras_maskrcnn.backbones.resnet import ResNet
 from keras_maskrcnn.data.sample import DataError
 
 SOURCES = ("torchvision", "detectron2", "matterport")
-# How many names an error lists before it only counts.
+# Maximum number of names that an error lists; further ones are counted.
 LISTED = 6
 
 
 class Report(typing.NamedTuple):
-    """What was done.
+    """Result of loading weights.
 
     Attributes:
         loaded: number of variables that were filled.
-        reinitialised: names of our layers or parts that took nothing from the file, such as "box_head.classes" or
-            "mask_head"; in a new model they are at their initial values.
-        unused: names of the arrays in the file that have no place in the model.
+        reinitialised: names of the model's layers or parts that take nothing from the file, such as "box_head.classes"
+            or "mask_head"; in a new model they have their initial values.
+        unused: names of the arrays in the file that the model does not use.
     """
 
     loaded: int
@@ -29,13 +29,13 @@ class Report(typing.NamedTuple):
 
 
 def fill(model, arrays, source, path):
-    """Fill a model from arrays under published names; on an error it stays untouched.
+    """Fill a model from arrays under published names; on an error it is unchanged.
 
     Args:
         model: MaskRCNN with a ResNet backbone.
         arrays: dict from the source's names to arrays.
         source: one of `SOURCES`.
-        path: what errors and printed lines name.
+        path: file name for errors and printed lines.
 
     Returns:
         `Report`.
@@ -55,28 +55,29 @@ def fill(model, arrays, source, path):
     _check_complete(path, source, model, table)
     absent = _absent_parts(model, table)
     theirs = names.num_classes(arrays)
-    anew = _class_layers(model, table) if theirs not in (None, model.num_classes) else []
-    table = [row for row in table if row.layer not in anew]
+    reset = _class_layers(model, table) if theirs not in (None, model.num_classes) else []
+    table = [row for row in table if row.layer not in reset]
     values = [_value(path, arrays, row) for row in table]
     for row, value in zip(table, values, strict=True):
         row.variable.assign(value)
-    for name in anew:
+    for name in reset:
         _reset(model, name)
-    if anew:
-        print(f"{path}: num_classes is {theirs} there, {model.num_classes} here: {', '.join(anew)} start anew")
+    if reset:
+        counts = f"num_classes is {theirs} in the file, {model.num_classes} in the model"
+        print(f"{path}: {counts}: reinitialised {', '.join(reset)}")
     if absent:
-        print(f"{path}: has no {', '.join(absent)}: the model's stays as it was")
-    return Report(len(table), anew + absent, unused)
+        print(f"{path}: has no {', '.join(absent)}; unchanged in the model")
+    return Report(len(table), reset + absent, unused)
 
 
 def _names(source):
     if source not in SOURCES:
-        raise ValueError(f"source {source!r} is none of {', '.join(SOURCES)}")
+        raise ValueError(f"source={source!r} is not one of {', '.join(SOURCES)}")
     return importlib.import_module(f"keras_maskrcnn.weights.{source}")
 
 
 def _plainly_named(path, names, arrays):
-    """The arrays under plain names, without torch's counts of the batches that a norm has seen."""
+    """The arrays under plain names, without `num_batches_tracked` of torch's norms."""
     found = {}
     for name, array in arrays.items():
         plain = names.plain(name)
@@ -88,44 +89,44 @@ def _plainly_named(path, names, arrays):
 
 
 def _check_names(path, source, arrays, table):
-    """The file must hold what the map wants, and nothing else but what may be spared; returns the latter."""
-    wanted = list(dict.fromkeys(name for row in table for name in row.sources))
-    missing = [name for name in wanted if name not in arrays]
-    unused = [name for name in arrays if name not in set(wanted)]
-    strange = [name for name in unused if not _names(source).spare(name)]
-    if missing or strange:
-        held = f"holds {len(wanted) - len(missing)} of the {len(wanted)} arrays that this model takes from {source}"
-        raise DataError(path, held + (_other_source(source, arrays) or _left_over(missing, strange)))
+    """Checks that the file holds all sources of the map and otherwise only spare arrays; returns the names of those."""
+    sources = list(dict.fromkeys(name for row in table for name in row.sources))
+    missing = [name for name in sources if name not in arrays]
+    unused = [name for name in arrays if name not in set(sources)]
+    unexpected = [name for name in unused if not _names(source).spare(name)]
+    if missing or unexpected:
+        held = f"holds {len(sources) - len(missing)} of the {len(sources)} arrays that this model takes from {source}"
+        raise DataError(path, held + (_other_source(source, arrays) or _difference(missing, unexpected)))
     return unused
 
 
-def _left_over(missing, strange):
-    """The end of an error: what each side has for itself."""
-    lacks = f"; it lacks {_some(missing)}" if missing else ""
-    return lacks + (f"; the model has no place for {_some(strange)}" if strange else "")
+def _difference(missing, unexpected):
+    """The end of an error: the names on one side only."""
+    lists = {"missing": missing, "unexpected": unexpected}
+    return "".join(f"; {kind}: {_some(names)}" for kind, names in lists.items() if names)
 
 
 def _other_source(source, arrays):
-    """The end of an error where the file's names are another source's; "" where they are not."""
+    """The end of an error if the file has names of another source; otherwise ""."""
     for other in SOURCES:
         if other != source and any(name.startswith(_names(other).SIGNATURE) for name in arrays):
-            return f"; its names look like source={other!r}"
+            return f"; its names match source={other!r}"
     return ""
 
 
 def _check_complete(path, source, model, table):
-    """A part that the map touches must be filled wholly: matterport's heads, for one, have no norms left."""
+    """Checks that parts in the map are filled completely; matterport's heads, for example, have no norms to load."""
     mapped = {id(row.variable) for row in table}
     for part in dict.fromkeys(row.part for row in table):
         left = [variable.path for variable in model.parts()[part].weights if id(variable) not in mapped]
         if left:
-            raise DataError(path, f"{source} has nothing for {_some(left)} of this model's {part}")
+            raise DataError(path, f"{source} has no arrays for {_some(left)} of this model's {part}")
 
 
 def _absent_parts(model, table):
-    """Names of the model's parts that the map does not touch."""
-    touched = {row.part for row in table}
-    return [part for part in model.parts() if part not in touched]
+    """Names of the model's parts that are not in the map."""
+    mapped = {row.part for row in table}
+    return [part for part in model.parts() if part not in mapped]
 
 
 def _class_layers(model, table):
@@ -136,17 +137,17 @@ def _class_layers(model, table):
 
 
 def _value(path, arrays, row):
-    """What a row's variable becomes, float32 of the variable's shape."""
+    """Value of a row's variable, float32 of the variable's shape."""
     given = [_numbers(path, name, arrays[name]) for name in row.sources]
     try:
         with np.errstate(all="ignore"):
             value = row.transform(*given)
-    except (ValueError, IndexError) as error:  # an array of another rank, or of sides that do not divide
+    except (ValueError, IndexError) as error:  # another rank, or a shape that cannot be split
         raise DataError(path, _misfit(row, given)) from error
     if value.shape != tuple(row.variable.shape):
         raise DataError(path, _misfit(row, given))
     if not np.isfinite(value).all():
-        raise DataError(path, f"{', '.join(row.sources)}: together they do not give finite numbers")
+        raise DataError(path, f"{', '.join(row.sources)}: the converted values are not finite")
     if row.name.endswith("moving_variance") and (value < 0).any():
         raise DataError(path, f"{', '.join(row.sources)} holds negative variances")
     return value
@@ -156,7 +157,7 @@ def _numbers(path, name, array):
     array = np.asarray(array)
     if array.dtype.kind not in "fiu":
         raise DataError(path, f"{name} is {array.dtype}, not numbers")
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused below
+    with np.errstate(over="ignore"):  # overflow gives infinity, rejected below
         array = array.astype("float32", copy=False)
     if not np.isfinite(array).all():
         raise DataError(path, f"{name} holds numbers that are not finite")
@@ -177,6 +178,6 @@ def _reset(model, name):
 
 
 def _some(names):
-    """Names in a row, the later ones counted."""
+    """Up to `LISTED` names, and the number of the others."""
     listed = ", ".join(names[:LISTED])
     return f"{listed} and {len(names) - LISTED} more" if len(names) > LISTED else listed

@@ -1,20 +1,20 @@
 """detectron2's names: the model zoo's Mask R-CNN and Faster R-CNN with ResNet and FPN (`model_final_….pkl`).
 
-Exact: convolutions and dense layers are transposed as torchvision's are, and
+The map is exact: convolutions and dense layers are transposed as for torchvision, and
 
-- the stem's input axis is flipped, since these networks look at B, G, R and ours at R, G, B;
-- classes count from 0 with background last, ours from 1 with background 0: scores are rolled by one, and box deltas and
-  masks, which have no background there, get zeros for it (neither network ever reads those).
+- the stem's input channels are reversed, because detectron2's networks take B, G, R and this library's R, G, B;
+- detectron2 numbers classes from 0 with background last, this library from 1 with background 0: scores are rolled by
+  one, and box deltas and masks, which have no background in detectron2, get zeros for it (neither network reads them).
 
-Left out: `pixel_mean` and `pixel_std` (in B, G, R order; the preset has them) and the anchors, which are computed.
-A file without a mask head leaves ours as it was.
+Not loaded: `pixel_mean` and `pixel_std` (in B, G, R order; the preset has them) and the anchors, which are computed.
+A file without a mask head leaves the model's unchanged.
 
-The preset `mask_rcnn_resnet101_fpn_detectron2` has the conventions: the stride in the first 1×1 convolution, pixels
-that are not divided by a deviation, half-pixel RoIAlign. detectron2 takes as many samples a bin as the region has cells
-there, so its regions equal ours to within that sampling and not to the last digit. Weights have COCO's 80 classes.
+The preset `mask_rcnn_resnet101_fpn_detectron2` sets the conventions: the stride in the first 1×1 convolution, pixels
+that are not divided by a standard deviation, half-pixel RoIAlign. detectron2 adapts the number of samples per bin to
+the size of the region; the sampling here is fixed, so RoI features differ slightly. Weights have COCO's 80 classes.
 
-Names after detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py, roi_heads/box_head.py,
-fast_rcnn.py and mask_head.py.
+Names are from detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py,
+roi_heads/box_head.py, fast_rcnn.py and mask_head.py.
 """
 
 from keras_maskrcnn.weights import rows
@@ -23,11 +23,11 @@ SIGNATURE = ("backbone.bottom_up.",)
 
 
 def name_map(model, names):
-    """Rows for all variables of ours that the file fills.
+    """Rows for all variables that the file fills.
 
     Args:
         model: MaskRCNN.
-        names: the file's names, which tell whether there is a mask head.
+        names: the file's names; they determine whether there is a mask head.
     """
     yield from _backbone(model)
     if model.neck:
@@ -37,17 +37,17 @@ def name_map(model, names):
 
 
 def plain(name):
-    """A name without the prefix that training on several GPUs puts before it."""
+    """A name without the prefix `module.`, which `torch.nn.DataParallel` adds."""
     return name.removeprefix("module.")
 
 
 def spare(name):
-    """Whether an array has no place among our weights: what presets and `ops.anchors` hold."""
+    """Whether an array is not a weight here: pixel statistics are in presets, anchors are computed."""
     return name in ("pixel_mean", "pixel_std") or name.startswith("proposal_generator.anchor_generator.")
 
 
 def conflict(model, names):
-    """None: names and shapes say all that this source's weights depend on and a check could see."""
+    """None: a file of this source whose names and shapes fit has no further requirement that can be checked."""
     return
 
 
@@ -71,7 +71,7 @@ def _backbone(model):
 
 
 def _unit_name(unit):
-    """A unit's convolution, such as "res3.0.conv1"; its norm is within."""
+    """Name of a unit's convolution, such as "res3.0.conv1"; its norm is at `<name>.norm`."""
     if unit.stage == 0:
         return "stem.conv1"
     part = unit.part if unit.part == "shortcut" else f"conv{unit.part}"

@@ -1,35 +1,35 @@
-"""matterport/Mask_RCNN's names (`mask_rcnn_coco.h5` and what was trained from it): Keras 2, ResNet-50 or -101 with FPN.
+"""matterport/Mask_RCNN's names (`mask_rcnn_coco.h5` and files trained from it): Keras 2, ResNet-50 or -101 with FPN.
 
-Exact, for frozen statistics, which is how those networks run:
+The map is exact for frozen batch statistics, which matterport's networks use:
 
-- biases of the backbone's convolutions go into the moving means of the norms behind them: norm(x + b) with mean m is
-  norm(x) with mean m - b;
-- the heads' batch norms (epsilon 1e-3) become part of the convolution or dense layer before them;
-- the RPN's two scores an anchor, background and object, become one logit, their difference: a softmax over two is the
-  sigmoid of that;
-- deltas turn from (dy, dx, dh, dw) to (dx, dy, dw, dh). The RPN's are multiplied by 0.1, 0.1, 0.2, 0.2
-  (`RPN_BBOX_STD_DEV`); the box head's equal factor is our `delta_weights` of 10, 10, 5, 5;
-- the 7×7 convolution over a region is our first dense layer, row by row.
+- biases of the backbone's convolutions are subtracted from the moving means of the norms after them: norm(x + b) with
+  mean m equals norm(x) with mean m - b;
+- the heads' batch norms (epsilon 1e-3) are folded into the convolution or dense layer before them;
+- the RPN's two scores per anchor, background and object, become one logit, their difference, whose sigmoid equals the
+  softmax over the two;
+- deltas are reordered from (dy, dx, dh, dw) to (dx, dy, dw, dh). The RPN's are multiplied by 0.1, 0.1, 0.2, 0.2
+  (`RPN_BBOX_STD_DEV`); the same factors of the box head are the option `delta_weights`, 10, 10, 5, 5;
+- the 7×7 convolution over a region becomes the first dense layer.
 
-So features, scores, deltas and masks equal matterport's, given the same pixels and the same regions, with the preset
+Features, scores, deltas and masks equal matterport's for the same pixels and the same regions, with the preset
 `mask_rcnn_resnet101_fpn_matterport`: epsilon 1e-3, the stride in the first 1×1 convolution, pooling padded at the
-bottom and on the right, anchors of width / height (0.5, 1, 2), which are our height / width (2, 1, 0.5), and levels
+bottom and on the right, anchors of width / height (0.5, 1, 2), here given as height / width (2, 1, 0.5), and levels
 chosen by rounding (`canonical_size` 224 / √2). Weights have COCO's 80 classes.
 
-Not exact, since matterport does these otherwise:
+Differences that remain, in matterport:
 
-- Regions: it takes one bilinear sample a bin (`crop_and_resize`), the outer ones on the box's very edge, and scales
-  coordinates by (cells - 1) / (pixels - 1), which at the far corner of the canvas is almost one cell less than ours.
-- Boxes are normalised by (side - 1), and their far edge is drawn in by one pixel: a side s that grows by a factor f
-  becomes (s - 1) f + 1 pixels, where ours becomes s f. Results are rounded to whole pixels.
-- Proposals are the best 1000 after NMS of the best 6000 over all levels together; ours are chosen level by level.
-- A region yields its best class alone; ours yields every class whose score passes the threshold. Deltas have no cap.
-- A picture is enlarged without smoothing, never reduced below its own size unless it exceeds 1024 pixels, centred in a
-  square of 1024 and surrounded by black before the mean is taken off; ours lies at the top left, and its surroundings
-  are zero after that.
+- RoI features use one bilinear sample per bin (`crop_and_resize`), the outer ones on the edge of the box. Coordinates
+  are scaled by (cells - 1) / (pixels - 1), at the far corner of the canvas almost one cell less than here.
+- Boxes are normalised by (side - 1) and their far edge is moved inwards by one pixel: a side s scaled by a factor f
+  becomes (s - 1) f + 1 pixels; here it becomes s f. Results are rounded to whole pixels.
+- Proposals are the best 1000 after NMS of the best 6000 of all levels together; here they are chosen per level.
+- A region yields only its best class; here it yields every class whose score exceeds the threshold. Deltas are not
+  clipped.
+- An image is enlarged without smoothing, reduced only if it exceeds 1024 pixels, centred in a square of 1024 pixels,
+  and padded with black before the mean is subtracted; here it lies at the top left, padded with zeros after that.
 - A mask is resized to the whole-pixel box before the threshold.
 
-Names and formulas after mrcnn/model.py, anchors and resizing after mrcnn/utils.py.
+Names and formulas are from mrcnn/model.py, anchors and resizing from mrcnn/utils.py.
 """
 
 import re
@@ -40,11 +40,11 @@ SIGNATURE = ("mrcnn_",)
 
 
 def name_map(model, names):
-    """Rows for all variables of ours that the file fills.
+    """Rows for all variables that the file fills.
 
     Args:
         model: MaskRCNN.
-        names: the file's names, which make no difference here: the format has one style.
+        names: the file's names; unused, because the format has one naming style.
     """
     yield from _backbone(model)
     if model.neck:
@@ -54,18 +54,18 @@ def name_map(model, names):
 
 
 def plain(name):
-    """A name without Keras' marks: ":0", and "_1" behind a layer that was the second of its name in the session."""
+    """A name without the suffixes that Keras adds: ":0", and "_1" for the second layer of a name in a session."""
     return re.sub("_[0-9]+/", "/", name.removesuffix(":0"))
 
 
 def spare(name):
-    """Whether an array has no place in Mask R-CNN; there is none such."""
+    """Whether an array is not part of Mask R-CNN: never."""
     del name
     return False
 
 
 def conflict(model, names):
-    """None: names and shapes say all that this source's weights depend on and a check could see."""
+    """None: a file of this source whose names and shapes fit has no further requirement that can be checked."""
     return
 
 
@@ -89,7 +89,7 @@ def _backbone(model):
 
 
 def _unit_names(unit):
-    """A unit's convolution and norm, such as ("res3a_branch2a", "bn3a_branch2a")."""
+    """Names of a unit's convolution and norm, such as ("res3a_branch2a", "bn3a_branch2a")."""
     if unit.stage == 0:
         return "conv1", "bn_conv1"
     branch = "1" if unit.part == "shortcut" else "2" + "abc"[int(unit.part) - 1]

@@ -1,7 +1,7 @@
 """Rows of a name map: which arrays of a published file fill which variable, and by which transform.
 
-A name map is a generator of `Row`. Backbone and pyramid have theirs in `torchvision`, `detectron2` and `matterport`,
-each head in its own file (`heads/`); all share the layouts below.
+A name map is a generator of `Row`. Those of backbone and pyramid are in `torchvision`, `detectron2` and `matterport`,
+those of a head in its own file (`heads/`). All use the transforms below.
 """
 
 import re
@@ -9,7 +9,7 @@ import typing
 
 import numpy as np
 
-# Our names of batch normalisation's arrays; group normalisation has the first two.
+# Keras' names of batch normalisation's arrays; group normalisation has the first two.
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
@@ -58,7 +58,7 @@ class Unit(typing.NamedTuple):
 
 
 def backbone_units(backbone):
-    """All units of one of our ResNets, from pixels to C5."""
+    """All units of a `backbones.resnet.ResNet`, from pixels to C5."""
     for conv in backbone.layers:
         unit, is_conv, _ = conv.name.rpartition("_conv")
         if is_conv:
@@ -76,7 +76,7 @@ def fpn_layers(fpn):
 
     Yields:
         (side, level, attribute, convolution, norm): side is "lateral" or "output", level "C2", …, attribute the
-        convolution's readable name, norm None in a pyramid without.
+        convolution's readable name, norm a layer or None.
     """
     sides = (
         ("lateral", "fpn.lateral", fpn.lateral, fpn.lateral_norm),
@@ -88,12 +88,12 @@ def fpn_layers(fpn):
 
 
 def same(array):
-    """The transform that takes an array as it is."""
+    """The transform that returns an array unchanged."""
     return array
 
 
 def present(names, *stems):
-    """The first of a layer's names, newest first, that the file uses; otherwise the newest."""
+    """The first of a layer's names (newest first) that occurs in the file; otherwise the newest."""
     return next((stem for stem in stems if f"{stem}.weight" in names), stems[0])
 
 
@@ -101,7 +101,7 @@ def present(names, *stems):
 
 
 def torch_layer(layer, name, theirs, kernel, bias=same):
-    """Rows of a layer with a kernel, and with a bias where ours has one.
+    """Rows of a layer's kernel, and of its bias if it has one.
 
     Args:
         layer: Keras layer.
@@ -116,7 +116,7 @@ def torch_layer(layer, name, theirs, kernel, bias=same):
 
 
 def torch_norm(layer, name, theirs):
-    """Rows of a normalisation; none where `layer` is None or has no weights."""
+    """Rows of a normalisation; none if `layer` is None or has no weights."""
     for kind, their_kind in zip(NORM, ("weight", "bias", "running_mean", "running_var"), strict=True):
         if hasattr(layer, kind):
             yield Row(getattr(layer, kind), f"{name}.{kind}", (f"{theirs}.{their_kind}",), same)
@@ -141,7 +141,7 @@ def torch_flattened(pool):
     """The transform of a dense kernel after flattened maps: `[out, (C, y, x)]` to `[(y, x, C), out]`.
 
     Args:
-        pool: bins a side of the maps.
+        pool: bins per side of the maps.
     """
 
     def transform(kernel):
@@ -152,20 +152,20 @@ def torch_flattened(pool):
 
 
 def then(first, second):
-    """The transform that applies two, one after the other."""
+    """The transform that applies `first`, then `second`."""
     return lambda array: second(first(array))
 
 
 def background_first(array):
-    """Classes on the last axis with background at the end, to background at the start."""
+    """Moves background from the end of the last axis to its start."""
     return np.roll(array, 1, axis=-1)
 
 
 def with_background(outputs):
-    """The transform that puts zeros for background before the classes.
+    """The transform that inserts zeros for background before the classes.
 
     Args:
-        outputs: entries a class on the last axis.
+        outputs: entries per class on the last axis.
     """
 
     def transform(array):
@@ -175,7 +175,7 @@ def with_background(outputs):
 
 
 def detectron2_convs(head, name, theirs):
-    """Rows of a head's convolutions, numbered from 1 in the file, and of their norms within."""
+    """Rows of a head's convolutions, numbered from 1 in the file, and of their norms."""
     for i, conv in enumerate(head.convs):
         yield from torch_layer(conv, f"{name}.convs.{i}", f"{theirs}{i + 1}", torch_conv)
     for i, norm in enumerate(head.norms):
@@ -184,32 +184,32 @@ def detectron2_convs(head, name, theirs):
 
 # Keras 2 and matterport's layouts -----------------------------------------------------------------------------------
 
-EPSILON = 1e-3  # of matterport's batch norms
+EPSILON = 1e-3  # matterport's batch norms
 RPN_DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)  # RPN_BBOX_STD_DEV
 
 
 def shifted_mean(mean, bias):
-    """Moving mean that takes in the bias of the convolution before it."""
+    """Moving mean that includes the bias of the convolution before it."""
     return mean - bias
 
 
 def folded_kernel(kernel, gamma, variance):
-    """Kernel, outputs on the last axis, that takes in the scale of the batch norm behind it."""
+    """Kernel, outputs on the last axis, that includes the scale of the batch norm after it."""
     return kernel * (gamma / np.sqrt(variance + EPSILON))
 
 
 def folded_bias(bias, gamma, beta, mean, variance):
-    """Bias that takes in the offset of the batch norm behind it."""
+    """Bias that includes the offset of the batch norm after it."""
     return (bias - mean) * (gamma / np.sqrt(variance + EPSILON)) + beta
 
 
 def region_kernel(kernel, gamma, variance):
-    """Convolution over a whole region `[y, x, C, out]`, norm folded in, as dense `[(y, x, C), out]`."""
+    """Kernel of a convolution over a region `[y, x, C, out]` as dense `[(y, x, C), out]`, with the norm folded in."""
     return folded_kernel(kernel, gamma, variance).reshape(-1, kernel.shape[-1])
 
 
 def object_logit(pairs):
-    """(background, object) of each anchor on the last axis to their difference."""
+    """Pairs (background, object) per anchor on the last axis to their differences."""
     return pairs[..., 1::2] - pairs[..., 0::2]
 
 
@@ -219,7 +219,7 @@ def reordered_deltas(deltas):
 
 
 def anchor_deltas(deltas):
-    """The same for the RPN, whose outputs are in units of `RPN_DELTA_SCALE`."""
+    """`reordered_deltas` for the RPN, whose outputs are in units of `RPN_DELTA_SCALE`."""
     return reordered_deltas(deltas) * np.resize(np.float32(RPN_DELTA_SCALE), deltas.shape[-1])
 
 
@@ -229,14 +229,14 @@ def keras_deconvolution(kernel):
 
 
 def keras_layer(layer, name, theirs, kernel=same, bias=same):
-    """Rows of a layer with kernel and bias."""
+    """Rows of a layer's kernel, and of its bias if it has one."""
     yield Row(layer.kernel, f"{name}.kernel", (f"{theirs}/kernel",), kernel)
     if layer.bias is not None:
         yield Row(layer.bias, f"{name}.bias", (f"{theirs}/bias",), bias)
 
 
 def folded(layer, name, conv, norm, kernel):
-    """Rows of a layer that takes in the batch norm behind it."""
+    """Rows of a layer into which the batch norm after it is folded."""
     gamma, beta, mean, variance = (f"{norm}/{kind}" for kind in NORM)
     yield Row(layer.kernel, f"{name}.kernel", (f"{conv}/kernel", gamma, variance), kernel)
     if layer.bias is not None:

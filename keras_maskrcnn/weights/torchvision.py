@@ -1,32 +1,32 @@
 """torchvision's names: Mask R-CNN, Faster R-CNN and Keypoint R-CNN with ResNet and FPN, and plain ResNet classifiers.
 
-| file                                          | what is taken                                               |
+| file                                          | arrays loaded                                               |
 |-----------------------------------------------|-------------------------------------------------------------|
-| maskrcnn_resnet50_fpn, maskrcnn_…_v2          | everything, in the older (published) and in today's names   |
-| fasterrcnn_resnet50_fpn, fasterrcnn_…_v2      | everything; our mask head stays as it was                   |
+| maskrcnn_resnet50_fpn, maskrcnn_…_v2          | all, under the older (published) or the current names       |
+| fasterrcnn_resnet50_fpn, fasterrcnn_…_v2      | all; the model's mask head is unchanged                     |
 | keypointrcnn_resnet50_fpn                     | the same, without the keypoint head                         |
-| resnet18, resnet34, resnet50, resnet101       | the backbone alone, without the classifier `fc`             |
+| resnet18, resnet34, resnet50, resnet101       | the backbone, without the classifier `fc`                   |
 
-The map is exact: arrays are moved and transposed, none is computed. What the network makes of them is up to the preset:
-`mask_rcnn_resnet50_fpn` (its batch norm has the epsilon 0 that torchvision sets for its first COCO weights) or
-`mask_rcnn_resnet50_fpn_v2`. COCO weights have 90 classes, COCO's category numbers with the gaps among them.
+The map is exact: arrays are transposed, not computed. The preset sets the conventions that the weights depend on:
+`mask_rcnn_resnet50_fpn` (batch norm with epsilon 0, as torchvision sets it for its first COCO weights) or
+`mask_rcnn_resnet50_fpn_v2`. COCO weights have 90 classes, which are COCO's category numbers including the unused ones.
 
-Names after torchvision/models/detection (faster_rcnn.py, mask_rcnn.py, rpn.py), and torchvision/ops for the pyramid.
-Older files, the published ones among them, name the convolutions of pyramid, RPN and mask head in another way.
+Names are from torchvision/models/detection (faster_rcnn.py, mask_rcnn.py, rpn.py) and torchvision/ops (pyramid). Older
+files, including the published ones, use other names for the convolutions of the pyramid, the RPN and the mask head.
 """
 
 from keras_maskrcnn.weights import rows
 
-# Beginnings of names that no other source has.
+# Prefixes of names that no other source uses.
 SIGNATURE = ("backbone.body.", "layer1.0.")
 
 
 def name_map(model, names):
-    """Rows for all variables of ours that the file fills.
+    """Rows for all variables that the file fills.
 
     Args:
         model: MaskRCNN.
-        names: the file's names, which tell its style and which heads it has.
+        names: the file's names; they determine the naming style and the heads.
     """
     if "conv1.weight" in names:
         yield from _backbone(model, prefix="")
@@ -39,22 +39,22 @@ def name_map(model, names):
 
 
 def plain(name):
-    """A name without the prefix that training on several GPUs puts before it."""
+    """A name without the prefix `module.`, which `torch.nn.DataParallel` adds."""
     return name.removeprefix("module.")
 
 
 def spare(name):
-    """Whether an array has no place in Mask R-CNN: a classifier's last layer, a keypoint head."""
+    """Whether an array is not part of Mask R-CNN: a classifier's last layer, a keypoint head."""
     return name.startswith(("fc.", "roi_heads.keypoint"))
 
 
 def conflict(model, names):
-    """Why the file cannot be used with this model, though names and shapes fit; None if it can.
+    """Why the file cannot be used with this model although names and shapes fit; None if it can.
 
-    Classifiers have channels whose variance is next to nothing: without an epsilon they would be blown up.
+    Classifiers have channels of almost zero variance, which a batch norm without epsilon amplifies.
     """
     if "conv1.weight" in names and getattr(model.backbone, "norm_epsilon", None) == 0:
-        return "a classifier's norms need norm_epsilon=1e-5 in `backbone`, this model has 0 (torchvision's for COCO_V1)"
+        return "a classifier's norms need norm_epsilon=1e-5 in `backbone`; this model has 0 (torchvision's for COCO_V1)"
     return None
 
 
@@ -72,7 +72,7 @@ def _backbone(model, prefix):
 
 
 def _unit_names(unit):
-    """A unit's convolution and norm, such as ("layer2.0.conv1", "layer2.0.bn1")."""
+    """Names of a unit's convolution and norm, such as ("layer2.0.conv1", "layer2.0.bn1")."""
     if unit.stage == 0:
         return "conv1", "bn1"
     block = f"layer{unit.stage}.{unit.block - 1}"

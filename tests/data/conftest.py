@@ -1,4 +1,4 @@
-"""Data sets in memory and broken files on disk for the tests of the data half."""
+"""Data sets in memory and broken files on disk for the tests of `data`."""
 
 import io
 import json

@@ -44,7 +44,7 @@ def test_equal_generators_give_equal_samples_and_others_do_not():
     assert one["image"].shape != other["image"].shape or not np.array_equal(one["image"], other["image"])
 
 
-def test_the_input_is_left_alone():
+def test_the_input_is_unchanged():
     before = SHAPES[4]
     copies = {key: np.copy(before[key]) for key in ("image", "boxes", "masks", "labels")}
     for seed in range(10):

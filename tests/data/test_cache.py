@@ -3,7 +3,7 @@ import numpy as np
 from keras_maskrcnn import data
 
 
-def test_the_cache_gives_back_what_was_read():
+def test_the_cache_returns_the_samples_that_were_read():
     shapes = data.Shapes(5)
     cached = data.Cached(shapes)
     for before, after in zip(shapes, cached, strict=True):

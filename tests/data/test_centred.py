@@ -16,7 +16,7 @@ def moved(centred, sample, seed=0):
 
 
 def test_the_assignment_worked_by_hand(sample):
-    # 300 x 400 pixels become 800 x 1066: factors 8/3 and 2.665; (1088 - 1066) / 2 = 11 columns on each side.
+    # 300 x 400 pixels are resized to 800 x 1066: factors 8/3 and 2.665; (1088 - 1066) / 2 = 11 columns on each side.
     before = sample([[0, 0, 400, 300], [100, 30, 200, 60]], size=(300, 400))
     after = moved(data.Centred(), before)
     assert after["image"].shape == (800, 1088, 3) and after["masks"].shape == (2, 800, 1088)
@@ -52,7 +52,7 @@ def test_both_axes_are_scaled_separately(sample):
 
 @given(st.integers(0, 19), st.sampled_from([(120, 160), (90, 200), (60, 80), (70, 90)]), st.integers(0, 1))
 @settings(max_examples=60, deadline=None)
-def test_masks_stay_in_their_boxes_and_boxes_come_back(index, size, flip):
+def test_masks_stay_in_their_boxes_and_boxes_can_be_restored(index, size, flip):
     centred = data.Centred(size, (128, 200), flip=flip)
     before = SHAPES[index]
     after = moved(centred, before)
@@ -81,7 +81,7 @@ def test_share_that_is_mirrored():
     assert 10 <= sum(same) <= 30
 
 
-def test_the_input_is_left_alone():
+def test_the_input_is_unchanged():
     before = SHAPES[4]
     copies = {key: np.copy(before[key]) for key in ("image", "boxes", "masks", "labels")}
     moved(dataclasses.replace(SMALL, flip=1), before)
@@ -102,10 +102,10 @@ def test_batches_hold_whole_canvases(backend, mask_size):
     x, y = ({key: np.asarray(value) for key, value in part.items()} for part in (x, y))
     assert x["images"].shape == (4, 128, 192, 3) and (x["sizes"] == [128, 192]).all()
     for row in range(4):
-        wanted = moved(SMALL, SHAPES[row])
-        count = len(wanted["labels"])
+        expected = moved(SMALL, SHAPES[row])
+        count = len(expected["labels"])
         assert y["valid"][row].sum() == count > 0
-        np.testing.assert_allclose(y["boxes"][row, :count], wanted["boxes"], atol=1e-3)
+        np.testing.assert_allclose(y["boxes"][row, :count], expected["boxes"], atol=1e-3)
         masks = y["masks"][row, :count]
         if mask_size != "canvas":
             masks = data.paste_masks(masks, y["boxes"][row, :count], SMALL.canvas)

@@ -54,7 +54,7 @@ def course(tmp_path):
 
 
 def refusal(kind, folder, **options):
-    """The reason why a folder is refused, after checking that it is one line that names the file."""
+    """The error of a folder, after a check that it is one line that names the file."""
     with pytest.raises(data.DataError) as caught:
         data.Cis680(folder, **options)
     path = folder / FILES[kind] if kind else folder
@@ -112,7 +112,7 @@ def test_boxes_over_the_border_are_clipped(course):
     assert found[1]["boxes"].tolist() == [[0, 0, 2, 2], [5, 2, 8, 6]] and not found.dropped
 
 
-def test_what_cannot_be_learnt_from_is_dropped_and_counted(course, caplog):
+def test_unusable_annotations_are_dropped_and_counted(course, caplog):
     boxes = ([[np.nan, 1, 4, 3]], [[0, 0, 0, 2], [5, 2, 8, 6]], [], [[9, 1, 12, 5]])
     masks = [rectangle([0, 0, 2, 2])] * 2 + [np.zeros(SIZE)] + [rectangle([0, 0, 2, 2])]
     with caplog.at_level(logging.WARNING):
@@ -167,7 +167,7 @@ def test_hdf5_files_of_something_else(course, tmp_path):
     assert "not [N, 3, H, W]" in refusal("images", course(images=np.zeros((4, *SIZE, 3))))
 
 
-def test_no_image_at_all(course):
+def test_no_images(course):
     folder = course()
     with h5py.File(folder / FILES["images"], "w") as file:
         file["data"] = np.zeros((0, 3, *SIZE))
@@ -197,7 +197,7 @@ def test_labels_of_no_class(course, label):
     assert reason == f"image 1 has the label {label}, which is none of 1 vehicle, 2 person, 3 animal"
 
 
-def test_labels_and_boxes_that_are_no_such_thing(course):
+def test_labels_and_boxes_of_wrong_type(course):
     folder = course()
     np.save(folder / FILES["labels"], objects([[1.5], [1, 2], [], [2]], np.float64))
     assert "labels of image 0 are float64 of shape [1], not whole" in refusal("labels", folder)
@@ -223,7 +223,7 @@ def test_a_hostile_pickle_is_not_run(course, tmp_path):
     assert "system'" in refusal("labels", folder)
     assert not (tmp_path / "canary").exists()
     np.load(folder / FILES["labels"], allow_pickle=True)
-    assert (tmp_path / "canary").exists()  # the attack is a real one
+    assert (tmp_path / "canary").exists()  # the payload works if it is unpickled
 
 
 @pytest.mark.parametrize(
@@ -263,10 +263,10 @@ def test_from_several_threads_and_pickled(course, chunks):
     reader = data.Cis680(course(chunks=chunks))
     assert reader[3]["image"].any()
     reader = pickle.loads(pickle.dumps(reader))
-    wanted = [sample["image"].sum() for sample in reader]
+    expected = [sample["image"].sum() for sample in reader]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda index: reader[index % 4]["image"].sum(), range(200)))
-    assert found == wanted * 50
+    assert found == expected * 50
 
 
 def many(count, labels):
@@ -284,7 +284,7 @@ def test_the_parts_are_three_to_one_in_every_set_of_classes(course):
         counts = [sum(part.labels_at(index).tolist() == labels for index in range(len(part))) for labels in sets]
         assert sum(counts) == len(part) == {7: 30, 2: 10}[low] and low <= min(counts) and max(counts) <= high
     assert test.positions.tolist() == data.Cis680(folder, split="test").positions.tolist()
-    assert np.unique(np.diff(test.positions)).size > 1  # not simply every fourth
+    assert np.unique(np.diff(test.positions)).size > 1  # not every fourth
     assert test[0]["image_id"] == test.positions[0]
 
 
@@ -295,7 +295,7 @@ def test_too_few_images_for_two_parts(course):
     assert len(data.Cis680(folder)) == 3
 
 
-def test_another_split_is_refused(course):
+def test_another_split_is_rejected(course):
     with pytest.raises(ValueError, match="split must be train, test or all, not 'val'"):
         data.Cis680(course(), split="val")
 

@@ -48,7 +48,7 @@ def test_images_without_objects_are_kept(coco_folder):
     assert len(coco) == 2 and coco[1]["masks"].shape == (0, 8, 10)
 
 
-def test_annotations_may_be_missing_altogether(coco_folder):
+def test_annotations_can_be_missing(coco_folder):
     path, folder = coco_folder([])
     content = json.loads(path.read_text())
     del content["annotations"]
@@ -56,7 +56,7 @@ def test_annotations_may_be_missing_altogether(coco_folder):
     assert len(data.Coco(path, folder)[0]["labels"]) == 0
 
 
-def test_what_cannot_be_learnt_from_is_dropped_and_counted(coco_folder, caplog):
+def test_unusable_annotations_are_dropped_and_counted(coco_folder, caplog):
     annotations = [
         SQUARE,
         {**SQUARE, "bbox": [2, 1, 0, 3]},
@@ -118,7 +118,7 @@ def test_files_that_are_not_coco(tmp_path, content, message):
         ({"image_id": 4}, "annotation 10 has the unknown image 4"),
     ],
 )
-def test_annotations_that_point_nowhere(coco_folder, change, message):
+def test_annotations_with_unknown_references(coco_folder, change, message):
     with pytest.raises(data.DataError, match=message):
         data.Coco(*coco_folder([{**SQUARE, **change}]))
 
@@ -137,7 +137,7 @@ def test_broken_masks(coco_folder, segmentation, message):
         data.Coco(*coco_folder([{**SQUARE, "segmentation": segmentation}]))[0]
 
 
-def test_an_image_of_another_size_than_told(coco_folder):
+def test_an_image_of_another_size_than_annotated(coco_folder):
     images = [{"id": 0, "file_name": "one.png", "height": 9, "width": 10}]
     path, folder = coco_folder([SQUARE])
     path.write_text(json.dumps({**json.loads(path.read_text()), "images": images}))
@@ -166,11 +166,11 @@ def test_coco_tiny(kmr_data):
     assert (len(coco), coco.num_classes, coco.category_ids[-1]) == (40, 80, 90)
     instances, crowds = 0, 0
     for found in coco:
-        told = official.loadAnns(official.getAnnIds(imgIds=[found["image_id"]]))
-        assert [coco.category_ids[label - 1] for label in found["labels"]] == [a["category_id"] for a in told]
-        for mask, annotation in zip(found["masks"], told, strict=True):
+        annotations = official.loadAnns(official.getAnnIds(imgIds=[found["image_id"]]))
+        assert [coco.category_ids[label - 1] for label in found["labels"]] == [a["category_id"] for a in annotations]
+        for mask, annotation in zip(found["masks"], annotations, strict=True):
             np.testing.assert_array_equal(mask, official.annToMask(annotation).astype(bool))
-        instances, crowds = instances + len(told), crowds + found["crowd"].sum()
+        instances, crowds = instances + len(annotations), crowds + found["crowd"].sum()
     assert (instances, crowds) == (423, 6)
 
 

@@ -22,7 +22,7 @@ def test_ninety_by_category_number():
     assert unused == [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
 
 
-def test_other_numbers_are_refused():
+def test_other_numbers_are_rejected():
     with pytest.raises(ValueError, match="not 91"):
         coco_names(91)
 

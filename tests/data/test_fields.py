@@ -122,7 +122,7 @@ def test_points_outside_the_frame_are_not_labelled_and_lie_at_zero():
     assert after["keypoints"].tolist() == [[[0, 0, 0], [20.5, 12.5, 2]]] and after["age"].tolist() == [3.5]
 
 
-def test_points_on_the_border_survive_every_move():
+def test_points_on_the_border_are_kept_by_every_transformation():
     corners = [[[0, 0, 1], [60, 40, 1]], [[60, 0, 1], [0, 40, 1]]]
     sample = Dotted(keypoints=corners)[0]
     for after in (geometry.flip(sample), geometry.flip(sample, vertical=True), geometry.transpose(sample)):

@@ -76,7 +76,7 @@ def test_cropped_pixels_and_padding(sample):
 
 
 @pytest.mark.parametrize(("min_visible", "kept"), [(0.2, [1, 2]), (0.3, [1]), (0, [1, 2])])
-def test_instances_of_which_too_little_remains_are_dropped(sample, min_visible, kept):
+def test_instances_with_too_little_visible_area_are_dropped(sample, min_visible, kept):
     before = sample([[0, 0, 10, 10], [7, 20, 17, 30], [30, 0, 40, 10]], labels=[1, 2, 3])
     after = crop(before, (0, 0, 15, 32), min_visible=0.9)
     assert after["labels"].tolist() == [1]
@@ -85,20 +85,20 @@ def test_instances_of_which_too_little_remains_are_dropped(sample, min_visible, 
     assert after["boxes"][0].tolist() == [0, 0, 9, 10]
 
 
-def test_a_box_that_was_cut_fits_what_remains_of_the_mask(sample):
+def test_a_cropped_box_fits_the_cropped_mask(sample):
     before = sample([[0, 0, 20, 20]])
     before["masks"][0] = np.tri(32, 48, dtype=bool) & before["masks"][0]  # the lower left half
     after = crop(before, (0, 0, 40, 5), min_visible=0)
     assert after["boxes"].tolist() == [[0, 0, 5, 5]]  # not as wide as the box
 
 
-def test_a_box_that_was_not_cut_keeps_its_annotated_edges(sample):
+def test_an_uncropped_box_keeps_its_annotated_edges(sample):
     before = sample([[4, 4, 10, 10]])
     before["boxes"] = np.array([[3.5, 4.25, 10.5, 9.75]], np.float32)
     assert crop(before, (2, 1, 30, 30))["boxes"].tolist() == [[1.5, 3.25, 8.5, 8.75]]
 
 
-def test_a_crop_beside_the_image_is_empty(sample):
+def test_a_crop_outside_the_image_is_empty(sample):
     after = crop(sample([[0, 0, 40, 30]]), (100, 100, 110, 120), min_visible=0)
     assert after["image"].shape == (20, 10, 3) and not after["image"].any() and len(after["boxes"]) == 0
 
@@ -118,7 +118,7 @@ def test_fitted_size_by_hand(size, canvas, expected):
 
 
 @given(*[st.integers(1, 3000)] * 2, *[st.integers(1, 1500)] * 2)
-def test_fitted_size_fills_one_side_and_leaves_neither(height, width, canvas_height, canvas_width):
+def test_fitted_size_fills_one_side_and_exceeds_neither(height, width, canvas_height, canvas_width):
     fitted = fitted_size((height, width), (canvas_height, canvas_width))
     assert 1 <= fitted[0] <= canvas_height and 1 <= fitted[1] <= canvas_width
     assert fitted[0] == canvas_height or fitted[1] == canvas_width

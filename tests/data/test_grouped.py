@@ -31,13 +31,13 @@ def test_images_without_the_groups_are_left_out(in_memory, sample):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_labels_are_those_of_the_samples(in_memory, sample, labels):
     images = [sample(BOXES[: len(of_one)], labels=of_one, seed=seed) for seed, of_one in enumerate(labels)]
-    wanted = [of_one for of_one in ([[0, 2, 0, 1][label] for label in of_one] for of_one in labels) if any(of_one)]
-    if not wanted:
+    expected = [of_one for of_one in ([[0, 2, 0, 1][label] for label in of_one] for of_one in labels) if any(of_one)]
+    if not expected:
         with pytest.raises(data.DataError, match="no readable image"):
             data.Grouped(in_memory(images), GROUPS)
         return
     found = data.Grouped(in_memory(images), GROUPS)
-    assert [part["labels"].tolist() for part in found] == [[label for label in of_one if label] for of_one in wanted]
+    assert [part["labels"].tolist() for part in found] == [[label for label in of_one if label] for of_one in expected]
 
 
 def test_an_image_that_cannot_be_read_is_skipped(in_memory, sample):
@@ -52,7 +52,7 @@ def test_a_group_without_any_class(in_memory, sample):
         data.Grouped(dataset, {"big": ("elephant", "whale"), "early": ("a",)})
 
 
-def test_groups_that_make_no_sense(in_memory, sample):
+def test_invalid_groups(in_memory, sample):
     dataset = in_memory([sample(BOXES[:1])])
     with pytest.raises(ValueError, match="groups name no class"):
         data.Grouped(dataset, {})
@@ -60,7 +60,7 @@ def test_groups_that_make_no_sense(in_memory, sample):
         data.Grouped(dataset, {"one": ("a", "b"), "two": ("c", "a")})
 
 
-def test_no_image_is_decoded_where_labels_are_known(coco_folder):
+def test_no_image_is_decoded_if_labels_are_available(coco_folder):
     square = {"segmentation": [[2, 1, 6, 1, 6, 4, 2, 4]], "bbox": [2, 1, 4, 3]}
     path, folder = coco_folder([square, {**square, "image_id": 1, "category_id": 7}], images=("one.png", "two.png"))
     for name in ("one.png", "two.png"):

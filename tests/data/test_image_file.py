@@ -55,12 +55,12 @@ def test_orientation_is_applied_on_request(saved):
     assert data.read_image(str(path), turn=False).shape == (2, 4, 3)
 
 
-def test_floats_are_refused(saved):
+def test_floats_are_rejected(saved):
     with pytest.raises(data.DataError, match="floating-point"):
         data.read_image(saved(Image.fromarray(np.ones((2, 2), np.float32)), "a.tiff"))
 
 
-def test_what_is_no_image_is_named_in_one_line(tmp_path, truncated_jpeg):
+def test_invalid_files_give_a_one_line_error(tmp_path, truncated_jpeg):
     contents = {"empty.jpg": b"", "text.png": b"hello", "cut.jpg": truncated_jpeg}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)

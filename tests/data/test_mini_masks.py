@@ -77,7 +77,7 @@ def test_round_trip_of_blobs_smaller_than_the_crop_is_exact(seed, height, width)
 def test_paste_stays_inside_the_box_and_the_image():
     crops = np.full((1, 14, 14), 255, np.uint8)
     pasted = data.paste_masks(crops, np.array([[-3.0, 2.4, 5.5, 4.6]]), (6, 8))[0]
-    assert pasted.sum() == 3 * 5 and pasted[2:5, :5].all()  # centres 2.5 to 4.5 down, 0.5 to 4.5 across
+    assert pasted.sum() == 3 * 5 and pasted[2:5, :5].all()  # centres 2.5 to 4.5 vertically, 0.5 to 4.5 horizontally
 
 
 def test_round_trip_on_real_masks(kmr_data):

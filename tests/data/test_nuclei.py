@@ -8,7 +8,7 @@ from keras_maskrcnn import data
 
 IDS = np.zeros((5, 6), np.uint16)
 IDS[1:3, 1:4] = 1
-IDS[4, 5] = 300  # more than eight bits hold
+IDS[4, 5] = 300  # exceeds eight bits
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from keras_maskrcnn import data
 
 @pytest.fixture
 def small(tmp_path):
-    """A street of 6 x 5 pixels with persons 1 and 2."""
+    """An image of 6 x 5 pixels with instances 1 and 2."""
     for name in ("PNGImages", "PedMasks"):
         (tmp_path / name).mkdir()
     ids = np.zeros((5, 6), np.uint8)
@@ -23,12 +23,12 @@ def small(tmp_path):
 
 @pytest.mark.parametrize("as_path", [str, lambda path: path])
 def test_worked_by_hand(small, as_path):
-    people = data.PennFudan(as_path(small))
-    found = people[0]
+    dataset = data.PennFudan(as_path(small))
+    found = dataset[0]
     assert found["boxes"].tolist() == [[1, 1, 4, 3], [5, 4, 6, 5]]
     assert found["masks"].sum((1, 2)).tolist() == [6, 1]
     assert found["labels"].tolist() == [1, 1] and found["image_id"] == "a"
-    assert people.class_names == ["person"] and len(people) == 1
+    assert dataset.class_names == ["person"] and len(dataset) == 1
 
 
 def test_missing_folder(tmp_path):
@@ -74,7 +74,7 @@ def test_real_data(kmr_data):
     assert (len(train), len(val)) == (120, 20)
     assert sum(len(found["labels"]) for found in val) == 48
     text = (kmr_data / "PennFudanPed" / "Annotation" / f"{val.names[0]}.txt").read_text()
-    told = np.array(re.findall(r"\((\d+), (\d+)\) - \((\d+), (\d+)\)", text), float)
+    annotated = np.array(re.findall(r"\((\d+), (\d+)\) - \((\d+), (\d+)\)", text), float)
     assert (
-        np.abs(val[0]["boxes"] - told + [1, 1, 0, 0]).max() <= 3
+        np.abs(val[0]["boxes"] - annotated + [1, 1, 0, 0]).max() <= 3
     )  # the text counts from 1 and includes the last pixel

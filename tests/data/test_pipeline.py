@@ -26,7 +26,7 @@ def equal(one, other):
     )
 
 
-def seen(batches):
+def image_indices(batches):
     return np.concatenate([batch["image_index"] for batch in batches]).tolist()
 
 
@@ -77,7 +77,7 @@ def test_worked_by_hand(sample, in_memory, backend):
 
 
 def test_boxes_follow_the_rounded_size_of_the_image(sample, in_memory):
-    """10 x 3 pixels grow to 32 x 10, by 3.2 down and by 3.33 across."""
+    """10 x 3 pixels are resized to 32 x 10, by 3.2 vertically and 3.33 horizontally."""
     (batch,) = arrays(data.batches(in_memory([sample([[0, 0, 3, 10]], size=(10, 3))]), **SMALL))
     assert batch["sizes"].tolist() == [[32, 10]]
     np.testing.assert_allclose(batch["boxes"][0, 0], [0, 0, 10, 32], rtol=1e-6)
@@ -96,7 +96,7 @@ def test_both_backends_give_the_same_batches(augment, cache):
 
 
 @BACKENDS
-def test_the_seed_decides(backend):
+def test_the_seed_determines_the_batches(backend):
     def stream(seed):
         return arrays(data.batches(SHAPES, **SMALL, augment="standard", repeat=True, seed=seed, backend=backend), 7)
 
@@ -110,14 +110,14 @@ def test_repeated_epochs_differ_in_order_and_augmentation(backend):
     options = {**SMALL, "batch_size": 1, "repeat": True, "backend": backend}
     images = [batch["images"] for batch in arrays(data.batches(one, **options, augment="standard"), 3)]
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[1], images[2])
-    order = seen(arrays(data.batches(SHAPES, **options, shuffle=True), 20))
+    order = image_indices(arrays(data.batches(SHAPES, **options, shuffle=True), 20))
     assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
     assert order[:10] != order[10:]
 
 
 @BACKENDS
-def test_epochs_run_into_each_other_when_repeated(backend):
-    found = seen(arrays(data.batches(SHAPES, **SMALL, repeat=True, backend=backend), 5))
+def test_batches_span_repeated_epochs(backend):
+    found = image_indices(arrays(data.batches(SHAPES, **SMALL, repeat=True, backend=backend), 5))
     assert found == [*range(10), *range(10)]
 
 
@@ -128,12 +128,12 @@ def test_the_last_batch(backend):
     shuffled = data.batches(SHAPES, **SMALL, shuffle=True, backend=backend)
     assert [len(batch["labels"]) for batch in arrays(shuffled)] == [4, 4]
     kept = data.batches(SHAPES, **SMALL, shuffle=True, drop_remainder=False, backend=backend)
-    assert sorted(seen(arrays(kept))) == list(range(10))
+    assert sorted(image_indices(arrays(kept))) == list(range(10))
 
 
 def test_shuffles_if_there_is_augmentation():
-    assert seen(arrays(data.batches(SHAPES, **SMALL))) == list(range(10))
-    assert seen(arrays(data.batches(SHAPES, **SMALL, augment="flip"))) != list(range(8))
+    assert image_indices(arrays(data.batches(SHAPES, **SMALL))) == list(range(10))
+    assert image_indices(arrays(data.batches(SHAPES, **SMALL, augment="flip"))) != list(range(8))
 
 
 def test_length_is_known_where_nothing_can_be_skipped(sample, in_memory):
@@ -149,34 +149,34 @@ def test_length_is_known_where_nothing_can_be_skipped(sample, in_memory):
 
 def test_a_few_samples_still_make_a_batch(sample, in_memory):
     three = in_memory([sample([], seed=i) for i in range(3)])
-    assert len(seen(arrays(data.batches(three, **SMALL, augment="flip")))) == 3
+    assert len(image_indices(arrays(data.batches(three, **SMALL, augment="flip")))) == 3
     with pytest.raises(data.DataError, match="InMemory: 3 samples do not fill a batch of 4"):
         data.batches(three, **SMALL, drop_remainder=True)
 
 
 @pytest.fixture
 def with_a_truncated_file(coco_folder, truncated_jpeg):
-    """Six images, of which number 2 is cut off."""
+    """Six images, of which number 2 is truncated."""
     path, folder = coco_folder([], images=[f"{i}.jpg" for i in range(6)])
     (folder / "2.jpg").write_bytes(truncated_jpeg)
     return data.Coco(path, folder)
 
 
 @pytest.mark.parametrize("cache", [False, True])
-def test_a_truncated_jpeg_is_skipped_counted_and_named_once(with_a_truncated_file, caplog, cache):
+def test_a_truncated_jpeg_is_skipped_counted_and_logged_once(with_a_truncated_file, caplog, cache):
     with caplog.at_level(logging.WARNING):
         batches = data.batches(with_a_truncated_file, **SMALL, cache=cache, backend="tf")
-        assert seen(arrays(batches)) == seen(arrays(batches)) == [0, 1, 3, 4, 5]
+        assert image_indices(arrays(batches)) == image_indices(arrays(batches)) == [0, 1, 3, 4, 5]
     assert caplog.text.count("2.jpg") == 1 and "truncated" in caplog.text
     ((source, reason),) = with_a_truncated_file.skipped.items()
     assert source.endswith("2.jpg") and "truncated" in reason
 
 
 def test_numpy_backend_takes_the_next_readable_sample(with_a_truncated_file):
-    assert seen(arrays(data.batches(with_a_truncated_file, **SMALL, backend="numpy"))) == [0, 1, 3, 3, 4, 5]
+    assert image_indices(arrays(data.batches(with_a_truncated_file, **SMALL, backend="numpy"))) == [0, 1, 3, 3, 4, 5]
     assert len(with_a_truncated_file.skipped) == 1
     cached = data.batches(with_a_truncated_file, **SMALL, cache=True, backend="numpy")
-    assert seen(arrays(cached)) == [0, 1, 3, 4, 5]
+    assert image_indices(arrays(cached)) == [0, 1, 3, 4, 5]
 
 
 @BACKENDS
@@ -189,7 +189,7 @@ def test_a_data_set_without_a_readable_sample_raises(in_memory, backend, cache):
         data.batches(in_memory([]), **SMALL, backend=backend, cache=cache)
 
 
-def test_a_disk_that_goes_away_stops_an_endless_stream(sample, in_memory):
+def test_a_removed_disk_stops_an_endless_stream(sample, in_memory):
     files = in_memory([sample([], seed=i) for i in range(3)])
     stream = iter(data.batches(files, **{**SMALL, "batch_size": 1}, repeat=True, backend="tf"))
     next(stream)
@@ -209,7 +209,7 @@ def test_a_disk_that_goes_away_stops_an_endless_stream(sample, in_memory):
 )
 def test_broken_samples_are_skipped(sample, in_memory, change, reason):
     mixed = in_memory([sample([]), {**sample([[5, 5, 9, 9]]), **change, "source": "bad"}])
-    assert seen(arrays(data.batches(mixed, **SMALL, backend="tf"))) == [0]
+    assert image_indices(arrays(data.batches(mixed, **SMALL, backend="tf"))) == [0]
     assert reason in mixed.skipped["bad"]
 
 
@@ -250,7 +250,7 @@ def test_empty_images_and_objects_of_one_pixel(sample, in_memory, backend):
 
 
 def test_masks_are_cut_at_full_resolution(sample, in_memory):
-    """Two stripes of 2 px survive in M = 14 cells although the canvas shrinks them to a quarter of a pixel."""
+    """Two stripes of 2 px are kept in M = 14 cells although the canvas reduces them to a quarter of a pixel."""
     big = sample([[0, 0, 280, 256]], size=(256, 384))
     big["masks"][0] = (np.arange(384) // 20 % 2 == 0) & big["masks"][0]
     (batch,) = arrays(data.batches(in_memory([big]), **SMALL, backend="tf"))
@@ -260,7 +260,7 @@ def test_masks_are_cut_at_full_resolution(sample, in_memory):
 
 def test_position_in_a_subset(sample, in_memory):
     whole = in_memory([sample([], seed=i) for i in range(9)])
-    assert seen(arrays(data.batches(data.Subset(whole, [8, 3]), **SMALL))) == [0, 1]
+    assert image_indices(arrays(data.batches(data.Subset(whole, [8, 3]), **SMALL))) == [0, 1]
 
 
 def test_arguments_are_checked():

@@ -43,13 +43,13 @@ def test_shapes_hide_one_another_and_hidden_ones_are_dropped():
     assert 0.85 * before < after < before
 
 
-def test_the_ground_is_noisy_and_textured():
+def test_the_background_is_noisy_and_textured():
     for found in data.Shapes(10):
         ground = found["image"][~found["masks"].any(0)].astype(float)
         assert ground.std(0).max() > 4
 
 
-def test_shapes_fill_their_boxes_as_geometry_says():
+def test_shapes_cover_the_geometric_share_of_their_boxes():
     fill = {1: [], 2: [], 3: []}
     for found in data.Shapes(300, objects=(1, 1)):
         box, mask = found["boxes"][0], found["masks"][0]
@@ -66,7 +66,7 @@ def test_any_size(size):
     assert all(found["image"].shape == (*size, 3) for found in samples)
 
 
-def test_objects_scale_only_when_asked():
+def test_objects_scale_only_on_request():
     def largest(**options):
         return max(
             (found["boxes"][:, 2] - found["boxes"][:, 0]).max() for found in data.Shapes(30, (256, 256), **options)

@@ -28,12 +28,12 @@ class Reader(list):
 class FakeModel:
     """Returns prepared detections in the order of the images, and records its calls."""
 
-    def __init__(self, answers):
-        self.answers, self.calls = list(answers), []
+    def __init__(self, predictions):
+        self.predictions, self.calls = list(predictions), []
 
     def detect(self, images, score_threshold, max_detections):
         self.calls.append((len(images), score_threshold, max_detections))
-        return [self.answers.pop(0) for _ in images]
+        return [self.predictions.pop(0) for _ in images]
 
 
 def sample(boxes, labels, crowd=None, name="image"):
@@ -56,8 +56,8 @@ def found(boxes, labels, scores):
     return {**{key: parts[key] for key in ("boxes", "labels", "masks")}, "scores": np.array(scores, np.float32)}
 
 
-def scores_of(samples, answers, **options):
-    return evaluation.coco_scores(FakeModel(answers), Reader(samples), **options)
+def scores_of(samples, predictions, **options):
+    return evaluation.coco_scores(FakeModel(predictions), Reader(samples), **options)
 
 
 A, B, C = (0, 0, 20, 20), (30, 30, 60, 60), (0, 40, 20, 60)
@@ -90,7 +90,7 @@ def test_a_wrong_detection_above_the_right_one_halves_precision():
     assert scores["bbox_AR10"] == pytest.approx(1.0)
 
 
-def test_overlap_decides_at_which_thresholds_a_match_counts():
+def test_a_match_counts_at_thresholds_up_to_its_iou():
     # 20 x 20 against 20 x 14 inside it: IoU 0.7 counts at 0.50, 0.55, 0.60, 0.65 and 0.70: 5 of 10 thresholds.
     scores = scores_of([sample([A], [1])], [found([(0, 0, 20, 14)], [1], [0.9])])
     assert scores["segm_AP"] == pytest.approx(0.5)
@@ -98,10 +98,10 @@ def test_overlap_decides_at_which_thresholds_a_match_counts():
 
 
 def test_masks_and_boxes_are_scored_separately():
-    answer = found([A], [1], [0.9])
-    answer["masks"][:] = False
-    answer["masks"][0, 40:, 40:] = True  # the box is right, the mask elsewhere
-    scores = scores_of([sample([A], [1])], [answer])
+    prediction = found([A], [1], [0.9])
+    prediction["masks"][:] = False
+    prediction["masks"][0, 40:, 40:] = True  # the box is right, the mask is not
+    scores = scores_of([sample([A], [1])], [prediction])
     assert (scores["bbox_AP"], scores["segm_AP"]) == (pytest.approx(1.0), pytest.approx(0.0))
 
 
@@ -113,7 +113,7 @@ def test_crowd_is_neither_an_object_nor_a_mistake():
     assert scores_of([plain], [inside_the_crowd])["segm_AP"] < 0.5
 
 
-def test_false_alarm_on_an_image_without_objects_costs_precision():
+def test_false_positive_on_an_image_without_objects_lowers_precision():
     samples = [sample([], []), sample([A], [1])]
     assert scores_of(samples, [found([], [], []), found([A], [1], [0.8])])["segm_AP"] == pytest.approx(1.0)
     assert scores_of(samples, [found([B], [1], [0.9]), found([A], [1], [0.8])])["segm_AP"] == pytest.approx(0.5)
@@ -138,16 +138,16 @@ def test_class_without_objects_is_nan_and_not_in_the_mean():
 
 def test_more_than_a_hundred_detections_count_when_allowed():
     boxes = [(x, y, x + 4, y + 4) for x in range(0, 60, 5) for y in range(0, 60, 5)]  # 144 objects
-    answer = found(boxes, [1] * 144, np.linspace(0.9, 0.5, 144))
+    prediction = found(boxes, [1] * 144, np.linspace(0.9, 0.5, 144))
     crowded = sample(boxes, [1] * 144)
-    assert scores_of([crowded], [answer], max_detections=200)["segm_AR100"] == pytest.approx(1.0)
-    assert scores_of([crowded], [answer])["segm_AR100"] == pytest.approx(100 / 144)
+    assert scores_of([crowded], [prediction], max_detections=200)["segm_AR100"] == pytest.approx(1.0)
+    assert scores_of([crowded], [prediction])["segm_AR100"] == pytest.approx(100 / 144)
 
 
 def test_boxes_are_scored_without_masks():
-    answer = found([A], [1], [0.9])
-    del answer["masks"]
-    scores = scores_of([sample([A], [1])], [answer], kinds=("bbox",))
+    prediction = found([A], [1], [0.9])
+    del prediction["masks"]
+    scores = scores_of([sample([A], [1])], [prediction], kinds=("bbox",))
     assert scores["bbox_AP"] == pytest.approx(1.0)
     assert "segm_AP" not in scores and list(scores["per_class"]["cat"]) == ["bbox_AP"]
 
@@ -158,7 +158,7 @@ def test_samples_are_detected_in_chunks_up_to_the_limit():
     assert model.calls == [(2, 0.1, 100), (2, 0.1, 100), (1, 0.1, 100)]
 
 
-def test_unreadable_image_is_skipped_and_named(caplog):
+def test_unreadable_image_is_skipped_and_logged(caplog):
     class Broken(Reader):
         def __getitem__(self, index):
             if index == 1:
@@ -179,14 +179,14 @@ def test_nothing_readable_is_an_error():
         evaluation.coco_scores(FakeModel([]), Reader([]))
 
 
-def test_model_with_other_classes_is_refused():
+def test_model_with_other_classes_is_rejected():
     model = FakeModel([])
     model.num_classes = 3
     with pytest.raises(ValueError, match="3 classes but the data set has 2: cat, dog"):
         evaluation.coco_scores(model, Reader([sample([A], [1])]))
 
 
-def test_unknown_kind_and_unknown_image_are_refused():
+def test_unknown_kind_and_unknown_image_are_rejected():
     truth = evaluation.coco_ground_truth([sample([A], [1])], ["cat"])
     with pytest.raises(ValueError, match="kinds"):
         evaluation.score_detections(truth, [], kinds=("keypoints",))
@@ -196,9 +196,9 @@ def test_unknown_kind_and_unknown_image_are_refused():
 
 
 def test_kinds_are_those_in_the_schema_of_the_model():
-    answer = found([A], [1], [0.9])
-    del answer["masks"]
-    model = FakeModel([answer])
+    prediction = found([A], [1], [0.9])
+    del prediction["masks"]
+    model = FakeModel([prediction])
     model.schema = OUTPUTS
     scores = evaluation.coco_scores(model, Reader([sample([A], [1])]))
     assert scores["bbox_AP"] == pytest.approx(1.0) and "segm_AP" not in scores
@@ -269,8 +269,8 @@ def test_scores_agree_with_pycocotools_on_a_coco_file(kmr_data):
             reference.accumulate()
             reference.summarize()
             theirs = [math.nan if value == -1 else value for value in reference.stats]
-            mine = [value for name, value in ours.items() if name.startswith(kind)]
-            np.testing.assert_allclose(mine, theirs, atol=1e-12)
+            scores = [value for name, value in ours.items() if name.startswith(kind)]
+            np.testing.assert_allclose(scores, theirs, atol=1e-12)
             assert 0.1 < theirs[0] < 0.99
 
 
@@ -293,14 +293,14 @@ def test_reader_gives_the_same_box_scores_as_its_file(kmr_data):
         assert of_reader[figure] == pytest.approx(of_file[figure], abs=0.01), figure
 
 
-def test_shapes_and_their_own_masks_score_one():
+def test_ground_truth_as_detections_scores_one():
     from keras_maskrcnn.data import Shapes
 
     reader = Shapes(6, seed=3)
-    answers = [
+    predictions = [
         {**{key: s[key] for key in ("boxes", "labels", "masks")}, "scores": np.ones(len(s["labels"]), np.float32)}
         for s in (reader[index] for index in range(6))
     ]
-    scores = evaluation.coco_scores(FakeModel(answers), reader)
+    scores = evaluation.coco_scores(FakeModel(predictions), reader)
     assert scores["segm_AP"] == pytest.approx(1.0) and scores["bbox_AP"] == pytest.approx(1.0)
     assert set(scores["per_class"]) == set(reader.class_names)

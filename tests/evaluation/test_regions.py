@@ -32,14 +32,14 @@ class FakeRPN:
 
 
 class FakeFirstStage:
-    """Gives the proposals that it was made with, image by image."""
+    """Returns given proposals, in the order of the images."""
 
-    def __init__(self, answers):
-        self.answers = list(answers)
+    def __init__(self, predictions):
+        self.predictions = list(predictions)
 
     def detect(self, images, score_threshold, max_detections):
-        answers = [self.answers.pop(0) for _ in images]
-        return [{key: value[:max_detections] for key, value in answer.items()} for answer in answers]
+        predictions = [self.predictions.pop(0) for _ in images]
+        return [{key: value[:max_detections] for key, value in prediction.items()} for prediction in predictions]
 
 
 def sample(boxes, labels, crowd=None):
@@ -58,7 +58,7 @@ def sample(boxes, labels, crowd=None):
 
 
 def proposals(boxes, classes=None):
-    """Proposals by descending score; `classes` is what the box head takes each for, 0 for background."""
+    """Proposals by descending score; `classes` are those that the box head predicts, 0 for background."""
     return {
         "boxes": np.array(boxes, np.float32).reshape(-1, 4),
         "labels": np.ones(len(boxes), np.int32),
@@ -79,15 +79,15 @@ def test_recall_rises_with_the_number_of_proposals():
 
 
 def test_recall_needs_the_overlap():
-    answer = proposals([(0, 0, 20, 14)])  # IoU 0.7
-    truth = Reader([sample([A], [1])])
-    assert evaluation.proposal_recall(FakeFirstStage([answer]), truth, iou=0.7) == {1: 1.0, 10: 1.0, 100: 1.0}
-    assert evaluation.proposal_recall(FakeFirstStage([answer]), truth, iou=0.71)[100] == 0.0
+    prediction = proposals([(0, 0, 20, 14)])  # IoU 0.7
+    reader = Reader([sample([A], [1])])
+    assert evaluation.proposal_recall(FakeFirstStage([prediction]), reader, iou=0.7) == {1: 1.0, 10: 1.0, 100: 1.0}
+    assert evaluation.proposal_recall(FakeFirstStage([prediction]), reader, iou=0.71)[100] == 0.0
 
 
-def test_crowds_are_no_objects():
-    truth = Reader([sample([A, B], [1, 1], crowd=[False, True])])
-    assert evaluation.proposal_recall(FakeFirstStage([proposals([A])]), truth)[1] == 1.0
+def test_crowds_are_not_objects():
+    reader = Reader([sample([A, B], [1, 1], crowd=[False, True])])
+    assert evaluation.proposal_recall(FakeFirstStage([proposals([A])]), reader)[1] == 1.0
 
 
 def test_recall_without_objects_or_proposals():
@@ -95,18 +95,18 @@ def test_recall_without_objects_or_proposals():
     assert evaluation.proposal_recall(FakeFirstStage([proposals([])]), Reader([sample([A], [1])]))[1] == 0.0
 
 
-def test_recall_refuses_a_limit_of_nothing():
+def test_recall_rejects_a_limit_of_zero():
     with pytest.raises(ValueError, match="must be 1 or more"):
         evaluation.proposal_recall(FakeFirstStage([]), Reader([]), limits=(0, 1))
 
 
 def test_candidates_under_two_rules():
     # Candidates: the object (IoU 1) and proposals of IoU 0.6 and 0. The crowd region B is not a candidate.
-    truth = Reader([sample([A, B], [1, 1], crowd=[False, True]), sample([], [])])
+    reader = Reader([sample([A, B], [1, 1], crowd=[False, True]), sample([], [])])
 
     def counts(*rule):
         stage = FakeFirstStage([proposals([(0, 0, 20, 12), C]), proposals([C])])
-        return evaluation.candidate_counts(stage, truth, *rule).tolist()
+        return evaluation.candidate_counts(stage, reader, *rule).tolist()
 
     assert counts(0.5, 0.5) == [[2, 1, 0], [0, 1, 0]]
     assert counts(0.7, 0.3) == [[1, 1, 1], [0, 1, 0]]
@@ -116,10 +116,10 @@ def test_candidates_under_two_rules():
 
 
 def test_background_is_a_class_like_any_other():
-    # Cat A: one proposal right, one taken for background. Dog B: taken for a cat. Elsewhere: right, and once a dog.
+    # Cat A: predicted as cat and as background. Dog B: predicted as cat. Background: predicted as such and as dog.
     boxes = [A, (0, 0, 20, 18), B, C, (40, 0, 50, 20)]
-    truth = Reader([sample([A, B], [1, 2])])
-    report = evaluation.region_report(FakeFirstStage([proposals(boxes, [1, 0, 1, 0, 2])]), truth)
+    reader = Reader([sample([A, B], [1, 2])])
+    report = evaluation.region_report(FakeFirstStage([proposals(boxes, [1, 0, 1, 0, 2])]), reader)
     np.testing.assert_array_equal(report["confusion"], [[1, 0, 1], [1, 0, 0], [0, 1, 1]])
     assert report["names"] == ["cat", "dog", "background"]
     assert report["accuracy"] == report["overall"]["f1"] == 2 / 5
@@ -136,7 +136,7 @@ def test_a_proposal_has_the_class_of_the_object_that_it_overlaps_most():
     np.testing.assert_array_equal(report["confusion"], [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
 
 
-def test_half_an_overlap_decides():
+def test_an_overlap_of_half_is_positive():
     half, less = (0, 0, 20, 10), (0, 0, 20, 9)
     report = evaluation.region_report(FakeFirstStage([proposals([half, less], [1, 0])]), Reader([sample([A], [1])]))
     assert report["accuracy"] == 1.0
@@ -144,8 +144,8 @@ def test_half_an_overlap_decides():
 
 
 def test_proposals_in_a_crowd_are_left_out():
-    truth = Reader([sample([A, B], [1, 1], crowd=[False, True])])
-    report = evaluation.region_report(FakeFirstStage([proposals([A, (32, 32, 42, 42), C], [1, 1, 0])]), truth)
+    reader = Reader([sample([A, B], [1, 1], crowd=[False, True])])
+    report = evaluation.region_report(FakeFirstStage([proposals([A, (32, 32, 42, 42), C], [1, 1, 0])]), reader)
     np.testing.assert_array_equal(report["confusion"], [[1, 0, 0], [0, 0, 0], [0, 0, 1]])
 
 
@@ -192,8 +192,8 @@ def one_batch(*boxes, size=(SIDE, SIDE)):
     return x, y
 
 
-def test_every_anchor_with_a_role_counts():
-    # Anchor 0 lies on the object (positive, taken for one), 1 and 2 are negative (one of them wrong), 3 too (right).
+def test_every_positive_or_negative_anchor_counts():
+    # Anchor 0 lies on the object and has a positive logit; 1 to 3 are negative, of which 2 has a positive logit.
     model = fake_rpn([2.0, -1.0, 3.0, -0.5])
     report = evaluation.anchor_report(model, [one_batch((0, 0, 32, 32))])
     assert (report["positives"], report["negatives"]) == (1, 3)
@@ -221,7 +221,7 @@ def test_anchors_that_cross_the_border_do_not_count():
 
 
 def test_error_and_overlap_of_the_boxes():
-    # Object of 32×32 pixels, 8 to the right of its anchor: t = (0.25, 0, 0, 0); said is (0.25, 0, 0, log 0.5).
+    # Object of 32×32 pixels, 8 to the right of its anchor: t = (0.25, 0, 0, 0); predicted is (0.25, 0, 0, log 0.5).
     deltas = np.zeros((4, 4))
     deltas[0] = 0.25, 0, 0, math.log(0.5)
     report = evaluation.anchor_report(fake_rpn([1.0, -1, -1, -1], deltas), [one_batch((8, 0, 40, 32))])
@@ -261,14 +261,14 @@ def test_roles_and_counts_of_anchors():
     assert len(found["anchors"]) == 12
     assert np.flatnonzero(found["crossing"][0]).tolist() == [3, 7, 11]  # the image ends at 56 of 64 pixels
     assert np.flatnonzero(found["role"][0] == 1).tolist() == [0, 5]
-    assert np.flatnonzero(found["forced"][0]).tolist() == [0]  # the best of the small box, by an IoU of 0.25
+    assert np.flatnonzero(found["forced"][0]).tolist() == [0]  # the best anchor of the small box, with an IoU of 0.25
     assert (found["role"][0][[3, 7, 11]] == -1).all()
     assert (found["role"][0] == 0).sum() == 7
     expected = {"positive": 2.0, "negative": 7.0, "ignored": 0.0, "crossing": 3.0, "all": 12, "forced": 0.5}
     assert evaluation.anchor_counts(model, [(x, y)]) == expected
 
 
-# A real model ---------------------------------------------------------------------------------------------------------
+# A whole model --------------------------------------------------------------------------------------------------------
 
 
 def test_a_model_and_its_first_stage():
@@ -287,23 +287,23 @@ def test_a_model_and_its_first_stage():
     batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28)
     report = evaluation.anchor_report(model, batches)
     stage = FirstStage(model, max_proposals=20, classify=True)
-    # The same figure from the other side: logits of the view, objects matched by NumPy.
+    # The same figures computed from the outputs of the first stage, with objects matched by NumPy.
     x, y = next(iter(batches))
-    said = {name: np.asarray(values) for name, values in stage(x).items()}
+    outputs = {name: np.asarray(values) for name, values in stage(x).items()}
     assert report["positives"] >= int(np.asarray(y["valid"]).sum())
-    assert report["positives"] + report["negatives"] <= said["logits"].size
+    assert report["positives"] + report["negatives"] <= outputs["logits"].size
     high = model.rpn.sampling.high
     overlap = np.stack([_iou(stage.anchors((64, 64)), boxes) for boxes in np.asarray(y["boxes"])])
     best = (overlap == overlap.max(axis=1, keepdims=True)) & (overlap > 0)
     positive = (overlap.max(axis=2) >= high) | best.any(axis=2)
     assert report["positives"] == positive.sum()
-    assert report["positive_accuracy"] == pytest.approx((said["logits"][positive] >= 0).mean())
+    assert report["positive_accuracy"] == pytest.approx((outputs["logits"][positive] >= 0).mean())
     targets = np.asarray(y["boxes"])[np.nonzero(positive)[0], overlap.argmax(axis=2)[positive]]
     anchors = stage.anchors((64, 64))[np.nonzero(positive)[1]]
     centre, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     shift = ((targets[:, :2] + targets[:, 2:]) / 2 - centre) / size
-    wanted = np.concatenate([shift, np.log((targets[:, 2:] - targets[:, :2]) / size)], axis=1)
-    error = np.asarray(smooth_l1(said["deltas"][positive] - wanted, model.rpn.stage.beta)).sum(axis=1)
+    expected = np.concatenate([shift, np.log((targets[:, 2:] - targets[:, :2]) / size)], axis=1)
+    error = np.asarray(smooth_l1(outputs["deltas"][positive] - expected, model.rpn.stage.beta)).sum(axis=1)
     assert report["box_error"] == pytest.approx(error.mean(), rel=1e-3)
 
     regions = evaluation.region_report(stage, shapes, batch_size=2)
@@ -313,7 +313,7 @@ def test_a_model_and_its_first_stage():
 
 
 def _iou(first, second):
-    """IoU of every pair, [n, m]; NumPy's own."""
+    """IoU of every pair, [n, m], in NumPy."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = np.prod(np.maximum(high - low, 0), axis=2)

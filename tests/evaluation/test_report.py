@@ -17,12 +17,12 @@ class Reader(list):
 
 
 class FakeModel:
-    def __init__(self, answers):
-        self.answers = list(answers)
+    def __init__(self, predictions):
+        self.predictions = list(predictions)
 
     def detect(self, images, score_threshold, max_detections):
-        answers = [self.answers.pop(0) for _ in images]
-        return [{key: value[a["scores"] >= score_threshold] for key, value in a.items()} for a in answers]
+        predictions = [self.predictions.pop(0) for _ in images]
+        return [{key: value[a["scores"] >= score_threshold] for key, value in a.items()} for a in predictions]
 
 
 def sample(boxes, labels, crowd=None):
@@ -45,16 +45,16 @@ def found(boxes, labels, scores):
     return {**{key: parts[key] for key in ("boxes", "labels", "masks")}, "scores": np.array(scores, np.float32)}
 
 
-def report(samples, answers, **options):
-    return evaluation.precision_recall(FakeModel(answers), Reader(samples), **options)
+def report(samples, predictions, **options):
+    return evaluation.precision_recall(FakeModel(predictions), Reader(samples), **options)
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
-def test_a_page_of_mistakes(kind):
-    # cat A found, cat B taken for a dog, dog C missed, a cat seen in D where nothing is; a weak one is not counted.
+def test_all_kinds_of_errors(kind):
+    # Cat A found, cat B predicted as dog, dog C missed, a false positive cat at D; a low score is not counted.
     samples = [sample([A, B, C], [1, 1, 2])]
-    answers = [found([A, B, D, C], [1, 2, 1, 2], [0.9, 0.8, 0.7, 0.4])]
-    result = report(samples, answers, kind=kind)
+    predictions = [found([A, B, D, C], [1, 2, 1, 2], [0.9, 0.8, 0.7, 0.4])]
+    result = report(samples, predictions, kind=kind)
     np.testing.assert_array_equal(result["confusion"], [[1, 1, 0], [0, 0, 1], [1, 0, 0]])
     assert result["names"] == ["cat", "dog", "background"]
     cat, dog = result["classes"]["cat"], result["classes"]["dog"]
@@ -68,8 +68,8 @@ def test_a_page_of_mistakes(kind):
 
 def test_counts_add_up_over_images():
     samples = [sample([A], [1]), sample([B], [1]), sample([], [])]
-    answers = [found([A], [1], [0.9]), found([], [], []), found([C], [1], [0.9])]
-    overall = report(samples, answers)["overall"]
+    predictions = [found([A], [1], [0.9]), found([], [], []), found([C], [1], [0.9])]
+    overall = report(samples, predictions)["overall"]
     assert (overall["precision"], overall["recall"], overall["f1"]) == (0.5, 0.5, 0.5)
 
 
@@ -78,38 +78,38 @@ def test_second_detection_of_one_object_is_wrong():
     np.testing.assert_array_equal(result["confusion"], [[1, 0, 0], [0, 0, 0], [1, 0, 0]])
 
 
-def test_the_right_class_wins_the_object_from_a_surer_wrong_one():
+def test_the_right_class_matches_before_a_higher_score_of_another_class():
     result = report([sample([A], [1])], [found([A, A], [2, 1], [0.9, 0.8])])
     np.testing.assert_array_equal(result["confusion"], [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
 
 
-def test_each_detection_takes_the_object_it_covers_best():
-    # Two objects overlap; the surer detection lies exactly on the second.
+def test_each_detection_matches_the_object_of_highest_iou():
+    # Two objects overlap; the detection of higher score lies exactly on the second.
     left, right = (0, 0, 20, 20), (4, 0, 24, 20)  # IoU 16/24
-    truth, taken = match(sample([left, right], [1, 1]), found([right, left], [1, 1], [0.9, 0.8]), 0.5, "bbox")
-    np.testing.assert_array_equal(truth, [0, 0])
-    np.testing.assert_array_equal(taken, [0, 0])
+    classes, matched = match(sample([left, right], [1, 1]), found([right, left], [1, 1], [0.9, 0.8]), 0.5, "bbox")
+    np.testing.assert_array_equal(classes, [0, 0])
+    np.testing.assert_array_equal(matched, [0, 0])
 
 
 def test_threshold_of_overlap():
-    samples, answers = [sample([A], [1])], [found([(0, 0, 20, 14)], [1], [0.9])]  # IoU 0.7
-    assert report(samples, answers, iou=0.7)["overall"]["true_positives"] == 1
-    assert report(samples, answers, iou=0.71)["overall"]["true_positives"] == 0
+    samples, predictions = [sample([A], [1])], [found([(0, 0, 20, 14)], [1], [0.9])]  # IoU 0.7
+    assert report(samples, predictions, iou=0.7)["overall"]["true_positives"] == 1
+    assert report(samples, predictions, iou=0.71)["overall"]["true_positives"] == 0
 
 
 def test_mask_and_box_overlap_differ():
-    answer = found([A], [1], [0.9])
-    answer["masks"][0, :, 10:] = False  # half the mask, the whole box
-    assert report([sample([A], [1])], [answer], kind="bbox", iou=0.6)["overall"]["true_positives"] == 1
-    answer = {**answer, "boxes": answer["boxes"].copy()}
-    assert report([sample([A], [1])], [answer], kind="segm", iou=0.6)["overall"]["true_positives"] == 0
+    prediction = found([A], [1], [0.9])
+    prediction["masks"][0, :, 10:] = False  # half of the mask, the whole box
+    assert report([sample([A], [1])], [prediction], kind="bbox", iou=0.6)["overall"]["true_positives"] == 1
+    prediction = {**prediction, "boxes": prediction["boxes"].copy()}
+    assert report([sample([A], [1])], [prediction], kind="segm", iou=0.6)["overall"]["true_positives"] == 0
 
 
-def test_crowd_counts_neither_way():
-    truth = sample([A, B], [1, 1], crowd=[False, True])
-    answers = found([A, (32, 32, 42, 42), (44, 44, 58, 58)], [1, 1, 2], [0.9, 0.8, 0.7])
-    result = report([truth], [answers])
-    # The cat on the crowd of cats is not counted; the dog on it is a mistake, but not one for a cat.
+def test_crowd_is_neither_an_object_nor_an_error():
+    crowded = sample([A, B], [1, 1], crowd=[False, True])
+    predictions = found([A, (32, 32, 42, 42), (44, 44, 58, 58)], [1, 1, 2], [0.9, 0.8, 0.7])
+    result = report([crowded], [predictions])
+    # The cat on the crowd of cats is not counted; the dog on it is a false positive of dog.
     np.testing.assert_array_equal(result["confusion"], [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
 
 
@@ -119,22 +119,22 @@ def test_nothing_found_and_nothing_there():
     assert all(math.isnan(rates["dog"][key]) for key in ("precision", "recall", "f1"))
 
 
-def test_unknown_kind_is_refused():
+def test_unknown_kind_is_rejected():
     with pytest.raises(ValueError, match="keypoints"):
         report([], [], kind="keypoints")
 
 
 def test_rows_and_columns_sum_to_objects_and_detections():
     rng = np.random.default_rng(0)
-    samples, answers = [], []
+    samples, predictions = [], []
     for _ in range(20):
         corners = rng.integers(0, 40, (6, 2))
         boxes = [(int(x), int(y), int(x) + 16, int(y) + 16) for x, y in corners]
         samples.append(sample(boxes[:4], rng.integers(1, 3, 4)))
-        answers.append(found(boxes[1:], rng.integers(1, 3, 5), np.sort(rng.random(5))[::-1]))
-    confusion = report(samples, answers, score_threshold=0.0)["confusion"]
+        predictions.append(found(boxes[1:], rng.integers(1, 3, 5), np.sort(rng.random(5))[::-1]))
+    confusion = report(samples, predictions, score_threshold=0.0)["confusion"]
     objects = np.bincount(np.concatenate([s["labels"] for s in samples]), minlength=3)[1:]
-    detections = np.bincount(np.concatenate([a["labels"] for a in answers]), minlength=3)[1:]
+    detections = np.bincount(np.concatenate([a["labels"] for a in predictions]), minlength=3)[1:]
     np.testing.assert_array_equal(confusion.sum(axis=1)[:2], objects)
     np.testing.assert_array_equal(confusion.sum(axis=0)[:2], detections)
     assert confusion[2, 2] == 0
@@ -160,12 +160,12 @@ def test_report_table():
 
 
 def test_best_threshold_is_where_f1_is_highest():
-    """One object, found with 0.8; a false alarm of 0.6: from 0.65 up to 0.8 F1 is 1, below 2/3, above 0."""
+    """One object, found with 0.8; a false positive of 0.6: F1 is 1 from 0.65 to 0.8, 2/3 below, 0 above."""
     mask = np.zeros((1, 8, 8), bool)
     mask[0, 1:5, 1:5] = True
     box = np.array([[1, 1, 5, 5]], "float32")
     sample = {"image": np.zeros((8, 8, 3), np.uint8), "boxes": box, "labels": np.array([1]), "masks": mask}
-    sample |= {"crowd": np.zeros(1, bool), "image_id": 0, "source": "made"}
+    sample |= {"crowd": np.zeros(1, bool), "image_id": 0, "source": "memory"}
 
     class Reader(list):
         class_names = ("thing",)

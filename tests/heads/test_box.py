@@ -53,7 +53,7 @@ def test_no_region_is_not_an_error():
     assert logits.shape == (0, 5) and deltas.shape == (0, 5, 4)
 
 
-def test_every_weight_learns():
+def test_every_weight_gets_a_gradient():
     head = BoxHead(4, {"width": 8})
     head.build((None, 2, 2, 5))
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""Final detections on cases that can be followed by hand, and the thresholds of a call."""
+"""Final detections on cases computed by hand, and the thresholds of a call."""
 
 import keras
 import numpy as np
@@ -11,16 +11,16 @@ def numpy(values):
     return [keras.ops.convert_to_numpy(v) for v in values]
 
 
-# Three regions, two classes; class-specific boxes are told apart by their y.
+# Three regions, two classes; the boxes of the classes differ in y.
 REGIONS = np.zeros((1, 3, 3, 4), "float32")
 for region, column in np.ndindex(3, 3):
     REGIONS[0, region, column] = [30 * region, 30 * column, 30 * region + 20, 30 * column + 20]
 
 
-def detections(probabilities, boxes=REGIONS, valid=None, sizes=((200, 200),), threshold=0.05, most=10, pairs=100):
+def detections(probabilities, boxes=REGIONS, valid=None, sizes=((200, 200),), threshold=0.05, limit=10, pairs=100):
     probabilities = np.array(probabilities, "float32")
     valid = np.ones(probabilities.shape[:2], bool) if valid is None else np.array(valid)
-    limits = Limits(threshold, 0.5, most)
+    limits = Limits(threshold, 0.5, limit)
     found = select_detections(probabilities, boxes, valid, np.array(sizes, "float32"), limits, pairs)
     boxes, scores, labels, valid, region = numpy(found[n] for n in ("boxes", "scores", "labels", "valid", "region"))
     assert [x.dtype for x in (boxes, scores, labels, valid, region)] == ["float32", "float32", "int32", "bool", "int32"]
@@ -42,10 +42,10 @@ def test_every_class_of_every_region_is_a_candidate():
     assert labels[0, :5].tolist() == [1, 1, 2, 2, 2]
     regions = [(0, 1), (2, 1), (2, 2), (0, 2), (1, 2)]
     np.testing.assert_array_equal(boxes[0, :5], [REGIONS[0, r, c] for r, c in regions])
-    assert valid[0].tolist() == [True] * 5 + [False]  # 0.04 is below the threshold; background is never one
+    assert valid[0].tolist() == [True] * 5 + [False]  # 0.04 is below the threshold; background is not a candidate
 
 
-def test_a_score_at_the_threshold_is_no_detection():
+def test_a_score_at_the_threshold_is_not_a_detection():
     assert detections(PROBABILITIES, threshold=np.float32(0.5))[3].sum() == 1
 
 
@@ -62,12 +62,12 @@ def test_empty_slots_give_nothing_even_without_a_threshold():
 
 
 def test_limits_of_candidates_and_detections():
-    assert detections(PROBABILITIES, most=2)[3].shape == (1, 2)
-    np.testing.assert_allclose(detections(PROBABILITIES, most=2)[1], [[0.7, 0.5]])
+    assert detections(PROBABILITIES, limit=2)[3].shape == (1, 2)
+    np.testing.assert_allclose(detections(PROBABILITIES, limit=2)[1], [[0.7, 0.5]])
     np.testing.assert_allclose(detections(PROBABILITIES, pairs=3)[1], [[0.7, 0.5, 0.4]])
 
 
-def test_detections_are_clipped_and_gone_when_outside():
+def test_detections_are_clipped_and_dropped_if_outside():
     boxes, scores, _, valid = detections(PROBABILITIES, sizes=((45, 75),))
     # 45 high: class 1 (y 30…50) is cut, class 2 (y 60…80) is outside; 75 wide: region 2 (x 60…80) is cut.
     np.testing.assert_allclose(scores[valid], [0.7, 0.5])
@@ -104,14 +104,14 @@ def test_arguments_come_before_options_and_options_before_defaults():
 
 @pytest.mark.parametrize("name", ["score_threshold", "nms_iou"])
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), float("inf"), "0.5", True, [0.5]])
-def test_thresholds_outside_their_range_are_refused(name, value):
+def test_thresholds_outside_their_range_are_rejected(name, value):
     for make in (Detection, Detection().limits):
         with pytest.raises(ValueError, match=rf"^{name}=.* must be a number from 0 to 1$"):
             make(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, float("nan")])
-def test_numbers_of_detections_below_one_are_refused(value):
+def test_numbers_of_detections_below_one_are_rejected(value):
     for make in (Detection, Detection().limits):
         with pytest.raises(ValueError, match=r"^max_detections=.* must be a whole number of at least 1$"):
             make(max_detections=value)

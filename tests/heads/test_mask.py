@@ -16,7 +16,7 @@ def test_deconvolution_by_hand():
     layer = Deconvolution2x(1)
     layer.build((None, None, None, 1))
     layer.set_weights([np.array([[1, 2], [3, 4]]).reshape(1, 2, 2, 1), np.array([0.5])])
-    # Each cell becomes itself times [[1, 2], [3, 4]] (kernel rows are rows of the image), plus the bias.
+    # A cell is multiplied by [[1, 2], [3, 4]] (kernel rows are rows of the image); the bias is added.
     enlarged = layer(np.array([[1, 10, 100]], "float32").reshape(1, 1, 3, 1))
     expected = np.array([[1, 2, 10, 20, 100, 200], [3, 4, 30, 40, 300, 400]]) + 0.5
     np.testing.assert_array_equal(enlarged[0, ..., 0], expected)
@@ -30,15 +30,15 @@ def test_deconvolution_is_the_transposed_convolution(height, width):
     kernel, bias = (np.random.default_rng(3).normal(size=s).astype("float32") for s in ((5, 2, 2, 7), (7,)))
     ours.set_weights([kernel, bias])
     theirs.set_weights([kernel.transpose(1, 2, 3, 0), bias])  # Keras: [row, column, output, input]
-    found, wanted = [], []
-    for layer, results in ((ours, found), (theirs, wanted)):
+    found, expected = [], []
+    for layer, results in ((ours, found), (theirs, expected)):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
             loss = tf.reduce_sum(tf.sin(y))
         results += [y, *tape.gradient(loss, [x, layer.kernel.value, layer.bias.value])]
-    wanted[2] = tf.transpose(wanted[2], (3, 0, 1, 2))
-    for ours_value, theirs_value in zip(found, wanted, strict=True):
+    expected[2] = tf.transpose(expected[2], (3, 0, 1, 2))
+    for ours_value, theirs_value in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours_value, theirs_value, atol=1e-4)
 
 
@@ -65,7 +65,7 @@ def test_each_region_gets_the_mask_of_its_own_class():
     np.testing.assert_array_equal(logits, np.broadcast_to(np.array([13, 10, 11, 12])[:, None, None], (4, 8, 8)))
 
 
-def test_own_class_alone_equals_its_column_of_all_classes():
+def test_mask_of_one_class_equals_its_column_of_all_classes():
     head = MaskHead(4, {"width": 6, "depth": 1})
     head.build((None, 4, 4, 5))
     head.set_weights([np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(head.get_weights())])
@@ -82,11 +82,11 @@ def test_own_class_alone_equals_its_column_of_all_classes():
             logits = function(x)
             loss = tf.reduce_sum(tf.sin(logits))
         results.append([logits, *tape.gradient(loss, [x, *(w.value for w in head.trainable_weights)])])
-    for found, wanted in zip(*results, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-3)
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_only_the_own_class_learns():
+def test_only_the_regions_class_gets_gradients():
     head = MaskHead(2, {"width": 6, "depth": 1})
     head.build((None, 4, 4, 5))
     with tf.GradientTape() as tape:
@@ -96,7 +96,7 @@ def test_only_the_own_class_learns():
     np.testing.assert_allclose(bias, [0, 0, 3 * 64])
 
 
-def test_every_weight_learns():
+def test_every_weight_gets_a_gradient():
     head = MaskHead(2, {"width": 6, "depth": 2})
     head.build((None, 4, 4, 5))
     with tf.GradientTape() as tape:

@@ -1,4 +1,4 @@
-"""The RPN: order of its outputs, weights, dtypes; proposals on cases that can be followed by hand."""
+"""The RPN: order of its outputs, weights, dtypes; proposals on cases computed by hand."""
 
 import math
 
@@ -55,14 +55,14 @@ def test_weights():
 
 
 def test_outputs_come_in_the_order_of_the_anchors():
-    """A head that copies the feature: the score of anchor a at (row, column) must stand where that anchor stands."""
+    """A head that copies the feature: the score of anchor a at (row, column) has the index of that anchor."""
     height, width, count, stride = 3, 4, 2, 8
     head = rpn(count, (8,), channels=2)
     head.build((None, None, None, 2))
     centre = np.zeros((3, 3, 2, 2))
     centre[1, 1] = np.eye(2)
     head.convs[0].set_weights([centre, np.zeros(2)])
-    # Objectness of anchor a = column + 100·row + 1000·a; the deltas of anchor a count 10·a + 0…3.
+    # Objectness of anchor a = column + 100·row + 1000·a; the deltas of anchor a are 10·a + 0…3.
     head.objectness.set_weights([np.array([[[[1, 1], [100, 100]]]]), np.array([0, 1000])])
     head.deltas.set_weights([np.zeros((1, 1, 2, 8)), np.array([0, 1, 2, 3, 10, 11, 12, 13])])
     row, column = np.mgrid[:height, :width]
@@ -82,7 +82,7 @@ def test_levels_share_the_weights():
     np.testing.assert_array_equal(deltas[0], deltas[1])
 
 
-def test_every_weight_learns():
+def test_every_weight_gets_a_gradient():
     head = rpn(3)
     head.build((None, None, None, 5))
     with tf.GradientTape() as tape:
@@ -92,17 +92,17 @@ def test_every_weight_learns():
     assert all(np.abs(g).max() > 0 for g in gradients) and len(gradients) == 6
 
 
-def test_saved_and_reloaded_it_gives_the_same(tmp_path):
+def test_reloaded_head_gives_the_same(tmp_path):
     inputs = [keras.Input(x.shape[1:]) for x in levels()]
     model = keras.Model(inputs, rpn(3, channels=6)(inputs))
     model.save(tmp_path / "rpn.keras")
     again = keras.saving.load_model(tmp_path / "rpn.keras")
-    for found, wanted in zip(keras.tree.flatten(again(levels())), keras.tree.flatten(model(levels())), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for found, expected in zip(keras.tree.flatten(again(levels())), keras.tree.flatten(model(levels())), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
-def test_batch_norm_stands_between_convolution_and_relu():
-    """With a beta of -1 everywhere, what is below its mean plus one deviation is cut off by the ReLU after the norm."""
+def test_batch_norm_is_between_convolution_and_relu():
+    """With a beta of -1, the ReLU after the norm removes values below the mean plus one standard deviation."""
     head = rpn(1, (8,), channels=2, norm="batch")
     head.build((None, None, None, 5))
     assert head.convs[0].bias is None and len(head.norms) == 1
@@ -110,11 +110,11 @@ def test_batch_norm_stands_between_convolution_and_relu():
     convolved = keras.ops.convert_to_numpy(head.convs[0](features[0]))
     head.norms[0].beta.assign(-np.ones(2))
     normalised = (convolved - convolved.mean((0, 1, 2))) / np.sqrt(convolved.var((0, 1, 2)) + 1e-5)
-    wanted = np.maximum(normalised - 1, 0) @ head.objectness.kernel.numpy()[0, 0]
+    expected = np.maximum(normalised - 1, 0) @ head.objectness.kernel.numpy()[0, 0]
     logits, _ = head(features, training=True)
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(logits[0]), wanted.reshape(2, -1), atol=1e-4)
-    stored, _ = head(features)  # one step has moved the stored statistics a tenth of the way only
-    assert np.abs(keras.ops.convert_to_numpy(stored[0]) - wanted.reshape(2, -1)).max() > 1e-3
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(logits[0]), expected.reshape(2, -1), atol=1e-4)
+    stored, _ = head(features)  # one step moves the stored statistics by a tenth only
+    assert np.abs(keras.ops.convert_to_numpy(stored[0]) - expected.reshape(2, -1)).max() > 1e-3
 
 
 # Proposals --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""One model for the tests of inference, traced once for all that only read its detections."""
+"""One model for the tests of inference, traced once for all tests that only read its detections."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ def make_model(**overrides):
 
 @pytest.fixture(scope="session")
 def make():
-    """The maker of small models, so that a test can change arguments."""
+    """The function `make_model`, so that a test can change arguments."""
     return make_model
 
 

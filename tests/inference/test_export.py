@@ -1,4 +1,4 @@
-"""The SavedModel, in a process that has TensorFlow alone, gives what `detect` gives."""
+"""The SavedModel, in a process that has only TensorFlow, gives the same as `detect`."""
 
 import io
 import json
@@ -25,14 +25,14 @@ for name in ("same", "wide", "pair", "dark"):
 files = [open(f"{folder}/{i}.png", "rb").read() for i in range(2)]
 found = served.signatures["serve_bytes"](image_bytes=tf.constant(files))
 out.update({f"bytes/{key}": value.numpy() for key, value in found.items()})
-np.savez(folder + "/answers.npz", **out)
+np.savez(folder + "/outputs.npz", **out)
 assert not [m for m in sys.modules if m.startswith("keras_maskrcnn")]
 """
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """A model, images, and what a bare TensorFlow process answered."""
+    """A model, images, and the outputs of the SavedModel in a process that has only TensorFlow."""
     folder = tmp_path_factory.mktemp("served")
     model = MaskRCNN(
         3,
@@ -56,42 +56,42 @@ def served(tmp_path_factory):
     for i, image in enumerate((images["wide"][0], images["pair"][0])):
         Image.fromarray(image).save(folder / f"{i}.png")
     model.export(folder / "model")
-    answer = subprocess.run([sys.executable, "-c", CLIENT, str(folder)], capture_output=True, text=True, timeout=300)
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    return model, images, dict(np.load(folder / "answers.npz")), folder
+    process = subprocess.run([sys.executable, "-c", CLIENT, str(folder)], capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr[-2000:]
+    return model, images, dict(np.load(folder / "outputs.npz")), folder
 
 
-def check(model, image, answer, row):
-    """One image's served answer against `detect`."""
+def check(model, image, output, row):
+    """Compares the outputs of the SavedModel for one image with `detect`."""
     expected = model.detect(image, score_threshold=0.2)
-    count = int(answer["num_detections"][row])
+    count = int(output["num_detections"][row])
     assert count == len(expected["scores"])
     height, width = image.shape[:2]
-    boxes = answer["detection_boxes"][row, :count][:, [1, 0, 3, 2]] * [width, height, width, height]
+    boxes = output["detection_boxes"][row, :count][:, [1, 0, 3, 2]] * [width, height, width, height]
     np.testing.assert_allclose(boxes, expected["boxes"], atol=0.05)
-    np.testing.assert_allclose(answer["detection_scores"][row, :count], expected["scores"], atol=1e-4)
-    np.testing.assert_array_equal(answer["detection_classes"][row, :count], expected["labels"])
-    assert (answer["detection_scores"][row, count:] == 0).all()
+    np.testing.assert_allclose(output["detection_scores"][row, :count], expected["scores"], atol=1e-4)
+    np.testing.assert_array_equal(output["detection_classes"][row, :count], expected["labels"])
+    assert (output["detection_scores"][row, count:] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["same", "wide", "pair", "dark"])
 def test_arrays_of_any_size_and_batch(served, name):
-    model, images, answers, _ = served
-    answer = {key.split("/")[1]: value for key, value in answers.items() if key.startswith(f"{name}/")}
+    model, images, outputs, _ = served
+    output = {key.split("/")[1]: value for key, value in outputs.items() if key.startswith(f"{name}/")}
     for row, image in enumerate(images[name]):
-        check(model, image, answer, row)
+        check(model, image, output, row)
 
 
 def test_files_of_unequal_sizes(served):
-    model, images, answers, _ = served
-    answer = {key.split("/")[1]: value for key, value in answers.items() if key.startswith("bytes/")}
-    check(model, images["wide"][0], answer, 0)
-    check(model, images["pair"][0], answer, 1)
+    model, images, outputs, _ = served
+    output = {key.split("/")[1]: value for key, value in outputs.items() if key.startswith("bytes/")}
+    check(model, images["wide"][0], output, 0)
+    check(model, images["pair"][0], output, 1)
 
 
 def test_types_and_names_equal_those_of_tensorflow_detection_models(served):
-    answers = served[2]
-    types = {key.split("/")[1]: value.dtype.name for key, value in answers.items() if key.startswith("same/")}
+    outputs = served[2]
+    types = {key.split("/")[1]: value.dtype.name for key, value in outputs.items() if key.startswith("same/")}
     assert types == {
         "detection_boxes": "float32",
         "detection_classes": "int64",
@@ -136,7 +136,7 @@ def test_jpeg_bytes_are_read(served, client):
 
 
 def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
-    """Each has the canvas that `detect` gives it, and so the same detections."""
+    """Each image has the same canvas as in `detect`, and so the same detections."""
     import tensorflow as tf
 
     model = MaskRCNN(
@@ -157,8 +157,8 @@ def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
     wide = np.random.default_rng(0).integers(0, 255, (130, 195, 3)).astype("uint8")
     tall = np.ascontiguousarray(wide.swapaxes(0, 1))
     for image in (wide, tall, np.ascontiguousarray(wide[:40]), np.ascontiguousarray(wide[:, :33])):
-        answer = loaded.signatures["serving_default"](images=tf.constant(image[None]))
-        check(model, image, {name: value.numpy() for name, value in answer.items()}, 0)
+        output = loaded.signatures["serving_default"](images=tf.constant(image[None]))
+        check(model, image, {name: value.numpy() for name, value in output.items()}, 0)
     ours, theirs = (m.detect(wide, score_threshold=0.2) for m in (model, client))
     np.testing.assert_array_equal(ours["masks"], theirs["masks"])
     files = []
@@ -166,6 +166,6 @@ def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
         encoded = io.BytesIO()
         Image.fromarray(image).save(encoded, "PNG")
         files.append(encoded.getvalue())
-    answer = {k: v.numpy() for k, v in loaded.signatures["serve_bytes"](image_bytes=tf.constant(files)).items()}
-    check(model, tall, answer, 0)
-    check(model, wide, answer, 1)
+    output = {k: v.numpy() for k, v in loaded.signatures["serve_bytes"](image_bytes=tf.constant(files)).items()}
+    check(model, tall, output, 0)
+    check(model, wide, output, 1)

@@ -75,7 +75,7 @@ def test_graph_and_numbers_give_the_same_canvas_and_pixels(name):
 
 @pytest.mark.parametrize("name", RULES)
 def test_graph_and_numbers_agree_for_many_sizes(name):
-    """The rounding rule of the sides alone, for sizes that hit halves."""
+    """The rounding rule of the sides, for sizes that include halves."""
     rule = RULES[name]
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
@@ -94,9 +94,9 @@ def test_graph_and_numbers_agree_for_many_sizes(name):
         ((480, 640), {}, (800, 1088), (800, 1067)),
         ((480, 640), {"rounding": "down"}, (800, 1088), (800, 1066)),
         ((640, 480), {"rounding": "down"}, (1088, 800), (1066, 800)),
-        ((100, 700), {}, (192, 1344), (190, 1333)),  # the longer side decides
+        ((100, 700), {}, (192, 1344), (190, 1333)),  # limited by the longer side
         ((512, 512), {"shorter": 64, "longer": 64}, (64, 64), (64, 64)),
-        ((3, 4000), {"shorter": 64, "longer": 256}, (32, 256), (1, 256)),  # 0.19 pixels become one
+        ((3, 4000), {"shorter": 64, "longer": 256}, (32, 256), (1, 256)),  # 0.19 pixels are rounded up to one
     ],
 )
 def test_rule_of_the_papers(size, rule, canvas, fitted):
@@ -110,7 +110,7 @@ def test_a_multiple_bounds_the_number_of_canvases():
     for size in sizes:
         canvas, fitted = coarse.place(size)
         assert fitted == fine.place(size)[1] and canvas[0] % 96 == canvas[1] % 96 == 0
-    assert Placement(None, Resize(multiple=48), 32).multiple == 96  # the stride counts too
+    assert Placement(None, Resize(multiple=48), 32).multiple == 96  # a multiple of the stride too
 
 
 def test_empty_images_fill_a_batch_up():

@@ -1,4 +1,4 @@
-"""A SavedModel behind `detect`, with a hand-made one whose outputs are known."""
+"""`SavedModel.detect`, with a SavedModel of constant outputs."""
 
 import json
 
@@ -28,7 +28,7 @@ DESCRIPTION = {
 
 
 class Constant(tf.Module):
-    """Gives the same two objects and a third that is not valid, in pixels of a canvas of 20 x 40."""
+    """Returns the same two objects and a third that is not valid, in pixels of a canvas of 20 x 40."""
 
     @tf.function(input_signature=list(SIGNATURE.values()))
     def detect(self, images, sizes, score_threshold, nms_iou, max_detections):
@@ -56,7 +56,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_boxes_points_and_masks_come_back_in_pixels(folder):
+def test_boxes_points_and_masks_are_in_pixels_of_the_image(folder):
     found = SavedModel(folder).detect(np.zeros((40, 80, 3), np.uint8), score_threshold=0.0)
     np.testing.assert_allclose(found["boxes"], [[20, 0, 60, 20], [0, 20, 80, 40]])
     np.testing.assert_allclose(found["corners"], [[[20, 0, 2]], [[0, 20, 2]]])
@@ -91,7 +91,7 @@ def test_class_names_come_from_the_assets(folder):
     assert SavedModel(folder).class_names == ["cat", "traffic light"]
 
 
-def test_other_folders_are_refused(tmp_path, folder):
+def test_other_folders_are_rejected(tmp_path, folder):
     with pytest.raises(DataError, match=r"no saved_model\.pb"):
         SavedModel(tmp_path)
     (folder / "assets" / "model.json").unlink()

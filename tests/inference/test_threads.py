@@ -12,8 +12,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SETTINGS = [
-    {"score_threshold": score, "nms_iou": iou, "max_detections": most}
-    for score, iou, most in itertools.product((0.0, 0.24, 0.26), (0.1, 0.5, 0.9), (1, 3, 20))
+    {"score_threshold": score, "nms_iou": iou, "max_detections": limit}
+    for score, iou, limit in itertools.product((0.0, 0.24, 0.26), (0.1, 0.5, 0.9), (1, 3, 20))
 ]
 
 
@@ -35,8 +35,8 @@ def resident():
     return pages * 4096 / 2**20
 
 
-def test_eight_threads_give_what_one_gives(make, images):
-    """400 calls by 8 threads on a model that has traced nothing, against the same calls one after the other."""
+def test_eight_threads_give_the_same_as_one(make, images):
+    """400 calls by 8 threads on a model that is not traced yet, compared with the same calls in sequence."""
     model = make(image_size=None, resize={"shorter": 64, "longer": 96})
     before = model.get_config()
     traces = counted(model)
@@ -51,7 +51,7 @@ def test_eight_threads_give_what_one_gives(make, images):
     alone = [model.detect(image, **settings) for image, settings in calls[: len(SETTINGS) * len(images)]]
     wrong = [i for i, found in enumerate(alone) if not same(found, together[i])]
     assert wrong == []
-    assert len({len(found["scores"]) for found in together}) > 3  # the thresholds do differ in what they let through
+    assert len({len(found["scores"]) for found in together}) > 3  # the thresholds have an effect
     assert len(traces) == 1 and model.get_config() == before
 
 
@@ -64,7 +64,7 @@ def traced(make):
 
 def test_thirty_thresholds_need_one_graph(traced, images):
     model, traces = traced
-    counts = [len(model.detect(images[0], 0.0, max_detections=most)["scores"]) for most in range(1, 31)]
+    counts = [len(model.detect(images[0], 0.0, max_detections=limit)["scores"]) for limit in range(1, 31)]
     assert counts == sorted(counts) and counts[0] == 1 and counts[-1] > 20
     assert len(traces) == 1
 
@@ -74,21 +74,21 @@ def test_compiled_functions_agree_with_the_dynamic_graph(traced, make, images):
     model.compile("sgd", jit_compile=True)
     traces = counted(model)
     for settings in ({"max_detections": 3}, {"nms_iou": 0.2}, {"score_threshold": 0.26}, {"max_detections": 9}):
-        wanted = plain.detect(images[0], **{"score_threshold": 0.0, "max_detections": 4, **settings})
+        expected = plain.detect(images[0], **{"score_threshold": 0.0, "max_detections": 4, **settings})
         found = model.detect(images[0], **{"score_threshold": 0.0, **settings})
-        np.testing.assert_allclose(found["boxes"], wanted["boxes"], atol=1e-2)
-        np.testing.assert_array_equal(found["labels"], wanted["labels"])
-    assert len(traces) == 2  # one per capacity: 4 serves 3 and 4, 16 serves 9
+        np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-2)
+        np.testing.assert_array_equal(found["labels"], expected["labels"])
+    assert len(traces) == 2  # one per capacity: 4 for 3 and 4, 16 for 9
 
 
-def test_options_of_the_model_apply_where_the_call_has_none(traced, make, images):
+def test_options_of_the_model_are_the_defaults_of_a_call(traced, make, images):
     plain, model = traced[0], make(image_size=(64, 96), detection={"score_threshold": 0.26, "max_detections": 2})
     model.compile("sgd", run_eagerly=True)
     everything = plain.detect(images[0], score_threshold=0.0, max_detections=50)
     found = model.detect(images[0])
     assert len(found["scores"]) == 2
     np.testing.assert_allclose(found["boxes"], everything["boxes"][everything["scores"] > 0.26][:2], atol=1e-3)
-    assert len(plain.detect(images[0])["scores"]) == 0  # 0.5, and the untrained model is below
+    assert len(plain.detect(images[0])["scores"]) == 0  # the default is 0.5, above the untrained model's scores
 
 
 def test_options_cannot_be_changed(make):
@@ -108,14 +108,14 @@ def test_options_cannot_be_changed(make):
         ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_runs(make, images, arguments, reason):
+def test_wrong_arguments_are_rejected_before_anything_runs(make, images, arguments, reason):
     model = make(image_size=(64, 96))
     for detect in (model.detect, model.detect_each):
         with pytest.raises(ValueError, match=reason):
             detect(images[:1], **arguments)
 
 
-def test_weights_that_change_later_count(traced, images):
+def test_later_changes_of_weights_take_effect(traced, images):
     model, bias = traced[0], traced[0].box_head.classes.bias
     before = model.detect(images[0], score_threshold=0.0)
     bias.assign(np.float32([0, 5, 0, 0]))
@@ -138,6 +138,6 @@ heavy = ("pycocotools", "keras_maskrcnn.data.pipeline", "keras_maskrcnn.data.aug
 allowed = {"keras_maskrcnn.training.schedules"}
 print([m for m in sys.modules if m.startswith(heavy) and m not in allowed])
 """
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    assert answer.stdout.splitlines()[-1] == "[]"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.splitlines()[-1] == "[]"

@@ -21,25 +21,25 @@ TINY = {
 
 
 def make_model(**overrides):
-    """A model of some ten thousand weights for three classes and 64×64 canvases."""
+    """A model of about ten thousand weights for three classes and 64×64 canvases."""
     keras.utils.set_random_seed(3)
     return MaskRCNN(3, **{**TINY, **overrides})
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """The maker itself, so that a test can change arguments."""
+    """The function `make_model`, so that a test can change arguments."""
     return make_model
 
 
 @pytest.fixture(scope="session")
 def shapes():
-    """Six small pictures with objects of 12 to 30 pixels."""
+    """Six small images with objects of 12 to 30 pixels."""
     return data.Shapes(6, image_size=(64, 64), seed=5, object_size=(12, 30))
 
 
 @pytest.fixture(scope="session")
 def batch(shapes):
-    """Two of them as NumPy (x, y)."""
+    """Two of the images as NumPy (x, y)."""
     x, y = next(iter(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28, backend="numpy")))
     return {k: np.asarray(v) for k, v in x.items()}, {k: np.asarray(v) for k, v in y.items()}

@@ -1,4 +1,4 @@
-"""Files of earlier versions: `tests/golden/make_keras_file.py` wrote them."""
+"""Files of earlier versions, written by `tests/golden/make_keras_file.py`."""
 
 import pathlib
 
@@ -18,7 +18,7 @@ def test_file_of_version_0_1_0_loads_and_detects_the_same(batch):
     found = model.detect(stored["image"], score_threshold=0.2)
     for name in ("boxes", "labels", "scores", "proposals", "masks"):
         np.testing.assert_allclose(found[name], stored[name], atol=1e-4, err_msg=name)
-    assert len(model.detect(stored["image"])["scores"]) == len(stored["shown/scores"])  # at 0.5, as then
+    assert len(model.detect(stored["image"])["scores"]) == len(stored["shown/scores"])  # at the default of 0.5
 
 
 def test_its_options_optimizer_and_training_state_are_kept():
@@ -38,6 +38,6 @@ def test_its_options_optimizer_and_training_state_are_kept():
     assert config["heads"] == [] and config["rpn_stage"]["depth"] == 2 and config["mask_stage"]["pool"] == 5
 
 
-def test_configs_of_this_version_are_left_as_they_are(tiny):
+def test_configs_of_this_version_are_unchanged(tiny):
     config = tiny(detection={"score_threshold": 0.05}).get_config()
     assert compatibility.current(config) == config

@@ -47,7 +47,7 @@ def test_normalised_heads_survive_saving(tiny, batch, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_training_may_take_more_proposals(tiny, batch):
+def test_training_can_use_more_proposals(tiny, batch):
     model = tiny(proposals={"pre_nms": 50, "post_nms": 20, "training_post_nms": 30})
     x, _ = batch
     sizes = tf.constant(x["sizes"])

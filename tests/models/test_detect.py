@@ -11,7 +11,7 @@ from keras_maskrcnn.ops.boxes import iou
 
 @pytest.fixture(scope="module")
 def model(tiny):
-    """One model for the tests that only look at what it finds: its network is traced once for them all."""
+    """One model for the tests that only read detections: its network is traced once for all of them."""
     return tiny(detection={"score_threshold": 0.2, "max_detections": 10})
 
 
@@ -43,7 +43,7 @@ def test_boxes_come_back_through_the_scale_of_each_axis(model):
     np.testing.assert_allclose(found["boxes"], batch["boxes"][0][:count] * [2, 33 / 16, 2, 33 / 16], rtol=1e-4)
 
 
-def test_a_list_gives_what_single_images_give(model, images):
+def test_a_list_gives_the_same_as_single_images(model, images):
     together = model.detect(images, score_threshold=0.2)
     for one, image in zip(together, images, strict=True):
         alone = model.detect(image, score_threshold=0.2)
@@ -56,13 +56,13 @@ def test_thresholds_and_limits(model, images):
     assert len(everything["scores"]) == 5
     assert len(model.detect(images[0], score_threshold=1.0)["scores"]) == 0
     assert model.detect(images[0], score_threshold=1.0)["masks"].shape == (0, 64, 64)
-    # Untrained boxes crowd together: only a strict limit keeps them apart.
+    # Boxes of an untrained model overlap much unless the limit is strict.
     strict, lenient = (model.detect(images[0], 0.0, nms_iou=iou) for iou in (0.05, 0.95))
     assert largest_overlap(strict) <= 0.05 < largest_overlap(lenient) <= 0.95
 
 
 def eager(model):
-    """The model, to be run without a trace."""
+    """The model, set to run eagerly."""
     model.compile("sgd", run_eagerly=True)
     return model
 
@@ -86,7 +86,7 @@ def test_one_trace_serves_images_of_all_sizes(tiny):
     "image",
     [np.zeros((8, 8), "uint8"), np.zeros((8, 8, 4), "uint8"), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), "uint8")],
 )
-def test_arrays_that_are_not_images_are_refused(model, image):
+def test_arrays_that_are_not_images_are_rejected(model, image):
     with pytest.raises(ValueError, match=r"an image must be uint8 \[H, W, 3\]"):
         model.detect(image)
 
@@ -125,13 +125,13 @@ def test_one_trace_serves_twenty_sizes_and_both_orientations(tiny):
     assert len(traces) == 1
 
 
-def test_xla_traces_once_a_canvas(tiny, images):
+def test_xla_traces_once_per_canvas(tiny, images):
     model = tiny(image_size=None, resize={"shorter": 32, "longer": 64, "multiple": 64})
     model.compile("sgd", jit_compile=True)
     traces = counted(model)
     for image in (images[0], images[1][:30], images[0][:50]):
         model.detect(np.ascontiguousarray(image))
-    assert len(traces) <= 2  # Keras traces a function twice where it makes variables
+    assert len(traces) <= 2  # Keras traces a function twice if it creates variables
 
 
 def test_a_generator_is_read_while_the_network_runs(model, images):
@@ -142,32 +142,32 @@ def test_a_generator_is_read_while_the_network_runs(model, images):
             read.append(image)
             yield image
 
-    answers = model.detect_each(reading(), 0.2, batch_size=2)
-    first = next(answers)
+    results = model.detect_each(reading(), 0.2, batch_size=2)
+    first = next(results)
     assert 2 <= len(read) <= 6
-    rest = list(answers)
-    wanted = model.detect(images * 2, score_threshold=0.2)
-    for found, one in zip([first, *rest], wanted, strict=True):
+    rest = list(results)
+    expected = model.detect(images * 2, score_threshold=0.2)
+    for found, one in zip([first, *rest], expected, strict=True):
         np.testing.assert_allclose(found["boxes"], one["boxes"], atol=1e-3)
         np.testing.assert_array_equal(found["masks"], one["masks"])
 
 
-def test_what_a_reader_raises_arrives(model, images):
+def test_exceptions_of_a_reader_are_raised(model, images):
     def reading():
         yield images[0]
         raise OSError("the disk is gone")
 
-    arrived = []
+    results = []
     with pytest.raises(OSError, match="the disk is gone"):
-        arrived.extend(model.detect_each(reading(), batch_size=1))
-    assert len(arrived) == 1  # extend keeps what came before the error
+        results.extend(model.detect_each(reading(), batch_size=1))
+    assert len(results) == 1  # `extend` keeps the items before the error
 
 
 def test_a_generator_closed_early_ends_its_threads(model, images):
     before = set(threading.enumerate())
-    answers = model.detect_each(images * 4, batch_size=1)
-    next(answers)
-    answers.close()
+    results = model.detect_each(images * 4, batch_size=1)
+    next(results)
+    results.close()
     assert set(threading.enumerate()) <= before
 
 

@@ -1,4 +1,4 @@
-"""Heads and models that a user adds: defined here, without a change of the package (docs/extending.md)."""
+"""Heads and models defined outside the package (docs/extending.md)."""
 
 import json
 import pathlib
@@ -157,7 +157,7 @@ def written(model, folder):
 
 
 def detected_alike(model, image, folder):
-    """What the model detects, and its files too."""
+    """The detections of the model, after a check that its files give the same."""
     found = model.detect(image, score_threshold=0.01)
     assert len(found["scores"]) > 0
     again = keras.saving.load_model(folder / "model.keras")
@@ -208,7 +208,7 @@ def test_head_is_scored_drawn_and_left_out_by_its_loss_weight(head_model, tiny, 
 
 
 def test_head_learns_the_share(tiny, shapes):
-    """With the rest frozen, the head learns the shares of two images by heart."""
+    """With all other parts frozen, the head overfits two images."""
     model = tiny(heads=[FillHead(units=16, name="fill_head")])
     for name, part in model.parts().items():
         part.trainable = name == "fill_head"
@@ -218,11 +218,11 @@ def test_head_learns_the_share(tiny, shapes):
     loss = model.fit(batches, epochs=3, steps_per_epoch=15, verbose=0).history["fill_loss"]
     objects = [pair for sample in two for pair in zip(sample["masks"], sample["boxes"].astype(int), strict=True)]
     share = np.array([mask[y1:y2, x1:x2].mean() for mask, (x1, y1, x2, y2) in objects])
-    least = -(share * np.log(share) + (1 - share) * np.log(1 - share)).mean()  # the entropy that no head can undercut
-    assert loss[-1] < least + 0.5 * (loss[0] - least)
+    entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share)).mean()  # lower bound of the loss
+    assert loss[-1] < entropy + 0.5 * (loss[0] - entropy)
 
 
-def test_two_heads_of_one_name_are_refused(tiny):
+def test_two_heads_of_one_name_are_rejected(tiny):
     with pytest.raises(ValueError, match="fill, fill_loss: declared by two heads"):
         tiny(heads=[FillHead(name="a"), FillHead(name="b")])
 
@@ -235,7 +235,7 @@ def test_model_detects_saves_reloads_and_exports(map_model, shapes, tmp_path):
     assert set(found) == {"boxes", "labels", "scores"}
 
 
-def test_model_is_scored_for_what_it_predicts(map_model, shapes):
+def test_model_is_scored_for_its_outputs(map_model, shapes):
     scores = evaluation.coco_scores(map_model, shapes)
     assert "bbox_AP" in scores and not [name for name in scores if name.startswith("segm")]
 

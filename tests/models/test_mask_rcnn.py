@@ -53,20 +53,20 @@ def test_losses_with_ground_truth_and_detections_without(tiny, batch):
 
 
 def test_every_layer_is_built_with_the_model(tiny):
-    # One that is not makes Keras run the whole network eagerly before it compiles anything, on JAX at every first call.
+    # Keras runs a network with unbuilt layers eagerly before it compiles it, on JAX at every first call.
     model = tiny()
     assert [layer.path for layer in flatten_layers(model) if not layer.built] == []
 
 
-def test_untrained_losses_start_where_theory_says(tiny, batch):
-    # Objectness and classes start near chance: log 2 for two outcomes, log 4 for three classes and background.
+def test_untrained_losses_equal_those_of_uniform_scores(tiny, batch):
+    # Initial scores are nearly uniform: log 2 for two outcomes, log 4 for three classes and background.
     terms = losses_of(tiny(), merged(batch))
     assert terms["rpn_class_loss"] == pytest.approx(np.log(2), abs=0.1)
     assert terms["class_loss"] == pytest.approx(np.log(4), abs=0.3)
 
 
 def test_every_trainable_weight_gets_a_gradient(tiny, batch):
-    # Samplers that take every candidate: a draw might leave a whole level out.
+    # Samplers that take every candidate; a random sample can omit a level.
     everything = {"size": 5000, "positive_fraction": 1.0}
     model = tiny(rpn_sampling=everything, box_sampling=everything)
     for weight, gradient in zip(model.trainable_weights, gradients(model, merged(batch)), strict=True):
@@ -126,7 +126,7 @@ def test_hundred_objects_in_one_image(tiny):
 
 
 def test_padding_of_the_ground_truth_changes_nothing(tiny, batch):
-    # The same objects in twice as many slots; samplers that take every candidate leave nothing to chance.
+    # The same objects in twice as many slots; samplers that take every candidate are deterministic.
     everything = {"size": 5000, "positive_fraction": 1.0}
     model = tiny(rpn_sampling=everything, box_sampling=everything)
     wide = {k: np.concatenate([v, np.zeros_like(v)], 1) for k, v in batch[1].items()}
@@ -215,8 +215,8 @@ def test_file_with_a_schedule_loads_in_a_fresh_process(tiny, tmp_path, first):
     model.compile(keras.optimizers.SGD(training.warmup_cosine(1e-3, total_steps=100, warmup=10)))
     model.save(tmp_path / "m.keras")
     program = f"{first}; print(keras.saving.load_model({str(tmp_path / 'm.keras')!r}).optimizer.learning_rate)"
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert answer.returncode == 0, answer.stderr[-2000:]
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert process.returncode == 0, process.stderr[-2000:]
 
 
 def test_mixed_bfloat16_trains_and_keeps_coordinates_in_float32(tiny, batch):
@@ -249,7 +249,7 @@ def test_mixed_bfloat16_trains_and_keeps_coordinates_in_float32(tiny, batch):
         ({"num_classes": 3, "dtype": "mixed_float16"}, "use 'mixed_bfloat16'"),
     ],
 )
-def test_bad_arguments_are_refused_in_one_line(arguments, message):
+def test_bad_arguments_are_rejected_in_one_line(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         MaskRCNN(**{"backbone": {"name": "resnet18", "width": 8}, **arguments})
     assert "\n" not in str(error.value)
@@ -265,5 +265,5 @@ def test_overfits_two_images(tiny, shapes):
     for _ in range(200):
         model.reset_metrics()
         losses.append(model.train_on_batch(x, y, return_dict=True)["loss"])
-    # A single step's loss is that of a random sample of proposals. Five seeds end at 0.06 to 0.09 of where they start.
+    # A single step's loss is that of a random sample of proposals. With five seeds the ratio is 0.06 to 0.09.
     assert np.mean(losses[-20:]) < 0.2 * losses[0]

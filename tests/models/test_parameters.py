@@ -1,4 +1,4 @@
-"""The parameter counts that the student report printed."""
+"""The parameter counts of the student report."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def test_resnet_50_fpn_with_22_classes(model):
     counts = count_parameters(model)
     assert counts["without_backbone_norm"] == 44_035_417
     assert counts["trainable_frozen_stem"] == 43_813_017
-    # Stem 7·7·3·64 = 9,408; first stage 212,992 (3 bottlenecks and a shortcut): what the two figures differ by.
+    # Stem 7·7·3·64 = 9,408; first stage 212,992 (3 bottlenecks and a shortcut): the difference of the two.
     stage = 64 * 64 + 2 * 256 * 64 + 3 * 9 * 64 * 64 + 3 * 64 * 256 + 64 * 256
     assert counts["without_backbone_norm"] - counts["trainable_frozen_stem"] == 9_408 + stage
 
 
 def test_total_and_trainable(model):
     counts = count_parameters(model)
-    # ResNet-50 has 53 batch norms over 26,560 channels: two vectors that train and two that are measured.
+    # ResNet-50 has 53 batch norms over 26,560 channels: each has two trainable vectors and two of statistics.
     assert counts["total"] - counts["without_backbone_norm"] == 4 * 26_560
     assert counts["trainable"] == counts["total"] - 2 * 26_560
     assert counts["trainable"] == sum(int(np.prod(w.shape)) for w in model.trainable_weights)

@@ -1,4 +1,4 @@
-"""Presets: files that hold constructor arguments, all of them known."""
+"""Presets: files with valid constructor arguments, conventions and sources of weights."""
 
 import inspect
 import json
@@ -10,7 +10,7 @@ from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.base import InstanceModel
 
 
-def test_names_are_sorted_and_hold_the_published_one():
+def test_names_are_sorted_and_include_the_published_one():
     assert presets.names() == sorted(presets.names())
     assert "mask_rcnn_resnet50_fpn" in presets.names()
 
@@ -24,10 +24,10 @@ def test_every_preset_holds_arguments_of_the_model(name):
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_every_preset_says_what_its_weights_depend_on_and_where_they_come_from(name):
+def test_every_preset_lists_conventions_and_the_source_of_its_weights(name):
     preset = presets.read(name)
     assert set(preset) == {"description", "config", "conventions", "weights"}
-    asked = {
+    topics = {
         "batch norm",
         "stride",
         "pixels",
@@ -39,7 +39,7 @@ def test_every_preset_says_what_its_weights_depend_on_and_where_they_come_from(n
         "masks",
         "mask targets",
     }
-    assert set(preset["conventions"]) == asked and all(preset["conventions"].values())
+    assert set(preset["conventions"]) == topics and all(preset["conventions"].values())
     assert preset["weights"]["source"] in weights.SOURCES
     assert set(preset["weights"]) == {"source", "file", "url", "sha256", "classes", "licence", "metrics"}
 
@@ -51,7 +51,7 @@ def test_conventions_of_torchvision():
     assert config["resize"] == {"shorter": 800, "longer": 1333, "rounding": "down", "antialias": False}
 
 
-def test_what_a_caller_changes_stays_with_the_caller():
+def test_changes_by_a_caller_do_not_affect_the_preset():
     presets.read("mask_rcnn_resnet50_fpn")["config"]["neck"] = None
     assert presets.read("mask_rcnn_resnet50_fpn")["config"]["neck"] == "fpn"
 
@@ -71,7 +71,7 @@ def test_options_of_a_group_are_merged_and_the_rest_is_replaced():
     }
 
 
-def test_unknown_names_are_answered_with_the_known_ones():
+def test_unknown_names_raise_an_error_that_lists_the_presets():
     with pytest.raises(ValueError, match=r"there is no preset 'resnet'; the presets are .*mask_rcnn_resnet50_fpn"):
         presets.read("resnet")
 

@@ -1,4 +1,4 @@
-"""Stages by themselves: the first one looked at alone, one that is left out, proposals from elsewhere."""
+"""Single stages: the first stage as a model, stages without loss weight, given proposals."""
 
 import keras
 import numpy as np
@@ -74,7 +74,7 @@ def test_a_stage_without_weight_is_not_computed(tiny, batch):
     np.testing.assert_allclose(model.total_loss(first), first["rpn_class_loss"] + first["rpn_box_loss"])
 
 
-def test_masks_alone_can_be_left_out(tiny, batch):
+def test_only_the_masks_can_be_left_out(tiny, batch):
     model = tiny()
     model.compile("sgd", loss_weights={"mask_loss": 0})
     model.mask_head.call = None
@@ -93,10 +93,10 @@ def test_given_proposals_replace_the_rpns(tiny, batch):
             assert (box == allowed).all(1).any()
 
 
-def test_detections_bring_the_proposals_that_they_were_refined_from(tiny, batch):
+def test_detections_include_the_proposals_before_refinement(tiny, batch):
     model = tiny()
     found = numpy(model({name: batch[0][name] for name in ("images", "sizes")}))
-    # The head is untrained and its deltas are tiny: each box lies near the proposal that it comes from.
+    # The head is untrained and its deltas are tiny: each box is close to its proposal.
     distance = np.abs(found["proposals"] - found["boxes"])[found["valid"]]
     assert found["valid"].any() and 0 < distance.max() < 3
 
@@ -111,25 +111,25 @@ def test_cross_boundary_anchors_are_left_out_on_request(tiny, batch):
         for kind in ("keep", "ignore")
     }
     assert (roles["ignore"][crosses] == -1).all() and (roles["keep"][crosses] != -1).any()
-    # Where the best anchor of an object crosses, another takes its place; nothing else changes.
+    # If the best anchor of an object crosses the border, another becomes positive; nothing else changes.
     changed = (roles["ignore"] != roles["keep"]) & ~crosses
     assert (roles["ignore"][changed] == 1).all() and (roles["ignore"] == 1).any()
 
 
-def test_regions_may_use_the_rpns_criteria(batch):
-    """Each image's first object, and one proposal that covers two fifths of it."""
+def test_regions_can_use_the_rpns_criteria(batch):
+    """The first object of each image, and one proposal that covers two fifths of it."""
     truth = truth_of(batch)
     truth["valid"] = keras.ops.convert_to_tensor(np.arange(6)[None] < [[1], [1]])
     box = batch[1]["boxes"][:, 0]
     part = np.stack([box[:, 0], box[:, 1], box[:, 2], box[:, 1] + 0.4 * (box[:, 3] - box[:, 1])], -1)[:, None]
-    seen = {}
+    counts = {}
     for keep_best in (False, True):
         for add in (False, True):
             sampling = RegionSampling(8, high=0.7, low=0.3, keep_best=keep_best, add_ground_truth=add)
             regions = sample_regions(Proposed(part, np.ones((2, 1), bool)), truth, sampling, 3)
-            seen[keep_best, add] = keras.ops.convert_to_numpy(regions.positive).sum()
-    # In the grey zone it is no positive; as the best candidate it is, unless the object's own box is one.
-    assert seen == {(False, False): 0, (False, True): 2, (True, False): 2, (True, True): 2}
+            counts[keep_best, add] = keras.ops.convert_to_numpy(regions.positive).sum()
+    # An IoU of 0.4 is between the thresholds: positive only as the best candidate, without the object's own box.
+    assert counts == {(False, False): 0, (False, True): 2, (True, False): 2, (True, True): 2}
 
 
 def test_all_regions_from_one_level(tiny, batch):
@@ -144,8 +144,8 @@ def test_all_regions_from_one_level(tiny, batch):
         tiny(regions={"level": 6})
 
 
-def test_the_assignments_options_compile_under_xla(tiny, batch):
-    """Normalised RPN, whole anchors alone, random samples, given proposals: a compiled step with all of them."""
+def test_assignment_options_compile_under_xla(tiny, batch):
+    """A compiled step with a normalised RPN, anchors inside the image, random samples and given proposals."""
     model = tiny(
         rpn_stage={"norm": "batch"},
         rpn_sampling={"size": 16, "cross_boundary": "ignore"},
@@ -158,7 +158,7 @@ def test_the_assignments_options_compile_under_xla(tiny, batch):
     model.rpn.trainable = False
     logs = model.train_on_batch({**x, **given}, y, return_dict=True)
     assert logs["rpn_class_loss"] == 0 and np.isfinite(logs["loss"]) and logs["class_loss"] > 0
-    assert logs["proposal_recall"] > 0.9  # those that were given, not the untrained RPN's
+    assert logs["proposal_recall"] > 0.9  # the given proposals, not the untrained RPN's
     assert any(
         np.abs(keras.ops.convert_to_numpy(w) - b).max() > 0
         for w, b in zip(model.box_head.trainable_variables, before, strict=True)
@@ -167,8 +167,8 @@ def test_the_assignments_options_compile_under_xla(tiny, batch):
 
 def test_first_stage_compiles_under_xla(view, batch):
     inputs = {name: batch[0][name] for name in ("images", "sizes")}
-    wanted = numpy(view(inputs))
+    expected = numpy(view(inputs))
     view.compile(jit_compile=True)
     found = view.predict_on_batch(inputs)
-    for name, value in wanted.items():
+    for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-3)

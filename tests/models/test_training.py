@@ -1,4 +1,4 @@
-"""The train step: compiled, on TensorFlow and JAX, skipping what is not finite, resuming after a kill."""
+"""The train step: compilation, TensorFlow and JAX, steps that are not finite, resuming after a kill."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ import pytest
 from keras_maskrcnn import MaskRCNN, data, training
 
 ROOT = pathlib.Path(__file__).parents[2]
-# keras.random draws other numbers under XLA and JAX; samplers that take every candidate leave nothing to chance.
+# keras.random draws other numbers under XLA and JAX; samplers that take every candidate are deterministic.
 EVERYTHING = {"size": 5000, "positive_fraction": 1.0}
 
 
@@ -31,9 +31,9 @@ def compiled(model, **kwargs):
 
 @pytest.fixture(scope="module")
 def trained(tiny, batch):
-    """By norm: a model after three compiled steps and the logs of each; a test may step it further.
+    """By norm: a model after three compiled steps, and the logs of each. Tests may train it further.
 
-    The images are float32, so that a batch with what is not finite needs no step of its own.
+    The images are float32, so that a batch with NaN does not need another trace.
     """
     made = {}
     x, y = {**batch[0], "images": batch[0]["images"].astype("float32")}, batch[1]
@@ -52,9 +52,9 @@ def trained(tiny, batch):
 
 
 @pytest.fixture(scope="module")
-def certain(tiny, shapes, tmp_path_factory):
-    """Folder of a saved model that leaves nothing to chance, and the losses of two plain steps of it."""
-    folder = tmp_path_factory.mktemp("certain")
+def deterministic(tiny, shapes, tmp_path_factory):
+    """Folder of a saved model without random sampling, a batch, and the losses of two eager steps."""
+    folder = tmp_path_factory.mktemp("deterministic")
     model = tiny(rpn_sampling=EVERYTHING, box_sampling=EVERYTHING)
     model.save(folder / "m.keras")
     compiled(model, run_eagerly=True)
@@ -67,7 +67,7 @@ def certain(tiny, shapes, tmp_path_factory):
     return folder, batch, logs
 
 
-def test_logs_name_every_loss_and_every_figure_of_health(trained):
+def test_logs_hold_all_losses_and_health_figures(trained):
     model, (logs, *_), _ = trained("group")
     assert set(logs) == {"loss", *model.loss_names, *model.health_names, "gradient_norm", "skipped_steps"}
     assert logs["loss"] == pytest.approx(sum(logs[name] for name in model.loss_names), rel=1e-5)
@@ -75,8 +75,8 @@ def test_logs_name_every_loss_and_every_figure_of_health(trained):
     assert logs["skipped_steps"] == 0
 
 
-def test_step_compiled_by_xla_gives_the_losses_of_the_plain_one(certain):
-    folder, batch, logs = certain
+def test_step_compiled_by_xla_gives_the_losses_of_the_plain_one(deterministic):
+    folder, batch, logs = deterministic
     model = compiled(keras.saving.load_model(folder / "m.keras"), jit_compile=True)
     assert model.train_on_batch(*batch, return_dict=True) == pytest.approx(logs[0], rel=2e-3)
 
@@ -95,25 +95,25 @@ def test_loss_weights_scale_their_terms(tiny, batch):
     assert logs["loss"] == pytest.approx(plain + 4 * logs["box_loss"] + logs["mask_loss"], rel=1e-5)
 
 
-def test_unknown_loss_weight_and_foreign_loss_are_refused(tiny):
+def test_unknown_loss_weight_and_foreign_loss_are_rejected(tiny):
     with pytest.raises(ValueError, match="maks_loss"):
         tiny().compile("sgd", loss_weights={"maks_loss": 1})
     with pytest.raises(ValueError, match="computes its own losses"):
         tiny().compile("sgd", loss="mse")
 
 
-def test_fit_before_compile_says_so(tiny, shapes):
+def test_fit_before_compile_raises(tiny, shapes):
     with pytest.raises(ValueError, match="compile"):
         tiny().fit(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28))
 
 
-def test_data_with_more_classes_than_the_model_is_refused(shapes):
+def test_data_with_more_classes_than_the_model_is_rejected(shapes):
     model = MaskRCNN(2, {"name": "resnet10", "width": 8})
     with pytest.raises(ValueError, match="the data has 3 classes, the model num_classes=2"):
         model.fit(data.batches(shapes, (64, 64), 2))
 
 
-def test_batches_without_ground_truth_are_refused(tiny, batch):
+def test_batches_without_ground_truth_are_rejected(tiny, batch):
     with pytest.raises(ValueError, match="no ground truth"):
         compiled(tiny(), run_eagerly=True).train_on_batch(batch[0])
 
@@ -127,7 +127,7 @@ def test_fit_learns_names_and_canvas_from_the_data(tiny, shapes):
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
-def test_step_that_is_not_finite_changes_nothing_and_is_named(trained, norm, capsys, shapes):
+def test_step_that_is_not_finite_changes_nothing_and_is_logged(trained, norm, capsys, shapes):
     model, _, batch = trained(norm)
     before = [np.array(w) for w in model.get_weights()]
     iterations = int(model.optimizer.iterations)
@@ -160,26 +160,26 @@ def test_validation_losses_do_not_touch_weights_or_statistics(tiny, batch):
 
 
 def test_same_seed_gives_the_same_training(tiny, trained):
-    _, logs, batch = trained("group")  # of seed 7
+    _, logs, batch = trained("group")  # seed 7
     runs = [[step["loss"] for step in logs]]
-    for seed in (7, 8):  # the weights are alike in all three: only the samplers draw by `seed`
+    for seed in (7, 8):  # the initial weights are equal in all runs; `seed` affects only the samplers
         model = compiled(tiny(seed=seed), run_eagerly=True)
         runs.append([loss_of(model, batch) for _ in range(3)])
-    # The first model's steps were compiled, and threads add in an order of their own: equality ends at float32's
+    # The first model's steps were compiled and threads add in varying order: results are equal to float32's
     # precision.
     assert runs[0] == pytest.approx(runs[1], rel=1e-4)
     assert runs[0] != pytest.approx(runs[2], rel=1e-3)
 
 
-def test_fit_on_jax_reaches_the_losses_of_tensorflow(certain):
-    folder, _, logs = certain
+def test_fit_on_jax_reaches_the_losses_of_tensorflow(deterministic):
+    folder, _, logs = deterministic
     expected = [step["loss"] for step in logs]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", JAX_PROGRAM, str(folder)], env=environment, capture_output=True, text=True, timeout=600
     )
-    assert answer.returncode == 0, answer.stderr[-2000:]
-    losses, found = answer.stdout.strip().splitlines()[-2:]
+    assert process.returncode == 0, process.stderr[-2000:]
+    losses, found = process.stdout.strip().splitlines()[-2:]
     assert [float(v) for v in losses.split()] == pytest.approx(expected, rel=2e-3)
     assert found == "['boxes', 'labels', 'masks', 'proposals', 'scores']"
 
@@ -201,8 +201,8 @@ assert "tensorflow" not in sys.modules
 """
 
 
-def test_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
-    """A real kill: the process dies by SIGKILL after its first epoch; the second run starts at the next one."""
+def test_killed_run_resumes_after_its_last_epoch(tmp_path):
+    """The process is killed with SIGKILL after an epoch; the second run starts at the next one."""
     command = [sys.executable, "-c", RESUME_PROGRAM, str(tmp_path / "backup")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -216,7 +216,7 @@ def test_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
     assert second.returncode == 0, second.stderr[-2000:]
     lines = second.stdout.splitlines()
     assert lines[0].startswith("epoch 2 began")
-    assert int(lines[0].split()[-1]) == 2, "the optimizer's step count comes back too"
+    assert int(lines[0].split()[-1]) == 2, "the optimizer's step count is restored"
     assert lines[-1].startswith("epoch 3 ended")
 
 
@@ -229,16 +229,16 @@ batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28, repea
 model = MaskRCNN(3, {"name": "resnet10", "width": 8, "norm": "group"}, fpn_channels=16, box_stage={"width": 16},
                  mask_stage={"width": 8, "depth": 1}, proposals={"pre_nms": 50, "post_nms": 20}, seed=1)
 model.compile(keras.optimizers.AdamW(1e-3), run_eagerly=True)
-say = keras.callbacks.LambdaCallback(
+report = keras.callbacks.LambdaCallback(
     on_epoch_begin=lambda e, logs: print("epoch", e, "began at step", int(model.optimizer.iterations), flush=True),
     on_epoch_end=lambda e, logs: print("epoch", e, "ended", flush=True))
-# The backup comes first, so that an epoch is on disk when its end is announced.
+# The backup comes first, so that an epoch is on disk when its end is printed.
 backup = keras.callbacks.BackupAndRestore(sys.argv[1])
-model.fit(batches, epochs=4, steps_per_epoch=1, verbose=0, callbacks=[backup, say])
+model.fit(batches, epochs=4, steps_per_epoch=1, verbose=0, callbacks=[backup, report])
 """
 
 
-def test_a_canvas_that_does_not_fit_is_refused_and_not_kept(tiny, shapes):
+def test_an_invalid_canvas_is_rejected_and_not_kept(tiny, shapes):
     model = compiled(tiny(image_size=None))
     odd = data.batches(shapes, (72, 72), 2, max_instances=6, mask_size=28)
     with pytest.raises(ValueError, match=r"image_size=\(72, 72\) must be multiples of 32"):

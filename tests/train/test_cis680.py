@@ -23,24 +23,24 @@ def run(*arguments):
 
 
 def test_help_shows_an_example(run_here):
-    answer = run_here("cis680", "--help")
-    assert answer.returncode == 0 and "python train/cis680.py all" in answer.stdout
+    process = run_here("cis680", "--help")
+    assert process.returncode == 0 and "python train/cis680.py all" in process.stdout
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """Folder of a run of both parts, and the text of the page."""
     output = tmp_path_factory.mktemp("cis680")
-    photo = output / "mine.png"
+    photo = output / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(photo)
     options = [f"--{name}={value}" for name, value in TINY.items()]
-    answer = run("all", "--output", output, "--photo", photo, "--test-images", 6, "--image-size", 96, 128, *options)
-    assert answer.returncode == 0, answer.stderr[-3000:]
+    process = run("all", "--output", output, "--photo", photo, "--test-images", 6, "--image-size", 96, 128, *options)
+    assert process.returncode == 0, process.stderr[-3000:]
     return output, (output / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_every_step_is_there_and_shows_something(report):
+def test_every_step_has_content(report):
     _, html = report
     sections = re.findall(r'<section[^>]*id="step-(\d+)"', html)
     assert [int(number) for number in sections] == list(range(1, 19))
@@ -62,7 +62,7 @@ def test_images_are_not_blank(report):
 
 
 @pytest.mark.slow
-def test_curves_fall_and_figures_are_where_the_summary_says(report):
+def test_curves_fall_and_the_summary_has_all_figures(report):
     output, _ = report
     summary = json.loads((output / "summary.json").read_text())
     first, last = summary["part-a"]["losses"]["total"]
@@ -79,9 +79,9 @@ def test_curves_fall_and_figures_are_where_the_summary_says(report):
 
 def test_a_folder_without_the_four_files_is_one_line(tmp_path, run_here):
     (tmp_path / "data").mkdir()
-    answer = run_here("cis680", "part-a", "--data", tmp_path / "data", "--output", tmp_path / "run")
-    assert answer.returncode == 2 and "Traceback" not in answer.stderr
-    assert re.search(r"error: .*hw3_mycocodata_\w+\.(h5|npy): no such file", answer.stderr)
+    process = run_here("cis680", "part-a", "--data", tmp_path / "data", "--output", tmp_path / "run")
+    assert process.returncode == 2 and "Traceback" not in process.stderr
+    assert re.search(r"error: .*hw3_mycocodata_\w+\.(h5|npy): no such file", process.stderr)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_folder_without_the_four_files_is_one_line(tmp_path, run_here):
     ],
 )
 def test_bad_input_is_one_line(tmp_path, arguments, words, run_here):
-    answer = run_here("cis680", "all", "--output", tmp_path, *arguments)
-    assert answer.returncode == 2
-    last = answer.stderr.strip().splitlines()[-1]  # TensorFlow logs the machine before
-    assert last.startswith("error: ") and words in last and "Traceback" not in answer.stderr
+    process = run_here("cis680", "all", "--output", tmp_path, *arguments)
+    assert process.returncode == 2
+    last = process.stderr.strip().splitlines()[-1]  # TensorFlow logs the machine before
+    assert last.startswith("error: ") and words in last and "Traceback" not in process.stderr

@@ -21,12 +21,12 @@ class Reader(list):
 class FakeModel:
     detection = Detection()
 
-    def __init__(self, answers):
-        self.answers = list(answers)
+    def __init__(self, predictions):
+        self.predictions = list(predictions)
 
     def detect(self, images, score_threshold, max_detections):
-        answers = [self.answers.pop(0) for _ in images]
-        return [{key: value[a["scores"] >= score_threshold] for key, value in a.items()} for a in answers]
+        predictions = [self.predictions.pop(0) for _ in images]
+        return [{key: value[a["scores"] >= score_threshold] for key, value in a.items()} for a in predictions]
 
 
 def sample(boxes, labels, crowd=None):
@@ -47,7 +47,7 @@ def found(boxes, labels, scores, proposals=None):
     }
 
 
-def test_the_proposal_nearest_to_half_of_its_object():
+def test_the_proposal_that_covers_about_half_of_its_object():
     # A from a proposal of IoU 0.9, B from one of 0.5; in the second image A from one of 0.6.
     first = found([A, B], [1, 2], [0.9, 0.8], [(0, 0, 20, 18), (30, 30, 60, 45)])
     model = FakeModel([first, found([A], [1], [0.9], [(0, 0, 20, 12)])])
@@ -75,8 +75,8 @@ def test_no_such_case():
 def test_the_false_positive_of_highest_score():
     alone, sure = (40, 0, 60, 20), (0, 40, 20, 60)
     images = Reader([sample([A], [1]), sample([A, B], [1, 2]), sample([], [])])
-    answers = [found([A, alone], [1, 1], [0.9, 0.3]), found([A, sure], [1, 2], [0.9, 0.6]), found([A], [1], [0.5])]
-    case = cases.false_positive(FakeModel(answers), images)
+    predictions = [found([A, alone], [1, 1], [0.9, 0.3]), found([A, sure], [1, 2], [0.9, 0.6]), found([A], [1], [0.5])]
+    case = cases.false_positive(FakeModel(predictions), images)
     np.testing.assert_array_equal(case.box, sure)
     assert (case.label, case.overlap) == (2, 0.0) and case.score == pytest.approx(0.6)
     assert cases.false_positive(FakeModel([found([(0, 0, 20, 10)], [2], [0.9])]), Reader([sample([A], [1])])) is None

@@ -76,7 +76,7 @@ def test_page_has_its_steps_contents_and_images(text):
     assert (tags.images[0]["width"], tags.images[0]["height"]) == ("2200", "15")  # shrunk
 
 
-def test_page_needs_nothing_from_outside_and_fits_a_phone_and_the_dark(text):
+def test_page_has_no_external_resources_and_supports_small_screens_and_dark_mode(text):
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)|url\(|@import|<script|<link""", text)
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
 
@@ -88,7 +88,7 @@ def test_page_escapes_text_and_aligns_numbers(text):
     assert '<th class="number">size</th>' in text and "<th>layer</th>" in text
 
 
-def test_page_refuses_missing_values_and_unknown_steps():
+def test_page_rejects_missing_values_and_unknown_steps():
     report = page.Report("Report", "The data.", TEMPLATE)
     with pytest.raises(KeyError, match="count"):
         report.step(1, run={"name": "net"})
@@ -100,8 +100,8 @@ def test_template_has_all_steps_and_questions():
     steps = page._steps((page.FOLDER / "report.md").read_text(encoding="utf-8"))
     assert list(steps) == list(range(1, 19))
     assert [number for number, step in steps.items() if step.part] == [1, 8]
-    asked = {number for number, step in steps.items() for block in step.blocks if block.startswith("### ")}
-    assert asked == {3, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16}
+    questions = {number for number, step in steps.items() for block in step.blocks if block.startswith("### ")}
+    assert questions == {3, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16}
 
 
 def test_table_of_the_backbone():

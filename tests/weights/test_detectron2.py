@@ -127,4 +127,4 @@ def test_faster_rcnn_and_another_class_count(arrays, capsys):
         "box_head.deltas",
         "mask_head",
     ]
-    assert "num_classes is 80 there, 4 here" in capsys.readouterr().out
+    assert "num_classes is 80 in the file, 4 in the model" in capsys.readouterr().out

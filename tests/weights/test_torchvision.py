@@ -87,7 +87,7 @@ def test_faster_rcnn_keeps_the_mask_head(first, second, arrays, version, capsys)
     parts = ("backbone", "fpn", "rpn", "box_head")
     report = check_all_filled(model, arrays(f"fasterrcnn_resnet50_fpn{version}"), parts)
     assert report.reinitialised == ["mask_head"]
-    assert capsys.readouterr().out == "file.pth: has no mask_head: the model's stays as it was\n"
+    assert capsys.readouterr().out == "file.pth: has no mask_head; unchanged in the model\n"
     for variable, value in zip(model.mask_head.weights, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 
@@ -98,7 +98,8 @@ def test_keypoint_rcnn_keeps_mask_head_and_class_layers(first, arrays, capsys):
     assert report.reinitialised == ["box_head.classes", "box_head.deltas", "mask_head"]
     assert len(report.unused) == 18
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "file.pth: num_classes is 1 there, 90 here: box_head.classes, box_head.deltas start anew"
+    counts = "num_classes is 1 in the file, 90 in the model"
+    assert lines[0] == f"file.pth: {counts}: reinitialised box_head.classes, box_head.deltas"
     assert len(lines) == 2
 
 
