@@ -10,16 +10,14 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_maskrcnn.heads.detection import OUTPUTS
+from keras_maskrcnn.labels import SEAM, draw_labels, label_text
 
 # Colours that are distinct under any colour vision: M. Okabe and K. Ito, "Color Universal Design" (2008), without
 # black, ordered so that neighbours in the list differ most.
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (213, 94, 0))
-SEAM = (24, 24, 24)
 PAPER = (245, 245, 245)
 GREEN, BLUE, GREY, PURPLE = (0, 190, 130), (60, 150, 240), (150, 150, 150), (204, 121, 167)
 YELLOW, CYAN, WHITE = (255, 221, 0), (0, 220, 235), (255, 255, 255)
-PLATES = 0.25  # maximum share of the image under labels; with hundreds of objects the highest scores get a label
 MINIMUM_SIDE = 512  # small images are enlarged to about this side: labels would cover a 64-pixel image
 
 
@@ -37,8 +35,8 @@ def draw(
 ):
     """Draws objects on an image: filled and outlined masks, boxes, and names with scores.
 
-    A label is omitted if it would hide another one, or if labels would cover more than `PLATES` of the image. Earlier
-    objects (higher scores, as `detect` sorts them) take precedence.
+    A label is omitted if it would hide another one, or if labels would cover more than `labels.PLATES` of the image.
+    Earlier objects (higher scores, as `detect` sorts them) take precedence.
 
     Args:
         image: uint8 [H, W, 3] or greyscale [H, W]; it is not changed.
@@ -82,8 +80,8 @@ def draw(
         for index in order:
             _draw_box(pen, drawn_boxes[index] * scale, colours[index], line_width)
     if labels:
-        texts = [_text(found, index, class_names) for index in range(count)]
-        _draw_labels(pen, canvas.size, texts, drawn_boxes * scale, colours, font_size)
+        texts = [label_text(found, index, class_names) for index in range(count)]
+        draw_labels(pen, canvas.size, texts, drawn_boxes * scale, colours, font_size)
     return np.asarray(canvas)
 
 
@@ -333,56 +331,3 @@ def _with_legend(image, tints):
         pen.rectangle((x, y, x + size, y + size), fill=tint, outline=SEAM)
         pen.text((x + 1.4 * size, y - 0.15 * size), name, fill=SEAM, font=font)
     return np.concatenate([image, np.asarray(strip)])
-
-
-def _text(found, index, class_names):
-    label = int(found["labels"][index])
-    name = class_names[label - 1] if class_names and 0 < label <= len(class_names) else str(label)
-    if "crowd" in found and found["crowd"][index]:
-        return f"{name} (crowd)"
-    captioned = [output for output in getattr(found, "schema", OUTPUTS) if output.caption and output.name in found]
-    return " ".join([name, *(output.caption.format(float(found[output.name][index])) for output in captioned)])
-
-
-def _draw_labels(pen, frame, texts, boxes, tints, size):
-    """Draws each text on a plate near its box, until the plates cover the share `PLATES` of the frame."""
-    font = ImageFont.load_default(size=size)
-    pad = max(1, size // 6)
-    ascent, descent = font.getmetrics()
-    room = PLATES * frame[0] * frame[1]
-    placed, covered = np.zeros((0, 4)), 0
-    for text, box, tint in zip(texts, boxes, tints, strict=True):
-        width, height = font.getlength(text) + 2 * pad, ascent + descent + pad
-        plate, hidden = _free_place(_places(box, width, height, frame), placed)
-        area = (width + 1) * (height + 1)  # Pillow draws the last row and column of a rectangle too
-        if len(placed) and (hidden > 0.2 * area or covered + area > room):
-            continue
-        covered += area
-        placed = np.concatenate([placed, plate[None]])
-        pen.rectangle(tuple(plate), fill=tint, outline=SEAM)
-        pen.text((plate[0] + pad, plate[1] + pad / 2), text, fill=_ink(tint), font=font)
-
-
-def _places(box, width, height, frame):
-    """Candidate rectangles [8, 4] of a plate in order of preference, clipped to the frame."""
-    x1, y1, x2, y2 = box
-    lefts = [x1, x1, x1, x2 - width, x2 - width, x2 - width, x2, x1 - width]
-    tops = [y1 - height, y1, y2, y1 - height, y2 - height, y2, y1, y1]
-    left = np.clip(lefts, 0, max(frame[0] - 1 - width, 0))
-    top = np.clip(tops, 0, max(frame[1] - 1 - height, 0))
-    return np.round(np.stack([left, top, left + width, top + height], axis=1))
-
-
-def _free_place(places, placed):
-    """The place with the smallest overlap with existing plates (the first of equals), and that overlap in pixels."""
-    low = np.maximum(places[:, None, :2], placed[None, :, :2])
-    high = np.minimum(places[:, None, 2:], placed[None, :, 2:])
-    hidden = np.prod(np.maximum(high - low, 0), axis=2).sum(axis=1)
-    return places[hidden.argmin()], hidden.min()
-
-
-def _ink(tint):
-    """Black or white, by the higher contrast with a colour (relative luminance as in WCAG 2.1)."""
-    linear = (np.array(tint) / 255) ** 2.2
-    luminance = linear @ [0.2126, 0.7152, 0.0722]
-    return (0, 0, 0) if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else (255, 255, 255)

@@ -44,7 +44,7 @@ def drawn(role):
     """A mask of the sampled candidates, and the roles in their slots."""
     index, valid = sampling.sample(role, 12, 1.0, 3)
     hot = ops.one_hot(index, 12) * ops.cast(valid, "float32")[..., None]
-    return ops.sum(hot, axis=1), ops.where(valid, gather.rows(role[..., None], index)[..., 0], -1), valid
+    return ops.sum(hot, axis=1), ops.where(valid, gather.take_rows(role[..., None], index)[..., 0], -1), valid
 
 
 def roles(anchors, truth):

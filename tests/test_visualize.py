@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from keras_maskrcnn import visualize
+from keras_maskrcnn import labels, visualize
 
 NAMES = ["person", "dog"]
 
@@ -86,7 +86,7 @@ def test_the_box_has_contrast_on_dark_and_light_images(ground):
 
 @given(index=st.integers(0, 500))
 def test_ink_contrasts_with_its_plate(index):
-    tint, ink = visualize.colour(index), visualize._ink(visualize.colour(index))
+    tint, ink = visualize.colour(index), labels._ink(visualize.colour(index))
 
     def luminance(colour):
         value = np.array(colour) / 255
@@ -120,7 +120,7 @@ def test_colour_by_class_gives_one_colour_per_class():
     height=st.just(14),
 )
 def test_plates_stay_inside_the_frame(x, y, side, width, height):
-    places = visualize._places((x, y, x + side, y + side), width, height, (320, 240))
+    places = labels._places((x, y, x + side, y + side), width, height, (320, 240))
     assert (places[:, :2] >= 0).all()
     assert (places[:, 2] <= 320).all() and (places[:, 3] <= 240).all()
 
@@ -134,8 +134,8 @@ def test_label_is_written_even_for_a_box_that_fills_the_frame():
 
 def test_plates_of_two_equal_boxes_do_not_cover_each_other():
     box = np.array([40.0, 40.0, 100.0, 100.0])
-    first, _ = visualize._free_place(visualize._places(box, 50, 12, (320, 240)), np.zeros((0, 4)))
-    second, hidden = visualize._free_place(visualize._places(box, 50, 12, (320, 240)), first[None])
+    first, _ = labels._free_place(labels._places(box, 50, 12, (320, 240)), np.zeros((0, 4)))
+    second, hidden = labels._free_place(labels._places(box, 50, 12, (320, 240)), first[None])
     assert hidden == 0 and not np.array_equal(first, second)
 
 
@@ -144,7 +144,7 @@ def test_a_crowded_image_stays_visible():
     plates = visualize.draw(blank(512, 512), found, NAMES, boxes=False) != visualize.draw(
         blank(512, 512), found, NAMES, boxes=False, labels=False
     )
-    assert 0.05 < plates.any(axis=2).mean() <= visualize.PLATES
+    assert 0.05 < plates.any(axis=2).mean() <= labels.PLATES
 
 
 def test_names_scores_crowds_and_unknown_labels():

@@ -13,7 +13,8 @@ class Network:
 
     - TensorFlow without XLA: one graph for all canvases, batch sizes and thresholds.
     - XLA and JAX: one compiled function per canvas, batch size and capacity. The capacity is the number of detections
-      that the function computes: the model's `max_detections`, doubled until it reaches the number asked for.
+      that the function computes: the option `max_detections`, doubled until it reaches that of the call, at most the
+      option `candidates`.
     - `run_eagerly`, and other backends: the model itself, one thread at a time.
 
     Weights may change between calls. Make a new `Network` after `compile`.
@@ -21,23 +22,24 @@ class Network:
     Args:
         model: Keras model whose `call` takes a dict of `images` float32 `[B, H, W, 3]` and `sizes` float32 `[B, 2]`,
             and the fields of `heads.detection.Limits` under their names.
-        capacity: number of detections of a compiled function, at least.
+        detection: `heads.detection.Detection`.
     """
 
-    def __init__(self, model, capacity):
-        self._model, self._capacity = model, capacity
+    def __init__(self, model, detection):
+        self._model, self._detection = model, detection
         self._lock, self._functions, self._traced = threading.Lock(), {}, set()
-        xla = bool(model.compiled and model.jit_compile)
-        eager = bool(model.compiled and model.run_eagerly)
-        name = keras.backend.backend()
-        self._kind = "eager" if eager or name not in ("tensorflow", "jax") else "compiled"
-        if self._kind == "compiled" and name == "tensorflow" and not xla:
-            self._kind = "dynamic"
 
     @property
     def dynamic(self):
         """Whether one function serves batches of all sizes, so that short batches need no filling up."""
-        return self._kind == "dynamic"
+        return self._mode() == "dynamic"
+
+    def _mode(self):
+        model, name = self._model, keras.backend.backend()
+        if name not in ("tensorflow", "jax") or (model.compiled and model.run_eagerly):
+            return "eager"
+        xla = name == "jax" or (model.compiled and model.jit_compile)
+        return "compiled" if xla else "dynamic"
 
     def __call__(self, inputs, limits):
         """Run the network.
@@ -49,7 +51,7 @@ class Network:
         Returns:
             dict of NumPy arrays.
         """
-        run = {"eager": self._run_eagerly, "compiled": self._run_compiled, "dynamic": self._run_dynamic}[self._kind]
+        run = {"eager": self._run_eagerly, "compiled": self._run_compiled, "dynamic": self._run_dynamic}[self._mode()]
         return {name: ops.convert_to_numpy(values) for name, values in run(inputs, limits).items()}
 
     def _run_eagerly(self, inputs, limits):
@@ -59,28 +61,28 @@ class Network:
 
     def _run_dynamic(self, inputs, limits):
         with self._lock:
-            if not self._functions:
+            if "dynamic" not in self._functions:
                 from keras_maskrcnn.backend.tensorflow import network
 
-                self._functions["all"] = network.dynamic(lambda inputs: self._model(inputs, training=False))
-        return self._functions["all"]({**inputs, **limits._asdict()})
+                self._functions["dynamic"] = network.dynamic(lambda inputs: self._model(inputs, training=False))
+        return self._functions["dynamic"]({**inputs, **limits._asdict()})
 
     def _run_compiled(self, inputs, limits):
-        capacity = self._capacity
+        capacity = self._detection.max_detections
         while capacity < limits.max_detections:
             capacity *= 2
+        capacity = min(capacity, max(self._detection.candidates, self._detection.max_detections))
         thresholds = {"score_threshold": limits.score_threshold, "nms_iou": limits.nms_iou}
         inputs = {**inputs, **{name: ops.convert_to_tensor(v, "float32") for name, v in thresholds.items()}}
         key = (capacity, inputs["images"].shape)
+        if key in self._traced:  # without the lock, which another canvas may hold while it compiles
+            return self._functions[capacity](inputs)
         with self._lock:
-            function = self._functions.get(capacity)
-            if function is None:
-                function = self._functions[capacity] = self._compile(capacity)
-            if key not in self._traced:
-                found = function(inputs)
-                self._traced.add(key)
-                return found
-        return function(inputs)
+            if capacity not in self._functions:
+                self._functions[capacity] = self._compile(capacity)
+            found = self._functions[capacity](inputs)
+            self._traced.add(key)
+        return found
 
     def _compile(self, capacity):
         def call(inputs):  # `call` itself: Keras refuses inputs of tensors and numbers together

@@ -17,7 +17,6 @@ from keras_maskrcnn.evaluation.regions import (
     anchor_report,
     anchor_roles,
     candidate_counts,
-    format_regions,
     proposal_recall,
     region_report,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "coco_scores",
     "encode_mask",
     "for_json",
-    "format_regions",
     "format_report",
     "format_scores",
     "precision_recall",

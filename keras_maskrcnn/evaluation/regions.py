@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn.evaluation.predictions import predictions
-from keras_maskrcnn.evaluation.report import _rates, format_report, overlap_matrix
+from keras_maskrcnn.evaluation.report import overlap_matrix, rates
 from keras_maskrcnn.heads.anchors import assign_anchors
 from keras_maskrcnn.heads.ground_truth import ground_truth
 from keras_maskrcnn.ops import boxes as box_ops
@@ -69,7 +69,7 @@ def candidate_counts(first_stage, dataset, high, low, limit=None, batch_size=8):
         ValueError: no image could be read.
     """
     counts = []
-    for sample, found in predictions(first_stage, dataset, batch_size=batch_size, limit=limit):
+    for sample, found in predictions(first_stage, dataset, 0.0, None, batch_size, limit):
         objects = {name: sample[name][~sample["crowd"]] for name in ("boxes", "labels", "crowd")}
         candidates = {name: np.concatenate([objects[name], found[name]]) for name in ("boxes", "labels")}
         best = overlap_matrix(objects, candidates, "bbox").max(axis=1, initial=0.0)
@@ -110,18 +110,12 @@ def region_report(first_stage, dataset, iou=0.5, limit=None, batch_size=8):
     right, total = int(np.trace(confusion)), int(confusion.sum())
     counts = zip(names, np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1), strict=True)
     return {
-        "classes": {name: _rates(*row) for name, *row in counts},
-        "overall": _rates(right, total, total),
+        "classes": {name: rates(*row) for name, *row in counts},
+        "overall": rates(right, total, total),
         "confusion": confusion,
         "names": names,
         "accuracy": _ratio(right, total),
     }
-
-
-def format_regions(report):
-    """Formats `region_report` as text: the accuracy, then the lines of `format_report`."""
-    total = int(report["confusion"].sum())
-    return f"{report['accuracy']:.3f} of {total} proposals have the right class\n\n{format_report(report)}"
 
 
 def anchor_report(model, batches, steps=None):

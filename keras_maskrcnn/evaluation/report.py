@@ -5,14 +5,14 @@ import math
 import numpy as np
 from pycocotools import mask as mask_tools
 
-from keras_maskrcnn.evaluation.coco import FIGURES, KINDS, encode_mask
+from keras_maskrcnn.evaluation.coco import FIGURES, KINDS, encode_mask, scored_kinds
 from keras_maskrcnn.evaluation.predictions import predictions
 
 THRESHOLDS = tuple(step / 20 for step in range(6, 20))  # 0.3 … 0.95
 
 
 def precision_recall(
-    model, dataset, iou=0.5, score_threshold=0.5, kind="segm", max_detections=100, batch_size=8, limit=None
+    model, dataset, iou=0.5, score_threshold=0.5, kind=None, max_detections=100, batch_size=8, limit=None
 ):
     """Computes precision, recall and F1 at one score threshold, and the confusion matrix.
 
@@ -27,7 +27,7 @@ def precision_recall(
         dataset: any reader of samples.
         iou: minimum intersection over union of a match, 0..1.
         score_threshold: minimum score of a detection.
-        kind: overlap of masks ("segm") or of boxes ("bbox").
+        kind: overlap of masks ("segm") or of boxes ("bbox"); None takes masks if the model predicts them.
         max_detections: maximum number of detections per image.
         batch_size: images per call of `detect`.
         limit: only the first `limit` images.
@@ -41,6 +41,7 @@ def precision_recall(
     Raises:
         ValueError: `kind` is neither "segm" nor "bbox", or no image could be read.
     """
+    kind = scored_kinds(model)[-1] if kind is None else kind
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     background = len(dataset.class_names)
@@ -52,7 +53,7 @@ def precision_recall(
 
 
 def best_threshold(
-    model, dataset, iou=0.5, kind="segm", candidates=THRESHOLDS, max_detections=100, batch_size=8, limit=None
+    model, dataset, iou=0.5, kind=None, candidates=THRESHOLDS, max_detections=100, batch_size=8, limit=None
 ):
     """Finds the score threshold with the highest F1 over all classes.
 
@@ -62,7 +63,7 @@ def best_threshold(
         model: an object with `detect`, as `MaskRCNN`.
         dataset: any reader of samples.
         iou: minimum intersection over union of a match, 0..1.
-        kind: overlap of masks ("segm") or of boxes ("bbox").
+        kind: overlap of masks ("segm") or of boxes ("bbox"); None takes masks if the model predicts them.
         candidates: thresholds to compare; the first of equals is returned.
         max_detections: maximum number of detections per image.
         batch_size: images per call of `detect`.
@@ -71,10 +72,11 @@ def best_threshold(
     Returns:
         float, one of `candidates`.
     """
+    kind = scored_kinds(model)[-1] if kind is None else kind
     right, taken = (np.zeros(len(candidates)) for _ in range(2))
     for sample, found in predictions(model, dataset, min(candidates), max_detections, batch_size, limit):
         for index, threshold in enumerate(candidates):
-            kept = {name: values[found["scores"] >= threshold] for name, values in found.items()}
+            kept = {name: values[found["scores"] > threshold] for name, values in found.items()}
             truth, label = match(sample, kept, iou, kind)
             right[index] += np.count_nonzero((truth == label) & (truth >= 0))
             taken[index] += np.count_nonzero(truth >= 0) + np.count_nonzero(label >= 0)
@@ -151,13 +153,13 @@ def _summary(confusion, class_names):
     objects = confusion.sum(axis=1)[:-1]
     rows = zip(class_names, true_positives, detected, objects, strict=True)
     return {
-        "classes": {name: _rates(*counts) for name, *counts in rows},
-        "overall": _rates(true_positives.sum(), detected.sum(), objects.sum()),
+        "classes": {name: rates(*counts) for name, *counts in rows},
+        "overall": rates(true_positives.sum(), detected.sum(), objects.sum()),
         "names": [*class_names, "background"],
     }
 
 
-def _rates(true_positives, detected, objects):
+def rates(true_positives, detected, objects):
     """Precision, recall and F1 from counts; NaN where the denominator is 0."""
 
     def ratio(part, whole):

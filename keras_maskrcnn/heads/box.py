@@ -12,7 +12,7 @@ from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.heads.region_head import RegionHead, flat
 from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.ops import boxes as box_ops
-from keras_maskrcnn.ops.gather import rows
+from keras_maskrcnn.ops.gather import take_rows
 from keras_maskrcnn.ops.losses import masked_mean, smooth_l1, softmax_cross_entropy
 from keras_maskrcnn.ops.matching import POSITIVE, match
 from keras_maskrcnn.ops.sampling import count_positive_slots, sample
@@ -113,11 +113,11 @@ def sample_regions(proposed, truth, sampling, seed):
         usable=usable,
     )
     index, valid = sample(role, sampling.size, sampling.positive_fraction, seed)
-    positive = ops.logical_and(rows(role, index) == POSITIVE, valid)
-    matched = rows(matched, index)
-    label = ops.where(positive, rows(truth["labels"], matched), 0)
+    positive = ops.logical_and(take_rows(role, index) == POSITIVE, valid)
+    matched = take_rows(matched, index)
+    label = ops.where(positive, take_rows(truth["labels"], matched), 0)
     slots = count_positive_slots(sampling.size, sampling.positive_fraction, index.shape[1])
-    boxes = ops.stop_gradient(ops.where(valid[..., None], rows(boxes, index), 0.0))
+    boxes = ops.stop_gradient(ops.where(valid[..., None], take_rows(boxes, index), 0.0))
     return SampledRegions(boxes, label, matched, positive, valid, slots)
 
 
@@ -240,7 +240,7 @@ class BoxHead(RegionHead):
         count = ops.sum(ops.cast(regions.valid, "float32"))
         class_error = softmax_cross_entropy(logits, regions.label)
         own = ops.take_along_axis(deltas, regions.label[..., None, None], axis=2)[:, :, 0]
-        target = box_ops.encode(rows(truth["boxes"], regions.matched), regions.boxes, self.stage.delta_weights)
+        target = box_ops.encode(take_rows(truth["boxes"], regions.matched), regions.boxes, self.stage.delta_weights)
         box_error = smooth_l1(own - target, self.stage.beta)
         return {
             "class_loss": masked_mean(class_error, regions.valid, count),
@@ -272,7 +272,7 @@ class BoxHead(RegionHead):
             options.candidates,
             options.min_size,
         )
-        proposals = ops.where(found["valid"][..., None], rows(proposed.boxes, found.pop("region")), 0.0)
+        proposals = ops.where(found["valid"][..., None], take_rows(proposed.boxes, found.pop("region")), 0.0)
         return {**found, "proposals": proposals}
 
     def published(self, source, names):

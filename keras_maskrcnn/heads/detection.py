@@ -10,7 +10,7 @@ from keras import ops
 from keras_maskrcnn.backend.nms import nms
 from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.ops import boxes as box_ops
-from keras_maskrcnn.ops.gather import rows
+from keras_maskrcnn.ops.gather import take_rows
 from keras_maskrcnn.options import Options, check_choice
 
 # Outputs of every detector. An empty row has 0 everywhere, and False in "valid".
@@ -86,7 +86,7 @@ class Detection(Options):
         return Limits(
             _share("score_threshold", next(value for value in given if value is not None)),
             _share("nms_iou", self.nms_iou if nms_iou is None else nms_iou),
-            _count("max_detections", self.max_detections if max_detections is None else max_detections),
+            check_count("max_detections", self.max_detections if max_detections is None else max_detections),
         )
 
 
@@ -96,8 +96,13 @@ def _share(name, value):
     return float(value)
 
 
-def _count(name, value):
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+def check_count(name, value):
+    """The value as an int.
+
+    Raises:
+        ValueError: if it is not a whole number from 1 to 2³¹ - 1.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
     return int(value)
 
@@ -128,15 +133,15 @@ def select_detections(probabilities, boxes, valid, sizes, limits, candidates=100
     region, label = pair // classes, pair % classes + 1
     per_region = boxes.shape[2]
     place = region * per_region + label if per_region > 1 else region
-    boxes = box_ops.clip(rows(ops.reshape(boxes, (-1, regions * per_region, 4)), place), sizes)
+    boxes = box_ops.clip(take_rows(ops.reshape(boxes, (-1, regions * per_region, 4)), place), sizes)
     usable = ops.logical_and(scores > limits.score_threshold, box_ops.larger_than(boxes, min_size))
     keep, kept = nms(boxes, scores, limits.nms_iou, _at_most(limits.max_detections, limit), groups=label, valid=usable)
     return {
-        "boxes": ops.where(kept[..., None], rows(boxes, keep), 0.0),
-        "scores": ops.where(kept, rows(scores, keep), 0.0),
-        "labels": ops.where(kept, rows(label, keep), 0),
+        "boxes": ops.where(kept[..., None], take_rows(boxes, keep), 0.0),
+        "scores": ops.where(kept, take_rows(scores, keep), 0.0),
+        "labels": ops.where(kept, take_rows(label, keep), 0),
         "valid": kept,
-        "region": ops.where(kept, rows(region, keep), 0),
+        "region": ops.where(kept, take_rows(region, keep), 0),
     }
 
 

@@ -38,6 +38,30 @@ class Output:
             raise ValueError(f"kind={self.kind!r} of output {self.name!r} is not one of {', '.join(KINDS)}")
 
 
+class Declarations:
+    """What a head or a model declares, as class attributes; empty unless a subclass sets them.
+
+    Attributes:
+        LOSSES: names of the loss terms.
+        HEALTH: names of further scalars that are reported in training.
+        FIELDS: names of the ground-truth fields that are needed besides boxes, labels, crowd and valid.
+        OUTPUTS: tuple of `Output`, what is predicted.
+        PER_CLASS: names of the layers whose width depends on the number of classes.
+    """
+
+    LOSSES = HEALTH = FIELDS = OUTPUTS = PER_CLASS = ()
+
+    def published(self, source, names):
+        """Rows of `weights.rows.Row` for the arrays that a published file has for this head; none by default.
+
+        Args:
+            source: one of `weights.SOURCES`.
+            names: names of the arrays in the file.
+        """
+        del source, names
+        return ()
+
+
 class Detections(dict):
     """Detections of one image: a dict of arrays `[n, ...]`, one row per object, and the schema that describes them.
 
@@ -49,6 +73,10 @@ class Detections(dict):
     def __init__(self, arrays, schema):
         super().__init__(arrays)
         self.schema = tuple(schema)
+
+    def copy(self):
+        """A shallow copy with the schema."""
+        return Detections(self, self.schema)
 
     def rows(self, index):
         """The detections with these rows only; `index` is any NumPy index of one axis."""

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_maskrcnn.backend.rows import active_rows, restore_rows
+from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.layers.roi_align import RoIAlign
 from keras_maskrcnn.options import Options
 
@@ -61,19 +62,15 @@ class Rows(typing.NamedTuple):
         return ops.take(flat(field), self.instance, axis=0)
 
 
-class RegionHead(keras.layers.Layer):
+class RegionHead(Declarations, keras.layers.Layer):
     """A head whose input is RoIAlign's crops of the pyramid.
 
-    Class attributes of a subclass:
-        LOSSES: names of its loss terms. Names must be unique within a model.
-        HEALTH: names of further scalars that it reports in training.
-        FIELDS: names of the ground-truth fields that it needs besides boxes, labels, crowd and valid.
-        OUTPUTS: tuple of `heads.outputs.Output`, what it predicts.
-        PER_CLASS: names of its layers whose width depends on the number of classes.
-        pool: bins per side of a crop; may be an instance attribute.
+    A subclass declares what `Declarations` lists, and
+
+    Attributes:
+        pool: bins per side of a crop, a class or an instance attribute.
     """
 
-    LOSSES, HEALTH, FIELDS, OUTPUTS, PER_CLASS = (), (), (), (), ()
     pool = 7
 
     def connect(self, strides, channels, regions=None, seed=None):
@@ -84,25 +81,21 @@ class RegionHead(keras.layers.Layer):
             channels: channels of these levels.
             regions: `Regions`.
             seed: seed of random sample positions.
+
+        Raises:
+            ValueError: if the head is part of a model already.
         """
+        if hasattr(self, "align"):
+            raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
         self.align = RoIAlign(self.pool, strides, name="align", seed=seed, **Regions.of(regions).align())
         self.build((None, self.pool, self.pool, channels))
+        self.trainable = self.trainable  # reaches the layers that `build` made
 
     def build_from_config(self, config):
         """Nothing: a head that was saved is built when the model connects it."""
 
     def check(self, inputs):
         """Raises a ValueError if the ground truth among a model's inputs does not have the form that the head needs."""
-
-    def published(self, source, names):
-        """Rows of `weights.rows.Row` for the arrays of this head in a published file; none by default.
-
-        Args:
-            source: one of `weights.SOURCES`.
-            names: names of the arrays in the file.
-        """
-        del source, names
-        return ()
 
 
 class ObjectHead(RegionHead):

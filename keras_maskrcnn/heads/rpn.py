@@ -9,10 +9,11 @@ from keras import ops
 from keras_maskrcnn.backend.nms import nms
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling, assign_anchors
 from keras_maskrcnn.heads.ground_truth import instances
+from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.layers.folding import conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 from keras_maskrcnn.ops import boxes as box_ops
-from keras_maskrcnn.ops.gather import rows
+from keras_maskrcnn.ops.gather import take_rows
 from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_l1
 from keras_maskrcnn.ops.matching import POSITIVE
 from keras_maskrcnn.ops.sampling import sample
@@ -85,7 +86,7 @@ class Proposed(typing.NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class RPNHead(keras.layers.Layer):
+class RPNHead(Declarations, keras.layers.Layer):
     """Objectness and box deltas for every anchor, with weights shared by all levels; proposals; two losses.
 
     Args:
@@ -101,7 +102,6 @@ class RPNHead(keras.layers.Layer):
 
     LOSSES = ("rpn_class_loss", "rpn_box_loss")
     HEALTH = ("proposal_recall",)
-    FIELDS, OUTPUTS, PER_CLASS = (), (), ()
 
     def __init__(self, strides, stage=None, anchors=None, proposals=None, sampling=None, **kwargs):
         super().__init__(**kwargs)
@@ -220,10 +220,10 @@ class RPNHead(keras.layers.Layer):
         matched, role = assign_anchors(anchors, truth, self.sampling, sizes)
         index, chosen = sample(role, self.sampling.size, self.sampling.positive_fraction, seed)
         count = ops.sum(ops.cast(chosen, "float32"))
-        positive = rows(role, index) == POSITIVE
-        error = binary_cross_entropy(rows(logits, index), ops.cast(positive, "float32"))
-        target = box_ops.encode(rows(truth["boxes"], rows(matched, index)), ops.take(anchors, index, axis=0))
-        box_error = smooth_l1(rows(deltas, index) - target, self.stage.beta)
+        positive = take_rows(role, index) == POSITIVE
+        error = binary_cross_entropy(take_rows(logits, index), ops.cast(positive, "float32"))
+        target = box_ops.encode(take_rows(truth["boxes"], take_rows(matched, index)), ops.take(anchors, index, axis=0))
+        box_error = smooth_l1(take_rows(deltas, index) - target, self.stage.beta)
         positive = ops.logical_and(positive, chosen)[..., None]
         return {
             "rpn_class_loss": masked_mean(error, chosen, count),
@@ -290,13 +290,14 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
         groups=level,
         valid=box_ops.larger_than(boxes, min_size),
     )
-    return ops.where(valid[..., None], rows(boxes, keep), 0.0), ops.where(valid, rows(scores, keep), 0.0), valid
+    boxes = ops.where(valid[..., None], take_rows(boxes, keep), 0.0)
+    return boxes, ops.where(valid, take_rows(scores, keep), 0.0), valid
 
 
 def _best_of_level(logits, deltas, anchors, limit):
     static, dynamic = logits.shape[1], ops.shape(logits)[1]
     scores, index = ops.top_k(logits, min(limit, static) if static else ops.minimum(limit, dynamic))
-    return scores, box_ops.decode(rows(deltas, index), ops.take(ops.convert_to_tensor(anchors), index, axis=0))
+    return scores, box_ops.decode(take_rows(deltas, index), ops.take(ops.convert_to_tensor(anchors), index, axis=0))
 
 
 def proposal_recall(proposed, truth, iou=0.5):

@@ -28,7 +28,7 @@ def saved_model(model, folder):
     the same detections.
 
     Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
-    `inference.SavedModel` needs to `assets/model.json`.
+    `inference.saved_model.SavedModel` needs to `assets/model.json`.
 
     Args:
         model: an `InstanceModel`.
@@ -49,13 +49,17 @@ def saved_model(model, folder):
         temporary = pathlib.Path(temporary)
         module.description = _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))
         if model.class_names:
-            module.class_names = _asset(temporary / CLASS_NAMES, "\n".join(model.class_names))
+            lines = (" ".join(name.split()) for name in model.class_names)
+            module.class_names = _asset(temporary / CLASS_NAMES, "\n".join(lines))
+        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
         tf.saved_model.save(module, str(folder), signatures=_signatures(model))
 
 
 def description(model):
     """Placement, thresholds and outputs of a model: the dict in `assets/model.json`."""
     return {
+        "num_classes": model.num_classes,
+        "class_names": model.class_names,
         "placement": dataclasses.asdict(model.placement),
         "detection": model.detection.asdict(),
         "outputs": [dataclasses.asdict(output) for output in model.schema],
@@ -78,15 +82,23 @@ def _signatures(model):
 
     placement = model.placement
 
-    # There is no Python control flow to convert, and autograph would read the source files again.
+    # There is no Python control flow to convert, and autograph would read the source files again. The network is traced
+    # once for both signatures that serve images.
+    @tf.function(input_signature=[SIGNATURE["images"], SIGNATURE["sizes"]], autograph=False)
+    def detect(images, sizes):
+        with backend.static_shapes_scope(False):
+            return exported(model.schema, model({"images": images, "sizes": sizes}, training=False), sizes)
+
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
     def serve(images):
         placed, size = placement.graph(images)
-        return _detect(model, placed, tf.repeat(size[None], tf.shape(images)[0], axis=0))
+        return detect(placed, tf.repeat(size[None], tf.shape(images)[0], axis=0))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes):
-        return _placed_together(model, image_bytes) if placement.image_size else _one_by_one(serve, image_bytes)
+        if not placement.image_size:
+            return _one_by_one(serve, image_bytes)
+        return detect(*_placed_together(placement, image_bytes))
 
     @tf.function(input_signature=list(SIGNATURE.values()), autograph=False)
     def detect_on_canvas(*inputs):
@@ -97,16 +109,16 @@ def _signatures(model):
     return {name: function.get_concrete_function() for name, function in functions.items()}
 
 
-def _placed_together(model, image_bytes):
-    """Detections in encoded images of unequal sizes, which share the model's canvas and so form one batch."""
+def _placed_together(placement, image_bytes):
+    """Encoded images of unequal sizes on the model's one canvas: a batch of images, and their sizes."""
     import tensorflow as tf
 
     def one(encoded):
-        placed, size = model.placement.graph(_decode(encoded))
+        placed, size = placement.graph(_decode(encoded))
         return placed[0], size
 
-    specs = (tf.TensorSpec([*model.image_size, 3], tf.float32), tf.TensorSpec([2], tf.float32))
-    return _detect(model, *tf.map_fn(one, image_bytes, fn_output_signature=specs))
+    specs = (tf.TensorSpec([*placement.image_size, 3], tf.float32), tf.TensorSpec([2], tf.float32))
+    return tf.map_fn(one, image_bytes, fn_output_signature=specs)
 
 
 def _one_by_one(serve, image_bytes):
@@ -128,8 +140,3 @@ def _decode(encoded):
 
     image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     return tf.ensure_shape(image, [None, None, 3])[None]
-
-
-def _detect(model, images, sizes):
-    with backend.static_shapes_scope(False):
-        return exported(model.schema, model({"images": images, "sizes": sizes}, training=False), sizes)

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from keras_maskrcnn.heads.detection import SHOWN
+from keras_maskrcnn.heads.detection import SHOWN, check_count
 from keras_maskrcnn.heads.outputs import to_image
 from keras_maskrcnn.inference.ahead import ahead
 from keras_maskrcnn.inference.placement import check_image
@@ -38,9 +38,8 @@ class Predictor:
     def detect_each(self, images, batch_size=8, **limits):
         """As `Detector.detect_each`."""
         limits = self.detection.limits(**limits, default_score=SHOWN)
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size!r} must be a whole number of at least 1")
-        return self._detect_each(images, limits, batch_size if self.placement.image_size else 1)
+        rows = check_count("batch_size", batch_size)
+        return self._detect_each(images, limits, rows if self.placement.image_size else 1)
 
     def _detect_each(self, images, limits, rows):
         reading, decoding = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
@@ -59,12 +58,21 @@ class Predictor:
                 threads.shutdown(cancel_futures=True)
 
     def _batches(self, images, rows):
-        """Pairs of up to `rows` images and the network's inputs for them."""
-        images = iter(images)
-        while chunk := [check_image(image) for image in itertools.islice(images, rows)]:
-            # Where shapes are compiled in, a short batch is filled up: two batch sizes serve lists of any length.
-            fill = not self.network.dynamic and len(chunk) > 1
-            yield chunk, self.placement.batch(chunk, rows if fill else len(chunk))
+        """Pairs of up to `rows` images and the network's inputs for them; an error comes after the images before it."""
+        images, error = iter(images), None
+        while error is None:
+            chunk = []
+            try:
+                chunk.extend(check_image(image) for image in itertools.islice(images, rows))
+            except Exception as caught:
+                error = caught
+            if chunk:
+                # Where shapes are compiled in, a short batch is filled up: two batch sizes serve lists of any length.
+                fill = not self.network.dynamic and len(chunk) > 1
+                yield chunk, self.placement.batch(chunk, rows if fill else len(chunk))
+            elif error is None:
+                return
+        raise error
 
     def _decoded(self, images, batch, limits):
         return (self._decode(batch, i, image, limits) for i, image in enumerate(images))
@@ -117,7 +125,8 @@ class Detector:
 
         Args:
             images: iterable of uint8 `[H, W, 3]`, such as a generator that reads files. A thread reads it, up to two
-                batches ahead, so it must not depend on the results.
+                batches ahead, so it must not depend on the results. Closing the generator of results waits until the
+                image that is being read has been read.
             score_threshold: as for `detect`.
             nms_iou: as for `detect`.
             max_detections: as for `detect`.

@@ -6,7 +6,7 @@ import pathlib
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.outputs import Output
-from keras_maskrcnn.inference.export import CLASS_NAMES, DESCRIPTION
+from keras_maskrcnn.inference.export import DESCRIPTION
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 
@@ -19,6 +19,7 @@ class SavedModel(Detector):
 
     Attributes:
         class_names: list of K names, or None.
+        num_classes: K, classes without background.
         schema: tuple of `heads.outputs.Output`, what the model predicts.
 
     Raises:
@@ -36,8 +37,7 @@ class SavedModel(Detector):
             reason = f"has no assets/{DESCRIPTION}: export the model again from its .keras file with this version"
             raise DataError(folder, reason)
         description = json.loads((assets / DESCRIPTION).read_text(encoding="utf-8"))
-        names = assets / CLASS_NAMES
-        self.class_names = names.read_text(encoding="utf-8").splitlines() if names.is_file() else None
+        self.class_names, self.num_classes = description["class_names"], description["num_classes"]
         placement = description["placement"]
         size = placement["image_size"] and tuple(placement["image_size"])
         self.schema = tuple(Output(**output) for output in description["outputs"])

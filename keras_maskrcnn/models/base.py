@@ -7,7 +7,8 @@ from keras import ops
 from keras_maskrcnn import backend
 from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.heads.detection import Detection
-from keras_maskrcnn.heads.ground_truth import ground_truth
+from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
+from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.models import presets
@@ -18,15 +19,11 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class InstanceModel(Detector, keras.Model):
+class InstanceModel(Declarations, Detector, keras.Model):
     """Base of the instance segmentation models.
 
-    A subclass declares, as heads do,
-        LOSSES: names of its loss terms;
-        HEALTH: names of further scalars that it reports in training;
-        FIELDS: names of the ground-truth fields that it needs besides boxes, labels, crowd and valid;
-        OUTPUTS: tuple of `heads.outputs.Output`, what it predicts,
-    or calls `declare` with the heads that it is composed of. It implements
+    A subclass declares what `heads.outputs.Declarations` lists, or calls `declare` with itself and the heads that it is
+    composed of. It implements
         canvas_stride(): pixels of which the sides of a canvas are multiples;
         call(inputs, training): a dict of the scalars in LOSSES and HEALTH if `self.ground_truth(inputs)` is not None,
             else a dict of tensors `[B, D, ...]` by the names in OUTPUTS, and `valid` bool `[B, D]`. The thresholds of
@@ -47,8 +44,6 @@ class InstanceModel(Detector, keras.Model):
         ValueError: in one line, for `num_classes` below 1, or class names of another number.
     """
 
-    LOSSES, HEALTH, FIELDS, OUTPUTS = (), (), (), ()
-
     def __init__(
         self,
         num_classes,
@@ -66,6 +61,8 @@ class InstanceModel(Detector, keras.Model):
             raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
+        if not all(isinstance(name, str) for name in class_names or ()):
+            raise ValueError(f"class_names={class_names!r} must be texts")
         # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         self.num_classes = int(num_classes)
@@ -91,26 +88,29 @@ class InstanceModel(Detector, keras.Model):
             trainable=False,
             autocast=False,
         )
-        self._network = Network(self, self.detection.max_detections)
+        self._network = Network(self, self.detection)
         self.declare(self)
 
     def declare(self, *heads):
         """Collect what heads declare: loss and health names, ground-truth fields, and the schema of the outputs.
 
         Raises:
-            ValueError: if two heads declare the same name.
+            ValueError: if two heads declare the same name, or one that the model uses itself.
         """
 
         def names(kind):
-            return [name for head in heads for name in getattr(head, kind)]
+            return tuple(name for head in heads for name in getattr(head, kind))
 
-        self.loss_names, self.health_names = tuple(names("LOSSES")), tuple(names("HEALTH"))
+        self.loss_names, self.health_names, self.schema = names("LOSSES"), names("HEALTH"), names("OUTPUTS")
         self.fields = tuple(dict.fromkeys(names("FIELDS")))
-        self.schema = tuple(names("OUTPUTS"))
-        declared = [*self.loss_names, *self.health_names, *(output.name for output in self.schema)]
-        twice = sorted({name for name in declared if declared.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)}: declared by two heads")
+        for declared in (
+            ["loss", "gradient_norm", "skipped_steps", *self.loss_names, *self.health_names],
+            ["valid", *(output.name for output in self.schema)],
+            ["num_detections", *(output.exported for output in self.schema if output.exported)],
+        ):
+            twice = sorted({name for name in declared if declared.count(name) > 1})
+            if twice:
+                raise ValueError(f"{', '.join(twice)}: declared twice")
         self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.loss_names + self.health_names}
 
     # Input ------------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class InstanceModel(Detector, keras.Model):
             )
         self.loss_weights = dict(loss_weights or {})
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
-        self._network = Network(self, self.detection.max_detections)
+        self._network = Network(self, self.detection)
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
         self.optimizer.build(self.trainable_variables)
 
@@ -203,7 +203,8 @@ class InstanceModel(Detector, keras.Model):
         The canvas size and the class names of the data become the model's where it has none.
 
         Raises:
-            ValueError: if the data has more classes than the model, or a canvas that the backbone cannot take.
+            ValueError: if the data has more classes than the model, lacks ground truth that the model needs, or has a
+                canvas that the backbone cannot take.
         """
         self._adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
@@ -214,19 +215,22 @@ class InstanceModel(Detector, keras.Model):
         names = getattr(data, "class_names", None)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
-        if self.image_size is None:
-            self._adopt_canvas(data)
+        batch = data.element_spec if hasattr(data, "element_spec") else None
+        if isinstance(data, keras.utils.PyDataset):
+            batch = data[0]
+        if batch is not None:
+            self._adopt_batch(_merged(batch))
         if names is not None and len(names) == self.num_classes and self.class_names is None:
             self.class_names = list(names)
 
-    def _adopt_canvas(self, data):
-        """Take the data's canvas, so that images are detected at the scale of the training."""
-        if hasattr(data, "element_spec"):
-            canvas = tuple(data.element_spec[0]["images"].shape[1:3])
-        elif isinstance(data, keras.utils.PyDataset):
-            canvas = tuple(data[0][0]["images"].shape[1:3])
-        else:
+    def _adopt_batch(self, batch):
+        """Check the fields of a batch; take its canvas, so that images are detected at the scale of the training."""
+        missing = [name for name in (*DTYPES, *self.fields) if name not in batch]
+        if missing:
+            raise ValueError(f"the data has no {', '.join(missing)}, which {self.name} is trained with")
+        if self.image_size is not None:
             return
+        canvas = tuple(batch["images"].shape[1:3])
         self.check_canvas(canvas)
         self.image_size = canvas
         if self.resize != Resize():
@@ -272,11 +276,17 @@ class InstanceModel(Detector, keras.Model):
 
     # Saving -----------------------------------------------------------------------------------------------------
 
-    def export(self, filepath, **kwargs):
-        """Write a SavedModel that takes images and returns detections, see `inference.export.saved_model`."""
+    def export(self, filepath, format="tf_saved_model"):
+        """Write a SavedModel that takes images and returns detections, see `inference.export.saved_model`.
+
+        Raises:
+            ValueError: for another format.
+        """
         from keras_maskrcnn.inference.export import saved_model
 
-        saved_model(self, filepath, **kwargs)
+        if format != "tf_saved_model":
+            raise ValueError(f"format={format!r} is not supported; the only one is 'tf_saved_model'")
+        saved_model(self, filepath)
 
     @classmethod
     def from_preset(cls, name, num_classes=None, weights=None, **overrides):

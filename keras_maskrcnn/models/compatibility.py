@@ -13,11 +13,10 @@ def current(config):
     Returns:
         dict.
     """
-    config = dict(config)
-    if "heads" in config:
+    config = {"heads": [], **config}
+    sampling = dict(config.get("box_sampling") or {})
+    if "add_truth" not in sampling:
         return config
-    config["heads"] = []
-    sampling = dict(config["box_sampling"])
     config["box_sampling"] = {"add_ground_truth": sampling.pop("add_truth"), **sampling}
     if config["detection"]["score_threshold"] == 0.05:
         config["detection"] = {**config["detection"], "score_threshold": None}

@@ -34,9 +34,10 @@ class FirstStage(Detector, keras.Model):
             "post_nms": max_proposals,
             "min_size": options.min_size,
         }
-        self.detection = Detection(0.0, options.nms_iou if nms_iou is None else nms_iou, max_proposals)
+        nms_iou = options.nms_iou if nms_iou is None else nms_iou
+        self.detection = Detection(0.0, nms_iou, max_proposals, candidates=max_proposals)
         self.schema = (*OUTPUTS, *((Output("probabilities"),) if classify else ()))
-        self._network = Network(self, max_proposals)
+        self._network = Network(self, self.detection)
         self.built = True
 
     @property

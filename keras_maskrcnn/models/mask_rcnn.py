@@ -6,7 +6,7 @@ from keras import ops
 from keras_maskrcnn import backbones
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.mask import MaskHead
-from keras_maskrcnn.heads.region_head import Regions
+from keras_maskrcnn.heads.region_head import ObjectHead, Regions
 from keras_maskrcnn.heads.rpn import Proposed, RPNHead
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.models import compatibility
@@ -29,7 +29,8 @@ class MaskRCNN(InstanceModel):
         box_stage: `heads.box.BoxStage`.
         box_sampling: `heads.box.RegionSampling`.
         mask_stage: `heads.mask.MaskStage`.
-        heads: further `heads.region_head.ObjectHead`s, see docs/extending.md. Their names must be unique.
+        heads: list of further `heads.region_head.ObjectHead`s, see docs/extending.md. Their names must be unique. They
+            keep the dtype policy that they were made with.
         regions: `heads.region_head.Regions`, RoIAlign's conventions.
         fpn_channels: width of the pyramid.
         fpn_norm: normalisation in the pyramid, None or a kind of `layers.norm.norm`.
@@ -81,11 +82,11 @@ class MaskRCNN(InstanceModel):
         self.rpn.build((None, None, None, channels))
         self.box_head = BoxHead(self.num_classes, box_stage, box_sampling, self.detection, name="box_head", **policy)
         self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy)
-        self.heads = list(heads)
+        self.heads = _checked(heads)
         strides = tuple(2 ** int(level[1:]) for level in self.region_levels)
         for number, head in enumerate([self.box_head, *self.object_heads()], start=1):
             head.connect(strides, channels, self.regions, None if seed is None else seed + number)
-        self.declare(*self.all_heads().values())
+        self.declare(self, *self.all_heads().values())
         self.built = True
 
     def call(self, inputs, training=False):
@@ -220,6 +221,17 @@ class MaskRCNN(InstanceModel):
             config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
         config["heads"] = [keras.saving.deserialize_keras_object(head, custom_objects) for head in config["heads"]]
         return cls(**config)
+
+
+def _checked(heads):
+    """Further heads as a list; their names must differ from each other and from those of the model's own parts."""
+    if not isinstance(heads, list | tuple) or not all(isinstance(head, ObjectHead) for head in heads):
+        raise ValueError(f"heads={heads!r} must be a list of ObjectHeads")
+    names = ["backbone", "fpn", "rpn", "box_head", "mask_head", *(head.name for head in heads)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two parts of the model have the name {', '.join(twice)}")
+    return list(heads)
 
 
 def _given_proposals(inputs):

@@ -3,7 +3,7 @@
 from keras import ops
 
 
-def rows(values, index):
+def take_rows(values, index):
     """Selects rows of each image: `values[b, index[b, k]]`.
 
     Args:

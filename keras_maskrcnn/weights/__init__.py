@@ -11,10 +11,11 @@ three layers that depend on it are then initialised.
 `files` reads files; `torchvision`, `detectron2` and `matterport` map names; `assign` checks and assigns arrays.
 """
 
-from keras_maskrcnn.weights import files
-from keras_maskrcnn.weights.assign import SOURCES, Report, fill
+from keras_maskrcnn.lazy import exports
 
 __all__ = ["SOURCES", "Report", "load"]
+# On first use: the heads import `rows` from here, and need neither the readers of files nor the backbones.
+__getattr__, __dir__ = exports(__name__, {"SOURCES": "assign", "Report": "assign"})
 
 
 def load(model, path, source="torchvision"):
@@ -38,4 +39,7 @@ def load(model, path, source="torchvision"):
             or unexpected names, wrong shapes, non-finite values, or a backbone other than ResNet.
         ValueError: for an unknown source.
     """
+    from keras_maskrcnn.weights import files
+    from keras_maskrcnn.weights.assign import fill
+
     return fill(model, files.read(path, source), source, path)

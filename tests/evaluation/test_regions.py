@@ -156,15 +156,6 @@ def test_images_add_up_and_may_be_empty():
     assert math.isnan(report["classes"]["dog"]["recall"])
 
 
-def test_table_of_regions():
-    report = evaluation.region_report(FakeFirstStage([proposals([A, B], [1, 1])]), Reader([sample([A], [1])]))
-    lines = evaluation.format_regions(report).splitlines()
-    assert lines[0] == "0.500 of 2 proposals have the right class"
-    assert lines[2].split() == ["precision", "recall", "F1", "right", "wrong", "missed"]
-    assert lines[3].split() == ["cat", "0.500", "1.000", "0.667", "1", "1", "0"]
-    assert lines[5].split() == ["background", "-", "0.000", "0.000", "0", "0", "1"]
-
-
 # Anchors --------------------------------------------------------------------------------------------------------------
 
 

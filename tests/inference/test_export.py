@@ -169,3 +169,16 @@ def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
     output = {k: v.numpy() for k, v in loaded.signatures["serve_bytes"](image_bytes=tf.constant(files)).items()}
     check(model, tall, output, 0)
     check(model, wide, output, 1)
+
+
+def test_a_second_export_leaves_no_names_of_the_first(make, tmp_path):
+    for names in (["a", "two\nlines", "c"], None):
+        make(image_size=(64, 96), class_names=names).export(tmp_path / "model")
+        assert SavedModel(tmp_path / "model").class_names == names
+        listed = tmp_path / "model" / "assets" / "class_names.txt"
+        assert (listed.read_text().splitlines() if listed.exists() else None) == (names and ["a", "two lines", "c"])
+
+
+def test_other_formats_are_rejected(make, tmp_path):
+    with pytest.raises(ValueError, match="format='onnx' is not supported"):
+        make(image_size=(64, 96)).export(tmp_path / "model", format="onnx")

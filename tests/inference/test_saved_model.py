@@ -11,6 +11,8 @@ from keras_maskrcnn.data import DataError
 from keras_maskrcnn.inference.saved_model import SavedModel
 
 DESCRIPTION = {
+    "num_classes": 2,
+    "class_names": None,
     "placement": {
         "image_size": None,
         "resize": {"shorter": 20, "longer": 40, "rounding": "nearest", "antialias": True, "multiple": None},
@@ -85,10 +87,11 @@ def test_a_list_of_unequal_images_gives_a_list(folder):
     assert [detections["masks"].shape[1:] for detections in found] == [(40, 80), (10, 10)]
 
 
-def test_class_names_come_from_the_assets(folder):
-    assert SavedModel(folder).class_names is None
-    (folder / "assets" / "class_names.txt").write_text("cat\ntraffic light\n", encoding="utf-8")
-    assert SavedModel(folder).class_names == ["cat", "traffic light"]
+def test_classes_come_from_the_description(folder):
+    assert SavedModel(folder).class_names is None and SavedModel(folder).num_classes == 2
+    description = {**DESCRIPTION, "class_names": ["cat", "traffic\nlight é"]}
+    (folder / "assets" / "model.json").write_text(json.dumps(description))
+    assert SavedModel(folder).class_names == ["cat", "traffic\nlight é"]
 
 
 def test_other_folders_are_rejected(tmp_path, folder):

@@ -43,8 +43,9 @@ def test_eight_threads_give_the_same_as_one(make, images):
     calls = [(images[i % len(images)], SETTINGS[(7 * i) % len(SETTINGS)]) for i in range(400)]
     memory = []
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        for _ in range(4):
-            together = list(threads.map(lambda call: model.detect(call[0], **call[1]), calls))
+        for i in range(4):
+            found = list(threads.map(lambda call: model.detect(call[0], **call[1]), calls))
+            together = found if i == 0 else together  # the round in which the threads trace
             memory.append(resident())
     assert memory[3] - memory[1] < 30, memory  # MB; a graph per setting takes 35 MB each
     assert len(traces) == 1
@@ -79,6 +80,9 @@ def test_compiled_functions_agree_with_the_dynamic_graph(traced, make, images):
         np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=1e-2)
         np.testing.assert_array_equal(found["labels"], expected["labels"])
     assert len(traces) == 2  # one per capacity: 4 for 3 and 4, 16 for 9
+    many = [len(model.detect(images[0], 0.0, max_detections=most)["scores"]) for most in (2000, 2**31 - 1)]
+    assert many[0] == many[1] > 20
+    assert len(traces) == 3  # the capacity ends at the number of candidates
 
 
 def test_options_of_the_model_are_the_defaults_of_a_call(traced, make, images):
@@ -105,7 +109,10 @@ def test_options_cannot_be_changed(make):
         ({"nms_iou": -0.1}, "nms_iou=-0.1 must be a number from 0 to 1"),
         ({"max_detections": 0}, "max_detections=0 must be a whole number of at least 1"),
         ({"max_detections": -1}, "max_detections=-1 must be a whole number of at least 1"),
+        ({"max_detections": 2**31}, "max_detections=2147483648 must be a whole number of at least 1"),
         ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
+        ({"batch_size": 2.5}, r"batch_size=2\.5 must be a whole number of at least 1"),
+        ({"batch_size": "8"}, "batch_size='8' must be a whole number of at least 1"),
     ],
 )
 def test_wrong_arguments_are_rejected_before_anything_runs(make, images, arguments, reason):
@@ -113,6 +120,13 @@ def test_wrong_arguments_are_rejected_before_anything_runs(make, images, argumen
     for detect in (model.detect, model.detect_each):
         with pytest.raises(ValueError, match=reason):
             detect(images[:1], **arguments)
+
+
+def test_detections_before_an_error_arrive_first(traced, images):
+    found = []
+    with pytest.raises(ValueError, match="an image must be uint8"):
+        found.extend(traced[0].detect_each([*images[:3], images[0].astype("float32")], batch_size=8))
+    assert len(found) == 3
 
 
 def test_later_changes_of_weights_take_effect(traced, images):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_maskrcnn import data, evaluation, visualize
+from keras_maskrcnn import MaskRCNN, data, evaluation, visualize
 from keras_maskrcnn.heads.detection import OUTPUTS, select_detections
 from keras_maskrcnn.heads.ground_truth import instances
 from keras_maskrcnn.heads.outputs import Output
@@ -222,9 +222,68 @@ def test_head_learns_the_share(tiny, shapes):
     assert loss[-1] < entropy + 0.5 * (loss[0] - entropy)
 
 
-def test_two_heads_of_one_name_are_rejected(tiny):
-    with pytest.raises(ValueError, match="fill, fill_loss: declared by two heads"):
-        tiny(heads=[FillHead(name="a"), FillHead(name="b")])
+@pytest.mark.parametrize(
+    ("heads", "reason"),
+    [
+        (lambda: [FillHead(name="a"), FillHead(name="b")], "fill_loss: declared twice"),
+        (lambda: [FillHead(name="a"), FillHead(name="a")], "two parts of the model have the name a"),
+        (lambda: [FillHead(name="mask_head")], "two parts of the model have the name mask_head"),
+        (lambda: FillHead(name="a"), "must be a list of ObjectHeads"),
+        (lambda: [keras.layers.Dense(1)], "must be a list of ObjectHeads"),
+    ],
+)
+def test_heads_that_do_not_fit_together_are_rejected(tiny, heads, reason):
+    with pytest.raises(ValueError, match=reason):
+        tiny(heads=heads())
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ({"LOSSES": ("loss",)}, "loss: declared twice"),
+        ({"HEALTH": ("gradient_norm",)}, "gradient_norm: declared twice"),
+        ({"OUTPUTS": (Output("valid"),)}, "valid: declared twice"),
+        ({"OUTPUTS": (Output("fill", exported="num_detections"),)}, "num_detections: declared twice"),
+        ({"OUTPUTS": (Output("fill", exported="detection_masks"),)}, "detection_masks: declared twice"),
+    ],
+)
+def test_names_in_use_are_rejected(tiny, declared, reason):
+    head = type("Other", (FillHead,), declared)(name="other")
+    with pytest.raises(ValueError, match=reason):
+        tiny(heads=[head])
+
+
+def test_a_head_belongs_to_one_model(tiny):
+    head = FillHead(name="fill_head")
+    tiny(heads=[head])
+    with pytest.raises(ValueError, match="'fill_head' is part of a model already"):
+        tiny(heads=[head])
+
+
+def test_a_frozen_head_stays_frozen(tiny, tmp_path):
+    model = tiny(heads=[FillHead(name="fill_head", trainable=False)])
+    assert model.heads[0].weights and not model.heads[0].trainable_weights
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(again.trainable_weights) == len(model.trainable_weights)
+    assert not again.heads[0].trainable_weights
+
+
+def test_losses_of_a_subclass_join_those_of_the_heads(tiny):
+    own = type("Own", (MaskRCNN,), {"LOSSES": ("own_loss",)})
+    assert "own_loss" in own.from_config(tiny().get_config()).loss_names
+
+
+def test_missing_ground_truth_is_named_before_training_begins(shapes, tiny):
+    class NeedsPoints(FillHead):
+        FIELDS = ("masks", "keypoints")
+
+    model = tiny(heads=[NeedsPoints(name="fill_head")])
+    model.compile("sgd")
+    for backend in ("tf", "numpy"):
+        batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28, backend=backend)
+        with pytest.raises(ValueError, match=r"^the data has no keypoints, which mask_rcnn is trained with$"):
+            model.fit(batches, verbose=0)
 
 
 # The toy model ------------------------------------------------------------------------------------------------------
@@ -238,6 +297,8 @@ def test_model_detects_saves_reloads_and_exports(map_model, shapes, tmp_path):
 def test_model_is_scored_for_its_outputs(map_model, shapes):
     scores = evaluation.coco_scores(map_model, shapes)
     assert "bbox_AP" in scores and not [name for name in scores if name.startswith("segm")]
+    assert evaluation.precision_recall(map_model, shapes)["confusion"].shape == (4, 4)
+    assert 0 < evaluation.best_threshold(map_model, shapes) < 1
 
 
 def test_model_learns_and_compiles_under_xla(shapes):
