@@ -190,7 +190,7 @@ class Ours:
 
     def _detect(self, batch):
         images = [scenes.scene(*self.size, OBJECTS, seed)[0] for seed in range(batch)]
-        threshold = self.model.detection.score_threshold
+        threshold = self.model.detection.limits().score_threshold
 
         def run():
             found = self.model.detect(images, score_threshold=threshold, batch_size=batch)

@@ -10,6 +10,8 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_maskrcnn.heads.detection import OUTPUTS
+
 # Colours that are distinct under any colour vision: M. Okabe and K. Ito, "Color Universal Design" (2008), without
 # black, ordered so that neighbours in the list differ most.
 PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (213, 94, 0))
@@ -41,7 +43,8 @@ def draw(
     Args:
         image: uint8 [H, W, 3] or greyscale [H, W]; it is not changed.
         found: result of `MaskRCNN.detect`, or a sample: `boxes` [n, 4] in pixels, `labels` [n] in 1..K, optionally
-            `scores` [n] and `masks` [n, H, W]. Crowd regions of a sample are labelled "crowd".
+            `scores` [n] and `masks` [n, H, W]. Crowd regions of a sample are labelled "crowd". Outputs with a caption
+            in the schema of the detections are added to the label.
         class_names: K names; by default the number of the label is drawn.
         colour_by: "instance" (consecutive objects differ) or "class".
         opacity: opacity of the mask fill, 0..1.
@@ -195,7 +198,8 @@ def outline(image, groups, scale=None):
                 _draw_box(pen, mark, tint, width, seam=width > 1)
             else:
                 pen.ellipse((*(mark - width), *(mark + width)), fill=tint, outline=SEAM if width >= 5 else tint)
-    return _with_legend(np.asarray(canvas), {name: tint for name, _, tint, _ in groups if name})
+    names = {name: tint for name, _, tint, _ in groups if name}
+    return _with_legend(np.asarray(canvas), names) if names else np.asarray(canvas)
 
 
 def anchor_roles(image, anchors, role, crossing, boxes):
@@ -334,9 +338,10 @@ def _with_legend(image, tints):
 def _text(found, index, class_names):
     label = int(found["labels"][index])
     name = class_names[label - 1] if class_names and 0 < label <= len(class_names) else str(label)
-    if "scores" in found:
-        return f"{name} {float(found['scores'][index]):.2f}"
-    return f"{name} (crowd)" if "crowd" in found and found["crowd"][index] else name
+    if "crowd" in found and found["crowd"][index]:
+        return f"{name} (crowd)"
+    captioned = [output for output in getattr(found, "schema", OUTPUTS) if output.caption and output.name in found]
+    return " ".join([name, *(output.caption.format(float(found[output.name][index])) for output in captioned)])
 
 
 def _draw_labels(pen, frame, texts, boxes, tints, size):

@@ -1,4 +1,4 @@
-"""The verbs, as a user types them, with a tiny untrained model."""
+"""The verbs of the command line, with a tiny untrained model."""
 
 import json
 import os
@@ -14,9 +14,13 @@ from PIL import Image
 
 from keras_maskrcnn import MaskRCNN, data
 from keras_maskrcnn.cli import main
-from keras_maskrcnn.cli.evaluate import _numbered_alike
+from keras_maskrcnn.cli.evaluate import _with_labels_of
 from keras_maskrcnn.cli.predict import unique_names
+from keras_maskrcnn.heads.detection import OUTPUTS
+from keras_maskrcnn.heads.outputs import Detections, Output
+from keras_maskrcnn.inference.predictor import Predictor
 from keras_maskrcnn.models import presets
+from keras_maskrcnn.models.base import InstanceModel
 
 NAMES = ["circle", "square", "triangle"]
 
@@ -41,15 +45,15 @@ def model_file(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A folder with two pictures, a broken one and a text file."""
-    folder = tmp_path / "pictures"
+def photos(tmp_path):
+    """A folder with two images, a truncated one and a text file."""
+    folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for name, size in (("000000000042.png", (50, 70)), ("b.jpg", (90, 60))):
         Image.fromarray(rng.integers(0, 255, (*size, 3)).astype(np.uint8)).save(folder / name)
     (folder / "broken.jpg").write_bytes((folder / "b.jpg").read_bytes()[:200])
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
@@ -57,13 +61,13 @@ def predict(model_file, *arguments):
     return main(["predict", "--model", str(model_file), "--score-threshold", "0", *map(str, arguments)])
 
 
-def test_predict_writes_overlays_and_results(model_file, pictures, tmp_path, capsys):
+def test_predict_writes_overlays_and_results(model_file, photos, tmp_path, capsys):
     output, found = tmp_path / "out", tmp_path / "json" / "found.json"
-    inputs = [pictures / "000000000042.png", pictures / "b.jpg"]
+    inputs = [photos / "000000000042.png", photos / "b.jpg"]
     assert predict(model_file, *inputs, "--output", output, "--json", found) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert "[1/2]" in printed.out and "[2/2]" in printed.out and "2 pictures done, 0 failed" in printed.out
+    assert "[1/2]" in printed.out and "[2/2]" in printed.out and "2 images done, 0 failed" in printed.out
     assert sorted(path.name for path in output.iterdir()) == ["000000000042.png", "b.png"]
     results = json.loads(found.read_text())
     assert {result["image_id"] for result in results} == {42, "b"}
@@ -72,37 +76,37 @@ def test_predict_writes_overlays_and_results(model_file, pictures, tmp_path, cap
     assert sizes == {42: [50, 70], "b": [90, 60]}
 
 
-def test_a_broken_file_is_named_and_the_rest_goes_on(model_file, pictures, tmp_path, capsys):
+def test_a_broken_file_is_named_and_the_others_are_processed(model_file, photos, tmp_path, capsys):
     output = tmp_path / "out"
-    assert predict(model_file, pictures, tmp_path / "missing.png", "--output", output) == 2
+    assert predict(model_file, photos, tmp_path / "missing.png", "--output", output) == 2
     printed = capsys.readouterr()
     lines = printed.err.splitlines()
     assert len(lines) == 2
     assert any("missing.png" in line and "no such file" in line for line in lines)
     assert any("broken.jpg" in line for line in lines)
     assert sorted(path.name for path in output.iterdir()) == ["000000000042.png", "b.png"]
-    assert "2 pictures done, 2 failed" in printed.out
+    assert "2 images done, 2 failed" in printed.out
 
 
-@pytest.mark.parametrize("unlucky", [(50, 70), (90, 60)])
-def test_a_picture_that_fails_on_its_way_is_named_and_the_rest_goes_on(
-    unlucky, model_file, pictures, tmp_path, capsys, monkeypatch
+@pytest.mark.parametrize("failing_size", [(50, 70), (90, 60)])
+def test_an_image_whose_detection_fails_is_named_and_the_others_are_processed(
+    failing_size, model_file, photos, tmp_path, capsys, monkeypatch
 ):
-    paste = MaskRCNN._in_picture
+    decode = Predictor._decode
 
-    def failing(self, batch, i, picture, score_threshold):
-        if picture.shape[:2] == unlucky:
+    def failing(self, batch, i, image, limits):
+        if image.shape[:2] == failing_size:
             raise MemoryError("no room for its masks")
-        return paste(self, batch, i, picture, score_threshold)
+        return decode(self, batch, i, image, limits)
 
-    monkeypatch.setattr(MaskRCNN, "_in_picture", failing)
+    monkeypatch.setattr(Predictor, "_decode", failing)
     files = {(50, 70): "000000000042.png", (90, 60): "b.jpg"}
-    inputs = [pictures / name for name in files.values()]
+    inputs = [photos / name for name in files.values()]
     assert predict(model_file, *inputs, "--output", tmp_path / "out") == 2
     printed = capsys.readouterr()
     assert len(printed.err.splitlines()) == 1
-    assert files[unlucky] in printed.err and "no room for its masks" in printed.err
-    assert "1 picture done, 1 failed" in printed.out
+    assert files[failing_size] in printed.err and "no room for its masks" in printed.err
+    assert "1 image done, 1 failed" in printed.out
 
 
 def test_equal_names_do_not_overwrite_each_other():
@@ -114,10 +118,10 @@ def test_predict_on_all_kinds_of_photos(model_file, kmr_data, tmp_path, capsys):
     folder = kmr_data / "photos"
     count = sum(path.suffix in (".png", ".jpg") for path in folder.iterdir())
     assert predict(model_file, folder, "--output", tmp_path) == 0
-    assert f"{count} pictures done, 0 failed" in capsys.readouterr().out
+    assert f"{count} images done, 0 failed" in capsys.readouterr().out
     turned = Image.open(tmp_path / "chelsea_exif_orientation6.png").size
     straight = Image.open(tmp_path / "chelsea.png").size
-    assert (turned[0] > turned[1]) == (straight[0] > straight[1])  # the turned photo is shown upright
+    assert (turned[0] > turned[1]) == (straight[0] > straight[1])  # the orientation in the EXIF data is applied
 
 
 def test_evaluate_prints_a_table_and_writes_json(model_file, tmp_path, capsys):
@@ -134,18 +138,21 @@ def test_evaluate_prints_a_table_and_writes_json(model_file, tmp_path, capsys):
 def test_evaluate_matches_classes_by_name():
     class Four:
         class_names: ClassVar = ["triangle", "unused 2", "circle", "square"]
+        schema = (*OUTPUTS, Output("masks", "box_masks"))
 
         def detect_each(self, images, score_threshold):
             assert score_threshold == 0.3
             labels = np.int32([1, 2, 3, 4])
-            return [{"labels": labels, "scores": labels / 10, "masks": np.ones((4, 2, 2), bool)} for _ in images]
+            arrays = {"labels": labels, "scores": labels / 10, "masks": np.ones((4, 2, 2), bool)}
+            return [Detections(arrays, self.schema) for _ in images]
 
-    model = _numbered_alike(Four(), NAMES)
-    [found] = model.detect_each(["picture"], score_threshold=0.3)
+    model = _with_labels_of(Four(), NAMES)
+    [found] = model.detect_each(["image"], score_threshold=0.3)
     assert found["labels"].tolist() == [3, 1, 2] and found["scores"].tolist() == [0.1, 0.3, 0.4]
     assert found["masks"].shape == (3, 2, 2) and model.num_classes == 3
+    assert found.schema == model.schema == Four.schema
     for names in (Four.class_names, [*NAMES, "star"]):
-        assert isinstance(_numbered_alike(Four(), names), Four)
+        assert isinstance(_with_labels_of(Four(), names), Four)
 
 
 def test_evaluate_on_real_data_needs_matching_classes(model_file, kmr_data, capsys):
@@ -154,14 +161,14 @@ def test_evaluate_on_real_data_needs_matching_classes(model_file, kmr_data, caps
     assert capsys.readouterr().err == "error: the model has 3 classes but the data set has 1: person\n"
 
 
-def test_export_then_predict_with_the_saved_model(model_file, pictures, tmp_path, capsys):
+def test_export_then_predict_with_the_saved_model(model_file, photos, tmp_path, capsys):
     folder = tmp_path / "exported"
     assert main(["export", "--model", str(model_file), "--output", str(folder)]) == 0
     assert str(folder) in capsys.readouterr().out
     results = []
     for source in (model_file, folder):
         found = tmp_path / f"{source.name}.json"
-        assert predict(source, pictures / "b.jpg", "--output", tmp_path / "out", "--json", found) == 0
+        assert predict(source, photos / "b.jpg", "--output", tmp_path / "out", "--json", found) == 0
         results.append(json.loads(found.read_text()))
     assert len(results[0]) == len(results[1]) > 0
     for one, other in zip(*results, strict=True):
@@ -177,15 +184,15 @@ def test_info_counts_the_parameters_of_the_report(capsys):
     assert keras.__version__ in printed and keras.backend.backend() in printed
 
 
-def test_info_of_a_preset_tells_its_conventions_and_where_its_weights_are(capsys):
+def test_info_of_a_preset_has_its_conventions_and_published_weights(capsys):
     assert main(["info", "--preset", "mask_rcnn_resnet50_fpn"]) == 0
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    told = {line[0]: line[1] for line in lines if len(line) == 2}
+    shown = {line[0]: line[1] for line in lines if len(line) == 2}
     content = presets.read("mask_rcnn_resnet50_fpn")
-    assert told["classes"] == str(content["weights"]["classes"])
-    assert told["url"] == content["weights"]["url"] and told["licence"] == content["weights"]["licence"]
-    assert told["metrics"].startswith("bbox_AP 0.379, segm_AP 0.346")
-    assert told["anchors"] == content["conventions"]["anchors"]
+    assert shown["classes"] == str(content["weights"]["classes"])
+    assert shown["url"] == content["weights"]["url"] and shown["licence"] == content["weights"]["licence"]
+    assert shown["metrics"].startswith("bbox_AP 0.379, segm_AP 0.346")
+    assert shown["anchors"] == content["conventions"]["anchors"]
 
 
 def test_info_of_a_file_and_of_nothing(model_file, capsys):
@@ -214,15 +221,20 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
         (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_two(arguments, reason, tmp_path, monkeypatch, capsys):
+def test_errors_are_one_line_and_exit_code_two(arguments, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1
 
 
+def test_a_threshold_outside_its_range_is_one_line(model_file, photos, tmp_path, capsys):
+    assert predict(model_file, photos, "--output", tmp_path / "out", "--score-threshold", "1.5") == 2
+    assert capsys.readouterr().err == "error: score_threshold=1.5 must be a number from 0 to 1\n"
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model at all"])
-def test_a_file_that_is_no_model(content, tmp_path, capsys):
+def test_a_file_that_is_not_a_model(content, tmp_path, capsys):
     path = tmp_path / "bad.keras"
     path.write_bytes(content)
     assert predict(path, "x.png", "--output", tmp_path / "out") == 2
@@ -237,20 +249,72 @@ def test_a_foreign_keras_model_is_refused(tmp_path, capsys):
     assert "foreign.keras: holds a Sequential" in capsys.readouterr().err
 
 
+@keras.saving.register_keras_serializable(package="test_cli")
+class OneBox(InstanceModel):
+    """A one-stage model without masks: one detection of class 1, the whole image."""
+
+    OUTPUTS = OUTPUTS
+
+    def __init__(self, num_classes, **common):
+        super().__init__(num_classes, **common)
+        self.score = keras.layers.Dense(1, kernel_initializer="zeros")
+        self.score.build((None, 3))
+        self.built = True
+
+    def canvas_stride(self):
+        return 1
+
+    def call(self, inputs, training=False):
+        scores = keras.ops.sigmoid(self.score(keras.ops.mean(inputs["images"], axis=(1, 2))))
+        corner = keras.ops.flip(inputs["sizes"], axis=1)
+        boxes = keras.ops.concatenate([keras.ops.zeros_like(corner), corner], axis=1)[:, None]
+        labels = keras.ops.ones_like(scores, dtype="int32")
+        return {"boxes": boxes, "scores": scores, "labels": labels, "valid": labels > 0}
+
+
+def test_a_model_of_another_class_is_predicted_evaluated_and_counted(photos, tmp_path, capsys):
+    path, found, figures = (tmp_path / name for name in ("one.keras", "found.json", "figures.json"))
+    OneBox(3, class_names=NAMES, image_size=(64, 64)).save(path)
+    image = photos / "b.jpg"
+    assert main(["info", "--model", str(path)]) == 0
+    assert "parameters" in capsys.readouterr().out
+    assert predict(path, image, "--output", tmp_path / "out", "--json", found) == 0
+    [result] = json.loads(found.read_text())
+    assert result["category_name"] == "circle" and result["score"] == 0.5 and "segmentation" not in result
+    np.testing.assert_allclose(result["bbox"], [0, 0, 60, 90], rtol=1e-5)
+    assert main(["export", "--model", str(path), "--output", str(tmp_path / "exported")]) == 0
+    for source in (path, tmp_path / "exported"):
+        dataset = ["--dataset", "shapes", "--count", "2", "--image-size", "64", "--report", "--json", str(figures)]
+        assert main(["evaluate", "--model", str(source), *dataset]) == 0
+        assert "at IoU 0.5 of boxes" in capsys.readouterr().out
+        assert "segm_AP" not in json.loads(figures.read_text())
+
+
+def test_predict_takes_the_options_of_the_model(photos, tmp_path):
+    image, numbers = photos / "b.jpg", []
+    for detection in (None, {"score_threshold": 0.3}):
+        path, found = tmp_path / "one.keras", tmp_path / "found.json"
+        OneBox(3, image_size=(64, 64), detection=detection).save(path)
+        arguments = ["predict", "--model", path, image, "--output", tmp_path / "out", "--json", found]
+        assert main([str(argument) for argument in arguments]) == 0
+        numbers.append(len(json.loads(found.read_text())))
+    assert numbers == [0, 1]  # the score is 0.5, the threshold 0.5 unless the model has its own
+
+
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(data.DataError):
         main(["export", "--model", str(tmp_path / "none.keras"), "--output", "out", "--debug"])
 
 
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "export", "convert", "info"])
-def test_each_verb_explains_itself_with_an_example(verb, capsys):
+def test_help_of_each_verb_has_an_example(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
     assert f"example:\n  python -m keras_maskrcnn {verb}" in capsys.readouterr().out
 
 
-def test_as_a_module_in_a_process_of_its_own(tmp_path):
+def test_as_a_module_in_its_own_process(tmp_path):
     command = [sys.executable, "-m", "keras_maskrcnn", "predict", "--model", "none.keras", "x.png", "--output", "out"]
     root = str(pathlib.Path(__file__).parents[1])
     path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])

@@ -9,17 +9,19 @@ import keras
 import pytest
 
 import keras_maskrcnn.backbones
+import keras_maskrcnn.heads
 import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
 from keras_maskrcnn.backbones import ResNet, SimpleCNN
-from keras_maskrcnn.layers.box_head import BoxHead
+from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
+from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
+from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.fpn import FPN
-from keras_maskrcnn.layers.mask_head import Deconvolution2x, MaskHead
 from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm, GroupNorm
 from keras_maskrcnn.layers.roi_align import RoIAlign
-from keras_maskrcnn.layers.rpn import RPNHead
 from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp
 
 LAYER = {"name": "other", "dtype": "mixed_bfloat16", "trainable": False}
@@ -54,12 +56,76 @@ CLASSES = {
     GroupNorm: ({}, {"groups": 5, "epsilon": 0.02, **LAYER}),
     ConvStack: ({"depth": 1, "width": 2}, {"depth": 2, "width": 3, "norm": "group", **LAYER}),
     FPN: ({}, {"channels": 7, "extra_level": False, "norm": "group", **LAYER}),
-    RPNHead: ({"num_anchors": 3}, {"num_anchors": 5, "channels": 7, "depth": 2, "norm": "group", **LAYER}),
+    RPNHead: (
+        {"strides": [8]},
+        {
+            "strides": [8, 16],
+            "stage": {"channels": 7, "depth": 2, "beta": 0.5, "norm": "group"},
+            "anchors": {
+                "sizes": [[16], [32]],
+                "ratios": [1.0],
+                "rounded": True,
+                "offset": 0.5,
+                "spacing": "canvas",
+            },
+            "proposals": {
+                "pre_nms": 5,
+                "post_nms": 4,
+                "nms_iou": 0.6,
+                "min_size": 2.0,
+                "training_pre_nms": 9,
+                "training_post_nms": 8,
+            },
+            "sampling": {
+                "size": 9,
+                "positive_fraction": 0.25,
+                "high": 0.8,
+                "low": 0.2,
+                "cross_boundary": "ignore",
+            },
+            **LAYER,
+        },
+    ),
     BoxHead: (
         {"num_classes": 3},
-        {"num_classes": 5, "width": 7, "num_hidden": 1, "num_convs": 3, "norm": "group", **LAYER},
+        {
+            "num_classes": 5,
+            "stage": {
+                "pool": 3,
+                "convs": 1,
+                "norm": "group",
+                "hidden": 1,
+                "width": 7,
+                "delta_weights": [1.0, 1.0, 2.0, 2.0],
+                "beta": 0.5,
+            },
+            "sampling": {
+                "size": 9,
+                "positive_fraction": 0.5,
+                "high": 0.6,
+                "low": 0.4,
+                "keep_best": True,
+                "add_ground_truth": False,
+            },
+            "detection": {
+                "score_threshold": 0.3,
+                "nms_iou": 0.4,
+                "max_detections": 9,
+                "candidates": 50,
+                "min_size": 2.0,
+                "paste": "whole_pixels",
+            },
+            **LAYER,
+        },
     ),
-    MaskHead: ({"num_classes": 3}, {"num_classes": 5, "width": 7, "depth": 2, "norm": "batch", **LAYER}),
+    MaskHead: (
+        {"num_classes": 3},
+        {
+            "num_classes": 5,
+            "stage": {"pool": 7, "width": 7, "depth": 2, "norm": "batch", "targets": "roi_align"},
+            **LAYER,
+        },
+    ),
     Deconvolution2x: ({"filters": 3}, {"filters": 5, **LAYER}),
     RoIAlign: (
         {"output_size": 7},
@@ -100,6 +166,8 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
+BASES = {FoldingModel, RegionHead, ObjectHead}
+PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 
 
@@ -119,20 +187,20 @@ def config_of(cls, values):
 
 
 def test_every_registered_class_is_here():
-    for package in (keras_maskrcnn.layers, keras_maskrcnn.backbones):
+    for package in PACKAGES:
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
-    places = ("keras_maskrcnn.layers.", "keras_maskrcnn.backbones.", "keras_maskrcnn.training.schedules")
+    places = (*(f"{package.__name__}." for package in PACKAGES), "keras_maskrcnn.training.schedules")
     registered = keras.saving.get_custom_objects().items()
     ours = {cls for name, cls in registered if name.startswith("keras_maskrcnn>") and cls.__module__.startswith(places)}
     assert ours == set(CLASSES)
 
 
 def test_every_layer_is_registered():
-    for package in (keras_maskrcnn.layers, keras_maskrcnn.backbones):
+    for package in PACKAGES:
         for module in pkgutil.iter_modules(package.__path__):
             found = vars(importlib.import_module(f"{package.__name__}.{module.name}")).values()
-            layers = {c for c in found if isinstance(c, type) and issubclass(c, keras.layers.Layer)} - {FoldingModel}
+            layers = {c for c in found if isinstance(c, type) and issubclass(c, keras.layers.Layer)} - BASES
             assert {c for c in layers if c.__module__.startswith("keras_maskrcnn")} <= set(CLASSES)
 
 

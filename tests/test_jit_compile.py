@@ -6,15 +6,16 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_maskrcnn.layers.box_head import BoxHead
+from keras_maskrcnn.heads import anchors as anchor_heads
+from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.detection import Limits, select_detections
+from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
+from keras_maskrcnn.heads.rpn import RPNHead, select_proposals
 from keras_maskrcnn.layers.fpn import FPN
-from keras_maskrcnn.layers.mask_head import Deconvolution2x, MaskHead
 from keras_maskrcnn.layers.norm import norm
 from keras_maskrcnn.layers.roi_align import RoIAlign
-from keras_maskrcnn.layers.rpn import RPNHead
-from keras_maskrcnn.models import losses as model_losses
-from keras_maskrcnn.models import options
-from keras_maskrcnn.ops import boxes, gather, images, losses, masks, matching, proposals, sampling
+from keras_maskrcnn.models.base import _inside
+from keras_maskrcnn.ops import boxes, gather, losses, masks, matching, sampling
 
 RNG = np.random.default_rng(0)
 
@@ -48,12 +49,13 @@ def drawn(role):
 
 def roles(anchors, truth):
     """Roles of anchors where those that cross the border of their image are left out."""
-    truth = model_losses.Truth(truth, None, None, CROWD, VALID)
-    return model_losses.anchor_roles(anchors, truth, options.AnchorSampling(cross_boundary="ignore"), SIZES)
+    truth = {"boxes": truth, "crowd": CROWD, "valid": VALID}
+    sampling = anchor_heads.AnchorSampling(cross_boundary="ignore")
+    return anchor_heads.assign_anchors(anchors, truth, sampling, SIZES)
 
 
 def proposed(logits, deltas):
-    return proposals.select_proposals(
+    return select_proposals(
         [logits[:, :40], logits[:, 40:]], [deltas[:, :40], deltas[:, 40:]], [ANCHORS[:40], ANCHORS[40:60]], SIZES, 30,
         25, 0.7, 1.0,
     )  # fmt: skip
@@ -61,7 +63,8 @@ def proposed(logits, deltas):
 
 def detected(logits, refined):
     probabilities = ops.softmax(logits, axis=-1)
-    return proposals.select_detections(probabilities, refined, np.ones((2, 7), bool), SIZES, 0.05, 0.5, 8, 20)
+    found = select_detections(probabilities, refined, np.ones((2, 7), bool), SIZES, Limits(0.05, 0.5, 8), 20)
+    return [found[name] for name in sorted(found)]
 
 
 OPS = {
@@ -94,7 +97,7 @@ OPS = {
         FIRST[0],
         np.concatenate([FIRST[0, :4] + 2, np.zeros((3, 4), "float32")]),
     ),
-    "inside": (lambda s: images.inside(20, 30, s / 5), SIZES),
+    "inside": (lambda s: _inside(20, 30, s / 5), SIZES),
     "select_proposals": (proposed, normal(2, 60), normal(2, 60, 4) / 5),
     "select_detections": (detected, normal(2, 7, 4) * 2, some_boxes(2, 7, 4)),
 }
@@ -105,11 +108,11 @@ LAYERS = {
     "frozen_batch": (lambda d: norm("frozen_batch", "n", d), PYRAMID["C2"]),
     "group": (lambda d: norm("group", "n", d), PYRAMID["C2"]),
     "fpn": (lambda d: FPN(6, dtype=d), PYRAMID),
-    "rpn": (lambda d: RPNHead(3, dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
-    "rpn_norm": (lambda d: RPNHead(3, norm="group", dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
-    "box_head": (lambda d: BoxHead(2, width=8, dtype=d), normal(3, 4, 4, 5)),
+    "rpn": (lambda d: RPNHead((8, 16), dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
+    "rpn_norm": (lambda d: RPNHead((8, 16), {"norm": "group"}, dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
+    "box_head": (lambda d: BoxHead(2, {"width": 8}, dtype=d), normal(3, 4, 4, 5)),
     "deconvolution": (lambda d: Deconvolution2x(3, dtype=d), normal(3, 4, 4, 5)),
-    "mask_head": (lambda d: MaskHead(2, width=6, depth=1, dtype=d), normal(3, 4, 4, 5), LABELS),
+    "mask_head": (lambda d: MaskHead(2, {"width": 6, "depth": 1}, dtype=d), normal(3, 4, 4, 5), LABELS),
     "roi_align": (lambda d: RoIAlign(3, (4, 8), dtype=d), [normal(2, 16, 24, 3), normal(2, 8, 12, 3)], FIRST),
 }
 

@@ -3,8 +3,8 @@
     python train/coco.py --data COCO_FOLDER --output runs/coco
     python train/coco.py --annotations train.json --images photos --val-annotations val.json --output runs/mine
 
-COCO_FOLDER holds `annotations/instances_{train,val}.json` (or `…train2017.json`) and the pictures in `train`, `val`.
-Without validation annotations every tenth picture of the training set is held out.
+COCO_FOLDER holds `annotations/instances_{train,val}.json` (or `…train2017.json`) and the images in `train`, `val`.
+Without validation annotations every tenth image of the training set is held out for validation.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from keras_maskrcnn.training import recipe
 
 
 def build(arguments, num_classes):
-    """ResNet-FPN with torchvision's numbers; batch statistics, since nothing here is pretrained."""
+    """ResNet-FPN with torchvision's sizes, trained from scratch."""
     return MaskRCNN(
         num_classes,
         backbone={"name": arguments.backbone, "norm": arguments.norm, "width": arguments.width},
@@ -28,7 +28,7 @@ def build(arguments, num_classes):
 
 
 def readers(arguments):
-    """Training and validation reader from the arguments."""
+    """Readers of the training and the validation set."""
     if arguments.data:
         return tuple(
             data.Coco.from_folder(arguments.data, recipe.coco_split(arguments.data, part)) for part in ("train", "val")
@@ -46,7 +46,7 @@ def run(arguments):
     """Train, score, export."""
     keras.utils.set_random_seed(arguments.seed)
     train, val = readers(arguments)
-    print(f"{len(train)} training and {len(val)} validation pictures, {train.num_classes} classes")
+    print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     batches = recipe.batches(arguments, train, augment=arguments.augment)
     model = build(arguments, train.num_classes)
     model.compile(recipe.optimizer(arguments))
@@ -65,10 +65,10 @@ if __name__ == "__main__":
         backbone="resnet50",
     )
     parser.add_argument("--data", type=pathlib.Path, help="folder in COCO's layout")
-    parser.add_argument("--annotations", type=pathlib.Path, help="COCO JSON of the training pictures")
-    parser.add_argument("--images", type=pathlib.Path, help="folder of the training pictures")
-    parser.add_argument("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation pictures")
-    parser.add_argument("--val-images", type=pathlib.Path, help="their folder, if it is another")
+    parser.add_argument("--annotations", type=pathlib.Path, help="COCO JSON of the training images")
+    parser.add_argument("--images", type=pathlib.Path, help="folder of the training images")
+    parser.add_argument("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")
+    parser.add_argument("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
     parser.add_argument("--norm", choices=("batch", "group", "frozen_batch"), default="group")
     parser.add_argument("--augment", choices=("flip", "standard", "strong"), default="standard")
     recipe.main(run, parser.parse_args())

@@ -1,21 +1,21 @@
-"""Train Mask R-CNN on Penn-Fudan pedestrians (120 photos train, 20 validate), from scratch or from COCO's weights.
+"""Train Mask R-CNN on Penn-Fudan pedestrians (120 training, 20 validation photos), from scratch or from COCO's weights.
 
     python train/penn_fudan.py --data PennFudanPed --output runs/penn_fudan
     python train/penn_fudan.py --data PennFudanPed --output runs/tuned --weights maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth
 
-The second command fine-tunes a ResNet-50 as torchvision's tutorial does: stem and first stage stay as they are, class
-scores, box deltas and mask logits start anew; SGD in place of AdamW, and other defaults: 600 steps of two 512-pixel
-crops at a learning rate of 0.002, about an hour on the machine below. docs/pretrained_weights.md tells where to get the
-file. No figure of such a run is known here: the file was not at hand. `--backbone` and `--width` have no part in it.
+The second command fine-tunes a ResNet-50 as torchvision's tutorial does: stem and first stage are frozen; class scores,
+box deltas and mask logits are initialised; the optimizer is SGD instead of AdamW. Its defaults are 600 steps of two
+512-pixel crops at a learning rate of 0.002, about an hour on the machine below. `--backbone` and `--width` have no
+effect. docs/pretrained_weights.md has the file's address. The file was not available here, so there are no scores.
 
-From scratch, with the defaults (24,000 crops), on the validation photos at full resolution, 20 November 2026, two AMD
-EPYC (Zen 4) cores with bfloat16 instructions, 54 minutes in all while other programs shared the cores:
+Scores from scratch with the defaults (24,000 crops) on the validation photos at full resolution, 20 November 2026, two
+AMD EPYC (Zen 4) cores with bfloat16 instructions, 54 minutes in total on cores shared with other programs:
 
     bbox AP 0.626, AP50 0.956; segm AP 0.561, AP50 0.935
 
-The curve tells what mattered: segm AP was 0.43 after 7,200 crops, stood at 0.50 from 14,400 to 16,800, and rose to 0.56
-when the learning rate had fallen. Regions of 100×290 pixels are cut from the stride-8 level; the mask head has three
-96-channel convolutions. The other choices (batch normalisation at batch 8, colour jitter) were not taken apart.
+segm AP was 0.43 after 7,200 crops, 0.50 from 14,400 to 16,800, and 0.56 after the learning rate had fallen. Regions of
+100×290 pixels are sampled from the stride-8 level; the mask head has three 96-channel convolutions. The effects of the
+other choices (batch normalisation at batch 8, colour jitter) were not measured separately.
 """
 
 import pathlib
@@ -26,18 +26,18 @@ from keras_maskrcnn import MaskRCNN, data, training
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.training import recipe
 
-# 512-pixel crops show people as tall as COCO's photos do at 800; the rate is the papers' 0.02 for 16 images, scaled.
+# People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
 FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "learning_rate": 2e-3, "epochs": 6}
 
 
 def canvas(arguments):
-    """Canvas of whole photos that shows people as large as crops of `--image-size` do, on average."""
+    """Canvas of whole photos, in which people are on average as large as in crops of `--image-size`."""
     side = max(recipe.canvas(arguments))
     return tuple(max(round(factor * side / 32), 1) * 32 for factor in (1.1, 1.4))
 
 
 def augment(arguments):
-    """Crops from photos (about 400×490 pixels, people about 100×290) at 0.55 to 1.3 times that for 320-pixel crops."""
+    """Crops of photos (about 400×490 pixels, people about 100×290), scaled by 0.55 to 1.3 for 320-pixel crops."""
     height, width = recipe.canvas(arguments)
     scale = tuple(factor * max(height, width) / 320 for factor in (0.55, 1.3))
     colour = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "grey": 0.1}
@@ -45,7 +45,7 @@ def augment(arguments):
 
 
 def build(arguments, num_classes):
-    """A ResNet-18 of half width with a 96-channel pyramid and anchors shaped like people."""
+    """A ResNet-18 of half width with a 96-channel pyramid and anchors with the proportions of people."""
     factor = max(recipe.canvas(arguments)) / 320
     return MaskRCNN(
         num_classes,
@@ -64,7 +64,7 @@ def build(arguments, num_classes):
 
 
 def build_from_weights(arguments, num_classes):
-    """The preset's network filled from the file, with new layers for the classes."""
+    """The preset's network with the weights of the file, and new last layers for the classes."""
     return MaskRCNN.from_preset(
         arguments.preset,
         num_classes,
@@ -76,7 +76,7 @@ def build_from_weights(arguments, num_classes):
 
 
 def sgd(arguments):
-    """The optimizer of the papers: momentum and coupled weight decay; the rate falls in the second half."""
+    """SGD with momentum and coupled weight decay, as in the papers; the rate falls in the second half."""
     schedule = training.warmup_cosine(
         arguments.learning_rate,
         arguments.steps,
@@ -100,12 +100,12 @@ def run(arguments):
 
 
 def parse(arguments=None):
-    """Arguments; `--weights` brings defaults of its own."""
+    """Arguments; `--weights` changes the defaults."""
     parser = recipe.parser(__doc__, steps=3000, batch_size=8, image_size=320, learning_rate=1e-3, width=32, epochs=10)
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="the folder PennFudanPed")
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder PennFudanPed")
     parser.add_argument("--weights", type=pathlib.Path, metavar="FILE", help="published weights to fine-tune")
     parser.add_argument(
-        "--preset", default="mask_rcnn_resnet50_fpn", choices=presets.names(), help="the model that they belong to"
+        "--preset", default="mask_rcnn_resnet50_fpn", choices=presets.names(), help="preset that fits the weights"
     )
     if parser.parse_args(arguments).weights:
         parser.set_defaults(**FINE_TUNING)

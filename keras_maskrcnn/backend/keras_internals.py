@@ -1,11 +1,6 @@
 """The private parts of Keras that this package uses, each because Keras has no public equivalent (checked in 3.15)."""
 
 
-def loss_tracker(model):
-    """The metric "loss" of a compiled model, which Keras' own steps update; one of our own would be a second "loss"."""
-    return model._loss_tracker
-
-
 def flatten_layers(layer):
     """List of `layer` and all layers nested in it; `keras.Model.layers` has one level only."""
     return layer._flatten_layers()

@@ -1,8 +1,8 @@
 """The command line: `python -m keras_maskrcnn VERB`, also installed as `keras-maskrcnn`.
 
 A verb is a module here with `run(args)`, which does the work and returns an exit code, `arguments(parser)`, and
-`EXAMPLE`; the docstring of `run` is its help. Whatever fails is named in one line on stderr with exit code 2; `--debug`
-shows the traceback. Keras and TensorFlow are imported when a verb runs, so that `--help` is quick.
+`EXAMPLE`; the docstring of `run` is its help text. An error is one line on stderr and exit code 2; `--debug` shows the
+traceback. Keras and TensorFlow are imported when a verb runs, so that `--help` is fast.
 """
 
 import argparse
@@ -18,16 +18,16 @@ def main(argv=None):
     """Runs one verb.
 
     Args:
-        argv: list of arguments; None takes those of the process.
+        argv: list of arguments; None for those of the process.
 
     Returns:
-        int: exit code, 0 if everything worked, 2 if something failed.
+        int: exit code, 0 for success, 2 for an error.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it comes too late
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # has no effect once TensorFlow is imported
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except Exception as error:  # the door of the program: a person gets a sentence, not a traceback
+    except Exception as error:  # a user reads one line, not a traceback
         if args.debug:
             raise
         return fail(error)
@@ -37,7 +37,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="keras-maskrcnn",
         description="Instance segmentation with Mask R-CNN in Keras.",
-        epilog="Training is done by the recipes in train/. Each verb explains itself: keras-maskrcnn VERB --help",
+        epilog="The recipes in train/ train models. Help for one verb: keras-maskrcnn VERB --help",
     )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb in VERBS:

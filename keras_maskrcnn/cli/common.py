@@ -1,4 +1,4 @@
-"""What several verbs need: the model argument, loading, JSON, and one line for an error."""
+"""Shared by the verbs: the argument for the model, loading, JSON output, and one-line error messages."""
 
 import json
 import pathlib
@@ -6,41 +6,48 @@ import sys
 
 
 def model_argument(parser):
-    """Adds `--model`, which `load` takes."""
+    """Adds `--model`, the path for `load`."""
     parser.add_argument("--model", required=True, type=pathlib.Path, help="a .keras file or the folder of a SavedModel")
 
 
 def load(path):
-    """The model in a `.keras` file, or a SavedModel folder behind the same `detect`."""
+    """The model in a `.keras` file, or the `SavedModel` in a folder; both have the same `detect`.
+
+    Raises:
+        DataError: if there is no such path, or the file holds another kind of Keras model.
+    """
     import keras
 
-    import keras_maskrcnn.models  # its classes must be known before Keras reads a file that names them
+    import keras_maskrcnn.models  # noqa: F401, registers the classes that a file may contain
     from keras_maskrcnn.data import DataError
     from keras_maskrcnn.inference.saved_model import SavedModel
+    from keras_maskrcnn.models.base import InstanceModel
 
     if not path.exists():
         raise DataError(path, "no such model")
     if path.is_dir():
         return SavedModel(path)
     model = keras.saving.load_model(path, compile=False)
-    if not isinstance(model, keras_maskrcnn.MaskRCNN):
-        raise DataError(path, f"holds a {type(model).__name__}, not a model of this package")
+    if not isinstance(model, InstanceModel):
+        raise DataError(path, f"holds a {type(model).__name__}, not an instance segmentation model of this package")
     return model
 
 
 def write_json(path, content):
-    """Writes JSON, into a folder that is made if missing."""
+    """Writes figures or results as JSON, see `evaluation.for_json`; creates the folder if it is missing."""
+    from keras_maskrcnn.evaluation import for_json
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(for_json(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def counted(count, noun):
-    """Such as "1 picture" or "2 pictures"."""
+    """The count and the noun, such as "1 image" or "2 images"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def fail(error, path=None):
-    """Writes one line on stderr, with the path unless the message names it. Returns the exit code of a failure."""
+    """Prints one line on stderr, with the path unless the message contains it. Returns the exit code for an error."""
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, Exception) and not isinstance(error, (ValueError, OSError)):
         message = f"{type(error).__name__}: {message}"

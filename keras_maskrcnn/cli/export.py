@@ -14,9 +14,9 @@ def arguments(parser):
 
 
 def run(args):
-    """Writes a SavedModel that serves without this package."""
+    """Writes a SavedModel that runs with TensorFlow alone, without this package."""
     model = load(args.model)
     model.export(str(args.output))
     print(f"SavedModel: {args.output}")
-    print(f"try it: python -m keras_maskrcnn predict --model {args.output} PICTURE --output predictions")
+    print(f"try it: python -m keras_maskrcnn predict --model {args.output} IMAGE --output predictions")
     return 0

@@ -1,4 +1,4 @@
-"""`info`: versions and devices, what a model weighs, what a preset stands for."""
+"""`info`: versions and devices, parameter counts of a model, conventions of a preset."""
 
 import pathlib
 
@@ -34,7 +34,7 @@ def run(args):
 
 
 def _text(rows):
-    """Lines of labels and values, the values under each other."""
+    """Lines of labels and values, with the values aligned."""
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
 
@@ -58,7 +58,7 @@ def _machine():
 
 
 def _lowerings():
-    """Rows with the implementation that each operation picks here, as graph and as compiled by XLA."""
+    """Rows with the implementation of each operation on this machine, as a graph and compiled by XLA."""
     from keras_maskrcnn import backend
     from keras_maskrcnn.backend.precision import fastest_policy
 
@@ -74,7 +74,7 @@ def _lowerings():
 
 
 def _preset(args):
-    """Blocks of rows: its parameters, its conventions, its weights."""
+    """Blocks of rows: parameters, conventions and published weights of a preset."""
     from keras_maskrcnn import MaskRCNN
     from keras_maskrcnn.models import presets
 
@@ -100,18 +100,21 @@ def _parameters(model, name):
 
     if not hasattr(model, "count_params"):
         raise ValueError(f"{name}: parameters are counted in a .keras file, not in a SavedModel")
-    counts = count_parameters(model)
+    if hasattr(model, "backbone"):
+        counts = count_parameters(model)
+    else:
+        counts = {"total": sum(layer.count_params() for layer in model.layers)}
     labels = {
         "total": "parameters",
-        "trainable": "  of which train now",
+        "trainable": "  trainable now",
         "without_backbone_norm": "without the backbone's batch-norm scales and offsets",
-        "trainable_frozen_stem": "  of which train with stem and first stage frozen",
+        "trainable_frozen_stem": "  trainable with stem and first stage frozen",
     }
-    return [("model", str(name)), *((label, f"{counts[key]:,}") for key, label in labels.items())]
+    return [("model", str(name)), *((labels[key], f"{count:,}") for key, count in counts.items())]
 
 
 def _receptive_field(model):
-    """A row with the side of the square of pixels that a unit of each level of the backbone sees."""
+    """A row with the receptive field of the units of each level of the backbone, in pixels per side."""
     from keras_maskrcnn.receptive_field import receptive_field
 
     if not isinstance(getattr(getattr(model, "backbone", None), "output", None), dict):
@@ -120,5 +123,5 @@ def _receptive_field(model):
         sizes = {level: receptive_field(model.backbone, level, then=())[0] for level in sorted(model.backbone.output)}
     except ValueError as error:
         return [("receptive field", str(error))]
-    told = (f"{level} {'whole picture' if size == float('inf') else size}" for level, size in sizes.items())
-    return [("receptive field", f"{', '.join(told)} (pixels a side, of the backbone's levels)")]
+    shown = (f"{level} {'whole image' if size == float('inf') else size}" for level, size in sizes.items())
+    return [("receptive field", f"{', '.join(shown)} (pixels per side, of the backbone's levels)")]

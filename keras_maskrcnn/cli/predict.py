@@ -1,4 +1,4 @@
-"""`predict`: pictures to overlays and COCO results."""
+"""`predict`: images to overlays and COCO results."""
 
 import collections
 import itertools
@@ -7,30 +7,30 @@ import pathlib
 from keras_maskrcnn.cli.common import counted, fail, load, model_argument, write_json
 
 EXAMPLE = "--model runs/demo/model.keras photos --output predictions --json found.json"
-PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
-    add("inputs", nargs="+", type=pathlib.Path, metavar="INPUT", help="pictures and folders of pictures")
+    add("inputs", nargs="+", type=pathlib.Path, metavar="INPUT", help="images and folders of images")
     model_argument(parser)
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder for the overlays (PNG)")
-    add("--json", type=pathlib.Path, metavar="FILE", help="write COCO results, masks as run lengths")
-    add("--score-threshold", type=float, default=0.5, metavar="S", help="least score (default 0.5)")
-    add("--max-detections", type=int, metavar="N", help="most objects a picture (default: the model's)")
+    add("--json", type=pathlib.Path, metavar="FILE", help="also write COCO results, masks as run lengths")
+    add("--score-threshold", type=float, metavar="S", help="minimum score (default: the model's option, or 0.5)")
+    add("--max-detections", type=int, metavar="N", help="maximum number of objects per image (default: the model's)")
 
 
 def run(args):
-    """Finds objects in pictures: overlays, and the COCO result JSON. A file that fails does not stop the others."""
+    """Detects objects in images and writes overlays and COCO results. A file that fails does not stop the others."""
     from keras_maskrcnn import visualize
 
     model = load(args.model)
-    files, missing = _pictures(args.inputs)
+    files, missing = _image_files(args.inputs)
     for path in missing:
-        fail(f"{path}: no such file or folder, or no picture in it")
+        fail(f"{path}: no such file or folder, or no image in it")
     names, results, done = unique_names(files), [], 0
-    for number, image, found in _searched(model, files, args):
+    for number, image, found in _detections(model, files, args):
         path = files[number]
         try:
             overlay = visualize.save(args.output / f"{names[number]}.png", image, found, model.class_names)
@@ -47,13 +47,13 @@ def run(args):
         write_json(args.json, results)
         print(f"COCO results: {args.json}")
     failed = len(files) + len(missing) - done
-    print(f"{counted(done, 'picture')} done, {failed} failed")
+    print(f"{counted(done, 'image')} done, {failed} failed")
     return 2 if failed else 0
 
 
-def _searched(model, files, args):
-    """Yields (position, picture, detections) of every file that can be read and searched; the others are named."""
-    read, again = collections.deque(), []  # pictures on their way through the network
+def _detections(model, files, args):
+    """Yields (position, image, detections) of every file that can be processed; prints an error for the others."""
+    read, again = collections.deque(), []  # images without detections so far
     reading = _readable(files, read, args.debug)
     options = {"score_threshold": args.score_threshold, "max_detections": args.max_detections, "batch_size": 1}
     while True:
@@ -64,13 +64,13 @@ def _searched(model, files, args):
         except Exception as error:
             if args.debug or not read:
                 raise
-            # Answers come in order: the first picture without one is the one that failed.
+            # Results come in order: the first image without one has failed.
             fail(error, files[read.popleft()[0]])
             again = [image for _, image in read]
 
 
 def _readable(files, read, debug):
-    """Pictures of the files that can be read, the others named; (position, picture) of each goes into `read`."""
+    """Yields the images that can be read and appends (position, image) to `read`; prints an error for the others."""
     from keras_maskrcnn.data import read_image
 
     for number, path in enumerate(files):
@@ -85,11 +85,11 @@ def _readable(files, read, debug):
         yield image
 
 
-def _pictures(inputs):
-    """Files to read in the order given, folders opened and sorted; and the inputs that yield none."""
+def _image_files(inputs):
+    """Files to read, in the order of the inputs and sorted within folders; and the inputs without any."""
     files, missing = [], []
     for path in inputs:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
         inside = [p for p in inside if p.exists()]
         files += inside
         if not inside:
@@ -98,7 +98,7 @@ def _pictures(inputs):
 
 
 def unique_names(files):
-    """Names for the overlays: a file's stem, numbered where another file has the same."""
+    """Names of the overlays: the stems of the files, with a number where an earlier file has the same."""
     names = []
     for path in files:
         name, number = path.stem, 1
@@ -110,7 +110,7 @@ def unique_names(files):
 
 
 def _results(path, found, class_names):
-    """COCO results; a file named by a number, as COCO's are, has that number as its id."""
+    """COCO results; the image id is the stem of the file, as an integer where it is one, as in COCO."""
     from keras_maskrcnn.evaluation import coco_results
 
     results = coco_results([found], [int(path.stem) if path.stem.isdecimal() else path.stem])

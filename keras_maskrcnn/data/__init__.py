@@ -6,7 +6,7 @@ Each name is imported on first use. `Coco` needs pycocotools and `Cis680` h5py; 
 `batches` runs.
 """
 
-import importlib
+from keras_maskrcnn.lazy import exports
 
 _MODULES = {
     "VEHICLES_PEOPLE_ANIMALS": "grouped",
@@ -32,15 +32,4 @@ _MODULES = {
     "validate": "sample",
 }
 __all__ = list(_MODULES)
-
-
-def __getattr__(name):
-    """Imports a public name on first use (PEP 562)."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return value
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _MODULES)

@@ -8,6 +8,7 @@ from keras_maskrcnn.evaluation.coco import (
     coco_results,
     coco_scores,
     encode_mask,
+    for_json,
     score_detections,
 )
 from keras_maskrcnn.evaluation.predictions import predictions
@@ -33,6 +34,7 @@ __all__ = [
     "coco_results",
     "coco_scores",
     "encode_mask",
+    "for_json",
     "format_regions",
     "format_report",
     "format_scores",

@@ -1,12 +1,13 @@
-"""The COCO figures for any reader: ground truth is built in memory, pycocotools is the referee.
+"""COCO scores for any reader: the ground truth is built in memory, pycocotools computes the scores.
 
-Figures are the twelve of the COCO detection challenge (https://cocodataset.org/#detection-eval): average precision over
-IoU 0.50:0.05:0.95, at 0.50, at 0.75, for small (< 32² px), medium and large (> 96² px) objects, and average recall
-with 1, 10 and 100 detections an image and by size. They are read from COCOeval's own tables.
+They are the twelve figures of the COCO detection challenge (https://cocodataset.org/#detection-eval): average precision
+over IoU 0.50:0.05:0.95, at 0.50, at 0.75, for small (< 32² px), medium and large (> 96² px) objects, and average recall
+with 1, 10 and 100 detections per image and by size. They are read from COCOeval's own tables.
 """
 
 import contextlib
 import io
+import math
 
 import numpy as np
 from pycocotools import mask as mask_tools
@@ -43,25 +44,25 @@ def coco_scores(
     limit=None,
     progress=False,
 ):
-    """Runs a model over a data set and returns the COCO figures.
+    """Runs a model on a data set and returns the COCO scores.
 
     Args:
         model: an object with `detect`, as `MaskRCNN`.
         dataset: any reader of samples.
-        kinds: overlaps to score: "bbox", "segm" or both; None takes those that the model predicts.
+        kinds: overlaps to score: "bbox", "segm" or both; None for those that the model predicts.
         score_threshold: minimum score of a detection. AP integrates over all scores, so 0 gives the true value.
-        max_detections: maximum number of detections per image. Above 100 (microscope images with hundreds of nuclei) it
-            also becomes COCOeval's largest limit, and `AR100` and every AP are then at this limit.
-        batch_size: images that go through the network together; few more samples are in memory at once.
+        max_detections: maximum number of detections per image. A number above 100 (microscope images with hundreds of
+            nuclei) is also COCOeval's largest limit, and `AR100` and every AP are then at this limit.
+        batch_size: images per batch of the network; few more samples are in memory at the same time.
         limit: only the first `limit` images.
-        progress: draw a progress bar.
+        progress: whether to draw a progress bar.
 
     Returns:
-        dict: `bbox_AP`, `bbox_AP50`, … `segm_ARl` (12 a kind, 0..1, NaN where no object of that size exists), and
+        dict: `bbox_AP`, `bbox_AP50`, … `segm_ARl` (12 per kind, 0..1, NaN where no object of that size exists), and
         `per_class`: {class name: {"bbox_AP": …, "segm_AP": …}}.
 
     Raises:
-        ValueError: no image could be read, an unknown kind, or the model's classes are not the data set's.
+        ValueError: no image could be read, a kind is unknown, or the model has another number of classes.
     """
     kinds = scored_kinds(model) if kinds is None else kinds
     truth = coco_ground_truth([], dataset.class_names)
@@ -70,7 +71,7 @@ def coco_scores(
         model, dataset, score_threshold, max_detections, batch_size=batch_size, limit=limit, progress=progress
     ):
         image_id = add_sample(truth, sample)
-        # Masks become run lengths at once: a thousand images of boolean masks would not fit in memory.
+        # As run lengths, since the boolean masks of a thousand images would not fit in memory.
         results.extend(coco_results([found], [image_id]))
     return score_detections(truth, results, kinds, max_detections)
 
@@ -83,27 +84,27 @@ def scored_kinds(model):
 
 
 def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
-    """Scores detections that are already made, whoever made them.
+    """Scores detections of any origin.
 
     Args:
-        ground_truth: a COCO dictionary (`images`, `annotations`, `categories`), as `coco_ground_truth` makes it or as
-            `json.load` reads it from a COCO file.
-        detections: a list in the COCO result format, as `coco_results` makes it. `segmentation` may be absent where
-            only "bbox" is scored, and `bbox` where only "segm" is.
+        ground_truth: a COCO dictionary (`images`, `annotations`, `categories`) from `coco_ground_truth` or from a COCO
+            file.
+        detections: a list in the COCO result format, see `coco_results`. `segmentation` may be absent if only "bbox" is
+            scored, and `bbox` if only "segm" is.
         kinds: "bbox", "segm" or both.
-        max_detections: the largest number of detections counted in an image, at least 100.
+        max_detections: maximum number of detections per image that count, at least 100.
 
     Returns:
-        dict of the figures, as `coco_scores`.
+        dict of scores, as `coco_scores`.
 
     Raises:
-        ValueError: an unknown kind, or a detection on an image that is not in the ground truth.
+        ValueError: a kind is unknown, or a detection belongs to an image that is not in the ground truth.
     """
     if unknown := set(kinds) - set(KINDS):
         raise ValueError(f"kinds must be among {KINDS}, got {sorted(unknown)}")
-    strangers = {found["image_id"] for found in detections} - {image["id"] for image in ground_truth["images"]}
-    if strangers:
-        raise ValueError(f"detections on images that the ground truth does not have: {sorted(strangers)[:5]}")
+    unknown_images = {found["image_id"] for found in detections} - {image["id"] for image in ground_truth["images"]}
+    if unknown_images:
+        raise ValueError(f"detections on images that the ground truth does not have: {sorted(unknown_images)[:5]}")
     names = {category["id"]: category["name"] for category in ground_truth["categories"]}
     scores, per_class = {}, {name: {} for name in names.values()}
     for kind in kinds:
@@ -116,7 +117,7 @@ def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
 
 
 def coco_ground_truth(samples, class_names):
-    """COCO's dictionary for an iterable of samples: image ids 1…n in their order, category ids 1…K."""
+    """COCO dictionary of an iterable of samples: image ids 1…n in their order, category ids 1…K."""
     categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
     truth = {"images": [], "annotations": [], "categories": categories}
     for sample in samples:
@@ -125,14 +126,14 @@ def coco_ground_truth(samples, class_names):
 
 
 def add_sample(truth, sample):
-    """Appends one sample to a dictionary of `coco_ground_truth`.
+    """Appends one sample to a dictionary from `coco_ground_truth`.
 
     Args:
         truth: the dictionary, changed in place.
-        sample: a sample; its `image_id` may be anything, since COCOeval needs integers of its own.
+        sample: a sample. Its `image_id` is not used, since COCOeval requires integers.
 
     Returns:
-        int: the image id that the sample got, from 1.
+        int: the image id of the sample in the dictionary, from 1.
     """
     height, width = sample["image"].shape[:2]
     image_id = len(truth["images"]) + 1
@@ -156,17 +157,17 @@ def add_sample(truth, sample):
 
 
 def coco_results(detections, image_ids, category_ids=None):
-    """Detections in COCO's result format, ready for `json.dump` and for `score_detections`.
+    """Detections in COCO's result format, for `json.dump` and `score_detections`.
 
     Args:
-        detections: list of dicts as `MaskRCNN.detect` returns them, one per image; `masks` may be absent.
+        detections: list of dicts from `MaskRCNN.detect`, one per image; `masks` may be absent.
         image_ids: one id per image.
-        category_ids: the category id of each label 1…K in turn (COCO's own ids have gaps); None leaves labels as ids.
+        category_ids: category ids of the labels 1…K (COCO's own ids have gaps); None uses the labels as ids.
 
     Returns:
-        list of dicts: `image_id`, `category_id`, `bbox` [x, y, width, height], `score`, and `segmentation`, a
-        compressed run-length code whose `counts` is text; and under their names the further values and points that
-        the detections' schema describes.
+        list of dicts: `image_id`, `category_id`, `bbox` [x, y, width, height], `score`; `segmentation`, a
+        compressed run-length code whose `counts` is text; and further values and points in the schema of the
+        detections, by name.
     """
     results = []
     for found, image_id in zip(detections, image_ids, strict=True):
@@ -193,13 +194,36 @@ def encode_mask(mask):
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
+def for_json(figures, digits=None):
+    """Figures in the types of JSON: NumPy numbers and arrays become Python's, NaN and infinity become None.
+
+    Args:
+        figures: number, array, string or None, or dicts, lists and tuples of them. Keys of dicts become strings.
+        digits: decimal places of floats; None keeps all.
+
+    Returns:
+        the same structure for `json.dumps`.
+    """
+    if isinstance(figures, dict):
+        return {str(name): for_json(value, digits) for name, value in figures.items()}
+    if isinstance(figures, np.ndarray | np.generic):
+        figures = figures.tolist()
+    if isinstance(figures, list | tuple):
+        return [for_json(value, digits) for value in figures]
+    if not isinstance(figures, float):
+        return figures
+    if not math.isfinite(figures):
+        return None
+    return figures if digits is None else round(figures, digits)
+
+
 def _to_xywh(box):
     x1, y1, x2, y2 = (float(edge) for edge in box)
     return [x1, y1, x2 - x1, y2 - y1]
 
 
 def _evaluate(ground_truth, detections, kind, max_detections):
-    """Runs COCOeval in silence (it prints its progress) and returns it with its tables filled."""
+    """Runs COCOeval without its printed progress and returns it with its tables filled."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _indexed(ground_truth, [dict(annotation) for annotation in ground_truth["annotations"]])
         found = _indexed(ground_truth, [_as_annotation(f, number, kind) for number, f in enumerate(detections, 1)])
@@ -211,7 +235,7 @@ def _evaluate(ground_truth, detections, kind, max_detections):
 
 
 def _indexed(ground_truth, annotations):
-    """A COCO object made in memory; `COCO.loadRes` does the same, but fails when there is no detection at all."""
+    """A COCO object from memory; `COCO.loadRes` does the same, but fails for an empty list of detections."""
     coco = COCO()
     coco.dataset = {**ground_truth, "annotations": annotations}
     coco.createIndex()
@@ -219,7 +243,7 @@ def _indexed(ground_truth, annotations):
 
 
 def _as_annotation(found, number, kind):
-    """A detection as COCOeval expects it: its area is that of the box or of the mask, whichever is scored."""
+    """A detection as COCOeval expects it, with the area of the box or of the mask, depending on the kind."""
     if kind == "bbox":
         overlap = {"bbox": found["bbox"], "area": found["bbox"][2] * found["bbox"][3]}
     else:
@@ -229,7 +253,7 @@ def _as_annotation(found, number, kind):
 
 
 def _figure(evaluator, table, iou, area, limit, classes=slice(None)):
-    """The mean over one slice of a table; NaN where COCOeval has no figure (it writes -1)."""
+    """The mean over one slice of a table; NaN if COCOeval has no value there (-1)."""
     values = evaluator.eval[table]  # precision [IoU, recall, class, area, limit]; recall [IoU, class, area, limit]
     if iou is not None:
         values = values[np.isclose(evaluator.params.iouThrs, iou)]

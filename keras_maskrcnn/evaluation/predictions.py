@@ -1,4 +1,4 @@
-"""A model's answers over a data set, a few images in memory at a time."""
+"""Detections of a model on a data set, with a few images in memory at a time."""
 
 import collections
 import itertools
@@ -10,26 +10,26 @@ _log = logging.getLogger(__name__)
 
 
 def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_size=8, limit=None, progress=False):
-    """Yields each readable sample of a data set together with what the model finds in it.
+    """Yields each readable sample of a data set together with the model's detections in it.
 
-    Only a few samples are in memory at once. A sample that cannot be read is skipped, and a warning that names
-    it goes to the log: one broken file must not cost the evaluation of all others.
+    Only a few samples are in memory at the same time. A sample that cannot be read is skipped and named in a warning in
+    the log, so that the others are still evaluated.
 
     Args:
-        model: an object with `detect_each(images, score_threshold=, max_detections=, batch_size=)`, which takes any
-            iterable, as `MaskRCNN.detect_each`; or with `detect(images, score_threshold=, max_detections=)`.
+        model: an object with `detect_each(images, score_threshold=, max_detections=, batch_size=)` for any iterable of
+            images, as `MaskRCNN`; or with `detect(images, score_threshold=, max_detections=)` for a list.
         dataset: a reader: `len()`, `[i]` → sample, `class_names`.
-        score_threshold: detections scoring less are left out, 0..1.
-        max_detections: most detections in an image.
-        batch_size: images that go through the network together; of `detect`, images given to it in one call.
-        limit: only the first `limit` images; None for all.
-        progress: whether to draw a Keras progress bar, one step an image.
+        score_threshold: minimum score of a detection, 0..1.
+        max_detections: maximum number of detections per image.
+        batch_size: images per batch of the network; for a model with `detect` only, images per call.
+        limit: number of images from the start of the data set; None for all.
+        progress: whether to draw a Keras progress bar, one step per image.
 
     Yields:
-        `(sample, found)`: the sample's dict and the detections' dict in the pixels of the sample's image.
+        `(sample, found)`: dict of the sample, and dict of the detections in pixels of its image.
 
     Raises:
-        ValueError: the model and the data set differ in their number of classes, or no image could be read.
+        ValueError: the model and the data set have different numbers of classes, or no image could be read.
     """
     check_classes(model, dataset)
     total = len(dataset) if limit is None else min(limit, len(dataset))
@@ -42,23 +42,23 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
             yield sample["image"]
 
     options = {"score_threshold": score_threshold, "max_detections": max_detections}
-    for found in _answers(model, images(), batch_size, options):
+    for found in _detect_each(model, images(), batch_size, options):
         yield samples.popleft(), found
         done += 1
         if bar:
             bar.update(done)
     if samples:
-        raise ValueError(f"the model gave {done} answers to {done + len(samples)} images")
+        raise ValueError(f"the model returned {done} results for {done + len(samples)} images")
     if not done:
         raise ValueError(f"nothing to evaluate: none of the {total} images could be read")
     if done < total:
-        _log.warning("%d of %d images could not be read; the figures are of the others", total - done, total)
+        _log.warning("%d of %d images could not be read; the scores are computed on the others", total - done, total)
     if bar:
         bar.update(done, finalize=True)
 
 
-def _answers(model, images, batch_size, options):
-    """Detections of images, one result at a time, from `detect_each` or, where a model has only that, from `detect`."""
+def _detect_each(model, images, batch_size, options):
+    """Yields the detections per image, from `detect_each`, or from `detect` if the model has no `detect_each`."""
     if hasattr(model, "detect_each"):
         yield from model.detect_each(images, batch_size=batch_size, **options)
         return
@@ -67,7 +67,7 @@ def _answers(model, images, batch_size, options):
 
 
 def _readable(dataset, total):
-    """Yields the first `total` samples; names in the log each one that cannot be read, and goes on."""
+    """Yields the first `total` samples; logs a warning for each one that cannot be read."""
     for index in range(total):
         try:
             yield dataset[index]
@@ -76,7 +76,7 @@ def _readable(dataset, total):
 
 
 def check_classes(model, dataset):
-    """Raises a ValueError where labels of the model could not mean the classes of the data set."""
+    """Raises a ValueError if the model has another number of classes than the data set."""
     known = getattr(model, "num_classes", None)
     if known is not None and known != len(dataset.class_names):
         names = ", ".join(dataset.class_names[:5]) + (", …" if len(dataset.class_names) > 5 else "")

@@ -17,7 +17,7 @@ from keras_maskrcnn.options import Options, check_choice
 OUTPUTS = (
     Output("boxes", "boxes", exported="detection_boxes"),
     Output("labels", exported="detection_classes"),
-    Output("scores", exported="detection_scores"),
+    Output("scores", exported="detection_scores", caption="{:.2f}"),
 )
 # Minimum scores: where all detections count (`predict`, evaluation, export), and where a user reads them (`detect`).
 ALL, SHOWN = 0.05, 0.5

@@ -94,6 +94,9 @@ class RPNHead(keras.layers.Layer):
         anchors: `Anchors`.
         proposals: `Proposals`.
         sampling: `AnchorSampling`.
+
+    Raises:
+        ValueError: if `anchors` has sizes for another number of levels.
     """
 
     LOSSES = ("rpn_class_loss", "rpn_box_loss")
@@ -108,6 +111,9 @@ class RPNHead(keras.layers.Layer):
         self.proposals = Proposals.of(proposals)
         self.sampling = AnchorSampling.of(sampling)
         self.num_anchors = self.anchors.per_location()
+        given, levels = len(self.anchors.sizes or self.strides), len(self.strides)
+        if given != levels:
+            raise ValueError(f"anchors has sizes for {given} levels, the RPN has {levels}")
 
     def build(self, input_shape):
         """Create the convolutions for levels of `input_shape` (…, C), or for a list of such shapes."""

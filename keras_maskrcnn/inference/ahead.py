@@ -1,4 +1,4 @@
-"""Work that is done in a thread while the caller is busy with what came before."""
+"""An iterator that computes its items in a thread, ahead of the caller."""
 
 import collections
 
@@ -6,15 +6,15 @@ _END = object()
 
 
 def ahead(items, thread, count=1):
-    """The items of an iterable, made by a thread while the caller works on those before them; the first is begun now.
+    """Computes the items of an iterable in a thread while the caller works on earlier ones; starts with the first now.
 
     Args:
         items: iterable; its own work, such as reading files, is done in the thread.
-        thread: `concurrent.futures.ThreadPoolExecutor` of one worker: an iterator cannot be asked twice at a time.
-        count: items that are made, or wait, at most while the caller works.
+        thread: `concurrent.futures.ThreadPoolExecutor` of one worker, since two calls of `next` must not overlap.
+        count: maximum number of items that are computed ahead.
 
     Returns:
-        iterator of the items in order. What the iterable raises is raised here.
+        iterator of the items in order. It raises the exceptions of the iterable.
     """
     items = iter(items)
     waiting = collections.deque(thread.submit(next, items, _END) for _ in range(count))

@@ -19,6 +19,7 @@ class SavedModel(Detector):
 
     Attributes:
         class_names: list of K names, or None.
+        schema: tuple of `heads.outputs.Output`, what the model predicts.
 
     Raises:
         DataError: the folder holds no SavedModel, or one without this library's description.
@@ -39,10 +40,11 @@ class SavedModel(Detector):
         self.class_names = names.read_text(encoding="utf-8").splitlines() if names.is_file() else None
         placement = description["placement"]
         size = placement["image_size"] and tuple(placement["image_size"])
+        self.schema = tuple(Output(**output) for output in description["outputs"])
         self.predictor = Predictor(
             _Signature(tf.saved_model.load(str(folder))),
             Placement(size, Resize.of(placement["resize"]), placement["stride"]),
-            tuple(Output(**output) for output in description["outputs"]),
+            self.schema,
             Detection.of(description["detection"]),
         )
 

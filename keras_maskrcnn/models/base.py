@@ -5,7 +5,6 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.backend import keras_internals
 from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import ground_truth
@@ -81,6 +80,7 @@ class InstanceModel(Detector, keras.Model):
                 f"dtype={self.layer_dtype!r} is not supported: use 'mixed_bfloat16', which needs no scaling"
             )
         self.loss_weights = {}
+        self.loss_metric = keras.metrics.Mean(name="loss")
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
         self.skipped_images = self.add_weight(
@@ -91,7 +91,7 @@ class InstanceModel(Detector, keras.Model):
             trainable=False,
             autocast=False,
         )
-        self._network = None
+        self._network = Network(self, self.detection.max_detections)
         self.declare(self)
 
     def declare(self, *heads):
@@ -149,8 +149,6 @@ class InstanceModel(Detector, keras.Model):
     @property
     def predictor(self):
         """`inference.predictor.Predictor` of this model; its compiled functions are kept until `compile`."""
-        if self._network is None:
-            self._network = Network(self, self.detection.max_detections)
         return Predictor(self._network, self.placement, self.schema, self.detection)
 
     def check_canvas(self, image_size):
@@ -183,8 +181,8 @@ class InstanceModel(Detector, keras.Model):
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
         self.loss_weights = dict(loss_weights or {})
-        self._network = None
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
+        self._network = Network(self, self.detection.max_detections)
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
         self.optimizer.build(self.trainable_variables)
 
@@ -248,19 +246,29 @@ class InstanceModel(Detector, keras.Model):
         *state, data = args
         return super().test_step(*state, (_merged(data),))
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Weighted sum of the loss terms in `y_pred`, scalar, plus the layers' regularisation losses."""
-        if self.loss_names[0] not in y_pred:
+    @property
+    def metrics(self):
+        """The model's metrics, which replace Keras' own."""
+        return [self.loss_metric, *self.loss_terms.values(), self.gradient_norm, self.skipped_steps]
+
+    def total_loss(self, terms):
+        """Weighted sum of the loss terms, scalar, plus the layers' regularisation losses."""
+        if self.loss_names[0] not in terms:
             raise ValueError("the data has no ground truth: x, y = batch must hold boxes, labels, masks, crowd, valid")
-        total = sum(self.loss_weights.get(name, 1.0) * y_pred[name] for name in self.loss_names)
+        total = sum(self.loss_weights.get(name, 1.0) * terms[name] for name in self.loss_names)
         return total + sum(self.losses) if self.losses else total
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """`total_loss` of the terms in `y_pred`; updates the metric "loss"."""
+        loss = self.total_loss(y_pred)
+        self.loss_metric.update_state(loss, sample_weight=ops.shape(x["images"])[0])
+        return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Update the running mean of every term and return them with the loss."""
         for name, metric in self.loss_terms.items():
             metric.update_state(y_pred[name])
-        terms = {name: metric.result() for name, metric in self.loss_terms.items()}
-        return {"loss": keras_internals.loss_tracker(self).result(), **terms}
+        return {metric.name: metric.result() for metric in (self.loss_metric, *self.loss_terms.values())}
 
     # Saving -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from keras import ops
 # longer to synchronise than a tile takes to compute.
 SMALL_PRODUCT = 2**18
 TILES_AT_ONCE = 10  # per mask; fits the CPU cache between product and comparison
-PIXELS_PER_THREAD = 2**21  # minimum work per thread; less does not pay for starting the thread
+PIXELS_PER_THREAD = 2**21  # minimum work per thread; for less, starting the thread takes longer
 
 
 def mask_targets(masks, mask_boxes, rois, size):
@@ -82,9 +82,9 @@ def sampled_mask_targets(masks, index, rois, size):
 def _bin_means(start, end, size, pixels):
     """Weight of each pixel of an axis in each bin of [start, end]: float32 `[size, pixels]`."""
     bin_size = ops.maximum(end - start, 1.0) / size
-    most = -(-pixels // size) + 1
-    count = ops.clip(ops.ceil(bin_size), 1.0, float(most))
-    sample = np.arange(most, dtype="float32")
+    longest = -(-pixels // size) + 1
+    count = ops.clip(ops.ceil(bin_size), 1.0, float(longest))
+    sample = np.arange(longest, dtype="float32")
     position = start + bin_size * (np.arange(size, dtype="float32")[:, None] + (sample + 0.5) / count)
     used = ops.logical_and(sample < count, ops.logical_and(position >= -1, position <= pixels))
     position = ops.clip(position, 0.0, pixels - 1.0)[..., None]

@@ -1,4 +1,4 @@
-"""Callbacks that watch a run: COCO figures in the logs, TensorBoard with pictures, and who made a step fail."""
+"""Callbacks: COCO scores in the logs, TensorBoard with images, and the images of skipped steps."""
 
 import logging
 import math
@@ -18,28 +18,28 @@ _log = logging.getLogger(__name__)
 
 
 class CocoEval(keras.callbacks.Callback):
-    """Scores a validation set with pycocotools as epochs end, and shows everything in TensorBoard.
+    """Scores a validation set with pycocotools at the end of epochs, and writes to TensorBoard.
 
-    The 12 figures a kind enter the logs as `val_bbox_AP`, `val_segm_AP`, `val_segm_AP50`, …, so that callbacks placed
-    AFTER this one see them. Keras cannot guess that more is better, so say so:
+    The 12 scores per kind enter the logs as `val_bbox_AP`, `val_segm_AP`, `val_segm_AP50`, …, for callbacks that come
+    AFTER this one in the list. These need `mode="max"`, since Keras does not infer the direction from the name:
     `EarlyStopping("val_segm_AP", mode="max")`, `ModelCheckpoint(path, "val_segm_AP", mode="max", save_best_only=True)`.
 
-    The first epoch of a `fit` is always scored, so is the last, and between them each whose number divides by `every`.
-    In the epochs between, the logs repeat the last figures: a CSVLogger keeps its columns, and a repeated figure is no
-    improvement, so that ModelCheckpoint saves nothing and EarlyStopping's patience counts epochs, not scorings.
+    The first and the last epoch of a `fit` are always scored, the others if `every` divides their number. The logs of
+    unscored epochs repeat the last scores, so that the columns of a CSVLogger stay the same. A repeated score is no
+    improvement: ModelCheckpoint does not save, and EarlyStopping's patience counts epochs, not scorings.
 
     Args:
         dataset: any reader of samples.
-        log_dir: folder for TensorBoard: every number in the logs, the learning rate, AP by class (as
-            `val_segm_AP/NAME`), and pictures, which also go to `LOG_DIR/pictures/epoch_NNN.png`. None writes nothing.
+        log_dir: folder for TensorBoard: all numbers in the logs, the learning rate, AP by class (as
+            `val_segm_AP/NAME`), and images, also written to `LOG_DIR/pictures/epoch_NNN.png`. None writes nothing.
         every: score each `every`-th epoch.
-        kinds: "bbox", "segm" or both; None takes those that the model predicts.
-        pictures: how many pictures, truth beside prediction, of images spread evenly over the data set; the same
-            ones every time.
-        max_detections: most detections an image.
+        kinds: "bbox", "segm" or both; None for those that the model predicts.
+        images: number of images to draw, ground truth next to prediction; spread evenly over the data set, the same
+            ones each time.
+        max_detections: maximum number of detections per image.
         limit: score the first `limit` images only.
         batch_size: images per call of `detect`.
-        picture_threshold: least score of what is drawn.
+        image_threshold: minimum score of the detections that are drawn.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class CocoEval(keras.callbacks.Callback):
         log_dir=None,
         every=1,
         kinds=None,
-        pictures=4,
+        images=4,
         max_detections=100,
         limit=None,
         batch_size=8,
-        picture_threshold=0.5,
+        image_threshold=0.5,
     ):
         super().__init__()
         if every < 1:
@@ -61,22 +61,22 @@ class CocoEval(keras.callbacks.Callback):
         self.log_dir = None if log_dir is None else pathlib.Path(log_dir)
         self.every = every
         self.kinds = kinds
-        self.pictures = pictures
+        self.images = images
         self.max_detections = max_detections
         self.limit = limit
         self.batch_size = batch_size
-        self.picture_threshold = picture_threshold
-        self.scores = None  # the figures of the last scoring, with per_class
+        self.image_threshold = image_threshold
+        self.scores = None  # of the last scored epoch, with per_class
         self._events = None if log_dir is None else EventLog(log_dir)
-        self._shown = None  # the samples of the pictures, read once
+        self._shown = None  # the samples that are drawn, read once
 
     def on_train_begin(self, logs=None):
-        """Forgets figures of an earlier `fit`; refuses a data set of other classes now, not after an epoch."""
+        """Resets the scores of an earlier `fit`; raises a ValueError for a data set of other classes."""
         check_classes(self.model, self.dataset)
         self.scores = None
 
     def on_epoch_end(self, epoch, logs=None):
-        """Scores if it is time, completes `logs`, writes to TensorBoard."""
+        """Scores if the epoch is due, adds the scores to `logs`, writes to TensorBoard."""
         logs = {} if logs is None else logs
         due = self._due(epoch)
         if due:
@@ -91,8 +91,8 @@ class CocoEval(keras.callbacks.Callback):
         logs.update({f"val_{name}": value for name, value in self.scores.items() if name != "per_class"})
         if self._events:
             self._write_numbers(epoch + 1, logs, due)
-            if due and self.pictures:
-                self._write_pictures(epoch + 1)
+            if due and self.images:
+                self._write_images(epoch + 1)
             self._events.flush()
 
     def on_train_end(self, logs=None):
@@ -105,34 +105,34 @@ class CocoEval(keras.callbacks.Callback):
         return self.scores is None or last or (epoch + 1) % self.every == 0
 
     def _write_numbers(self, step, logs, due):
-        figures = {f"val_{name}" for name in self.scores}
+        scores = {f"val_{name}" for name in self.scores}
         for name, value in logs.items():
-            # A repeated figure would draw a plateau that nobody measured, NaN stands for "no such objects".
-            if name not in figures or (due and not math.isnan(value)):
+            # Not the repeated scores of unscored epochs, and not NaN, which means that there are no such objects.
+            if name not in scores or (due and not math.isnan(value)):
                 self._events.scalar(name, value, step)
         if self.model.optimizer is not None:
             rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
             self._events.scalar("learning_rate", rate, step)
         if not due:
             return
-        for class_name, by_kind in self.scores["per_class"].items():
-            for figure, value in by_kind.items():
+        for class_name, class_scores in self.scores["per_class"].items():
+            for name, value in class_scores.items():
                 if not math.isnan(value):
-                    self._events.scalar(f"val_{figure}/{class_name}", value, step)
+                    self._events.scalar(f"val_{name}/{class_name}", value, step)
 
-    def _write_pictures(self, step):
+    def _write_images(self, step):
         if self._shown is None:
-            self._shown = list(_spread(self.dataset, self.pictures))
+            self._shown = list(_spread(self.dataset, self.images))
         images = [sample["image"] for sample in self._shown]
         if not images:
             return
-        found = self.model.detect(images, score_threshold=self.picture_threshold, max_detections=self.max_detections)
+        found = self.model.detect(images, score_threshold=self.image_threshold, max_detections=self.max_detections)
         pairs = [
-            _at_most(visualize.side_by_side(sample["image"], sample, answer, self.dataset.class_names))
-            for sample, answer in zip(self._shown, found, strict=True)
+            _at_most(visualize.side_by_side(sample["image"], sample, one, self.dataset.class_names))
+            for sample, one in zip(self._shown, found, strict=True)
         ]
         for sample, pair in zip(self._shown, pairs, strict=True):
-            self._events.image(f"truth and prediction/{sample['image_id']}", pair, step)
+            self._events.image(f"ground truth and prediction/{sample['image_id']}", pair, step)
         folder = self.log_dir / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(visualize.grid(pairs, columns=1)).save(folder / f"epoch_{step:03d}.png")
@@ -141,14 +141,14 @@ class CocoEval(keras.callbacks.Callback):
 class SkippedSteps(keras.callbacks.Callback):
     """Names the images of training steps that were skipped because their loss or gradient was not finite.
 
-    The model keeps an int32 variable `skipped_images` of positions in the data set, the latest first, -1 for none, and
-    a metric `skipped_steps` that rises with every skipped step of an epoch. A model without them is left alone.
+    The model has an int32 variable `skipped_images` of positions in the data set, the latest first, -1 for none, and a
+    metric `skipped_steps`, the number of skipped steps of the epoch. For a model without them nothing is printed.
 
     Args:
-        dataset: the reader that training runs on; names come from its `image_ids` if it has them, else from samples.
+        dataset: reader of the training set; names are its `image_ids` if it has them, else those of the samples.
     """
 
-    async_safe = True  # only looks at numbers, so Keras need not wait for each step
+    async_safe = True  # Keras then does not wait for the logs of each step
 
     def __init__(self, dataset):
         super().__init__()
@@ -157,17 +157,17 @@ class SkippedSteps(keras.callbacks.Callback):
         self._known = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        """The metric starts again at 0 with each epoch."""
+        """Resets the count, as the metric."""
         self._count = 0
         if self._known is None and getattr(self.model, "skipped_images", None) is not None:
             self._known = self._register()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Speaks up as soon as a step was skipped."""
+        """Prints the images of the steps skipped since the last call."""
         self._report((logs or {}).get("skipped_steps", 0))
 
     def on_epoch_end(self, epoch, logs=None):
-        """Catches what the last batch's logs did not yet show."""
+        """As `on_train_batch_end`, for steps that the logs of the last batch do not include."""
         self._report((logs or {}).get("skipped_steps", 0))
 
     def _report(self, count):
@@ -189,13 +189,13 @@ class SkippedSteps(keras.callbacks.Callback):
         if names is not None:
             return names[index]
         try:
-            return self.dataset[index]["image_id"]  # reads the image, but skipped steps are rare
+            return self.dataset[index]["image_id"]  # reads the image; skipped steps are rare
         except (DataError, OSError):
             return f"number {index}"
 
 
 def _news(register, known):
-    """The entries that were pushed in front since `known` was read: the shortest front whose removal restores it."""
+    """The entries added at the front of `register` since `known` was read: the shortest such front."""
     for count in range(len(register) + 1):
         if register[count:] == known[: len(known) - count]:
             return [index for index in register[:count] if index >= 0]
@@ -208,11 +208,11 @@ def _spread(dataset, count):
         try:
             yield dataset[int(index)]
         except (DataError, OSError) as error:
-            _log.warning("no picture of sample %d: %s", index, error)
+            _log.warning("sample %d is not drawn: %s", index, error)
 
 
-def _at_most(picture, side=1400):
-    """The picture, made smaller where its longer side exceeds `side` pixels: TensorBoard keeps every one."""
-    image = Image.fromarray(picture)
+def _at_most(image, side=1400):
+    """The image, reduced if its longer side exceeds `side` pixels, since TensorBoard stores each one."""
+    image = Image.fromarray(image)
     image.thumbnail((side, side))
     return np.asarray(image)

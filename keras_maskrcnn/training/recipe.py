@@ -1,4 +1,4 @@
-"""What all scripts in `train/` share: arguments, the run itself, and the summary at its end."""
+"""Shared by the scripts in `train/`: arguments, the training run, and its summary."""
 
 import argparse
 import importlib.metadata
@@ -18,7 +18,7 @@ from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps
 from keras_maskrcnn.training.schedules import warmup_cosine
 
-# Candidates and widths for small pictures with few objects; the paper's are some ten times as many.
+# Candidates and widths for small images with few objects; those of the papers are about ten times as large.
 SMALL = {
     "proposals": {"pre_nms": 200, "post_nms": 100},
     "rpn_sampling": {"size": 64},
@@ -28,7 +28,7 @@ SMALL = {
 
 
 def parser(description, **defaults):
-    """Argument parser of a recipe.
+    """Makes the argument parser of a recipe.
 
     Args:
         description: the recipe's docstring, shown by `--help`.
@@ -39,10 +39,14 @@ def parser(description, **defaults):
     """
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
-    add("--output", type=pathlib.Path, required="output" not in defaults, help="folder of the run, made if missing")
-    add("--steps", type=positive, help="training steps in all (default: %(default)s)")
-    add("--epochs", type=positive, help="parts into which the steps are cut; scores after each (default: %(default)s)")
-    add("--batch-size", type=positive, help="images a step (default: %(default)s)")
+    add("--output", type=pathlib.Path, required="output" not in defaults, help="folder of the run, created if missing")
+    add("--steps", type=positive, help="number of training steps (default: %(default)s)")
+    add(
+        "--epochs",
+        type=positive,
+        help="number of epochs of equal steps, each followed by scoring (default: %(default)s)",
+    )
+    add("--batch-size", type=positive, help="images per step (default: %(default)s)")
     add(
         "--image-size",
         type=positive,
@@ -52,9 +56,9 @@ def parser(description, **defaults):
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
     add("--backbone", help="resnet10, resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
     add("--width", type=positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
-    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 where the machine has it")
-    add("--workers", type=positive, help="threads that prepare pictures (default: %(default)s)")
-    add("--seed", type=int, help="seed of everything random (default: %(default)s)")
+    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
+    add("--workers", type=positive, help="threads that prepare images (default: %(default)s)")
+    add("--seed", type=int, help="random seed (default: %(default)s)")
     add("--debug", action="store_true", help="show the traceback of an error")
     result.set_defaults(
         **{"epochs": 10, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18", **defaults}
@@ -63,15 +67,15 @@ def parser(description, **defaults):
 
 
 def positive(text):
-    """A whole number of 1 or more, for argparse."""
+    """Type of an argument: a whole number of at least 1."""
     number = int(text)
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
     return number
 
 
 def main(run, arguments):
-    """Call `run(arguments)`; bad input ends in one line on stderr and exit code 2."""
+    """Call `run(arguments)`; invalid input is one line on stderr and exit code 2."""
     try:
         run(arguments)
     except (data.DataError, ValueError, OSError) as error:
@@ -88,7 +92,7 @@ def canvas(arguments):
 
 
 def coco_split(root, part):
-    """What a folder in COCO's layout calls a part: "train2017" where there is such a file, else "train"."""
+    """Name of a split in a folder of COCO's layout: "train2017" if there is such a file, else "train"."""
     found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
     return found[-1].stem.removeprefix("instances_") if found else part
 
@@ -99,7 +103,7 @@ def policy(arguments):
 
 
 def batches(arguments, dataset, **options):
-    """Endless batches of a training set, see `data.batches`; masks travel at 56×56."""
+    """Endless batches of a training set, with masks of 56×56, see `data.batches`."""
     return data.batches(
         dataset,
         canvas(arguments),
@@ -113,7 +117,7 @@ def batches(arguments, dataset, **options):
 
 
 def optimizer(arguments, hold=0.3):
-    """AdamW for training from scratch: warm-up, a constant part, then half a cosine; vectors are not decayed."""
+    """AdamW for training from scratch: warm-up, constant rate, half a cosine; no decay of biases and norms."""
     schedule = warmup_cosine(
         arguments.learning_rate,
         arguments.steps,
@@ -127,17 +131,17 @@ def optimizer(arguments, hold=0.3):
 
 
 def train(arguments, model, train_data, val_data, batches, max_detections=100):
-    """Fit, score, save, export, draw, and say where everything is.
+    """Fits, scores, saves, exports and draws; prints the paths of all files.
 
-    Killed and started again with the same arguments, a run goes on after the last finished epoch.
+    A run that was stopped continues after its last complete epoch if it is started again with the same arguments.
 
     Args:
-        arguments: what `parser` read.
+        arguments: parsed arguments of `parser`.
         model: a compiled model.
-        train_data: reader of the training samples (for their names).
+        train_data: reader of the training samples, for their names.
         val_data: reader of the validation samples.
-        batches: what `fit` takes, endless (`data.batches(..., repeat=True)`).
-        max_detections: most detections an image in the scores.
+        batches: endless batches for `fit` (`data.batches(..., repeat=True)`).
+        max_detections: maximum number of detections per image in the scores.
 
     Returns:
         dict, the content of `OUTPUT/summary.json`.
@@ -155,7 +159,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
             scores,
             SkippedSteps(train_data),
             keras.callbacks.CSVLogger(output / "history.csv", append=(output / "backup").exists()),
-            # Last, so that an epoch counts as finished when its scores are on disk.
+            # Last, so that an epoch is complete when its scores are on disk.
             keras.callbacks.BackupAndRestore(output / "backup"),
         ],
     )
@@ -170,20 +174,19 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
         "batch_size": arguments.batch_size,
         "precision": model.layer_dtype,
         "parameters": model.count_params(),
-        **{name: _number(value) for name, value in figures.items() if name != "per_class"},
-        "per_class": {k: {n: _number(v) for n, v in f.items()} for k, f in figures["per_class"].items()},
+        **evaluation.for_json(figures, digits=4),
         "training_seconds": round(clock.seconds, 1),
         "images_per_second": round(clock.images / max(clock.seconds, 1e-9), 2),
         "versions": {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")},
         **{name: str(path) for name, path in paths.items()},
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    _tell(summary, output)
+    _print(summary, output)
     return summary
 
 
 class _Clock(keras.callbacks.Callback):
-    """Seconds and images of training alone: evaluation, saving and the first step (tracing) are not counted."""
+    """Seconds and images of the training steps, without evaluation, saving and the first step (tracing)."""
 
     def __init__(self, batch_size):
         super().__init__()
@@ -192,7 +195,7 @@ class _Clock(keras.callbacks.Callback):
         self._traced = False
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Start, unless the step function has yet to be traced."""
+        """Start, unless the step function is not traced yet."""
         self._last = time.perf_counter() if self._traced else None
 
     def on_train_batch_end(self, batch, logs=None):
@@ -205,7 +208,7 @@ class _Clock(keras.callbacks.Callback):
 
 
 def _write(model, val_data, output):
-    """Save, export, reload what was exported, and draw with it."""
+    """Save, export, and draw detections of the reloaded export; returns the paths."""
     paths = {
         "keras_file": output / "model.keras",
         "saved_model": output / "saved_model",
@@ -225,18 +228,14 @@ def _write(model, val_data, output):
     return paths
 
 
-def _number(value):
-    return None if np.isnan(value) else round(float(value), 4)
-
-
-def _tell(summary, output):
+def _print(summary, output):
     print(
         f"\n{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training"
         f"\nfigures      {output / 'summary.json'}"
         f"\ncurves       {summary['curves']}, or: tensorboard --logdir {summary['tensorboard']}"
-        f"\npictures     {summary['pictures']} (truth beside what the exported model finds)"
+        f"\nimages       {summary['pictures']} (ground truth next to detections of the exported model)"
         f"\nmodel        {summary['keras_file']}"
         f"\nSavedModel   {summary['saved_model']}"
         f"\nnext         python -m keras_maskrcnn predict --model {summary['keras_file']} "
-        f"--output {output / 'predictions'} YOUR_PICTURES"
+        f"--output {output / 'predictions'} YOUR_IMAGES"
     )

@@ -1,4 +1,4 @@
-"""COCO figures: known answers, odd inputs, and agreement with pycocotools on a COCO file."""
+"""COCO scores: known results, unusual inputs, and agreement with pycocotools on a COCO file."""
 
 import contextlib
 import io
@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from keras_maskrcnn import evaluation
 from keras_maskrcnn.data import DataError
+from keras_maskrcnn.heads.detection import OUTPUTS
 
 SIDE = 64
 
@@ -25,7 +26,7 @@ class Reader(list):
 
 
 class FakeModel:
-    """Hands out prepared answers in the order of the images, and remembers how it was asked."""
+    """Returns prepared detections in the order of the images, and records its calls."""
 
     def __init__(self, answers):
         self.answers, self.calls = list(answers), []
@@ -35,7 +36,7 @@ class FakeModel:
         return [self.answers.pop(0) for _ in images]
 
 
-def sample(boxes, labels, crowd=None, name="picture"):
+def sample(boxes, labels, crowd=None, name="image"):
     masks = np.zeros((len(boxes), SIDE, SIDE), bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
         mask[y1:y2, x1:x2] = True
@@ -96,7 +97,7 @@ def test_overlap_decides_at_which_thresholds_a_match_counts():
     assert (scores["segm_AP50"], scores["segm_AP75"]) == (pytest.approx(1.0), pytest.approx(0.0))
 
 
-def test_masks_and_boxes_are_scored_apart():
+def test_masks_and_boxes_are_scored_separately():
     answer = found([A], [1], [0.9])
     answer["masks"][:] = False
     answer["masks"][0, 40:, 40:] = True  # the box is right, the mask elsewhere
@@ -123,12 +124,12 @@ def test_no_detection_at_all_scores_zero():
     assert scores["bbox_AP"] == scores["segm_AP"] == scores["segm_AR100"] == 0.0
 
 
-def test_no_object_at_all_has_no_figure():
+def test_scores_without_any_object_are_nan():
     scores = scores_of([sample([], [])], [found([A], [1], [0.9])])
     assert math.isnan(scores["bbox_AP"]) and math.isnan(scores["segm_AR1"])
 
 
-def test_class_without_objects_is_nan_and_does_not_pull_the_mean():
+def test_class_without_objects_is_nan_and_not_in_the_mean():
     scores = scores_of([sample([A], [1])], [found([A], [1], [0.9])])
     assert scores["per_class"]["cat"]["segm_AP"] == pytest.approx(1.0)
     assert math.isnan(scores["per_class"]["dog"]["segm_AP"])
@@ -143,7 +144,7 @@ def test_more_than_a_hundred_detections_count_when_allowed():
     assert scores_of([crowded], [answer])["segm_AR100"] == pytest.approx(100 / 144)
 
 
-def test_boxes_alone_need_no_masks():
+def test_boxes_are_scored_without_masks():
     answer = found([A], [1], [0.9])
     del answer["masks"]
     scores = scores_of([sample([A], [1])], [answer], kinds=("bbox",))
@@ -151,7 +152,7 @@ def test_boxes_alone_need_no_masks():
     assert "segm_AP" not in scores and list(scores["per_class"]["cat"]) == ["bbox_AP"]
 
 
-def test_samples_travel_in_chunks_and_limit_holds():
+def test_samples_are_detected_in_chunks_up_to_the_limit():
     model = FakeModel([found([A], [1], [0.9])] * 5)
     evaluation.coco_scores(model, Reader([sample([A], [1])] * 9), batch_size=2, limit=5, score_threshold=0.1)
     assert model.calls == [(2, 0.1, 100), (2, 0.1, 100), (1, 0.1, 100)]
@@ -194,6 +195,33 @@ def test_unknown_kind_and_unknown_image_are_refused():
         evaluation.score_detections(truth, stray)
 
 
+def test_kinds_are_those_in_the_schema_of_the_model():
+    answer = found([A], [1], [0.9])
+    del answer["masks"]
+    model = FakeModel([answer])
+    model.schema = OUTPUTS
+    scores = evaluation.coco_scores(model, Reader([sample([A], [1])]))
+    assert scores["bbox_AP"] == pytest.approx(1.0) and "segm_AP" not in scores
+
+
+def test_figures_for_json_are_python_numbers_without_nan():
+    figures = {
+        "AP": np.float32(0.12345678),
+        5: (np.int64(3), True, None, "cat", math.nan, math.inf),
+        "matrix": np.array([[1, 2]]),
+        "per_class": {"cat": np.array([0.5, np.nan])},
+    }
+    rounded = evaluation.for_json(figures, digits=4)
+    assert rounded == {
+        "AP": 0.1235,
+        "5": [3, True, None, "cat", None, None],
+        "matrix": [[1, 2]],
+        "per_class": {"cat": [0.5, None]},
+    }
+    assert json.loads(json.dumps(rounded, allow_nan=False)) == rounded
+    assert evaluation.for_json(figures)["AP"] == pytest.approx(0.12345678, abs=1e-8)
+
+
 def test_nothing_is_printed(capsys):
     scores_of([sample([A], [1])], [found([A], [1], [0.9])])
     assert capsys.readouterr() == ("", "")
@@ -229,24 +257,24 @@ def jittered(coco, rng):
     return results
 
 
-def test_figures_agree_with_pycocotools_on_a_coco_file(kmr_data):
+def test_scores_agree_with_pycocotools_on_a_coco_file(kmr_data):
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(kmr_data / "coco_tiny/annotations/instances_val.json"))
         results = jittered(coco, np.random.default_rng(0))
         ours = evaluation.score_detections(coco.dataset, results)
         for kind in ("bbox", "segm"):
             parts = ("image_id", "category_id", "score", {"bbox": "bbox", "segm": "segmentation"}[kind])
-            referee = COCOeval(coco, coco.loadRes([{part: r[part] for part in parts} for r in results]), kind)
-            referee.evaluate()
-            referee.accumulate()
-            referee.summarize()
-            theirs = [math.nan if value == -1 else value for value in referee.stats]
+            reference = COCOeval(coco, coco.loadRes([{part: r[part] for part in parts} for r in results]), kind)
+            reference.evaluate()
+            reference.accumulate()
+            reference.summarize()
+            theirs = [math.nan if value == -1 else value for value in reference.stats]
             mine = [value for name, value in ours.items() if name.startswith(kind)]
             np.testing.assert_allclose(mine, theirs, atol=1e-12)
             assert 0.1 < theirs[0] < 0.99
 
 
-def test_reader_gives_the_same_box_figures_as_its_file(kmr_data):
+def test_reader_gives_the_same_box_scores_as_its_file(kmr_data):
     from keras_maskrcnn.data import Coco
 
     path = kmr_data / "coco_tiny/annotations/instances_val.json"

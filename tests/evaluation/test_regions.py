@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from keras_maskrcnn import MaskRCNN, data, evaluation
+from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
+from keras_maskrcnn.heads.rpn import RPNStage
 from keras_maskrcnn.models.first_stage import FirstStage
-from keras_maskrcnn.models.options import Anchors, AnchorSampling, RPNStage
 from keras_maskrcnn.ops.losses import smooth_l1
 
 SIDE = 64
@@ -17,6 +18,17 @@ A, B, C = (0, 0, 20, 20), (30, 30, 60, 60), (40, 0, 60, 20)
 
 class Reader(list):
     class_names = ("cat", "dog")
+
+
+class FakeRPN:
+    """An RPN with given outputs and options."""
+
+    def __init__(self, sizes, sampling, outputs=None):
+        self.outputs, self.stage, self.sampling = outputs, RPNStage(beta=1.0), AnchorSampling(**sampling)
+        self.anchors = Anchors(sizes=sizes, ratios=(1.0,), offset=0.5)
+
+    def __call__(self, features):
+        return self.outputs
 
 
 class FakeFirstStage:
@@ -162,11 +174,8 @@ def fake_rpn(logits, deltas=None, **sampling):
     deltas = np.zeros((1, 4, 4), np.float32) if deltas is None else np.array([deltas], np.float32)
     return types.SimpleNamespace(
         features=lambda images, sizes, training: {"P5": images},
-        rpn=lambda features: ([logits], [deltas]),
-        anchors=Anchors(sizes=((32,),), ratios=(1.0,), offset=0.5),
+        rpn=FakeRPN(((32,),), sampling, ([logits], [deltas])),
         strides=(32,),
-        rpn_sampling=AnchorSampling(**sampling),
-        rpn_stage=RPNStage(beta=1.0),
     )
 
 
@@ -237,9 +246,8 @@ def test_steps_and_no_batch():
 
 def test_roles_and_counts_of_anchors():
     model = types.SimpleNamespace(
-        anchors=Anchors(sizes=((16,),), ratios=(1.0,), offset=0.5),
+        rpn=FakeRPN(((16,),), {"cross_boundary": "ignore"}),
         strides=(16,),
-        rpn_sampling=AnchorSampling(cross_boundary="ignore"),
     )
     x = {"images": np.zeros((1, 48, 64, 3), np.uint8), "sizes": np.array([[48, 56]], np.float32)}
     y = {
@@ -284,7 +292,7 @@ def test_a_model_and_its_first_stage():
     said = {name: np.asarray(values) for name, values in stage(x).items()}
     assert report["positives"] >= int(np.asarray(y["valid"]).sum())
     assert report["positives"] + report["negatives"] <= said["logits"].size
-    high = model.rpn_sampling.high
+    high = model.rpn.sampling.high
     overlap = np.stack([_iou(stage.anchors((64, 64)), boxes) for boxes in np.asarray(y["boxes"])])
     best = (overlap == overlap.max(axis=1, keepdims=True)) & (overlap > 0)
     positive = (overlap.max(axis=2) >= high) | best.any(axis=2)
@@ -295,7 +303,7 @@ def test_a_model_and_its_first_stage():
     centre, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     shift = ((targets[:, :2] + targets[:, 2:]) / 2 - centre) / size
     wanted = np.concatenate([shift, np.log((targets[:, 2:] - targets[:, :2]) / size)], axis=1)
-    error = np.asarray(smooth_l1(said["deltas"][positive] - wanted, model.rpn_stage.beta)).sum(axis=1)
+    error = np.asarray(smooth_l1(said["deltas"][positive] - wanted, model.rpn.stage.beta)).sum(axis=1)
     assert report["box_error"] == pytest.approx(error.mean(), rel=1e-3)
 
     regions = evaluation.region_report(stage, shapes, batch_size=2)

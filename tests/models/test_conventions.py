@@ -22,7 +22,8 @@ def whole_masks(shapes):
     return {k: np.asarray(v) for k, v in x.items()}, {k: np.asarray(v) for k, v in y.items()}
 
 
-def test_normalised_heads_train_compiled(tiny, batch):
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_normalised_heads_train(tiny, batch, jit_compile):
     model = tiny(**NORMALISED)
     assert len(model.rpn.convs) == 2 and len(model.box_head.convs) == 2 and len(model.box_head.hidden) == 1
     assert not any(conv.use_bias for conv in (*model.box_head.convs, *model.fpn.lateral.values()))
@@ -31,7 +32,7 @@ def test_normalised_heads_train_compiled(tiny, batch):
         "box head": model.box_head.norms[1],
         "mask head": model.mask_head.norms[0],
     }
-    model.compile(keras.optimizers.SGD(1e-3), jit_compile=True)
+    model.compile(keras.optimizers.SGD(1e-3), jit_compile=jit_compile, run_eagerly=not jit_compile)
     logs = model.train_on_batch(*batch, return_dict=True)
     assert all(np.isfinite(value) for value in logs.values())
     for name, norm in norms.items():
@@ -51,9 +52,9 @@ def test_training_may_take_more_proposals(tiny, batch):
     x, _ = batch
     sizes = tf.constant(x["sizes"])
     logits, deltas = model.rpn(list(model.features(tf.constant(x["images"]), sizes).values()))
-    anchors = model.anchors.boxes((64, 64), model.strides)
-    assert model.propose(logits, deltas, anchors, sizes)[0].shape == (2, 20, 4)
-    assert model.propose(logits, deltas, anchors, sizes, training=True)[0].shape == (2, 30, 4)
+    anchors = model.rpn.anchors.boxes((64, 64), model.strides)
+    for training, count in ((False, 20), (True, 30)):
+        assert model.rpn.propose(logits, deltas, anchors, sizes, training).boxes.shape == (2, count, 4)
 
 
 def test_torchvisions_mask_targets_are_near_the_covered_areas(tiny, batch, whole_masks):

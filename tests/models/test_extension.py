@@ -1,6 +1,8 @@
 """Heads and models that a user adds: defined here, without a change of the package (docs/extending.md)."""
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_maskrcnn import data, evaluation
+from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.heads.detection import OUTPUTS, select_detections
 from keras_maskrcnn.heads.ground_truth import instances
 from keras_maskrcnn.heads.outputs import Output
@@ -196,6 +198,9 @@ def test_head_is_scored_drawn_and_left_out_by_its_loss_weight(head_model, tiny, 
     found = head_model.detect(shapes[0]["image"], score_threshold=0.01)
     result = evaluation.coco_results([found], [1])[0]
     assert result["fill"] == pytest.approx(float(found["fill"][0]))
+    captioned = visualize.draw(shapes[0]["image"], found, scale=8)
+    del found["fill"]
+    assert (captioned != visualize.draw(shapes[0]["image"], found, scale=8)).any()
     model = tiny(heads=[FillHead(name="fill_head")])
     model.compile("sgd", loss_weights={"fill_loss": 0})
     model.heads[0].call = None  # would raise if it were called
@@ -243,3 +248,16 @@ def test_model_learns_and_compiles_under_xla(shapes):
     loss = model.fit(batches, epochs=2, steps_per_epoch=20, verbose=0).history["loss"]
     assert loss[1] < 0.8 * loss[0]
     assert len(model.detect(shapes[0]["image"], score_threshold=0.1)["scores"]) > 0
+
+
+# The page that shows both -------------------------------------------------------------------------------------------
+
+
+def test_docs_show_the_code_that_is_tested_here():
+    source = pathlib.Path(__file__).read_text()
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    classes = [block for block in blocks if "register_keras_serializable" in block]
+    assert len(classes) == 2 and all(block in source for block in classes)
+    imports = [line for block in blocks for line in block.splitlines() if line.startswith(("import", "from"))]
+    exec("\n".join(imports), {})  # every name that the page imports exists

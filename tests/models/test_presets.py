@@ -7,6 +7,7 @@ import pytest
 
 from keras_maskrcnn import MaskRCNN, weights
 from keras_maskrcnn.models import presets
+from keras_maskrcnn.models.base import InstanceModel
 
 
 def test_names_are_sorted_and_hold_the_published_one():
@@ -17,8 +18,8 @@ def test_names_are_sorted_and_hold_the_published_one():
 @pytest.mark.parametrize("name", presets.names())
 def test_every_preset_holds_arguments_of_the_model(name):
     config = presets.read(name)["config"]
-    arguments = set(inspect.signature(MaskRCNN).parameters) - {"num_classes"}
-    assert config and set(config) <= arguments
+    arguments = {*inspect.signature(MaskRCNN).parameters, *inspect.signature(InstanceModel).parameters}
+    assert config and set(config) <= arguments - {"num_classes", "common"}
     json.dumps(config)
 
 

@@ -4,7 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_maskrcnn.models import FirstStage, losses, options
+from keras_maskrcnn.heads.anchors import AnchorSampling, assign_anchors
+from keras_maskrcnn.heads.box import RegionSampling, sample_regions
+from keras_maskrcnn.heads.ground_truth import ground_truth
+from keras_maskrcnn.heads.rpn import Proposed
+from keras_maskrcnn.models import FirstStage
 from keras_maskrcnn.ops import boxes as box_ops
 
 OFF = {"class_loss": 0, "box_loss": 0, "mask_loss": 0}
@@ -15,7 +19,7 @@ def numpy(found):
 
 
 def truth_of(batch):
-    return losses.read_truth({name: keras.ops.convert_to_tensor(value) for name, value in batch[1].items()})
+    return ground_truth({name: keras.ops.convert_to_tensor(value) for name, value in batch[1].items()})
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def view(tiny):
     return FirstStage(tiny(), max_proposals=15, classify=True)
 
 
-def test_first_stage_gives_what_its_anchors_and_deltas_say(view, batch):
+def test_first_stage_decodes_its_anchors_and_deltas(view, batch):
     found = view.predict_on_batch({name: batch[0][name] for name in ("images", "sizes")})
     anchors = view.anchors((64, 64))
     assert found["logits"].shape == (2, len(anchors)) and found["deltas"].shape == (2, len(anchors), 4)
@@ -45,15 +49,15 @@ def test_first_stage_shares_the_models_layers(view, batch):
     np.testing.assert_allclose(view.predict_on_batch(inputs)["logits"], before + 1, atol=1e-4)
 
 
-def test_first_stage_finds_proposals_in_pixels_of_the_picture(view):
-    picture = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
-    found = view.detect(picture)
+def test_first_stage_finds_proposals_in_pixels_of_the_image(view):
+    image = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    found = view.detect(image)
     assert set(found) == {"boxes", "labels", "scores", "probabilities"}
     assert 0 < len(found["boxes"]) == len(found["scores"]) == len(found["probabilities"]) <= 15
     assert (found["labels"] == 1).all()
     assert found["boxes"][:, 2].max() > 64  # beyond the canvas: scaled back to 128 pixels of width
     assert (found["boxes"] <= [128, 96, 128, 96]).all()
-    assert len(view.detect([picture, picture[::2]], max_detections=3)[1]["boxes"]) == 3
+    assert len(view.detect([image, image[::2]], max_detections=3)[1]["boxes"]) == 3
 
 
 def test_a_stage_without_weight_is_not_computed(tiny, batch):
@@ -67,7 +71,7 @@ def test_a_stage_without_weight_is_not_computed(tiny, batch):
     assert set(first) == set(whole)
     assert all(first[name] == 0 for name in (*OFF, "foreground", "background"))
     assert first["rpn_box_loss"] > 0 and first["proposal_recall"] == whole["proposal_recall"]
-    np.testing.assert_allclose(model.compute_loss(y_pred=first), first["rpn_class_loss"] + first["rpn_box_loss"])
+    np.testing.assert_allclose(model.total_loss(first), first["rpn_class_loss"] + first["rpn_box_loss"])
 
 
 def test_masks_alone_can_be_left_out(tiny, batch):
@@ -99,13 +103,11 @@ def test_detections_bring_the_proposals_that_they_were_refined_from(tiny, batch)
 
 def test_cross_boundary_anchors_are_left_out_on_request(tiny, batch):
     truth = truth_of(batch)
-    anchors = np.concatenate(tiny().anchors.boxes((64, 64), (4, 8, 16, 32, 64)))
+    anchors = np.concatenate(tiny().rpn.anchors.boxes((64, 64), (4, 8, 16, 32, 64)))
     sizes = np.array([[64, 64], [40, 64]], "float32")
     crosses = (anchors < 0).any(1) | (anchors[None] > sizes[:, None, [1, 0, 1, 0]]).any(2)
     roles = {
-        kind: keras.ops.convert_to_numpy(
-            losses.anchor_roles(anchors, truth, options.AnchorSampling(cross_boundary=kind), sizes)[1]
-        )
+        kind: keras.ops.convert_to_numpy(assign_anchors(anchors, truth, AnchorSampling(cross_boundary=kind), sizes)[1])
         for kind in ("keep", "ignore")
     }
     assert (roles["ignore"][crosses] == -1).all() and (roles["keep"][crosses] != -1).any()
@@ -115,27 +117,27 @@ def test_cross_boundary_anchors_are_left_out_on_request(tiny, batch):
 
 
 def test_regions_may_use_the_rpns_criteria(batch):
-    """Each picture's first object, and one proposal that covers two fifths of it."""
+    """Each image's first object, and one proposal that covers two fifths of it."""
     truth = truth_of(batch)
-    truth = truth._replace(valid=keras.ops.convert_to_tensor(np.arange(6)[None] < [[1], [1]]))
+    truth["valid"] = keras.ops.convert_to_tensor(np.arange(6)[None] < [[1], [1]])
     box = batch[1]["boxes"][:, 0]
     part = np.stack([box[:, 0], box[:, 1], box[:, 2], box[:, 1] + 0.4 * (box[:, 3] - box[:, 1])], -1)[:, None]
     seen = {}
     for keep_best in (False, True):
-        for add_truth in (False, True):
-            sampling = options.RegionSampling(size=8, high=0.7, low=0.3, keep_best=keep_best, add_truth=add_truth)
-            regions = losses.sample_regions(part, np.ones((2, 1), bool), truth, sampling, 3)
-            seen[keep_best, add_truth] = keras.ops.convert_to_numpy(regions.positive).sum()
+        for add in (False, True):
+            sampling = RegionSampling(8, high=0.7, low=0.3, keep_best=keep_best, add_ground_truth=add)
+            regions = sample_regions(Proposed(part, np.ones((2, 1), bool)), truth, sampling, 3)
+            seen[keep_best, add] = keras.ops.convert_to_numpy(regions.positive).sum()
     # In the grey zone it is no positive; as the best candidate it is, unless the object's own box is one.
     assert seen == {(False, False): 0, (False, True): 2, (True, False): 2, (True, True): 2}
 
 
 def test_all_regions_from_one_level(tiny, batch):
     one = tiny(regions={"level": 4})
-    assert one.region_levels == ["P4"] and one.box_align.strides == one.mask_align.strides == (16,)
+    assert one.region_levels == ["P4"] and one.box_head.align.strides == one.mask_head.align.strides == (16,)
     features = one.features(batch[0]["images"], batch[0]["sizes"])
     boxes = keras.ops.convert_to_tensor(batch[1]["boxes"])
-    cut = one.box_align([features["P4"]], boxes)
+    cut = one.box_head.align([features["P4"]], boxes)
     assert cut.shape == (2, 6, 7, 7, 16)
     assert one({**batch[0], **batch[1]})["class_loss"] > 0
     with pytest.raises(ValueError, match="regions level=6 is not one of P2, P3, P4, P5"):

@@ -33,7 +33,7 @@ def compiled(model, **kwargs):
 def trained(tiny, batch):
     """By norm: a model after three compiled steps and the logs of each; a test may step it further.
 
-    The pictures are of float32, so that a batch with what is not finite needs no step of its own.
+    The images are float32, so that a batch with what is not finite needs no step of its own.
     """
     made = {}
     x, y = {**batch[0], "images": batch[0]["images"].astype("float32")}, batch[1]
@@ -68,9 +68,9 @@ def certain(tiny, shapes, tmp_path_factory):
 
 
 def test_logs_name_every_loss_and_every_figure_of_health(trained):
-    logs = trained("group")[1][0]
-    assert set(logs) == {"loss", *MaskRCNN.LOSSES, *MaskRCNN.HEALTH, "gradient_norm", "skipped_steps"}
-    assert logs["loss"] == pytest.approx(sum(logs[name] for name in MaskRCNN.LOSSES), rel=1e-5)
+    model, (logs, *_), _ = trained("group")
+    assert set(logs) == {"loss", *model.loss_names, *model.health_names, "gradient_norm", "skipped_steps"}
+    assert logs["loss"] == pytest.approx(sum(logs[name] for name in model.loss_names), rel=1e-5)
     assert logs["gradient_norm"] > 0
     assert logs["skipped_steps"] == 0
 
@@ -91,7 +91,7 @@ def test_evaluation_and_prediction_compile_under_xla(tiny, batch):
 def test_loss_weights_scale_their_terms(tiny, batch):
     model = compiled(tiny(), loss_weights={"box_loss": 5, "mask_loss": 2}, run_eagerly=True)
     logs = model.test_on_batch(*batch, return_dict=True)
-    plain = sum(logs[name] for name in MaskRCNN.LOSSES)
+    plain = sum(logs[name] for name in model.loss_names)
     assert logs["loss"] == pytest.approx(plain + 4 * logs["box_loss"] + logs["mask_loss"], rel=1e-5)
 
 

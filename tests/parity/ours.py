@@ -106,7 +106,7 @@ def training(batch, steps=cases.STEPS, **compile):
 def gradients(model, inputs):
     """Gradients of the sum of all losses for the trainable variables, in torchvision's names and layout."""
     with tf.GradientTape() as tape:
-        loss = model.compute_loss(y_pred=model(inputs, training=True))
+        loss = model.total_loss(model(inputs, training=True))
     found = tape.gradient(loss, [v.value for v in model.trainable_weights])
     found = [tf.convert_to_tensor(g).numpy() for g in found]
     return in_torch_layout(model, {v.path: g for v, g in zip(model.trainable_weights, found, strict=True)})

@@ -2,7 +2,6 @@
 
 import pathlib
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "train"))
 
 from cis680_report import cases, part_b, roi
+from keras_maskrcnn.heads.detection import Detection
 
 A, B = (0, 0, 20, 20), (30, 30, 60, 60)
 
@@ -19,7 +19,7 @@ class Reader(list):
 
 
 class FakeModel:
-    detection = types.SimpleNamespace(score_threshold=0.05)
+    detection = Detection()
 
     def __init__(self, answers):
         self.answers = list(answers)

@@ -49,8 +49,8 @@ def reader(count=5):
             **objects(),
             "image": np.full((SIDE, SIDE, 3), 30 * index, np.uint8),
             "crowd": np.zeros(4, bool),
-            "image_id": f"picture{index}",
-            "source": f"picture{index}.png",
+            "image_id": f"image{index}",
+            "source": f"image{index}.png",
         }
         for index in range(count)
     )
@@ -133,7 +133,7 @@ def events(folder):
 
 
 def test_tensorboard_shows_everything(tmp_path):
-    fit([CocoEval(reader(), log_dir=tmp_path, every=2, pictures=2)], shares=(0.25, 0.5, 1.0), epochs=3)
+    fit([CocoEval(reader(), log_dir=tmp_path, every=2, images=2)], shares=(0.25, 0.5, 1.0), epochs=3)
     log = events(tmp_path)
     scalars = {tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
     assert [step for step, _ in scalars["loss"]] == [1, 2, 3]
@@ -146,14 +146,14 @@ def test_tensorboard_shows_everything(tmp_path):
 
 
 def test_a_figure_between_scorings_is_not_drawn(tmp_path):
-    fit([CocoEval(reader(), log_dir=tmp_path, every=3, pictures=0)], epochs=5)
+    fit([CocoEval(reader(), log_dir=tmp_path, every=3, images=0)], epochs=5)
     assert [event.step for event in events(tmp_path).Scalars("val_segm_AP")] == [1, 3, 5]
 
 
 def test_the_same_images_are_drawn_in_each_epoch(tmp_path):
-    fit([CocoEval(reader(), log_dir=tmp_path, pictures=3)], shares=(0.25, 0.5, 1.0), epochs=2)
+    fit([CocoEval(reader(), log_dir=tmp_path, images=3)], shares=(0.25, 0.5, 1.0), epochs=2)
     log = events(tmp_path)
-    assert log.Tags()["images"] == [f"truth and prediction/picture{index}" for index in (0, 2, 4)]
+    assert log.Tags()["images"] == [f"ground truth and prediction/image{index}" for index in (0, 2, 4)]
     for tag in log.Tags()["images"]:
         assert [event.step for event in log.Images(tag)] == [1, 2]
         assert log.Images(tag)[0].encoded_image_string != log.Images(tag)[1].encoded_image_string
@@ -230,16 +230,16 @@ def skipping_fit(bad, epochs=1, dataset=None):
 def test_skipped_steps_print_their_images(capsys):
     skipping_fit([5])
     assert [line for line in capsys.readouterr().out.splitlines() if line] == [
-        "skipped 1 step(s) whose loss or gradient was not finite; images: picture4, picture5"
+        "skipped 1 step(s) whose loss or gradient was not finite; images: image4, image5"
     ]
 
 
 def test_each_image_is_printed_once_per_epoch(capsys):
     skipping_fit([0, 7], epochs=2)
     text = capsys.readouterr().out
-    for name in ("picture0", "picture1", "picture6", "picture7"):
+    for name in ("image0", "image1", "image6", "image7"):
         assert text.count(name) == 2
-    assert "picture2" not in text
+    assert "image2" not in text
 
 
 def test_image_ids_of_the_data_set_are_preferred(capsys):
@@ -277,7 +277,7 @@ def test_with_the_real_model(tmp_path, capsys):
     )
     model.compile(keras.optimizers.SGD(1e-3, clipnorm=1.0), run_eagerly=True)
     shapes = data.Shapes(4, image_size=(64, 64))
-    callbacks = [CocoEval(shapes, log_dir=tmp_path, pictures=2, max_detections=8), SkippedSteps(shapes)]
+    callbacks = [CocoEval(shapes, log_dir=tmp_path, images=2, max_detections=8), SkippedSteps(shapes)]
     batches = data.batches(shapes, (64, 64), 2, max_instances=8)
     history = model.fit(batches, epochs=2, verbose=0, callbacks=callbacks).history
     assert len(history["val_segm_AP"]) == 2 and 0 <= history["val_segm_AP"][-1] <= 1

@@ -25,7 +25,8 @@ def half_covered(model, dataset):
     for sample, found in evaluation.predictions(model, dataset, score_threshold=0.5):
         after = overlap_matrix(sample, found, "bbox") * (found["labels"][:, None] == sample["labels"][None])
         before = overlap_matrix(sample, {**found, "boxes": found["proposals"]}, "bbox")
-        covered = ops.convert_to_numpy(box_ops.covered(sample["boxes"], found["proposals"])).T
+        shared = ops.convert_to_numpy(box_ops.intersection(found["proposals"], sample["boxes"]))
+        covered = shared / np.prod(sample["boxes"][:, 2:] - sample["boxes"][:, :2], axis=1)
         good = (after > 0.7) & (np.abs(covered - 0.5) <= 0.15) & ~np.asarray(sample["crowd"], bool)
         for i, j in zip(*np.nonzero(good), strict=True):
             boxes = found["proposals"][i], found["boxes"][i], sample["boxes"][j]
@@ -37,7 +38,8 @@ def half_covered(model, dataset):
 def false_positive(model, dataset):
     """The `FalsePositive` of highest score, or None."""
     best = None
-    for sample, found in evaluation.predictions(model, dataset, score_threshold=model.detection.score_threshold):
+    score = model.detection.limits().score_threshold
+    for sample, found in evaluation.predictions(model, dataset, score_threshold=score):
         overlap = overlap_matrix(sample, found, "bbox").max(axis=1, initial=0.0)
         for row in np.flatnonzero(overlap < FALSE_POSITIVE)[:1]:  # scores descend
             case = [found["boxes"][row], int(found["labels"][row]), float(found["scores"][row]), float(overlap[row])]

@@ -5,7 +5,6 @@ import functools
 import time
 
 import keras
-import numpy as np
 
 from keras_maskrcnn import MaskRCNN, data, evaluation, training
 from keras_maskrcnn.models.first_stage import FirstStage
@@ -105,8 +104,8 @@ def some(dataset, count=SCORED):
 
 def compare(trained, dataset):
     """AP and AP50 of boxes and masks, F1 of masks at the threshold, the threshold, and seconds of training."""
-    # The model's own score threshold: another one would trace another graph.
-    coco = evaluation.coco_scores(trained.model, dataset, score_threshold=trained.model.detection.score_threshold)
+    score = trained.model.detection.limits().score_threshold
+    coco = evaluation.coco_scores(trained.model, dataset, score_threshold=score)
     f1 = evaluation.precision_recall(trained.model, dataset, score_threshold=trained.threshold)["overall"]["f1"]
     figures = {name: coco[name] for name in ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50")}
     return rounded({**figures, "f1": f1, "threshold": trained.threshold, "seconds": trained.seconds})
@@ -128,10 +127,5 @@ def rates(reports):
 
 
 def rounded(figures):
-    """A dict for JSON: strings as keys, rounded numbers."""
-    return {str(name): number(value) for name, value in figures.items()}
-
-
-def number(value):
-    """A number for JSON: integers unchanged, floats with four digits, None for NaN."""
-    return value if isinstance(value, int) else None if np.isnan(value) else round(float(value), 4)
+    """Figures for JSON, with four digits, see `evaluation.for_json`."""
+    return evaluation.for_json(figures, digits=4)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from cis680_report import cases, experiments, roi
-from cis680_report.experiments import number, rounded
+from cis680_report.experiments import rounded
 from cis680_report.page import Table
 from keras_maskrcnn import MaskRCNN, data, evaluation, plots, visualize
 from keras_maskrcnn.data.mini_masks import mask_boxes
@@ -55,7 +55,7 @@ def run(report, setup):
 
 def _figures(run, setup):
     """Scores of a training, recall of its 100 best proposals, and seconds by phase."""
-    recall = number(evaluation.proposal_recall(run.stage, setup.test, limits=(100,))[100])
+    recall = rounded(evaluation.proposal_recall(run.stage, setup.test, limits=(100,))[100])
     phases = {phase["phase"]: round(phase["seconds"], 1) for phase in run.phases}
     return {**experiments.compare(run, setup.test), "proposal_recall": recall, "phases": phases}
 
@@ -214,7 +214,7 @@ def step_15(report, setup, trained):
         half_covered=half and visualize.outline(half.sample["image"], _refinement(half._asdict())),
         f1=", ".join(f"{name} {value:.2f}" for name, value in f1.items()),
     )
-    regions = {"accuracy": number(found["accuracy"]), "classes": rates}
+    regions = {"accuracy": rounded(found["accuracy"]), "classes": rates}
     return {part: experiments.rates(pair) for part, pair in reports.items()}, regions
 
 
@@ -247,7 +247,7 @@ def step_16(report, setup, trained):
     weights = [f"{experiments.LOSS_WEIGHTS.get(name, 1):g} · {name}" for name in trained.model.loss_names]
     curves, masks = plots.curves({"": losses}, PART), _raw_masks(setup, trained.model)
     report.step(16, side=2 * trained.model.mask_head.pool, weights=" + ".join(weights), losses=curves, masks=masks)
-    return {name: [number(values[i]) for i in (0, -1)] for name, values in losses.items()}
+    return {name: rounded([values[0], values[-1]]) for name, values in losses.items()}
 
 
 def _raw_masks(setup, model, count=16, enlarge=4):

@@ -1,7 +1,5 @@
 """Step 12: regions cropped from the features of a trained network, at regular and random positions."""
 
-import itertools
-
 import numpy as np
 from keras import ops
 from PIL import Image
@@ -13,6 +11,7 @@ from keras_maskrcnn.layers.roi_align import RoIAlign
 from keras_maskrcnn.ops.roi import assign_levels
 
 BINS = (3, 7, 14, 28)
+REGULAR, RANDOM = ([(positions, bins) for bins in BINS] for positions in ("regular", "random"))
 
 
 def step_12(report, setup, model):
@@ -23,18 +22,12 @@ def step_12(report, setup, model):
     rows = [_differences(features, boxes, bins) for bins in BINS]
     header = ["P", "shape of a region", "standard deviation", "random against regular", "one level against the pyramid"]
     pyramid = [_cell(plots.components(ops.convert_to_numpy(level)[0]), name, 300) for name, level in features.items()]
-    kinds = itertools.product(("regular", "random"), BINS)
     report.step(
         12,
         samples=visualize.grid([_sampled(sample, rng) for rng in (None, np.random.default_rng(0))], columns=2),
-        crops=_crops(
-            pixels,
-            boxes[:, :3],
-            [*itertools.product(["regular"], BINS), ("random", 7)],
-            lambda pixels: np.rint(np.clip(pixels, 0, 255)).astype(np.uint8),
-        ),
+        crops=_crops(pixels, boxes[:, :3], [*REGULAR, ("random", 7)], _pixels, columns=5),
         pyramid=visualize.grid(pyramid, columns=2),
-        features=_crops(features, boxes[:, :1], kinds, lambda region: plots.shaded(np.abs(region).mean(axis=-1))),
+        features=_crops(features, boxes[:, :1], [*REGULAR, *RANDOM], _magnitude, columns=4),
         differences=Table(header, rows),
         levels=_levels(samples, {"800 × 1066": (800, 1066), "this run": setup.canvas_b}),
     )
@@ -96,13 +89,22 @@ def _sampled(sample, rng):
     return visualize.titled(image, "regular" if rng is None else "random")
 
 
-def _crops(features, boxes, kinds, colour):
-    """Boxes [1, n, 4] cropped with several (positions, P), four to five per row; `colour` maps regions to uint8."""
-    cells, kinds = [], list(kinds)
+def _crops(features, boxes, kinds, colour, columns):
+    """Boxes [1, n, 4] cropped with several (positions, P), as one image; `colour` maps a region to uint8 [P, P, 3]."""
+    cells = []
     for box in boxes[0]:
-        regions = [(kind, _aligned(features, box[None, None], kind[1], kind[0])[0]) for kind in kinds]
-        cells += [_cell(colour(region), f"P = {bins}, {positions}") for (positions, bins), region in regions]
-    return visualize.grid(cells, columns=5 if len(kinds) == 5 else 4)
+        for positions, bins in kinds:
+            region = _aligned(features, box[None, None], bins, positions)[0]
+            cells.append(_cell(colour(region), f"P = {bins}, {positions}"))
+    return visualize.grid(cells, columns)
+
+
+def _pixels(region):
+    return np.rint(np.clip(region, 0, 255)).astype(np.uint8)
+
+
+def _magnitude(region):
+    return plots.shaded(np.abs(region).mean(axis=-1))
 
 
 def _cell(image, title, side=220):

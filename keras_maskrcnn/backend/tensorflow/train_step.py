@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from keras_maskrcnn.backend import keras_internals
-
 
 def train_step(model, inputs):
     """Forward pass, gradients and update; a step with a non-finite loss or gradient is skipped.
@@ -21,7 +19,7 @@ def train_step(model, inputs):
     statistics = [tf.identity(v.value) for v in _statistics(model)]
     with tf.GradientTape() as tape:
         terms = model(inputs, training=True)
-        loss = model.compute_loss(x=inputs, y_pred=terms)
+        loss = model.total_loss(terms)
     weights = model.trainable_weights
     gradients = [_dense(g) for g in tape.gradient(loss, weights)]
     norm = tf.linalg.global_norm([g for g in gradients if g is not None])
@@ -56,16 +54,14 @@ def _logs(model, inputs, terms, loss, norm, finite):
     weight = tf.cast(finite, tf.float32)
     known = lambda value: tf.where(finite, value, tf.zeros_like(value))  # noqa: E731
     batch = tf.shape(inputs["images"])[0]
-    loss_tracker = keras_internals.loss_tracker(model)
-    loss_tracker.update_state(known(loss), sample_weight=weight * tf.cast(batch, tf.float32))
+    model.loss_metric.update_state(known(loss), sample_weight=weight * tf.cast(batch, tf.float32))
     for name, metric in model.loss_terms.items():
         metric.update_state(known(terms[name]), sample_weight=weight)
     model.gradient_norm.update_state(known(norm), sample_weight=weight)
     model.skipped_steps.update_state(1.0 - weight)
     if "image_index" in inputs:
         _remember(model.skipped_images, inputs["image_index"], finite)
-    metrics = [loss_tracker, *model.loss_terms.values(), model.gradient_norm, model.skipped_steps]
-    return {metric.name: metric.result() for metric in metrics}
+    return {metric.name: metric.result() for metric in model.metrics}
 
 
 def _remember(ring, index, finite):

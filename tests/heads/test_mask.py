@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.layers.mask_head import Deconvolution2x, MaskHead
+from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 
 
 def regions(count=3, height=4, width=4, channels=5):
@@ -16,7 +16,7 @@ def test_deconvolution_by_hand():
     layer = Deconvolution2x(1)
     layer.build((None, None, None, 1))
     layer.set_weights([np.array([[1, 2], [3, 4]]).reshape(1, 2, 2, 1), np.array([0.5])])
-    # Each cell becomes itself times [[1, 2], [3, 4]] (kernel rows are rows of the picture), plus the bias.
+    # Each cell becomes itself times [[1, 2], [3, 4]] (kernel rows are rows of the image), plus the bias.
     enlarged = layer(np.array([[1, 10, 100]], "float32").reshape(1, 1, 3, 1))
     expected = np.array([[1, 2, 10, 20, 100, 200], [3, 4, 30, 40, 300, 400]]) + 0.5
     np.testing.assert_array_equal(enlarged[0, ..., 0], expected)
@@ -44,7 +44,7 @@ def test_deconvolution_is_the_transposed_convolution(height, width):
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_shapes_and_float32_logits(policy):
-    head = MaskHead(2, width=6, depth=2, dtype=policy)
+    head = MaskHead(2, {"width": 6, "depth": 2}, dtype=policy)
     logits = head(regions(), np.array([1, 2, 0], "int32"))
     assert logits.shape == (3, 8, 8) and logits.dtype == tf.float32
     assert head.deconvolution.compute_dtype == policy.removeprefix("mixed_")
@@ -58,15 +58,15 @@ def test_weights_of_the_paper():
 
 
 def test_each_region_gets_the_mask_of_its_own_class():
-    head = MaskHead(3, width=6, depth=1)
+    head = MaskHead(3, {"width": 6, "depth": 1})
     head.build((None, 4, 4, 5))
     head.logits.set_weights([np.zeros((1, 1, 6, 4)), np.array([10, 11, 12, 13])])
     logits = head(regions(4), np.array([3, 0, 1, 2], "int32"))
     np.testing.assert_array_equal(logits, np.broadcast_to(np.array([13, 10, 11, 12])[:, None, None], (4, 8, 8)))
 
 
-def test_the_own_class_alone_is_what_all_classes_say_of_it():
-    head = MaskHead(4, width=6, depth=1)
+def test_own_class_alone_equals_its_column_of_all_classes():
+    head = MaskHead(4, {"width": 6, "depth": 1})
     head.build((None, 4, 4, 5))
     head.set_weights([np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(head.get_weights())])
     x, labels = tf.constant(regions(5)), np.array([3, 0, 1, 4, 1], "int32")
@@ -87,7 +87,7 @@ def test_the_own_class_alone_is_what_all_classes_say_of_it():
 
 
 def test_only_the_own_class_learns():
-    head = MaskHead(2, width=6, depth=1)
+    head = MaskHead(2, {"width": 6, "depth": 1})
     head.build((None, 4, 4, 5))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(head(regions(), np.array([2, 2, 2], "int32")))
@@ -97,7 +97,7 @@ def test_only_the_own_class_learns():
 
 
 def test_every_weight_learns():
-    head = MaskHead(2, width=6, depth=2)
+    head = MaskHead(2, {"width": 6, "depth": 2})
     head.build((None, 4, 4, 5))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(head(regions(), np.array([0, 1, 2], "int32")) ** 2)
@@ -106,6 +106,6 @@ def test_every_weight_learns():
 
 
 def test_no_convolutions_before_the_deconvolution():
-    head = MaskHead(2, width=6, depth=0)
+    head = MaskHead(2, {"width": 6, "depth": 0})
     assert head(regions(1), np.zeros(1, "int32")).shape == (1, 8, 8)
     assert head.count_params() == (4 * 5 * 6 + 6) + (6 * 3 + 3)

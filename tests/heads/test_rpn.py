@@ -1,11 +1,25 @@
-"""The RPN's head: the order of its outputs, its weights, its dtypes."""
+"""The RPN: order of its outputs, weights, dtypes; proposals on cases that can be followed by hand."""
+
+import math
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_maskrcnn.layers.rpn import RPNHead
+from keras_maskrcnn.heads.rpn import RPNHead, select_proposals
 from keras_maskrcnn.ops.anchors import cell_anchors, grid_anchors
+
+STRIDES = (8, 16)
+
+
+def rpn(anchors=3, strides=STRIDES, dtype=None, **stage):
+    """A head with this number of anchors per location."""
+    ratios = tuple(range(1, anchors + 1))
+    return RPNHead(strides, stage=stage, anchors={"ratios": ratios}, dtype=dtype)
+
+
+def numpy(values):
+    return [keras.ops.convert_to_numpy(v) for v in values]
 
 
 def levels(channels=5):
@@ -14,14 +28,14 @@ def levels(channels=5):
 
 
 def test_shapes_and_dtypes():
-    logits, deltas = RPNHead(3)(levels())
+    logits, deltas = rpn(3)(levels())
     assert [x.shape for x in logits] == [(2, 72), (2, 18)]
     assert [x.shape for x in deltas] == [(2, 72, 4), (2, 18, 4)]
 
 
 def test_logits_and_deltas_stay_float32_under_mixed_precision():
     for policy in ("mixed_bfloat16", "mixed_float16"):
-        head = RPNHead(3, dtype=policy)
+        head = rpn(3, dtype=policy)
         logits, deltas = head(levels())
         assert {x.dtype for x in (*logits, *deltas)} == {tf.float32}
         assert head.convs[0].compute_dtype == policy.removeprefix("mixed_")
@@ -29,12 +43,12 @@ def test_logits_and_deltas_stay_float32_under_mixed_precision():
 
 
 def test_weights():
-    head = RPNHead(3, channels=7)
+    head = rpn(3, channels=7)
     head.build((None, None, None, 5))
     # 3×3 from 5 to 7, then 1×1 to 3 scores and 12 deltas.
     assert head.count_params() == (9 * 5 * 7 + 7) + (7 * 3 + 3) + (7 * 12 + 12)
-    assert RPNHead(2)(levels()) is not None
-    wide = RPNHead(2)
+    assert rpn(2)(levels()) is not None
+    wide = rpn(2)
     wide.build((None, None, None, 256))
     assert wide.convs[0].filters == 256
     assert abs(np.std(wide.convs[0].kernel) - 0.01) < 1e-3 and not wide.convs[0].bias.numpy().any()
@@ -43,7 +57,7 @@ def test_weights():
 def test_outputs_come_in_the_order_of_the_anchors():
     """A head that copies the feature: the score of anchor a at (row, column) must stand where that anchor stands."""
     height, width, count, stride = 3, 4, 2, 8
-    head = RPNHead(count, channels=2)
+    head = rpn(count, (8,), channels=2)
     head.build((None, None, None, 2))
     centre = np.zeros((3, 3, 2, 2))
     centre[1, 1] = np.eye(2)
@@ -61,7 +75,7 @@ def test_outputs_come_in_the_order_of_the_anchors():
 
 
 def test_levels_share_the_weights():
-    head = RPNHead(3)
+    head = rpn(3)
     x = levels()[0]
     logits, deltas = head([x, x])
     np.testing.assert_array_equal(logits[0], logits[1])
@@ -69,7 +83,7 @@ def test_levels_share_the_weights():
 
 
 def test_every_weight_learns():
-    head = RPNHead(3)
+    head = rpn(3)
     head.build((None, None, None, 5))
     with tf.GradientTape() as tape:
         logits, deltas = head(levels())
@@ -78,9 +92,9 @@ def test_every_weight_learns():
     assert all(np.abs(g).max() > 0 for g in gradients) and len(gradients) == 6
 
 
-def test_saved_and_reloaded_it_says_the_same(tmp_path):
+def test_saved_and_reloaded_it_gives_the_same(tmp_path):
     inputs = [keras.Input(x.shape[1:]) for x in levels()]
-    model = keras.Model(inputs, RPNHead(3, channels=6)(inputs))
+    model = keras.Model(inputs, rpn(3, channels=6)(inputs))
     model.save(tmp_path / "rpn.keras")
     again = keras.saving.load_model(tmp_path / "rpn.keras")
     for found, wanted in zip(keras.tree.flatten(again(levels())), keras.tree.flatten(model(levels())), strict=True):
@@ -89,7 +103,7 @@ def test_saved_and_reloaded_it_says_the_same(tmp_path):
 
 def test_batch_norm_stands_between_convolution_and_relu():
     """With a beta of -1 everywhere, what is below its mean plus one deviation is cut off by the ReLU after the norm."""
-    head = RPNHead(1, channels=2, norm="batch")
+    head = rpn(1, (8,), channels=2, norm="batch")
     head.build((None, None, None, 5))
     assert head.convs[0].bias is None and len(head.norms) == 1
     features = levels()[:1]
@@ -101,3 +115,47 @@ def test_batch_norm_stands_between_convolution_and_relu():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(logits[0]), wanted.reshape(2, -1), atol=1e-4)
     stored, _ = head(features)  # one step has moved the stored statistics a tenth of the way only
     assert np.abs(keras.ops.convert_to_numpy(stored[0]) - wanted.reshape(2, -1)).max() > 1e-3
+
+
+# Proposals --------------------------------------------------------------------------------------------------------
+
+
+def proposals(logits, deltas, anchors, sizes, pre_nms=10, post_nms=10, nms_iou=0.7, min_size=1.0):
+    logits, deltas, anchors = ([np.array(x, "float32") for x in levels] for levels in (logits, deltas, anchors))
+    found = select_proposals(logits, deltas, anchors, np.array(sizes, "float32"), pre_nms, post_nms, nms_iou, min_size)
+    boxes, scores, valid = numpy(found)
+    assert (boxes.dtype, scores.dtype, valid.dtype) == ("float32", "float32", "bool")
+    assert not boxes[~valid].any() and not scores[~valid].any()
+    assert all((np.diff(row[kept]) <= 0).all() for row, kept in zip(scores, valid, strict=True))
+    return boxes, valid
+
+
+FINE = [[0, 0, 10, 10], [1, 0, 11, 10], [40, 40, 50, 50]]  # IoU of the first two: 90 / 110
+COARSE = [[0, 0, 10, 10], [20, 20, 60, 60]]
+
+
+def test_best_first_and_suppressed_within_a_level_only():
+    logits = [[[2, 3, 1]], [[2.5, 0]]]
+    boxes, valid = proposals(logits, [np.zeros((1, 3, 4)), np.zeros((1, 2, 4))], [FINE, COARSE], [[100, 100]])
+    # 3: FINE[1]; it suppresses FINE[0], but not COARSE[0] (2.5), the same box on another level.
+    assert valid.tolist() == [[True] * 4 + [False]]
+    np.testing.assert_allclose(boxes[0, :4], [FINE[1], COARSE[0], FINE[2], COARSE[1]], atol=1e-4)
+
+
+def test_pre_nms_limits_each_level_and_post_nms_the_image():
+    logits = [[[2, 3, 1]], [[2.5, 0]]]
+    deltas = [np.zeros((1, 3, 4)), np.zeros((1, 2, 4))]
+    boxes, valid = proposals(logits, deltas, [FINE, COARSE], [[100, 100]], pre_nms=1)
+    assert valid.tolist() == [[True, True]]
+    np.testing.assert_allclose(boxes[0], [FINE[1], COARSE[0]], atol=1e-4)
+    boxes, valid = proposals(logits, deltas, [FINE, COARSE], [[100, 100]], post_nms=3)
+    np.testing.assert_allclose(boxes[0], [FINE[1], COARSE[0], FINE[2]], atol=1e-4)
+
+
+def test_boxes_are_decoded_clipped_to_their_image_and_dropped_when_small():
+    # Anchor [40, 40, 50, 50], moved right by one width and doubled: centre (55, 45), 20 × 20.
+    deltas = np.array([[[1, 0, math.log(2), math.log(2)]]] * 2)
+    logits = np.zeros((2, 1))
+    boxes, valid = proposals([logits], [deltas], [[FINE[2]]], [[50, 60], [100, 46]], min_size=1.5)
+    np.testing.assert_allclose(boxes[0, 0], [45, 35, 60, 50], rtol=1e-5)  # the first image is 60 wide and 50 high
+    assert valid.tolist() == [[True], [False]]  # in the second only one pixel of width is left

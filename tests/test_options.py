@@ -5,20 +5,28 @@ import json
 
 import pytest
 
-from keras_maskrcnn.models import options
+from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
+from keras_maskrcnn.heads.box import BoxStage, RegionSampling
+from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.ground_truth import Sampling
+from keras_maskrcnn.heads.mask import MaskStage
+from keras_maskrcnn.heads.region_head import Regions
+from keras_maskrcnn.heads.rpn import Proposals, RPNStage
+from keras_maskrcnn.inference.placement import Resize
+from keras_maskrcnn.options import Options
 
 GROUPS = [
-    options.RPNStage,
-    options.Anchors,
-    options.Proposals,
-    options.Sampling,
-    options.AnchorSampling,
-    options.RegionSampling,
-    options.BoxStage,
-    options.MaskStage,
-    options.Detection,
-    options.Resize,
-    options.Regions,
+    RPNStage,
+    Anchors,
+    Proposals,
+    Sampling,
+    AnchorSampling,
+    RegionSampling,
+    BoxStage,
+    MaskStage,
+    Detection,
+    Resize,
+    Regions,
 ]
 CHOICES = {
     "targets": "roi_align",
@@ -27,6 +35,8 @@ CHOICES = {
     "spacing": "canvas",
     "cross_boundary": "ignore",
     "multiple": 96,
+    "score_threshold": 0.4,
+    "nms_iou": 0.6,
 }
 
 
@@ -44,7 +54,7 @@ def other(value):
 
 
 def test_every_group_is_here():
-    assert set(GROUPS) == {*options.Options.__subclasses__(), *options.Sampling.__subclasses__()}
+    assert set(GROUPS) == {*Options.__subclasses__(), *Sampling.__subclasses__()}
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -74,45 +84,45 @@ def test_they_are_frozen_and_can_key_a_dict(group):
 
 def test_every_field_is_described():
     for group in GROUPS:
-        described = "".join(cls.__doc__ for cls in group.__mro__ if issubclass(cls, options.Options))
+        described = "".join(cls.__doc__ for cls in group.__mro__ if issubclass(cls, Options))
         for field in dataclasses.fields(group):
             assert f"\n        {field.name}: " in described, f"{group.__name__}.{field.name}"
 
 
 def test_lists_become_tuples_however_deep():
-    made = options.Anchors(sizes=[[16, 24], [32, 48]], ratios=[1])
+    made = Anchors(sizes=[[16, 24], [32, 48]], ratios=[1])
     assert made.sizes == ((16, 24), (32, 48)) and made.ratios == (1,)
-    assert hash(made) == hash(options.Anchors(sizes=((16, 24), (32, 48)), ratios=(1,)))
+    assert hash(made) == hash(Anchors(sizes=((16, 24), (32, 48)), ratios=(1,)))
 
 
 def test_unknown_fields_are_named():
     with pytest.raises(ValueError, match="Sampling has no option fraction, sise"):
-        options.Sampling.of({"sise": 3, "fraction": 1, "high": 0.5})
+        Sampling.of({"sise": 3, "fraction": 1, "high": 0.5})
 
 
 def test_anchor_sizes_by_hand():
-    default = options.Anchors()
+    default = Anchors()
     assert default.level_sizes((4, 8, 16, 32, 64)) == ((32,), (64,), (128,), (256,), (512,))  # the FPN paper's
     assert default.per_location() == 3
-    own = options.Anchors(sizes=((16, 24), (32, 48)), ratios=(0.5, 1, 2))
+    own = Anchors(sizes=((16, 24), (32, 48)), ratios=(0.5, 1, 2))
     assert own.level_sizes((4, 8)) == ((16, 24), (32, 48))
     assert own.per_location() == 6
 
 
 @pytest.mark.parametrize("sizes", [(32, 64), ((32,), (64, 96)), ((32,), 64), ((), ()), ()])
 def test_anchor_sizes_that_do_not_fit_one_head_are_refused(sizes):
-    with pytest.raises(ValueError, match="one tuple a level, all of one length"):
-        options.Anchors(sizes=sizes)
+    with pytest.raises(ValueError, match="one tuple per level, all of one length"):
+        Anchors(sizes=sizes)
 
 
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: options.MaskStage(targets="nearest"), "targets='nearest' is not one of 'area', 'roi_align'"),
-        (lambda: options.Detection(paste="fast"), "paste='fast' is not one of 'continuous', 'whole_pixels'"),
-        (lambda: options.Anchors(spacing="cell"), "spacing='cell' is not one of 'stride', 'canvas'"),
-        (lambda: options.Resize(rounding="up"), "rounding='up' is not one of 'nearest', 'down'"),
-        (lambda: options.Resize(shorter=800, longer=600), "longer=600 is less than shorter=800"),
+        (lambda: MaskStage(targets="nearest"), "targets='nearest' is not one of 'area', 'roi_align'"),
+        (lambda: Detection(paste="fast"), "paste='fast' is not one of 'continuous', 'whole_pixels'"),
+        (lambda: Anchors(spacing="cell"), "spacing='cell' is not one of 'stride', 'canvas'"),
+        (lambda: Resize(rounding="up"), "rounding='up' is not one of 'nearest', 'down'"),
+        (lambda: Resize(shorter=800, longer=600), "longer=600 is less than shorter=800"),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(make, reason):
@@ -121,6 +131,6 @@ def test_choices_that_do_not_exist_are_refused(make, reason):
 
 
 def test_proposals_differ_in_training_where_asked():
-    made = options.Proposals(pre_nms=9, post_nms=7, training_pre_nms=20)
+    made = Proposals(pre_nms=9, post_nms=7, training_pre_nms=20)
     assert made.limits(training=True)["pre_nms"] == 20 and made.limits(training=False)["pre_nms"] == 9
     assert made.limits(training=True)["post_nms"] == made.limits(training=False)["post_nms"] == 7

@@ -1,64 +1,14 @@
-"""Proposals and final detections on cases that can be followed by hand."""
-
-import math
+"""Final detections on cases that can be followed by hand, and the thresholds of a call."""
 
 import keras
 import numpy as np
+import pytest
 
-from keras_maskrcnn.ops.gather import rows
-from keras_maskrcnn.ops.proposals import select_detections, select_proposals
+from keras_maskrcnn.heads.detection import ALL, SHOWN, Detection, Limits, select_detections
 
 
 def numpy(values):
     return [keras.ops.convert_to_numpy(v) for v in values]
-
-
-def proposals(logits, deltas, anchors, sizes, pre_nms=10, post_nms=10, nms_iou=0.7, min_size=1.0):
-    logits, deltas, anchors = ([np.array(x, "float32") for x in levels] for levels in (logits, deltas, anchors))
-    found = select_proposals(logits, deltas, anchors, np.array(sizes, "float32"), pre_nms, post_nms, nms_iou, min_size)
-    boxes, scores, valid = numpy(found)
-    assert (boxes.dtype, scores.dtype, valid.dtype) == ("float32", "float32", "bool")
-    assert not boxes[~valid].any() and not scores[~valid].any()
-    assert all((np.diff(row[kept]) <= 0).all() for row, kept in zip(scores, valid, strict=True))
-    return boxes, valid
-
-
-FINE = [[0, 0, 10, 10], [1, 0, 11, 10], [40, 40, 50, 50]]  # IoU of the first two: 90 / 110
-COARSE = [[0, 0, 10, 10], [20, 20, 60, 60]]
-
-
-def test_rows_takes_each_image_by_its_own_index():
-    values = np.arange(12).reshape(2, 3, 2)
-    found = numpy([rows(values, np.array([[2, 0, 0, 1], [1, 1, 2, 0]], "int32"))])[0]
-    np.testing.assert_array_equal(found[0], [[4, 5], [0, 1], [0, 1], [2, 3]])
-    np.testing.assert_array_equal(found[1], [[8, 9], [8, 9], [10, 11], [6, 7]])
-
-
-def test_best_first_and_suppressed_within_a_level_only():
-    logits = [[[2, 3, 1]], [[2.5, 0]]]
-    boxes, valid = proposals(logits, [np.zeros((1, 3, 4)), np.zeros((1, 2, 4))], [FINE, COARSE], [[100, 100]])
-    # 3: FINE[1]; it suppresses FINE[0], but not COARSE[0] (2.5), the same box on another level.
-    assert valid.tolist() == [[True] * 4 + [False]]
-    np.testing.assert_allclose(boxes[0, :4], [FINE[1], COARSE[0], FINE[2], COARSE[1]], atol=1e-4)
-
-
-def test_pre_nms_limits_each_level_and_post_nms_the_image():
-    logits = [[[2, 3, 1]], [[2.5, 0]]]
-    deltas = [np.zeros((1, 3, 4)), np.zeros((1, 2, 4))]
-    boxes, valid = proposals(logits, deltas, [FINE, COARSE], [[100, 100]], pre_nms=1)
-    assert valid.tolist() == [[True, True]]
-    np.testing.assert_allclose(boxes[0], [FINE[1], COARSE[0]], atol=1e-4)
-    boxes, valid = proposals(logits, deltas, [FINE, COARSE], [[100, 100]], post_nms=3)
-    np.testing.assert_allclose(boxes[0], [FINE[1], COARSE[0], FINE[2]], atol=1e-4)
-
-
-def test_boxes_are_decoded_clipped_to_their_image_and_dropped_when_small():
-    # Anchor [40, 40, 50, 50], moved right by one width and doubled: centre (55, 45), 20 × 20.
-    deltas = np.array([[[1, 0, math.log(2), math.log(2)]]] * 2)
-    logits = np.zeros((2, 1))
-    boxes, valid = proposals([logits], [deltas], [[FINE[2]]], [[50, 60], [100, 46]], min_size=1.5)
-    np.testing.assert_allclose(boxes[0, 0], [45, 35, 60, 50], rtol=1e-5)  # the first image is 60 wide and 50 high
-    assert valid.tolist() == [[True], [False]]  # in the second only one pixel of width is left
 
 
 # Three regions, two classes; class-specific boxes are told apart by their y.
@@ -70,8 +20,9 @@ for region, column in np.ndindex(3, 3):
 def detections(probabilities, boxes=REGIONS, valid=None, sizes=((200, 200),), threshold=0.05, most=10, pairs=100):
     probabilities = np.array(probabilities, "float32")
     valid = np.ones(probabilities.shape[:2], bool) if valid is None else np.array(valid)
-    found = select_detections(probabilities, boxes, valid, np.array(sizes, "float32"), threshold, 0.5, most, pairs)
-    boxes, scores, labels, valid, region = numpy(found)
+    limits = Limits(threshold, 0.5, most)
+    found = select_detections(probabilities, boxes, valid, np.array(sizes, "float32"), limits, pairs)
+    boxes, scores, labels, valid, region = numpy(found[n] for n in ("boxes", "scores", "labels", "valid", "region"))
     assert [x.dtype for x in (boxes, scores, labels, valid, region)] == ["float32", "float32", "int32", "bool", "int32"]
     for image, slot in np.argwhere(valid):
         assert probabilities[image, region[image, slot], labels[image, slot]] == scores[image, slot]
@@ -131,3 +82,36 @@ def test_images_do_not_mix():
 def test_nothing_found_is_not_an_error():
     nothing = np.array([[[1.0, 0, 0]] * 3])
     assert not detections(nothing)[3].any()
+
+
+def test_one_box_for_all_classes():
+    found = detections(PROBABILITIES, REGIONS[:, :, :1])
+    np.testing.assert_array_equal(found[0][0, :5], REGIONS[0, [0, 2, 2, 0, 1], 0])
+    np.testing.assert_allclose(found[1][0, :5], [0.7, 0.5, 0.4, 0.2, 0.06])
+
+
+# Thresholds of a call -------------------------------------------------------------------------------------------------
+
+
+def test_arguments_come_before_options_and_options_before_defaults():
+    assert Detection().limits() == Limits(ALL, 0.5, 100)
+    assert Detection().limits(default_score=SHOWN) == Limits(SHOWN, 0.5, 100)
+    own = Detection(score_threshold=0.3, nms_iou=0.4, max_detections=7)
+    assert own.limits(default_score=SHOWN) == Limits(0.3, 0.4, 7)
+    assert own.limits(0.0, 1.0, 1, default_score=SHOWN) == Limits(0.0, 1.0, 1)
+    assert own.limits(np.float32(0.25), 0, np.int64(3)) == Limits(0.25, 0.0, 3)
+
+
+@pytest.mark.parametrize("name", ["score_threshold", "nms_iou"])
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), float("inf"), "0.5", True, [0.5]])
+def test_thresholds_outside_their_range_are_refused(name, value):
+    for make in (Detection, Detection().limits):
+        with pytest.raises(ValueError, match=rf"^{name}=.* must be a number from 0 to 1$"):
+            make(**{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "3", True, float("nan")])
+def test_numbers_of_detections_below_one_are_refused(value):
+    for make in (Detection, Detection().limits):
+        with pytest.raises(ValueError, match=r"^max_detections=.* must be a whole number of at least 1$"):
+            make(max_detections=value)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.layers.box_head import BoxHead
+from keras_maskrcnn.heads.box import BoxHead
 
 
 def regions(count=3, pool=2, channels=5):
@@ -13,7 +13,7 @@ def regions(count=3, pool=2, channels=5):
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_shapes_and_float32_outputs(policy):
-    head = BoxHead(4, width=8, dtype=policy)
+    head = BoxHead(4, {"width": 8}, dtype=policy)
     logits, deltas = head(regions())
     assert logits.shape == (3, 5) and deltas.shape == (3, 5, 4)
     assert logits.dtype == deltas.dtype == tf.float32
@@ -31,14 +31,14 @@ def test_weights_of_the_paper():
 
 
 def test_deltas_of_a_class_are_four_neighbours():
-    head = BoxHead(2, width=3)
+    head = BoxHead(2, {"width": 3})
     head.build((None, 2, 2, 5))
     head.deltas.set_weights([np.zeros((3, 12)), np.arange(12)])
     np.testing.assert_array_equal(head(regions())[1], [np.arange(12).reshape(3, 4)] * 3)
 
 
 def test_by_hand():
-    head = BoxHead(1, width=2)
+    head = BoxHead(1, {"width": 2})
     head.build((None, 1, 1, 2))
     head.hidden[0].set_weights([np.array([[1, -1], [1, -1]]), np.array([0, 1])])
     head.hidden[1].set_weights([np.array([[2, 0], [0, 3]]), np.array([-1, 0])])
@@ -49,12 +49,12 @@ def test_by_hand():
 
 
 def test_no_region_is_not_an_error():
-    logits, deltas = BoxHead(4, width=8)(np.zeros((0, 2, 2, 5), "float32"))
+    logits, deltas = BoxHead(4, {"width": 8})(np.zeros((0, 2, 2, 5), "float32"))
     assert logits.shape == (0, 5) and deltas.shape == (0, 5, 4)
 
 
 def test_every_weight_learns():
-    head = BoxHead(4, width=8)
+    head = BoxHead(4, {"width": 8})
     head.build((None, 2, 2, 5))
     with tf.GradientTape() as tape:
         logits, deltas = head(regions())

@@ -1,0 +1,34 @@
+"""One model for the tests of inference, traced once for all that only read its detections."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_maskrcnn import MaskRCNN
+
+
+def make_model(**overrides):
+    keras.utils.set_random_seed(3)
+    small = {
+        "backbone": {"name": "resnet10", "width": 8, "norm": "group"},
+        "fpn_channels": 16,
+        "proposals": {"pre_nms": 50, "post_nms": 20},
+        "box_stage": {"width": 16},
+        "mask_stage": {"width": 8, "depth": 1},
+        "class_names": ["a", "b", "c"],
+    }
+    return MaskRCNN(3, **{**small, **overrides})
+
+
+@pytest.fixture(scope="session")
+def make():
+    """The maker of small models, so that a test can change arguments."""
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Images of several sizes."""
+    rng = np.random.default_rng(0)
+    sizes = [(64, 96), (50, 200), (130, 50), (40, 40), (97, 61)]
+    return [rng.integers(0, 255, (*size, 3)).astype("uint8") for size in sizes]

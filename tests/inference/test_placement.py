@@ -1,0 +1,119 @@
+"""Image checks, resizing, and the place of an image on its canvas: as numbers and as a graph."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn.inference.placement import Placement, Resize, check_image, resized
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (np.zeros((4, 4, 3), "float32"), "float32"),
+        (np.zeros((4, 4), "uint8"), r"\[4, 4\]"),
+        (np.zeros((4, 4, 4), "uint8"), r"\[4, 4, 4\]"),
+        (np.zeros((0, 4, 3), "uint8"), r"\[0, 4, 3\]"),
+        (np.zeros((1, 4, 4, 3), "uint8"), r"\[1, 4, 4, 3\]"),
+    ],
+)
+def test_invalid_images_are_rejected(image, reason):
+    with pytest.raises(ValueError, match=reason):
+        check_image(image)
+
+
+def test_valid_images_are_accepted():
+    image = np.zeros((4, 5, 3), "uint8")
+    assert check_image(image) is image
+    assert check_image([[[np.uint8(1)] * 3]]).shape == (1, 1, 3)
+
+
+def test_fit_keeps_an_image_of_the_requested_size():
+    image = np.random.default_rng(0).integers(0, 256, (8, 6, 3)).astype("uint8")
+    fitted = resized(image, (8, 6))
+    np.testing.assert_array_equal(fitted, image)
+
+
+def test_downsampling_averages():
+    image = np.zeros((64, 64, 3), "uint8")
+    image[:, ::8] = 240  # one column in eight: bilinear sampling without antialiasing would give 240 or 0
+    fitted = resized(image, (8, 8))
+    assert fitted.shape == (8, 8, 3)
+    np.testing.assert_allclose(fitted[:, 1:-1], 30, atol=1)
+
+
+def test_upsampling_by_two_aligns_pixel_centres():
+    image = np.array([[[0] * 3, [100] * 3]] * 2, "uint8")
+    fitted = resized(image, (4, 4))
+    # The centres of the four columns are at -¼, ¼, ¾, 1¼ of the two.
+    np.testing.assert_allclose(fitted[..., 0], [[0, 25, 75, 100]] * 4, atol=1e-4)
+
+
+RULES = {
+    "papers": Placement(None, Resize(), 32),
+    "torchvision": Placement(None, Resize(rounding="down", antialias=False), 32),
+    "multiple": Placement(None, Resize(shorter=96, longer=192, multiple=48), 32),
+    "canvas": Placement((64, 96), Resize(), 32),
+    "canvas without smoothing": Placement((128, 64), Resize(antialias=False), 32),
+}
+SIZES = [(48, 64), (64, 48), (100, 700), (3, 400), (33, 128), (64, 96), (17, 17), (512, 680)]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_graph_and_numbers_give_the_same_canvas_and_pixels(name):
+    rule = RULES[name]
+    graph = tf.function(rule.graph, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
+    for size in SIZES:
+        image = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3)).astype("uint8")
+        batch = rule.batch([image], rows=1)
+        placed, fitted = graph(image[None])
+        assert tuple(placed.shape[1:3]) == rule.place(size)[0]
+        assert tuple(fitted.numpy().astype(int)) == rule.place(size)[1]
+        np.testing.assert_array_equal(fitted, batch["sizes"][0])
+        np.testing.assert_array_equal(placed[0], batch["images"][0], err_msg=str(size))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_graph_and_numbers_agree_for_many_sizes(name):
+    """The rounding rule of the sides alone, for sizes that hit halves."""
+    rule = RULES[name]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
+    def fitted(images):
+        return rule.graph(images)[1]
+
+    rng = np.random.default_rng(0)
+    for size in rng.integers(1, 40, (60, 2)) * rng.integers(1, 9, (60, 1)):
+        assert tuple(fitted(np.zeros((1, *size, 3), "uint8")).numpy()) == rule.place(size)[1], size
+
+
+@pytest.mark.parametrize(
+    ("size", "rule", "canvas", "fitted"),
+    [
+        ((512, 680), {}, (800, 1088), (800, 1063)),  # 1062.5, half up as in detectron2
+        ((480, 640), {}, (800, 1088), (800, 1067)),
+        ((480, 640), {"rounding": "down"}, (800, 1088), (800, 1066)),
+        ((640, 480), {"rounding": "down"}, (1088, 800), (1066, 800)),
+        ((100, 700), {}, (192, 1344), (190, 1333)),  # the longer side decides
+        ((512, 512), {"shorter": 64, "longer": 64}, (64, 64), (64, 64)),
+        ((3, 4000), {"shorter": 64, "longer": 256}, (32, 256), (1, 256)),  # 0.19 pixels become one
+    ],
+)
+def test_rule_of_the_papers(size, rule, canvas, fitted):
+    assert Placement(None, Resize(**rule), 32).place(size) == (canvas, fitted)
+
+
+def test_a_multiple_bounds_the_number_of_canvases():
+    sizes = [(40 + 7 * i, 60 + 3 * i) for i in range(20)]
+    fine, coarse = (Placement(None, Resize(shorter=96, longer=192, multiple=multiple), 32) for multiple in (None, 96))
+    assert len({fine.place(size)[0] for size in sizes}) > len({coarse.place(size)[0] for size in sizes})
+    for size in sizes:
+        canvas, fitted = coarse.place(size)
+        assert fitted == fine.place(size)[1] and canvas[0] % 96 == canvas[1] % 96 == 0
+    assert Placement(None, Resize(multiple=48), 32).multiple == 96  # the stride counts too
+
+
+def test_empty_images_fill_a_batch_up():
+    batch = Placement((8, 8), Resize(), 4).batch([np.full((4, 4, 3), 9, "uint8")], rows=3)
+    assert batch["images"].shape == (3, 8, 8, 3) and not batch["images"][1:].any()
+    np.testing.assert_array_equal(batch["sizes"], [[8, 8], [1, 1], [1, 1]])

@@ -1,0 +1,99 @@
+"""A SavedModel behind `detect`, with a hand-made one whose outputs are known."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn.backend.tensorflow.network import SIGNATURE
+from keras_maskrcnn.data import DataError
+from keras_maskrcnn.inference.saved_model import SavedModel
+
+DESCRIPTION = {
+    "placement": {
+        "image_size": None,
+        "resize": {"shorter": 20, "longer": 40, "rounding": "nearest", "antialias": True, "multiple": None},
+        "stride": 4,
+    },
+    "detection": {"score_threshold": None, "max_detections": 5},
+    "outputs": [
+        {"name": "boxes", "kind": "boxes", "exported": "detection_boxes", "caption": None},
+        {"name": "labels", "kind": "values", "exported": "detection_classes", "caption": None},
+        {"name": "scores", "kind": "values", "exported": "detection_scores", "caption": None},
+        {"name": "masks", "kind": "box_masks", "exported": "detection_masks", "caption": None},
+        {"name": "corners", "kind": "points", "exported": None, "caption": None},
+    ],
+}
+
+
+class Constant(tf.Module):
+    """Gives the same two objects and a third that is not valid, in pixels of a canvas of 20 x 40."""
+
+    @tf.function(input_signature=list(SIGNATURE.values()))
+    def detect(self, images, sizes, score_threshold, nms_iou, max_detections):
+        boxes = tf.constant([[[10.0, 0.0, 30.0, 10.0], [0.0, 10.0, 40.0, 20.0], [0.0, 0.0, 40.0, 20.0]]])
+        found = {
+            "boxes": boxes,
+            "labels": tf.constant([[2, 1, 1]]),
+            "scores": tf.constant([[0.9, 0.4, 0.3]]),
+            "masks": tf.ones((1, 3, 28, 28)),
+            "corners": tf.concat([boxes[..., None, :2], [[[[2.0]]] * 3]], axis=-1),
+            "valid": tf.constant([[True, True, False]]),
+        }
+        used = tf.reduce_sum(images) + tf.reduce_sum(sizes) + score_threshold + nms_iou + tf.cast(max_detections, float)
+        keep = {name: value for name, value in found.items() if value.dtype == tf.float32}
+        return {**found, **{name: value + 0 * used for name, value in keep.items()}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    module = Constant()
+    folder = tmp_path / "model"
+    tf.saved_model.save(module, str(folder), signatures={"detect_on_canvas": module.detect})
+    (folder / "assets").mkdir(exist_ok=True)
+    (folder / "assets" / "model.json").write_text(json.dumps(DESCRIPTION))
+    return folder
+
+
+def test_boxes_points_and_masks_come_back_in_pixels(folder):
+    found = SavedModel(folder).detect(np.zeros((40, 80, 3), np.uint8), score_threshold=0.0)
+    np.testing.assert_allclose(found["boxes"], [[20, 0, 60, 20], [0, 20, 80, 40]])
+    np.testing.assert_allclose(found["corners"], [[[20, 0, 2]], [[0, 20, 2]]])
+    np.testing.assert_array_equal(found["labels"], [2, 1])
+    np.testing.assert_allclose(found["scores"], [0.9, 0.4])
+    expected = np.zeros((40, 80), bool)
+    expected[0:20, 20:60] = True
+    assert (found["masks"][0] & ~expected).sum() == 0
+    assert found["masks"][0].sum() > 0.9 * expected.sum()
+    assert [found[key].dtype for key in ("boxes", "labels", "scores", "masks")] == ["float32", "int32", "float32", bool]
+
+
+def test_thresholds_apply(folder):
+    model, image = SavedModel(folder), np.zeros((40, 80, 3), np.uint8)
+    assert len(model.detect(image)["labels"]) == 1
+    assert len(model.detect(image, score_threshold=0.0, max_detections=1)["labels"]) == 1
+    nothing = model.detect(image, score_threshold=0.95)
+    assert nothing["boxes"].shape == (0, 4) and nothing["masks"].shape == (0, 40, 80)
+    with pytest.raises(ValueError, match="max_detections=0 must be"):
+        model.detect(image, max_detections=0)
+
+
+def test_a_list_of_unequal_images_gives_a_list(folder):
+    images = [np.zeros((40, 80, 3), np.uint8), np.zeros((10, 10, 3), np.uint8)]
+    found = SavedModel(folder).detect(images)
+    assert [detections["masks"].shape[1:] for detections in found] == [(40, 80), (10, 10)]
+
+
+def test_class_names_come_from_the_assets(folder):
+    assert SavedModel(folder).class_names is None
+    (folder / "assets" / "class_names.txt").write_text("cat\ntraffic light\n", encoding="utf-8")
+    assert SavedModel(folder).class_names == ["cat", "traffic light"]
+
+
+def test_other_folders_are_refused(tmp_path, folder):
+    with pytest.raises(DataError, match=r"no saved_model\.pb"):
+        SavedModel(tmp_path)
+    (folder / "assets" / "model.json").unlink()
+    with pytest.raises(DataError, match=r"has no assets/model\.json: export the model again from its \.keras file"):
+        SavedModel(folder)
