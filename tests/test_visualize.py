@@ -149,10 +149,10 @@ def test_a_crowded_image_stays_visible():
 
 def test_names_scores_crowds_and_unknown_labels():
     found = {"labels": [1, 5], "scores": [0.756, 0.1]}
-    assert visualize._text(found, 0, NAMES) == "person 0.76"
-    assert visualize._text(found, 1, NAMES) == "5 0.10"
-    assert visualize._text({"labels": [2], "crowd": [True]}, 0, NAMES) == "dog (crowd)"
-    assert visualize._text({"labels": [2]}, 0, None) == "2"
+    assert labels.label_text(found, 0, NAMES) == "person 0.76"
+    assert labels.label_text(found, 1, NAMES) == "5 0.10"
+    assert labels.label_text({"labels": [2], "crowd": [True]}, 0, NAMES) == "dog (crowd)"
+    assert labels.label_text({"labels": [2]}, 0, None) == "2"
 
 
 def test_sample_without_scores_and_detections_without_masks():

@@ -41,13 +41,13 @@ def test_eight_threads_give_the_same_as_one(make, images):
     before = model.get_config()
     traces = counted(model)
     calls = [(images[i % len(images)], SETTINGS[(7 * i) % len(SETTINGS)]) for i in range(400)]
-    memory = []
+    rounds, memory = [], []
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
-        for i in range(4):
-            found = list(threads.map(lambda call: model.detect(call[0], **call[1]), calls))
-            together = found if i == 0 else together  # the round in which the threads trace
+        for _ in range(4):
+            rounds.append(list(threads.map(lambda call: model.detect(call[0], **call[1]), calls)))
             memory.append(resident())
-    assert memory[3] - memory[1] < 30, memory  # MB; a graph per setting takes 35 MB each
+    together = rounds[0]  # the round in which the threads trace
+    assert memory[3] - memory[1] < 30, memory  # MB; a graph per setting takes 35 MB
     assert len(traces) == 1
     alone = [model.detect(image, **settings) for image, settings in calls[: len(SETTINGS) * len(images)]]
     wrong = [i for i, found in enumerate(alone) if not same(found, together[i])]
