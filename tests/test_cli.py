@@ -70,10 +70,10 @@ def test_predict_writes_overlays_and_results(model_file, photos, tmp_path, capsy
     assert "[1/2]" in printed.out and "[2/2]" in printed.out and "2 images done, 0 failed" in printed.out
     assert sorted(path.name for path in output.iterdir()) == ["000000000042.png", "b.png"]
     results = json.loads(found.read_text())
-    assert {result["image_id"] for result in results} == {42, "b"}
+    assert {result["image_id"] for result in results} == {"000000000042", "b"}
     assert {result["category_name"] for result in results} <= set(NAMES)
     sizes = {result["image_id"]: result["segmentation"]["size"] for result in results}
-    assert sizes == {42: [50, 70], "b": [90, 60]}
+    assert sizes == {"000000000042": [50, 70], "b": [90, 60]}
 
 
 def test_a_broken_file_is_named_and_the_others_are_processed(model_file, photos, tmp_path, capsys):
