@@ -109,6 +109,18 @@ def test_an_image_whose_detection_fails_is_named_and_the_others_are_processed(
     assert "1 image done, 1 failed" in printed.out
 
 
+def test_a_missing_path_and_a_folder_without_images_are_two_messages(model_file, photos, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("not an image")
+    assert predict(model_file, empty, tmp_path / "missing", "--output", tmp_path / "out") == 2
+    suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp"
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {empty}: no image in it ({suffixes} are read)",
+        f"error: {tmp_path / 'missing'}: no such file or folder",
+    ]
+
+
 def test_equal_names_do_not_overwrite_each_other():
     files = [pathlib.Path(name) for name in ("a/x.png", "b/x.jpg", "x_2.png", "y.png", "c/x.png")]
     assert unique_names(files) == ["x", "x_2", "x_2_2", "y", "x_3"]
@@ -217,12 +229,20 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
             "nowhere: no such folder",
         ),
         (["export", "--model", "none.keras", "--output", "out"], "none.keras: no such model"),
+        (["predict", "--model", "m", "x", "--output", "file"], "--output file: is a file, not a folder"),
+        (["predict", "--model", "m", "x", "--output", "o", "--json", "."], "--json .: is a folder, not a file"),
+        (["evaluate", "--model", "m", "--dataset", "shapes", "--json", "."], "--json .: is a folder, not a file"),
+        (["export", "--model", "m", "--output", "file"], "--output file: is a file, not a folder"),
+        (["export", "--model", "saved", "--output", "out"], "saved: is a SavedModel already; export takes a .keras"),
         (["info", "--preset", "unheard_of", "--num-classes", "2"], "unheard_of"),
         (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_two(arguments, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").touch()
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1

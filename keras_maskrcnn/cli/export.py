@@ -2,7 +2,7 @@
 
 import pathlib
 
-from keras_maskrcnn.cli.common import load, model_argument
+from keras_maskrcnn.cli.common import check_outputs, load, model_argument
 
 EXAMPLE = "--model runs/penn/model.keras --output saved_models/penn"
 
@@ -15,6 +15,9 @@ def arguments(parser):
 
 def run(args):
     """Writes a SavedModel that runs with TensorFlow alone, without this package."""
+    check_outputs(args)
+    if args.model.is_dir():
+        raise ValueError(f"{args.model}: is a SavedModel already; export takes a .keras file")
     model = load(args.model)
     model.export(str(args.output))
     print(f"SavedModel: {args.output}")

@@ -53,8 +53,11 @@ def _machine():
 
     rows = [("python", platform.python_version())]
     rows += [(package, version(package)) for package in ("keras-maskrcnn", "keras", "tensorflow", "jax", "numpy")]
-    rows += [("backend", keras.backend.backend()), ("devices", ", ".join(keras.distribution.list_devices()))]
-    return [*rows, *_lowerings()]
+    try:
+        devices = ", ".join(keras.distribution.list_devices())
+    except AttributeError:  # torch
+        devices = "not listed by Keras on this backend"
+    return [*rows, ("backend", keras.backend.backend()), ("devices", devices), *_lowerings()]
 
 
 def _lowerings():

@@ -5,7 +5,7 @@ import itertools
 import pathlib
 import typing
 
-from keras_maskrcnn.cli.common import counted, fail, load, model_argument, write_json
+from keras_maskrcnn.cli.common import check_outputs, counted, fail, load, model_argument, write_json
 
 EXAMPLE = "--model runs/demo/model.keras photos --output predictions --json found.json"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -43,13 +43,15 @@ def run(args):
     """Detects objects in images and writes overlays and COCO results. A file that fails does not stop the others."""
     from keras_maskrcnn import visualize
 
+    check_outputs(args)
     if args.annotations and not args.json:
         raise ValueError("--annotations sets the ids in --json, which is not given")
     model = load(args.model)
     ids = _coco_ids(args.annotations, model.class_names)
     files, missing = _image_files(args.inputs)
     for path in missing:
-        fail(f"{path}: no such file or folder, or no image in it")
+        read = ", ".join(sorted(SUFFIXES))
+        fail(f"no image in it ({read} are read)" if path.is_dir() else "no such file or folder", path)
     items, results, done = _items(files, ids), [], 0
     for number, image, found in _detections(model, items, args):
         item = items[number]
