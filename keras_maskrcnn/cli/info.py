@@ -51,8 +51,8 @@ def _machine():
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    rows = [("python", platform.python_version())]
-    rows += [(package, version(package)) for package in ("keras-maskrcnn", "keras", "tensorflow", "jax", "numpy")]
+    packages = ("keras-maskrcnn", "keras", "tensorflow", "jax", "torch", "numpy")
+    rows = [("python", platform.python_version()), *((package, version(package)) for package in packages)]
     try:
         devices = ", ".join(keras.distribution.list_devices())
     except AttributeError:  # torch

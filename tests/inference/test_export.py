@@ -5,12 +5,16 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn.heads.detection import OUTPUTS
+from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.inference.saved_model import SavedModel
+from keras_maskrcnn.models.base import InstanceModel
 
 CLIENT = """
 import sys
@@ -135,6 +139,67 @@ def test_jpeg_bytes_are_read(served, client):
     assert found["detection_boxes"].shape[0] == 1
 
 
+def check_broken(model, function, image):
+    """Serves a broken file between two good ones, and batches without any good file."""
+    import tensorflow as tf
+
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "PNG")
+    good = encoded.getvalue()
+    for broken in (b"", b"not an image", good[:200]):
+        output = {k: v.numpy() for k, v in function(image_bytes=tf.constant([good, broken, good])).items()}
+        check(model, image, output, 0)
+        check(model, image, output, 2)
+        assert output["num_detections"].tolist()[1] == 0
+        assert all((values[1] == 0).all() for values in output.values())
+    for files in ([], [b"not an image"]):
+        output = function(image_bytes=tf.constant(files, tf.string))
+        assert {name: values.shape[0] for name, values in output.items()} == dict.fromkeys(output, len(files))
+        assert not tf.reduce_any(output["num_detections"] > 0)
+
+
+def test_a_broken_file_has_no_detections_and_the_others_have_theirs(served):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(served[3] / "model"))
+    check_broken(served[0], loaded.signatures["serve_bytes"], served[1]["pair"][0])
+
+
+def test_a_batch_of_no_images_has_no_rows(served, client):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(served[3] / "model"))
+    output = loaded.signatures["serving_default"](images=tf.zeros((0, 30, 40, 3), tf.uint8))
+    assert all(values.shape[0] == 0 for values in output.values()) and client.detect([]) == []
+
+
+def test_every_output_of_a_broken_file_is_empty(make, tmp_path):
+    """Also where the network finds an object in any image."""
+    import tensorflow as tf
+
+    class Everywhere(InstanceModel):
+        OUTPUTS = (*OUTPUTS, Output("name", exported="name"))
+
+        def canvas_stride(self):
+            return 1
+
+        def call(self, inputs, training=False):
+            boxes = keras.ops.tile(keras.ops.flip(inputs["sizes"], axis=1)[:, None], (1, 1, 2))
+            one = keras.ops.ones_like(boxes[..., 0])
+            labels = keras.ops.cast(one, "int32")
+            return {"boxes": boxes, "scores": one, "labels": labels, "name": labels, "valid": one > 0}
+
+    Everywhere(1, image_size=(8, 8)).export(tmp_path / "model")
+    function = tf.saved_model.load(str(tmp_path / "model")).signatures["serve_bytes"]
+    encoded = io.BytesIO()
+    Image.new("RGB", (4, 2)).save(encoded, "JPEG")
+    found = function(image_bytes=tf.constant([b"?", encoded.getvalue()]))
+    assert found["num_detections"].numpy().tolist() == [0, 1]
+    for name in ("name", "detection_classes", "detection_scores"):
+        assert found[name].numpy().tolist() == [[0], [1]]
+    np.testing.assert_allclose(found["detection_boxes"], [[[0] * 4], [[1] * 4]])
+
+
 def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
     """Each image has the same canvas as in `detect`, and so the same detections."""
     import tensorflow as tf
@@ -169,6 +234,7 @@ def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
     output = {k: v.numpy() for k, v in loaded.signatures["serve_bytes"](image_bytes=tf.constant(files)).items()}
     check(model, tall, output, 0)
     check(model, wide, output, 1)
+    check_broken(model, loaded.signatures["serve_bytes"], wide)
 
 
 def test_a_second_export_leaves_no_names_of_the_first(make, tmp_path):
