@@ -56,13 +56,50 @@ def saved_model(model, folder):
         tf.saved_model.save(module, str(folder), signatures=_signatures(model))
 
 
+def reconfigured(model, dtype=None, **thresholds):
+    """The model with another dtype policy or other thresholds: a new one with the same weights, unless nothing differs.
+
+    Args:
+        model: an `InstanceModel`.
+        dtype: name of the dtype policy of all layers, also of a backbone or head that has its own; None keeps it.
+        **thresholds: options of `heads.detection.Detection`; None keeps the model's.
+
+    Raises:
+        ValueError: for a threshold outside its range.
+    """
+    thresholds = {name: value for name, value in thresholds.items() if value is not None}
+    if dtype is None and not thresholds:
+        return model
+    config = model.get_config()
+    config["detection"] = {**config["detection"], **thresholds}
+    if dtype is not None:
+        config = {**_with_policy(config, dtype), "dtype": dtype}
+    copy = type(model).from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _with_policy(config, dtype):
+    """The config with the dtype policy in every layer that it contains."""
+    if isinstance(config, list | tuple):
+        return [_with_policy(part, dtype) for part in config]
+    if not isinstance(config, dict):
+        return config
+    config = {name: _with_policy(part, dtype) for name, part in config.items()}
+    # In these two it is the dtype of a tensor.
+    if config.get("class_name", "InputLayer") not in ("InputLayer", "__keras_tensor__") and "dtype" in config["config"]:
+        config["config"]["dtype"] = dtype
+    return config
+
+
 def description(model):
-    """Placement, thresholds and outputs of a model: the dict in `assets/model.json`."""
+    """Placement, thresholds, precision and outputs of a model: the dict in `assets/model.json`."""
     return {
         "num_classes": model.num_classes,
         "class_names": model.class_names,
         "placement": dataclasses.asdict(model.placement),
         "detection": model.detection.asdict(),
+        "precision": model.layer_dtype,
         "outputs": [dataclasses.asdict(output) for output in model.schema],
     }
 

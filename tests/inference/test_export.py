@@ -13,6 +13,7 @@ from PIL import Image
 from keras_maskrcnn import MaskRCNN, data
 from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.inference.export import reconfigured
 from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.models.base import InstanceModel
 
@@ -235,6 +236,46 @@ def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
     check(model, tall, output, 0)
     check(model, wide, output, 1)
     check_broken(model, loaded.signatures["serve_bytes"], wide)
+
+
+def three_levels(dtype):
+    """A functional Keras model, each layer with the dtype policy."""
+    x = inputs = keras.Input((None, None, 3), name="images")
+    outputs = {}
+    for level in range(1, 5):
+        x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name=f"conv{level}", dtype=dtype)(x)
+        outputs[f"C{level}"] = x
+    return keras.Model(inputs, {level: outputs[level] for level in ("C2", "C3", "C4")}, name="three_levels")
+
+
+@pytest.mark.parametrize(
+    "backbone", [lambda dtype: {"name": "resnet10", "width": 8}, lambda dtype: {"name": "simple_cnn"}, three_levels]
+)
+def test_another_precision_equals_a_model_made_with_it(backbone, make):
+    dtypes = ("float32", "mixed_bfloat16")
+    models = {dtype: make(backbone=backbone(dtype), dtype=dtype, image_size=(64, 96)) for dtype in dtypes}
+    inputs = {"images": np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype("float32")}
+    inputs["sizes"] = np.float32([[64, 96]])
+    for before, after in (dtypes, dtypes[::-1]):
+        direct, changed = models[after], reconfigured(models[before], dtype=after)
+        direct.set_weights(models[before].get_weights())
+        expected, config = direct.get_config(), changed.get_config()
+        assert {**config, "backbone": None} == {**expected, "backbone": None}
+        policies = [[layer.dtype_policy.name for layer in model._flatten_layers()] for model in (direct, changed)]
+        assert policies[0] == policies[1] and after in policies[0]
+        for name, values in direct(inputs).items():
+            np.testing.assert_array_equal(changed(inputs)[name], values)
+
+
+def test_other_thresholds_leave_everything_else(make):
+    model = make(detection={"min_size": 2.0, "nms_iou": 0.4, "paste": "whole_pixels"})
+    changed = reconfigured(model, score_threshold=0.25, max_detections=7)
+    expected = {**model.detection.asdict(), "score_threshold": 0.25, "max_detections": 7}
+    assert changed.get_config() == {**model.get_config(), "detection": expected}
+    assert all((old == new).all() for old, new in zip(model.get_weights(), changed.get_weights(), strict=True))
+    assert reconfigured(model) is model
+    with pytest.raises(ValueError, match=r"nms_iou=1\.5 must be a number from 0 to 1"):
+        reconfigured(model, nms_iou=1.5)
 
 
 def test_a_second_export_leaves_no_names_of_the_first(make, tmp_path):
