@@ -213,6 +213,7 @@ IMPORTS = [
     "import keras, keras_maskrcnn",
     "import keras_maskrcnn, keras",
     "from keras_maskrcnn import data; import tensorflow; tensorflow.keras; import keras",
+    "import keras_maskrcnn.heads.detection; import keras",
 ]
 
 
