@@ -9,14 +9,15 @@ from pycocotools import mask as run_length
 
 from keras_maskrcnn.data.image_file import read_image
 from keras_maskrcnn.data.mini_masks import mask_boxes
+from keras_maskrcnn.data.run_lengths import run_lengths
 from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
 
 
 class Coco(Dataset):
     """Reads a COCO instances file and its folder of images.
 
-    Images without objects are kept as negatives. An unusable annotation (box without extent or outside the image,
-    empty mask) is left out and noted in `dropped`. Images are read as stored because COCO's annotations ignore the EXIF
+    Images without objects are kept as negatives. An unusable annotation (box without extent or outside the image, mask
+    that is empty or cannot be read) is left out, logged and noted in `dropped`. Images are read as stored because COCO's annotations ignore the EXIF
     orientation.
 
     Args:
@@ -105,16 +106,25 @@ class Coco(Dataset):
         }
 
     def _masks(self, annotations, size, path):
-        runs = [_run_lengths(annotation["segmentation"], size, path, annotation["id"]) for annotation in annotations]
-        areas = [run_length.area(run) if run else 0 for run in runs]
-        for annotation, area in zip(annotations, areas, strict=True):
-            if not area:
-                self.dropped[annotation["id"]] = "its mask is empty"
-        kept = [index for index, area in enumerate(areas) if area]
+        """Returns the annotations with a mask that can be read and is not empty, and the masks: bool [n, H, W]."""
+        kept, runs, unusable = [], [], {}
+        for annotation in annotations:
+            try:
+                run = run_lengths(annotation["segmentation"], size)
+            except ValueError as error:
+                unusable[annotation["id"]] = str(error)
+                continue
+            if run and run_length.area(run):
+                kept.append(annotation)
+                runs.append(run)
+            else:
+                unusable[annotation["id"]] = "its mask is empty"
+        log_dropped(path, {number: reason for number, reason in unusable.items() if number not in self.dropped})
+        self.dropped.update(unusable)
         if not kept:
             return [], np.zeros((0, *size), bool)
-        masks = run_length.decode([runs[index] for index in kept])  # column-major; parts are copied later
-        return [annotations[index] for index in kept], masks.transpose(2, 0, 1).view(bool)
+        masks = run_length.decode(runs)  # column-major; parts are copied later
+        return kept, masks.transpose(2, 0, 1).view(bool)
 
 
 def _load(path):
@@ -156,24 +166,6 @@ def _unusable(annotation, size):
     x, y, w, h = box
     fault = box_fault((x, y, x + w, y + h), size)
     return f"its box {fault}" if fault else None
-
-
-def _run_lengths(segmentation, size, path, number):
-    """Returns a segmentation in pycocotools' compressed form, or None for polygons without three corners."""
-    try:
-        if isinstance(segmentation, list):
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            return run_length.merge(run_length.frPyObjects(polygons, *size)) if polygons else None
-        run_size, counts = tuple(segmentation["size"]), segmentation["counts"]
-        runs = run_length.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(path, f"the mask of annotation {number} is neither polygons nor run lengths") from error
-    if run_size != size:
-        reason = f"is {run_size[1]} x {run_size[0]} pixels, the image {size[1]} x {size[0]}"
-        raise DataError(path, f"the mask of annotation {number} {reason}")
-    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-        raise DataError(path, f"the run lengths of annotation {number} do not add up to the image's pixels")
-    return runs
 
 
 def _boxes(annotations, masks):

@@ -198,7 +198,7 @@ def log_dropped(path, dropped):
     """Logs how many annotations a reader left out: `dropped` is a dict from their numbers to reasons."""
     if dropped:
         first, reason = next(iter(dropped.items()))
-        logger.warning("%s: %d annotations left out (%d: %s)", path, len(dropped), first, reason)
+        logger.warning("%s: %d annotations left out (%s: %s)", path, len(dropped), first, reason)
 
 
 def _checked_image(image, source):
