@@ -1,12 +1,13 @@
 """COCO annotation files: polygons, compressed and uncompressed run lengths, crowds, category ids with gaps."""
 
 import collections
-import json
 import pathlib
+import reprlib
 
 import numpy as np
 from pycocotools import mask as run_length
 
+from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.image_file import read_image
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.run_lengths import run_lengths
@@ -17,12 +18,13 @@ class Coco(Dataset):
     """Reads a COCO instances file and its folder of images.
 
     Images without objects are kept as negatives. An unusable annotation (box without extent or outside the image, mask
-    that is empty or cannot be read) is left out, logged and noted in `dropped`. Images are read as stored because COCO's annotations ignore the EXIF
-    orientation.
+    that is empty or cannot be read) is left out, logged and noted in `dropped`. Images are read as stored because
+    COCO's annotations ignore the EXIF orientation.
 
     Args:
         annotations: Path of the JSON file; `info` and `licenses` may be missing.
         images: Folder of the image files.
+        allow_outside: Whether a `file_name` may be absolute or lead out of that folder.
 
     Attributes:
         class_names: Names of the categories in the order of their ids.
@@ -33,9 +35,9 @@ class Coco(Dataset):
         DataError: The file or the folder is missing or is not in the COCO format.
     """
 
-    def __init__(self, annotations, images):
+    def __init__(self, annotations, images, allow_outside=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
-        content = _load(self.path)
+        content = coco_file.load(self.path, allow_outside)
         if not self.folder.is_dir():
             raise DataError(self.folder, "no such folder of images")
         self.images = content["images"]
@@ -44,7 +46,7 @@ class Coco(Dataset):
         self.class_names = [str(category["name"]) for category in categories]
         self._labels = {number: label for label, number in enumerate(self.category_ids, 1)}
         self.dropped = {}
-        self._annotations = self._by_image(content.get("annotations", []))
+        self._annotations = self._by_image(content["annotations"])
 
     @classmethod
     def from_folder(cls, root, split):
@@ -100,7 +102,7 @@ class Coco(Dataset):
             "boxes": _boxes(annotations, masks),
             "labels": np.array([self._labels[a["category_id"]] for a in annotations], np.int32),
             "masks": masks,
-            "crowd": np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
+            "crowd": np.array([bool(a.get("iscrowd")) for a in annotations], bool),
             "image_id": record["id"],
             "source": str(path),
         }
@@ -127,45 +129,24 @@ class Coco(Dataset):
         return kept, masks.transpose(2, 0, 1).view(bool)
 
 
-def _load(path):
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(path, "no such annotation file") from None
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        reason = "the annotation file is empty" if not path.stat().st_size else f"is not valid JSON ({error})"
-        raise DataError(path, reason) from error
-    wanted = {
-        "images": {"id", "file_name", "height", "width"},
-        "categories": {"id", "name"},
-        "annotations": {"id", "image_id", "category_id"},
-    }
-    for name, keys in wanted.items():
-        records = content.get(name) if isinstance(content, dict) else None
-        if records is None and name == "annotations" and isinstance(content, dict):
-            continue  # a file of negatives, or of images to predict on
-        if not isinstance(records, list) or (not records and name != "annotations"):
-            raise DataError(path, f"is no COCO file: it lists no {name}")
-        for index, record in enumerate(records):
-            if not isinstance(record, dict) or not keys <= record.keys():
-                raise DataError(path, f"is no COCO file: {name}[{index}] lacks one of {', '.join(sorted(keys))}")
-    return content
-
-
 def _unusable(annotation, size):
     """Returns why an annotation cannot be used, or None."""
     if not annotation.get("segmentation"):
-        return "it has no mask"
+        return "its mask is missing"
+    if annotation.get("iscrowd") not in (0, 1, None):
+        return f"its iscrowd is {reprlib.repr(annotation['iscrowd'])}, not 0 or 1"
     if "bbox" not in annotation:
         return None
     box = annotation["bbox"]
-    if len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return "its box is not four numbers"
     x, y, w, h = box
     fault = box_fault((x, y, x + w, y + h), size)
     return f"its box {fault}" if fault else None
+
+
+def _is_number(value):
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _boxes(annotations, masks):

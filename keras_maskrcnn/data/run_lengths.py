@@ -4,10 +4,14 @@ pycocotools does not check its input: it writes outside its buffers, or allocate
 coordinates.
 """
 
+import reprlib
+
 import numpy as np
 from pycocotools import mask as run_length
 
 MAX_OUTLINE = 1_000_000  # pixels: largest coordinate, and largest sum of |dx| + |dy| along the polygons of an instance
+
+UNREADABLE = "its mask is neither polygons nor run lengths"
 
 
 def run_lengths(segmentation, size):
@@ -22,32 +26,61 @@ def run_lengths(segmentation, size):
     """
     if isinstance(segmentation, list):
         return _polygons(segmentation, size)
-    try:
-        run_size, counts = tuple(segmentation["size"]), segmentation["counts"]
-        runs = run_length.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError("its mask is neither polygons nor run lengths") from error
-    if run_size != size:
-        raise ValueError(f"its mask is {run_size[1]} x {run_size[0]} pixels, the image {size[1]} x {size[0]}")
-    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
+        raise ValueError(UNREADABLE)
+    run_size, counts = segmentation["size"], segmentation["counts"]
+    if run_size != list(size):
+        raise ValueError(f"its mask has the size {reprlib.repr(run_size)}, the image {list(size)}")
+    lengths = _unpacked(counts) if isinstance(counts, str) else _numbers(counts)
+    if lengths.dtype.kind not in "iu" or (lengths < 0).any():
+        raise ValueError(UNREADABLE)
+    if lengths.sum(dtype=np.float64) != size[0] * size[1]:
         raise ValueError("its run lengths do not add up to the image's pixels")
-    return runs
+    if isinstance(counts, str):
+        return {"size": run_size, "counts": counts.encode()}
+    return run_length.frPyObjects({"size": run_size, "counts": counts}, *size)
+
+
+def _numbers(values):
+    """Returns a list of numbers as a 1-D array; raises ValueError for anything else."""
+    try:
+        numbers = np.array(values if isinstance(values, list) else None)
+    except ValueError:  # lists of different lengths among the numbers
+        numbers = np.array(None)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf":
+        raise ValueError(UNREADABLE)
+    return numbers
+
+
+def _unpacked(text):
+    """Returns the counts of a compressed run-length code, int64 [n]; see rleFrString in pycocotools' maskApi.c.
+
+    Each character holds five bits of a signed number, the lowest first, and a flag that more follow. From the fourth
+    number on it is the difference from the number two places before.
+    """
+    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError(UNREADABLE)
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    digits = ends - starts + 1
+    if digits.max() > 7:
+        raise ValueError(UNREADABLE)
+    places = np.arange(len(codes)) - np.repeat(starts, digits)
+    numbers = np.add.reduceat((codes & 31) << 5 * places, starts)
+    numbers -= np.where(codes[ends] & 16, 1 << 5 * digits, 0)
+    numbers[2::2], numbers[1::2] = np.cumsum(numbers[2::2]), np.cumsum(numbers[1::2])
+    return numbers
 
 
 def _polygons(polygons, size):
     kept, outline = [], 0.0
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) % 2:
-            raise ValueError("its polygons are not lists of x, y")
+            raise ValueError(UNREADABLE)
         if len(polygon) < 6:
             continue
-        try:
-            corners = np.array(polygon + polygon[:2])
-        except ValueError:  # lists of different lengths among the numbers
-            corners = np.array(None)
-        if corners.ndim != 1 or corners.dtype.kind not in "iuf":
-            raise ValueError("its polygons are not lists of numbers")
-        corners = corners.astype(np.float64, copy=False)
+        corners = _numbers(polygon + polygon[:2]).astype(np.float64, copy=False)
         if not np.abs(corners).max() <= MAX_OUTLINE:  # also where one is NaN
             raise ValueError(f"its polygons have coordinates that are not finite or beyond {MAX_OUTLINE} pixels")
         outline += np.abs(corners[2:] - corners[:-2]).sum()

@@ -39,7 +39,8 @@ class DataError(ValueError):
     """
 
     def __init__(self, source, reason=""):
-        self.source, self.reason = str(source), " ".join(str(reason).split())
+        source, reason = (str(text).encode("utf-8", "backslashreplace").decode() for text in (source, reason))
+        self.source, self.reason = source, " ".join(reason.split())
         super().__init__(f"{self.source}: {self.reason}" if self.reason else self.source)
 
     def __reduce__(self):

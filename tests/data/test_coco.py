@@ -126,10 +126,10 @@ def test_annotations_that_point_nowhere(coco_folder, change, message):
 @pytest.mark.parametrize(
     ("segmentation", "reason"),
     [
-        ({"counts": [4, 2, 3], "size": [3, 3]}, "its mask is 3 x 3 pixels, the image 10 x 8"),
+        ({"counts": [4, 2, 3], "size": [3, 3]}, "its mask has the size [3, 3], the image [8, 10]"),
         ({"counts": [4, 2, 3], "size": [8, 10]}, "its run lengths do not add up to the image's pixels"),
         ({"counts": [80]}, "its mask is neither polygons nor run lengths"),
-        ([["a"] * 6], "its polygons are not lists of numbers"),
+        ([["a"] * 6], "its mask is neither polygons nor run lengths"),
     ],
 )
 def test_broken_masks_are_dropped(coco_folder, segmentation, reason):
