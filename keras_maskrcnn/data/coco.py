@@ -11,7 +11,7 @@ from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.image_file import read_image
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.run_lengths import run_lengths
-from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
+from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped
 
 
 class Coco(Dataset):
@@ -125,6 +125,7 @@ class Coco(Dataset):
         self.dropped.update(unusable)
         if not kept:
             return [], np.zeros((0, *size), bool)
+        check_mask_memory(len(runs), size, path)
         masks = run_length.decode(runs)  # column-major; parts are copied later
         return kept, masks.transpose(2, 0, 1).view(bool)
 

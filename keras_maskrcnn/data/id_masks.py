@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_maskrcnn.data.image_file import opened
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, check_mask_memory
 
 
 def split_names(folder, split, part, names):
@@ -48,7 +48,14 @@ def read_ids(path, size):
     return values
 
 
-def id_masks(ids):
-    """Returns one mask per id in a mask file, in ascending order without 0, the background: bool [n, H, W]."""
+def read_id_masks(path, size):
+    """Returns one mask per id in a mask file, in ascending order without 0, the background: bool [n, H, W].
+
+    Raises:
+        DataError: As `read_ids`, or there are more ids than `sample.MAX_MASK_BYTES` allows.
+    """
+    ids = read_ids(path, size)
     numbers = np.unique(ids)
-    return ids == numbers[numbers > 0][:, None, None]
+    numbers = numbers[numbers > 0]
+    check_mask_memory(len(numbers), size, path)
+    return ids == numbers[:, None, None]

@@ -4,9 +4,9 @@ import pathlib
 
 import numpy as np
 
-from keras_maskrcnn.data.id_masks import id_masks, read_ids, split_names
+from keras_maskrcnn.data.id_masks import read_id_masks, read_ids, split_names
 from keras_maskrcnn.data.image_file import read_image
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory
 
 
 class Nuclei(Dataset):
@@ -49,8 +49,10 @@ class Nuclei(Dataset):
 def _masks(folder, size):
     """Masks in the folder of an image of `size` (H, W): bool [n, H, W], empty ones left out."""
     if (folder / "mask_ids").is_dir():
-        return id_masks(read_ids(folder / "mask_ids" / f"{folder.name}.png", size))
+        return read_id_masks(folder / "mask_ids" / f"{folder.name}.png", size)
     if not (folder / "masks").is_dir():
         raise DataError(folder, "has neither a folder mask_ids nor a folder masks")
-    masks = [read_ids(path, size) > 0 for path in sorted((folder / "masks").glob("*.png"))]
+    paths = sorted((folder / "masks").glob("*.png"))
+    check_mask_memory(len(paths), size, folder / "masks")
+    masks = [read_ids(path, size) > 0 for path in paths]
     return np.array([mask for mask in masks if mask.any()], bool).reshape(-1, *size)

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from keras_maskrcnn.data.id_masks import id_masks, read_ids, split_names
+from keras_maskrcnn.data.id_masks import read_id_masks, split_names
 from keras_maskrcnn.data.image_file import read_image
 from keras_maskrcnn.data.sample import Dataset
 
@@ -37,6 +37,6 @@ class PennFudan(Dataset):
         name = self.names[position]
         path = self.folder / "PNGImages" / f"{name}.png"
         image = read_image(path, turn=False)
-        masks = id_masks(read_ids(self.folder / "PedMasks" / f"{name}_mask.png", image.shape[:2]))
+        masks = read_id_masks(self.folder / "PedMasks" / f"{name}_mask.png", image.shape[:2])
         labels = np.ones(len(masks), np.int32)
         return {"image": image, "labels": labels, "masks": masks, "image_id": name, "source": str(path)}

@@ -27,6 +27,7 @@ from keras_maskrcnn.data.mini_masks import mask_boxes
 
 logger = logging.getLogger(__name__)
 
+MAX_MASK_BYTES = 2**30  # of the masks of one image, one byte per pixel; assign another number to change the limit
 CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards
 
 
@@ -193,6 +194,13 @@ def box_fault(box, image_size, tolerance=math.inf):
     if x1 >= width or y1 >= height or min(x2, y2) <= 0 or max(-x1, -y1, x2 - width, y2 - height) > tolerance:
         return f"lies outside the image of {width} x {height} pixels"
     return None
+
+
+def check_mask_memory(count, size, source):
+    """Raises a DataError if `count` masks of `size` (H, W) take more than `MAX_MASK_BYTES`."""
+    if count * size[0] * size[1] > MAX_MASK_BYTES:
+        masks = f"its {count} masks of {size[1]} x {size[0]} pixels"
+        raise DataError(source, f"{masks} take more than MAX_MASK_BYTES = {MAX_MASK_BYTES}")
 
 
 def log_dropped(path, dropped):
