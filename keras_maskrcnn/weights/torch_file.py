@@ -101,13 +101,25 @@ def _tensor_of_kind(storage, first, shape, strides, _requires_grad, _hooks, kind
     return Tensor(storage, kind.name.removeprefix("torch.") if kind else storage.kind, first, shape, strides)
 
 
+def _size(shape):
+    if not numpy_pickle.is_shape(shape):
+        raise UnreadableError("its pickle has a size that is not a tuple of natural numbers")
+    return shape
+
+
+def _of_type(function, _type, arguments, _state):
+    if not isinstance(function, Name) or not function.name.startswith("torch._utils._rebuild_"):
+        raise UnreadableError("its pickle calls another function for a tensor than torch does")
+    return function.call(arguments)
+
+
 NAMES = {
     **numpy_pickle.NAMES,
     "collections.OrderedDict": safe_pickle.as_dict,
     "collections.Counter": safe_pickle.as_dict,
     "argparse.Namespace": safe_pickle.ignored,
     "torch.device": safe_pickle.ignored,
-    "torch.Size": tuple,
+    "torch.Size": _size,
     "torch.Tensor": None,
     "torch.nn.parameter.Parameter": None,
     "torch._utils._rebuild_tensor": _tensor,
@@ -115,7 +127,7 @@ NAMES = {
     "torch._utils._rebuild_tensor_v3": _tensor_of_kind,
     "torch._utils._rebuild_parameter": lambda tensor, _requires_grad, _hooks: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, _requires_grad, _hooks, _state: tensor,
-    "torch._tensor._rebuild_from_type_v2": lambda function, _type, arguments, _state: function.call(arguments),
+    "torch._tensor._rebuild_from_type_v2": _of_type,
     **dict.fromkeys(STORAGES),
     **dict.fromkeys(f"torch.{kind}" for kind in BYTES),
 }
@@ -139,6 +151,7 @@ def read_zip(path, data):
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise UnreadableError("is a zip archive without torch's data.pkl")
+    _check_overlap(entries.values())
     root = pickles[0].removesuffix("data.pkl")
     buffers = Buffers(data)
     for name, entry in entries.items():
@@ -148,6 +161,15 @@ def read_zip(path, data):
     if f"{root}byteorder" in entries and _content(data, entries[f"{root}byteorder"]) == b"big":
         buffers.order = ">"
     return safe_pickle.load(io.BytesIO(_content(data, entries[pickles[0]])), NAMES, _storage_reader(buffers, {}))
+
+
+def _check_overlap(entries):
+    """Checks that no two entries share bytes, of which a small file could declare any number."""
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise UnreadableError(f"its entry {entry.filename[:80]!r} overlaps another entry")
+        end = entry.header_offset + LOCAL_HEADER.size + entry.compress_size
 
 
 def _content(data, entry):
