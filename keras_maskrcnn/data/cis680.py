@@ -189,22 +189,29 @@ def _read_objects(path):
 
 @contextlib.contextmanager
 def _dataset(path):
-    """Opens an HDF5 file and yields its dataset."""
+    """Opens an HDF5 file and yields its dataset; an error inside the block becomes a DataError."""
     import h5py
 
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield _checked_dataset(file, path)
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises exceptions of any class for damaged files
         raise DataError(path, f"is no HDF5 file, or a damaged one ({error})") from error
-    with file:
-        if KEY in file and not isinstance(file.get(KEY, getlink=True), h5py.HardLink):
-            raise DataError(path, f"its dataset {KEY!r} is stored elsewhere")
-        dataset = file.get(KEY)
-        if not isinstance(dataset, h5py.Dataset):
-            raise DataError(path, f"has no dataset {KEY!r} but {', '.join(map(repr, file)) or 'nothing'}")
-        if dataset.external or dataset.is_virtual:
-            raise DataError(path, f"its dataset {KEY!r} is stored elsewhere")
-        yield dataset
+
+
+def _checked_dataset(file, path):
+    import h5py
+
+    if KEY in file and not isinstance(file.get(KEY, getlink=True), h5py.HardLink):
+        raise DataError(path, f"its dataset {KEY!r} is stored elsewhere")
+    dataset = file.get(KEY)
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(path, f"has no dataset {KEY!r} but {', '.join(map(repr, file)) or 'nothing'}")
+    if dataset.external or dataset.is_virtual:
+        raise DataError(path, f"its dataset {KEY!r} is stored elsewhere")
+    return dataset
 
 
 class _Array:
@@ -255,5 +262,5 @@ class _Array:
         with _dataset(self.path) as dataset:
             try:
                 return dataset[held.start : held.stop]
-            except OSError as error:
+            except Exception as error:
                 raise DataError(self.path, f"{what} cannot be read ({error})") from error

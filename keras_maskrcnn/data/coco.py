@@ -66,11 +66,11 @@ class Coco(Dataset):
         sizes = {image["id"]: (image["height"], image["width"]) for image in self.images}
         groups = collections.defaultdict(list)
         for annotation in annotations:
-            name = f"annotation {annotation['id']}"
-            if annotation["category_id"] not in self._labels:
-                raise DataError(self.path, f"{name} has the unknown category {annotation['category_id']}")
-            if annotation["image_id"] not in sizes:
-                raise DataError(self.path, f"{name} has the unknown image {annotation['image_id']}")
+            for key, known in (("category_id", self._labels), ("image_id", sizes)):
+                if annotation[key] not in known:
+                    number, value = reprlib.repr(annotation["id"]), reprlib.repr(annotation[key])
+                    reason = f"annotation {number} has the unknown {key.removesuffix('_id')} {value}"
+                    raise DataError(self.path, reason)
             reason = _unusable(annotation, sizes[annotation["image_id"]])
             if reason:
                 self.dropped[annotation["id"]] = reason

@@ -1,7 +1,6 @@
 """Image files of any mode as uint8 RGB."""
 
 import contextlib
-import struct
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -10,7 +9,6 @@ from keras_maskrcnn.data.sample import DataError
 
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others may start programs, as EPS does
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 def read_image(path, turn=True):
@@ -46,7 +44,7 @@ def opened(path, kind):
         raise DataError(path, "no such file") from None
     except DataError:
         raise
-    except BROKEN as error:
+    except Exception as error:  # decoders raise exceptions of any class for arbitrary bytes
         raise DataError(path, f"cannot be read as {kind} ({error})") from error
 
 

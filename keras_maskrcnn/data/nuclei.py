@@ -54,5 +54,5 @@ def _masks(folder, size):
         raise DataError(folder, "has neither a folder mask_ids nor a folder masks")
     paths = sorted((folder / "masks").glob("*.png"))
     check_mask_memory(len(paths), size, folder / "masks")
-    masks = [read_ids(path, size) > 0 for path in paths]
+    masks = [read_ids(path, size, binary=True) > 0 for path in paths]
     return np.array([mask for mask in masks if mask.any()], bool).reshape(-1, *size)

@@ -10,6 +10,7 @@ given by key. Source: torch/serialization.py and torch/_utils.py.
 import io
 import struct
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ class Buffers:
 
     Attributes:
         order: Byte order, "<" or ">".
-        spans: Dict from the key of a storage to its first byte and its size in bytes.
+        spans: Dict from the key of a storage to its first byte, its size in bytes, and its CRC-32 or 0 for none.
     """
 
     def __init__(self, data):
@@ -56,9 +57,11 @@ class Buffers:
         if key not in self.spans:
             raise UnreadableError(f"its storage {key[:40]!r} has no data")
         if (key, kind) not in self._decoded:
-            start, size = self.spans[key]
-            raw = np.frombuffer(self.data, np.uint8, size - size % BYTES[kind], start)
-            self._decoded[key, kind] = decode(raw, kind, self.order)
+            start, size, checksum = self.spans[key]
+            raw = np.frombuffer(self.data, np.uint8, size, start)
+            if not _is_whole(raw, checksum):
+                raise UnreadableError(f"its storage {key[:40]!r} is damaged (checksum)")
+            self._decoded[key, kind] = decode(raw[: size - size % BYTES[kind]], kind, self.order)
         return self._decoded[key, kind]
 
 
@@ -157,7 +160,7 @@ def read_zip(path, data):
     for name, entry in entries.items():
         folder, _, key = name.rpartition("/")
         if folder == f"{root}data":
-            buffers.spans[key] = _span(data, entry)
+            buffers.spans[key] = *_span(data, entry), entry.CRC
     if f"{root}byteorder" in entries and _content(data, entries[f"{root}byteorder"]) == b"big":
         buffers.order = ">"
     return safe_pickle.load(io.BytesIO(_content(data, entries[pickles[0]])), NAMES, _storage_reader(buffers, {}))
@@ -174,7 +177,14 @@ def _check_overlap(entries):
 
 def _content(data, entry):
     start, size = _span(data, entry)
-    return data[start : start + size]
+    content = data[start : start + size]
+    if not _is_whole(content, entry.CRC):
+        raise UnreadableError(f"its entry {entry.filename[:80]!r} is damaged (checksum)")
+    return content
+
+
+def _is_whole(content, checksum):
+    return checksum == 0 or zlib.crc32(content) == checksum  # torch can leave out the computation, and writes 0
 
 
 def _span(data, entry):
@@ -207,7 +217,7 @@ def read_legacy(data):
             raise UnreadableError(
                 f"its storage {key[:40]!r} declares {declared[key].count} elements; the file has another number"
             )
-        buffers.spans[key] = place + 8, size
+        buffers.spans[key] = place + 8, size, 0
         place += 8 + size
     return content
 
