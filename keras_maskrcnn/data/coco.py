@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as run_length
 
 from keras_maskrcnn.data import coco_file
-from keras_maskrcnn.data.image_file import read_image
+from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.run_lengths import run_lengths
 from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped
@@ -18,8 +18,8 @@ class Coco(Dataset):
     """Reads a COCO instances file and its folder of images.
 
     Images without objects are kept as negatives. An unusable annotation (box without extent or outside the image, mask
-    that is empty or cannot be read) is left out, logged and noted in `dropped`. Images are read as stored because
-    COCO's annotations ignore the EXIF orientation.
+    that is empty or cannot be read) is left out, logged and noted in `dropped`. An image with an EXIF orientation is
+    turned upright only if it has the size in the file then and not as stored.
 
     Args:
         annotations: Path of the JSON file; `info` and `licenses` may be missing.
@@ -91,7 +91,7 @@ class Coco(Dataset):
         """Returns one image with its instances."""
         record = self.images[position]
         path = self.folder / record["file_name"]
-        image = read_image(path, turn=False)
+        image = read_stored(path).fitted((record["height"], record["width"]), self.folder)
         size = image.shape[:2]
         if size != (record["height"], record["width"]):
             listed = f"{record['width']} x {record['height']}"

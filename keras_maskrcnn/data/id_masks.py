@@ -38,12 +38,12 @@ def split_names(folder, split, part, names):
     return found
 
 
-def read_ids(path, size, binary=False):
-    """Reads a mask file: int [H, W] of the given size.
+def read_ids(path, sizes, binary=False):
+    """Reads a mask file: int [H, W].
 
     Args:
         path: Path of the file.
-        size: (H, W) of its image.
+        sizes: List of the (H, W) that its image can have, see `image_file.Stored`.
         binary: Whether the mask is only zero or not zero; colours are then converted to grey.
 
     Raises:
@@ -55,19 +55,19 @@ def read_ids(path, size, binary=False):
             if (channels != channels[..., :1]).any():
                 raise ValueError("it has colours, not one id per pixel")
         values = np.array(image if len(image.getbands()) == 1 else image.convert("L"))
-    if values.shape != size:
-        raise DataError(path, f"the mask has shape {list(values.shape)}, its image {list(size)}")
+    if values.shape not in sizes:
+        raise DataError(path, f"the mask has shape {list(values.shape)}, its image {list(sizes[0])}")
     return values
 
 
-def read_id_masks(path, size):
+def read_id_masks(path, sizes):
     """Returns one mask per id in a mask file, in ascending order without 0, the background: bool [n, H, W].
 
     Raises:
         DataError: As `read_ids`, or there are more ids than `sample.MAX_MASK_BYTES` allows.
     """
-    ids = read_ids(path, size)
+    ids = read_ids(path, sizes)
     numbers = np.unique(ids)
     numbers = numbers[numbers > 0]
-    check_mask_memory(len(numbers), size, path)
+    check_mask_memory(len(numbers), ids.shape, path)
     return ids == numbers[:, None, None]
