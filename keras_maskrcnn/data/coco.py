@@ -10,7 +10,7 @@ from pycocotools import mask as run_length
 from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.run_lengths import run_lengths
+from keras_maskrcnn.data.run_lengths import is_box, run_lengths, scored_annotation
 from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped
 
 
@@ -44,6 +44,7 @@ class Coco(Dataset):
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.category_ids = [category["id"] for category in categories]
         self.class_names = [str(category["name"]) for category in categories]
+        self._sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in self.images}
         self._labels = {number: label for label, number in enumerate(self.category_ids, 1)}
         self.dropped = {}
         self._annotations = self._by_image(content["annotations"])
@@ -63,19 +64,16 @@ class Coco(Dataset):
         return cls(root / "annotations" / f"instances_{split}.json", root / split)
 
     def _by_image(self, annotations):
-        sizes = {image["id"]: (image["height"], image["width"]) for image in self.images}
         groups = collections.defaultdict(list)
         for annotation in annotations:
-            for key, known in (("category_id", self._labels), ("image_id", sizes)):
+            for key, known in (("category_id", self._labels), ("image_id", self._sizes)):
                 if annotation[key] not in known:
                     number, value = reprlib.repr(annotation["id"]), reprlib.repr(annotation[key])
                     reason = f"annotation {number} has the unknown {key.removesuffix('_id')} {value}"
                     raise DataError(self.path, reason)
-            reason = _unusable(annotation, sizes[annotation["image_id"]])
-            if reason:
+            groups[annotation["image_id"]].append(annotation)
+            if reason := _unusable(annotation, self._sizes[annotation["image_id"]]):
                 self.dropped[annotation["id"]] = reason
-            else:
-                groups[annotation["image_id"]].append(annotation)
         log_dropped(self.path, self.dropped)
         return groups
 
@@ -84,8 +82,21 @@ class Coco(Dataset):
 
     def labels_at(self, position):
         """Returns the labels of the annotations of an image without decoding it: int32 [n]."""
-        annotations = self._annotations.get(self.images[position]["id"], [])
+        return self._labels_of(self._kept(self.images[position]["id"]))
+
+    def _kept(self, image_id):
+        """Returns the annotations of an image that are not dropped."""
+        return [a for a in self._annotations.get(image_id, []) if a["id"] not in self.dropped]
+
+    def _labels_of(self, annotations):
         return np.array([self._labels[annotation["category_id"]] for annotation in annotations], np.int32)
+
+    def coco_annotations(self, image_id):
+        """Returns the annotations of an image as the file states them, dropped ones included."""
+        annotations = self._annotations.get(image_id, [])
+        scored = (scored_annotation(annotation, self._sizes[image_id]) for annotation in annotations)
+        labels = self._labels_of(annotations).tolist()
+        return [{**a, "category_id": label} for a, label in zip(scored, labels, strict=True) if a]
 
     def read(self, position):
         """Returns one image with its instances."""
@@ -96,11 +107,11 @@ class Coco(Dataset):
         if size != (record["height"], record["width"]):
             listed = f"{record['width']} x {record['height']}"
             raise DataError(path, f"is {size[1]} x {size[0]} pixels, but {listed} in {self.path.name}")
-        annotations, masks = self._masks(self._annotations.get(record["id"], []), size, path)
+        annotations, masks = self._masks(self._kept(record["id"]), size, path)
         return {
             "image": image,
             "boxes": _boxes(annotations, masks),
-            "labels": np.array([self._labels[a["category_id"]] for a in annotations], np.int32),
+            "labels": self._labels_of(annotations),
             "masks": masks,
             "crowd": np.array([bool(a.get("iscrowd")) for a in annotations], bool),
             "image_id": record["id"],
@@ -138,16 +149,11 @@ def _unusable(annotation, size):
         return f"its iscrowd is {reprlib.repr(annotation['iscrowd'])}, not 0 or 1"
     if "bbox" not in annotation:
         return None
-    box = annotation["bbox"]
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not is_box(annotation["bbox"]):
         return "its box is not four numbers"
-    x, y, w, h = box
+    x, y, w, h = annotation["bbox"]
     fault = box_fault((x, y, x + w, y + h), size)
     return f"its box {fault}" if fault else None
-
-
-def _is_number(value):
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _boxes(annotations, masks):

@@ -88,3 +88,48 @@ def _polygons(polygons, size):
     if outline > MAX_OUTLINE:
         raise ValueError(f"its polygons are longer than {MAX_OUTLINE} pixels")
     return run_length.merge(run_length.frPyObjects(kept, *size)) if kept else None
+
+
+def is_box(value):
+    """Whether a value of a COCO file is a list of four numbers, which may be NaN or infinite."""
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_number(value):
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+
+
+def scored_annotation(annotation, size):
+    """Returns an annotation of a COCO file as `Dataset.coco_annotations` describes, or None if nothing can be read.
+
+    Where the mask cannot be read, it is that of the box, and the other way round.
+    """
+    box, runs, unreadable = annotation.get("bbox"), _runs_or_none(annotation.get("segmentation"), size), []
+    if runs is None:
+        unreadable.append("segm")
+        if not is_box(box) or not np.isfinite(box).all():
+            return None
+        x, y, w, h = box
+        runs = _runs_or_none([[x, y, x + w, y, x + w, y + h, x, y + h]], size)
+        if runs is None:
+            return None
+    elif not is_box(box) or not np.isfinite(box).all():
+        unreadable += ["bbox"] if "bbox" in annotation else []
+        box = run_length.toBbox(runs).tolist()
+    if annotation.get("iscrowd") not in (0, 1, None):
+        unreadable = ["bbox", "segm"]
+    area = annotation.get("area")
+    return {
+        "bbox": box,
+        "area": area if _is_number(area) and np.isfinite(area) else float(run_length.area(runs)),
+        "iscrowd": int(annotation.get("iscrowd") == 1),
+        "segmentation": runs,
+        "unreadable": unreadable,
+    }
+
+
+def _runs_or_none(segmentation, size):
+    try:
+        return run_lengths(segmentation, size) if segmentation else None
+    except ValueError:
+        return None

@@ -76,6 +76,19 @@ class Dataset(collections.abc.Sequence):
         """
         return self[position]["labels"]
 
+    def coco_annotations(self, image_id):
+        """Returns the ground truth of an image for COCO scores, as its COCO file states it; None for other data.
+
+        Args:
+            image_id: `image_id` of a sample.
+
+        Returns:
+            List of dicts with `category_id` (the label), `bbox`, `area`, `iscrowd`, `segmentation` (run lengths), and
+            `unreadable`, the kinds of overlap ("bbox", "segm") for which the file states nothing that can be read.
+            Annotations that samples leave out are among them.
+        """
+        return None
+
     @property
     def num_classes(self):
         """K, the number of classes without background."""
@@ -133,6 +146,10 @@ class Subset(Wrapper):
     def labels_at(self, position):
         """Returns the labels of a sample of the original data set."""
         return self.dataset.labels_at(self.indices[position])
+
+    def coco_annotations(self, image_id):
+        """Returns the annotations of the original data set."""
+        return self.dataset.coco_annotations(image_id)
 
     def read(self, position):
         """Returns a sample of the original data set."""
