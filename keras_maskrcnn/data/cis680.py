@@ -17,7 +17,7 @@ FILES = {
 }
 KEY = "data"  # the one dataset in each of the HDF5 files
 CLASSES = ("vehicle", "person", "animal")
-MAX_READ_BYTES = 2**30  # of the part of an HDF5 dataset that is decoded at once
+MAX_READ_BYTES = 2**30  # of the part of an HDF5 dataset that is decoded at once; assign another number to change it
 PARTS = 4  # one in four images is for testing
 
 
@@ -240,7 +240,8 @@ class _Array:
 
     def _check_size(self, size):
         if size > MAX_READ_BYTES:
-            raise DataError(self.path, f"its parts of {size} bytes are larger than MAX_READ_BYTES = {MAX_READ_BYTES}")
+            limit = f"{__name__}.MAX_READ_BYTES = {MAX_READ_BYTES}"
+            raise DataError(self.path, f"its parts of {size} bytes are larger than {limit}")
 
     def __getstate__(self):
         return {**self.__dict__, "_last": (range(0), None)}

@@ -82,11 +82,13 @@ def _polygons(polygons, size):
             continue
         corners = _numbers(polygon + polygon[:2]).astype(np.float64, copy=False)
         if not np.abs(corners).max() <= MAX_OUTLINE:  # also where one is NaN
-            raise ValueError(f"its polygons have coordinates that are not finite or beyond {MAX_OUTLINE} pixels")
+            raise ValueError(
+                f"its polygons have coordinates that are not finite or beyond {__name__}.MAX_OUTLINE = {MAX_OUTLINE}"
+            )
         outline += np.abs(corners[2:] - corners[:-2]).sum()
         kept.append(polygon)
     if outline > MAX_OUTLINE:
-        raise ValueError(f"its polygons are longer than {MAX_OUTLINE} pixels")
+        raise ValueError(f"its polygons are longer than {__name__}.MAX_OUTLINE = {MAX_OUTLINE}")
     return run_length.merge(run_length.frPyObjects(kept, *size)) if kept else None
 
 

@@ -27,7 +27,7 @@ from keras_maskrcnn.data.mini_masks import mask_boxes
 
 logger = logging.getLogger(__name__)
 
-MAX_MASK_BYTES = 2**30  # of the masks of one image, one byte per pixel; assign another number to change the limit
+MAX_MASK_BYTES = 2**31  # of the masks of one image, one byte per pixel; assign another number to change the limit
 CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards
 
 
@@ -217,7 +217,7 @@ def check_mask_memory(count, size, source):
     """Raises a DataError if `count` masks of `size` (H, W) take more than `MAX_MASK_BYTES`."""
     if count * size[0] * size[1] > MAX_MASK_BYTES:
         masks = f"its {count} masks of {size[1]} x {size[0]} pixels"
-        raise DataError(source, f"{masks} take more than MAX_MASK_BYTES = {MAX_MASK_BYTES}")
+        raise DataError(source, f"{masks} take more than {__name__}.MAX_MASK_BYTES = {MAX_MASK_BYTES}")
 
 
 def log_dropped(path, dropped):

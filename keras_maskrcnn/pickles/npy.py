@@ -133,7 +133,7 @@ def _objects(content, shape):
     _check_rows(shape, len(content.items))
     arrays = [_as_array(item) for item in content.items]
     if sum(array.nbytes for array in arrays) > MAX_BYTES:
-        raise UnreadableError(f"contains arrays of more than MAX_BYTES = {MAX_BYTES} bytes")
+        raise UnreadableError(f"contains arrays of more than {__name__}.MAX_BYTES = {MAX_BYTES} bytes")
     if len(shape) == 1:
         return arrays
     if any(array.ndim for array in arrays):  # a small file could refer to one large array many times

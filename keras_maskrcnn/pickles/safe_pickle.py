@@ -166,7 +166,7 @@ class _Machine:
         """Adds the sizes of values that a call or a state may copy; checks the limit."""
         self.copied += sum(len(value) for value in values if isinstance(value, SIZED))
         if self.copied > MAX_COPIES * self.size + FREE_BYTES:
-            raise UnreadableError(f"its pickle copies more than MAX_COPIES = {MAX_COPIES} times its size")
+            raise UnreadableError(f"its pickle copies more than {__name__}.MAX_COPIES = {MAX_COPIES} times its size")
 
     def call(self, _):
         callee, arguments = self.pop_last(2)

@@ -130,7 +130,7 @@ def test_the_limit_of_copies_can_be_set(monkeypatch):
     assert safe_pickle.load(io.BytesIO(body), names) == ["abcdefgh"] + [b"abcdefgh"] * 3
     monkeypatch.setattr(safe_pickle, "MAX_COPIES", 0.1)
     monkeypatch.setattr(safe_pickle, "FREE_BYTES", 0)
-    with pytest.raises(safe_pickle.UnreadableError, match=r"more than MAX_COPIES = 0\.1 times"):
+    with pytest.raises(safe_pickle.UnreadableError, match=r"more than .*MAX_COPIES = 0\.1 times"):
         safe_pickle.load(io.BytesIO(body), names)
 
 
@@ -141,7 +141,7 @@ def test_one_array_as_many_entries(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", entries, allow_pickle=True)
     assert len(npy.read_objects(tmp_path / "a.npy")) == 50
     monkeypatch.setattr(npy, "MAX_BYTES", 50 * array.nbytes - 1)
-    with pytest.raises(npy.UnreadableFileError, match="more than MAX_BYTES = 199999"):
+    with pytest.raises(npy.UnreadableFileError, match=r"more than .*MAX_BYTES = 199999"):
         npy.read_objects(tmp_path / "a.npy")
 
 
