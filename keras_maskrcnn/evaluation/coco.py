@@ -73,7 +73,7 @@ def coco_scores(
     for sample, found in predictions(
         model, dataset, score_threshold, max_detections, batch_size=batch_size, limit=limit, progress=progress
     ):
-        annotations = getattr(dataset, "coco_annotations", lambda _: None)(sample["image_id"])
+        annotations = getattr(dataset, "coco_annotations", lambda _: None)(sample.get("image_id"))
         image_id = add_sample(truth, sample, annotations)
         # As run lengths, since the boolean masks of a thousand images would not fit in memory.
         results.extend(coco_results([found], [image_id]))
