@@ -8,15 +8,15 @@ cores with bfloat16 instructions, 548 seconds of training at 42 images per secon
     bbox AP 0.846, AP50 0.973; segm AP 0.849, AP50 0.962
 """
 
-import keras
-
-from keras_maskrcnn import MaskRCNN, data
+import keras_maskrcnn
+from keras_maskrcnn import data
+from keras_maskrcnn.quiet import keras
 from keras_maskrcnn.training import recipe
 
 
 def build(arguments, num_classes):
     """A ResNet-18 of half width with a 64-channel pyramid: 4 million parameters, for small images."""
-    return MaskRCNN(
+    return keras_maskrcnn.MaskRCNN(
         num_classes,
         backbone={"name": arguments.backbone, "norm": "batch", "width": arguments.width},
         image_size=recipe.canvas(arguments),

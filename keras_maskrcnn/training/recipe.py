@@ -1,5 +1,7 @@
 """Shared by the scripts in `train/`: arguments, the training run, and its summary."""
 
+from keras_maskrcnn.quiet import keras  # isort: skip
+
 import argparse
 import importlib.metadata
 import json
@@ -8,14 +10,13 @@ import shlex
 import sys
 import time
 
-import keras
 import numpy as np
 from PIL import Image
 
 from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.backend.precision import fastest_policy
 from keras_maskrcnn.inference.saved_model import SavedModel
-from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps
+from keras_maskrcnn.training.callbacks import CocoEval, EpochLine, SkippedSteps
 from keras_maskrcnn.training.schedules import warmup_cosine
 
 # Candidates and widths for small images with few objects; those of the papers are about ten times as large.
@@ -154,9 +155,11 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
         batches,
         epochs=arguments.epochs,
         steps_per_epoch=max(arguments.steps // arguments.epochs, 1),
+        verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             clock,
             scores,
+            EpochLine(),
             SkippedSteps(train_data),
             keras.callbacks.CSVLogger(output / "history.csv", append=(output / "backup").exists()),
             # Last, so that an epoch is complete when its scores are on disk.
