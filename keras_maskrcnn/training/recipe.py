@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn import data, evaluation, visualize
+from keras_maskrcnn.backend import is_tensorflow
 from keras_maskrcnn.backend.precision import fastest_policy
 from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.training.callbacks import CocoEval, EpochLine, SkippedSteps
@@ -180,8 +181,8 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
         **evaluation.for_json(figures, digits=4),
         "training_seconds": round(clock.seconds, 1),
         "images_per_second": round(clock.images / max(clock.seconds, 1e-9), 2),
-        "versions": {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")},
-        **{name: str(path) for name, path in paths.items()},
+        "versions": {name: importlib.metadata.version(name) for name in ("keras", keras.config.backend(), "numpy")},
+        **{name: path and str(path) for name, path in paths.items()},
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print(summary, output)
@@ -211,18 +212,20 @@ class _Clock(keras.callbacks.Callback):
 
 
 def _write(model, val_data, output):
-    """Save, export, and draw detections of the reloaded export; returns the paths."""
+    """Save, export, and draw detections of the reloaded export; returns the paths, None for an export left out."""
     paths = {
         "keras_file": output / "model.keras",
-        "saved_model": output / "saved_model",
+        "saved_model": output / "saved_model" if is_tensorflow() else None,
         "tensorboard": output / "logs",
         "pictures": output / "pictures",
         "curves": output / "curves.png",
     }
     model.save(paths["keras_file"])
-    model.export(paths["saved_model"])
     visualize.curves(output / "history.csv", paths["curves"])
-    served = SavedModel(paths["saved_model"])
+    served = model
+    if paths["saved_model"]:
+        model.export(paths["saved_model"])
+        served = SavedModel(paths["saved_model"])
     paths["pictures"].mkdir(exist_ok=True)
     for i in np.unique(np.linspace(0, len(val_data) - 1, 12).astype(int)):
         sample = val_data[int(i)]
@@ -232,13 +235,17 @@ def _write(model, val_data, output):
 
 
 def _print(summary, output):
+    model = summary["keras_file"]
+    export = (
+        f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {model} --output {output / 'saved_model'}"
+    )
     print(
         f"\n{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training"
         f"\nfigures      {output / 'summary.json'}"
         f"\ncurves       {summary['curves']}, or: tensorboard --logdir {summary['tensorboard']}"
-        f"\nimages       {summary['pictures']} (ground truth next to detections of the exported model)"
-        f"\nmodel        {summary['keras_file']}"
-        f"\nSavedModel   {summary['saved_model']}"
-        f"\nnext         python -m keras_maskrcnn predict --model {summary['keras_file']} "
+        f"\nimages       {summary['pictures']} (ground truth next to detections)"
+        f"\nmodel        {model}"
+        f"\nSavedModel   {summary['saved_model'] or 'left out: export needs TensorFlow. ' + export}"
+        f"\nnext         python -m keras_maskrcnn predict --model {model} "
         f"--output {output / 'predictions'} YOUR_IMAGES"
     )

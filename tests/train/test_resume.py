@@ -1,5 +1,6 @@
 """Runs that are stopped and started again: the result is that of a run that was not."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -35,6 +36,16 @@ def undisturbed(shapes, tmp_path_factory):
     answer = shapes(output)
     assert answer.returncode == 0, answer.stderr
     return output, answer.stdout
+
+
+def test_without_tensorflow_the_summary_has_no_saved_model(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "is_tensorflow", lambda: False)
+    answer = shapes(tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads((tmp_path / "summary.json").read_text())["saved_model"] is None
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+    command = f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {tmp_path / 'model.keras'}"
+    assert f"SavedModel   left out: export needs TensorFlow. {command}" in answer.stdout
 
 
 def test_the_epoch_line_has_the_losses_and_two_scores(undisturbed):
