@@ -1,20 +1,33 @@
 """Runs that are stopped and started again: the result is that of a run that was not."""
 
+import contextlib
+import csv
 import json
 import os
 import pathlib
+import random
+import shutil
+import signal
 import subprocess
 import sys
+import time
+import zipfile
+from unittest import mock
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.training import recipe
+from keras_maskrcnn.training.backup import Backup
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "train" / "shapes.py"
 SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
 RUN = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
+# How long a process took; everything else in a summary follows from the arguments.
+TIMES = {"command", "training_seconds", "images_per_second"}
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +51,86 @@ def undisturbed(shapes, tmp_path_factory):
     return output, answer.stdout
 
 
-def test_without_tensorflow_the_summary_has_no_saved_model(shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "is_tensorflow", lambda: False)
-    answer = shapes(tmp_path)
+@contextlib.contextmanager
+def stop(owner, name, n):
+    """The n-th call of a method raises KeyboardInterrupt, as Ctrl-C does."""
+    calls, method = [], getattr(owner, name)
+
+    def stopped(*arguments, **options):
+        calls.append(1)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        return method(*arguments, **options)
+
+    with mock.patch.object(owner, name, stopped):
+        yield
+
+
+def weights(output):
+    """Weights and optimizer of OUTPUT/model.keras."""
+    model = keras.saving.load_model(output / "model.keras")
+    return [np.array(variable) for variable in [*model.weights, *model.optimizer.variables]]
+
+
+def check_equal(output, other):
+    """Weights, optimizer, history and summary of two runs are the same, bit for bit."""
+    for one, two in zip(weights(output), weights(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (output / "history.csv").read_text() == (other / "history.csv").read_text()
+    texts = [(folder / "summary.json").read_text().replace(str(folder), "OUTPUT") for folder in (output, other)]
+    one, two = ({k: v for k, v in json.loads(text).items() if k not in TIMES} for text in texts)
+    assert one == two
+
+
+def epochs(output):
+    with open(output / "history.csv", newline="") as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_stopped_by_ctrl_c_four_times_equals_the_undisturbed_run(shapes, undisturbed, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    moments = [
+        ((Backup, "on_epoch_end", 1), " in the first epoch; the same command starts it again"),
+        ((MaskRCNN, "train_step", 4), "; the same command continues after epoch 1"),
+        # A row of the history and its values in TensorBoard are written, the state is not.
+        ((Backup, "on_epoch_end", 1), "; the same command continues after epoch 1"),
+        ((MaskRCNN, "save", 1), "; the same command continues after epoch 2"),
+    ]
+    for moment, message in moments:
+        with stop(*moment):
+            answer = shapes(tmp_path)
+        assert answer.returncode == 130
+        assert answer.stderr.strip() == "interrupted" + message
+    with stop(MaskRCNN, "train_step", 1):  # after the last epoch nothing is trained again
+        answer = shapes(tmp_path)
     assert answer.returncode == 0, answer.stderr
-    assert json.loads((tmp_path / "summary.json").read_text())["saved_model"] is None
-    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
-    command = f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {tmp_path / 'model.keras'}"
+    assert f"{tmp_path} continues after epoch 2 of 2" in answer.stdout
+    check_equal(tmp_path, undisturbed[0])
+    assert epochs(tmp_path) == [0, 1]
+    assert not (tmp_path / "backup").exists()
+    log = EventAccumulator(str(tmp_path / "logs"))
+    log.Reload()
+    assert [event.step for event in log.Scalars("loss")] == [1, 2]
+
+
+@pytest.fixture(scope="module")
+def unfinished(shapes, tmp_path_factory):
+    """A run that was stopped after its last epoch, before anything was saved."""
+    output = tmp_path_factory.mktemp("unfinished")
+    with stop(MaskRCNN, "save", 1):
+        assert shapes(output).returncode == 130
+    return output
+
+
+def test_without_tensorflow_the_summary_has_no_saved_model(shapes, unfinished, tmp_path, monkeypatch):
+    output = shutil.copytree(unfinished, tmp_path / "run")
+    monkeypatch.setattr(recipe, "is_tensorflow", lambda: False)
+    answer = shapes(output)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads((output / "summary.json").read_text())["saved_model"] is None
+    assert len(list((output / "pictures").glob("*.png"))) == 2
+    command = f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {output / 'model.keras'}"
     assert f"SavedModel   left out: export needs TensorFlow. {command}" in answer.stdout
 
 
@@ -75,3 +161,54 @@ def test_an_error_is_the_only_line(tmp_path):
     assert process.returncode == 2 and output == ""
     [line] = errors.splitlines()
     assert line.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_a_run_on_jax_ends_with_a_summary_and_can_be_stopped(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    process = program(stopped, KERAS_BACKEND="jax")
+    while not (stopped / "backup" / "epoch_0001.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    for output in (whole, stopped):
+        process = program(output, KERAS_BACKEND="jax")
+        printed, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors[-2000:]
+        assert "SavedModel   left out" in printed
+    assert "continues after epoch 1 of 2" in printed
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["saved_model"] is None and summary["versions"]["jax"]
+    check_equal(stopped, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_stopped_at_random_moments_equals_the_undisturbed_run(tmp_path, sign):
+    """Ten signals, spread over training, scoring, saving and exporting."""
+    arguments = ("--steps", 24, "--epochs", 12, *SMALL)
+    started = time.monotonic()
+    process = program(tmp_path / "whole", *arguments)
+    errors = process.communicate(timeout=900)[1]
+    assert process.returncode == 0, errors[-2000:]
+    seconds = time.monotonic() - started
+    moments = random.Random(0)
+    stopped = 0
+    for _ in range(10):
+        process = program(tmp_path / "stopped", *arguments)
+        try:
+            process.communicate(timeout=moments.uniform(0.4, 0.9) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(sign)
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode in (-signal.SIGKILL, 130, 0), errors[-2000:]
+            stopped += process.returncode != 0
+    process = program(tmp_path / "stopped", *arguments)
+    errors = process.communicate(timeout=900)[1]
+    assert process.returncode == 0, errors[-2000:]
+    print(f"{stopped} of 10 signals came before the end")
+    assert stopped >= 2
+    check_equal(tmp_path / "stopped", tmp_path / "whole")
+    assert epochs(tmp_path / "stopped") == list(range(12))
+    assert zipfile.is_zipfile(tmp_path / "stopped" / "model.keras")
