@@ -11,7 +11,6 @@ import pathlib
 
 import keras_maskrcnn
 from keras_maskrcnn import data
-from keras_maskrcnn.quiet import keras
 from keras_maskrcnn.training import recipe
 
 
@@ -44,7 +43,7 @@ def readers(arguments):
 
 def run(arguments):
     """Train, score, export."""
-    keras.utils.set_random_seed(arguments.seed)
+    recipe.begin(arguments)
     train, val = readers(arguments)
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     batches = recipe.batches(arguments, train, augment=arguments.augment)

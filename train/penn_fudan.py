@@ -22,7 +22,6 @@ import pathlib
 
 import keras_maskrcnn
 from keras_maskrcnn import data, training
-from keras_maskrcnn.quiet import keras
 from keras_maskrcnn.training import recipe
 
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
@@ -88,7 +87,7 @@ def sgd(arguments):
 
 def run(arguments):
     """Train on crops, score whole photos at full resolution, export."""
-    keras.utils.set_random_seed(arguments.seed)
+    recipe.begin(arguments)
     train = data.PennFudan(arguments.data, split="train")
     val = data.PennFudan(arguments.data, split="val")
     make, optimizer = (build_from_weights, sgd) if arguments.weights else (build, recipe.optimizer)

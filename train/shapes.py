@@ -10,7 +10,6 @@ cores with bfloat16 instructions, 548 seconds of training at 42 images per secon
 
 import keras_maskrcnn
 from keras_maskrcnn import data
-from keras_maskrcnn.quiet import keras
 from keras_maskrcnn.training import recipe
 
 
@@ -31,7 +30,7 @@ def build(arguments, num_classes):
 
 def run(arguments):
     """Train, score on other images, export."""
-    keras.utils.set_random_seed(arguments.seed)
+    recipe.begin(arguments)
     size = recipe.canvas(arguments)
     train = data.Shapes(arguments.steps * arguments.batch_size, image_size=size, seed=arguments.seed + 1)
     val = data.Shapes(arguments.val_images, image_size=size, seed=arguments.seed + 2)

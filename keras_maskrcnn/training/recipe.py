@@ -61,6 +61,7 @@ def parser(description, **defaults):
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
     add("--workers", type=positive, help="threads that prepare images (default: %(default)s)")
     add("--seed", type=int, help="random seed (default: %(default)s)")
+    add("--overwrite", action="store_true", help="delete the run in the output folder and start again")
     add("--debug", action="store_true", help="show the traceback of an error")
     result.set_defaults(
         **{"epochs": 10, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18", **defaults}
@@ -90,13 +91,32 @@ def main(run, arguments):
         sys.exit(2)
 
 
+def begin(arguments):
+    """Sets the random seed and checks the output folder; the first call of a recipe.
+
+    A run that is finished already ends the program with exit code 0. `--overwrite` deletes the run in the folder.
+
+    Raises:
+        ValueError: in one line, if the folder holds a run with other arguments.
+    """
+    keras.utils.set_random_seed(arguments.seed)
+    folder = _folder(arguments)
+    if arguments.overwrite:
+        folder.delete()
+    folder.check()
+    if folder.finished:
+        folder.backup().delete()
+        print(f"{folder.path} holds a finished run; --overwrite starts it again")
+        sys.exit(0)
+
+
 def _folder(arguments):
     return RunFolder(arguments.output, arguments, precision=policy(arguments), image_size=canvas(arguments))
 
 
 def _after(arguments):
     """What a stopped run does when it is started again."""
-    if "steps" not in arguments:  # not arguments of `parser`
+    if "overwrite" not in arguments:  # not arguments of `parser`
         return ""
     epoch = _folder(arguments).backup().epoch()
     if not epoch:
@@ -197,6 +217,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
     seconds, images = clock.totals.tolist()
     summary = {
         "command": shlex.join(["python", *sys.argv]),
+        "arguments": folder.arguments,
         "train_images": len(train_data),
         "val_images": len(val_data),
         "steps": int(model.optimizer.iterations),

@@ -3,10 +3,11 @@
 import json
 import os
 import pathlib
+import shutil
 
 from keras_maskrcnn.training.backup import Backup
 
-_ARGUMENTS = pathlib.PurePath("backup", "arguments.json")  # of an unfinished run
+_ARGUMENTS = pathlib.PurePath("backup", "arguments.json")  # of an unfinished run; a summary has those of a finished one
 _NO_EFFECT = ("output", "overwrite", "workers", "debug")
 
 
@@ -15,7 +16,7 @@ class RunFolder:
 
     Args:
         path: path of the folder.
-        arguments: `argparse.Namespace`; those that have no effect on the results are left out.
+        arguments: `argparse.Namespace`; those that have no effect on the results are not compared.
         **resolved: values that replace those of `arguments` where several arguments mean the same.
     """
 
@@ -25,9 +26,31 @@ class RunFolder:
         settings = {name: value for name, value in settings.items() if name not in _NO_EFFECT}
         self.arguments = json.loads(json.dumps(settings, default=lambda path: str(path.resolve())))
 
+    @property
+    def finished(self):
+        """Whether the folder holds a summary."""
+        return (self.path / "summary.json").is_file()
+
     def backup(self, totals=None):
         """The `Backup` of the run."""
         return Backup(self.path / "backup", totals)
+
+    def check(self):
+        """Raises a ValueError that names what differs if the folder holds a run with other arguments."""
+        if self.finished:
+            before = json.loads((self.path / "summary.json").read_text()).get("arguments", {})
+        elif self.backup().epoch():
+            before = json.loads((self.path / _ARGUMENTS).read_text())
+        else:
+            return
+        differences = [
+            f"--{name.replace('_', '-')} {before[name]} (not {value})"
+            for name, value in self.arguments.items()
+            if name in before and before[name] != value
+        ]
+        if differences:
+            remedy = "use its arguments, another --output, or --overwrite"
+            raise ValueError(f"{self.path} holds a run with {', '.join(differences)}: {remedy}")
 
     def start(self, epochs):
         """Makes the folder, and keeps the first `epochs` rows of the history: the state of later ones was not saved."""
@@ -42,6 +65,13 @@ class RunFolder:
         """Writes the summary, then deletes the backup."""
         _write(self.path / "summary.json", _json(summary))
         self.backup().delete()
+
+    def delete(self):
+        """Deletes the files of a run, the summary first: the rest is then that of an unfinished run."""
+        for name in ("summary.json", "history.csv", "model.keras", "curves.png"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("backup", "logs", "pictures", "saved_model"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
 
 def _json(content):

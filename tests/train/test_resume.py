@@ -114,6 +114,15 @@ def test_a_run_stopped_by_ctrl_c_four_times_equals_the_undisturbed_run(shapes, u
     assert [event.step for event in log.Scalars("loss")] == [1, 2]
 
 
+def test_a_finished_run_is_left_as_it_is(shapes, undisturbed):
+    output, _ = undisturbed
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    answer = shapes(output, *RUN, "--workers", 1, "--image-size", 64, 64)
+    assert answer.returncode == 0
+    assert answer.stdout.strip() == f"{output} holds a finished run; --overwrite starts it again"
+    assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
 @pytest.fixture(scope="module")
 def unfinished(shapes, tmp_path_factory):
     """A run that was stopped after its last epoch, before anything was saved."""
@@ -121,6 +130,27 @@ def unfinished(shapes, tmp_path_factory):
     with stop(MaskRCNN, "save", 1):
         assert shapes(output).returncode == 130
     return output
+
+
+@pytest.mark.parametrize("kind", ["finished", "unfinished"])
+def test_other_arguments_are_named_in_one_line(shapes, undisturbed, unfinished, kind):
+    output = undisturbed[0] if kind == "finished" else unfinished
+    answer = shapes(output, *RUN, "--backbone", "resnet18", "--steps", 9)
+    assert answer.returncode == 2
+    [line] = answer.stderr.splitlines()
+    assert line.startswith(f"error: {output} holds a run with ")
+    assert "--backbone resnet10 (not resnet18)" in line and "--steps 4 (not 9)" in line and "--overwrite" in line
+    assert "--width" not in line
+
+
+def test_overwrite_starts_again(shapes, unfinished, tmp_path):
+    output = shutil.copytree(unfinished, tmp_path / "run")
+    (output / "mine.txt").write_text("not of the run")
+    with stop(MaskRCNN, "train_step", 1):
+        answer = shapes(output, *RUN, "--seed", 1, "--overwrite")
+    assert answer.returncode == 130 and "first epoch" in answer.stderr
+    assert sorted(path.name for path in output.iterdir()) == ["backup", "history.csv", "mine.txt"]
+    assert list((output / "backup").iterdir()) == [output / "backup" / "arguments.json"]
 
 
 def test_without_tensorflow_the_summary_has_no_saved_model(shapes, unfinished, tmp_path, monkeypatch):
