@@ -26,9 +26,9 @@ def batches(
 ):
     """Returns batches for `model.fit`.
 
-    A sample that cannot be read is left out, logged once and noted in `dataset.skipped`; where the length of an epoch
-    is fixed (`repeat`, and `backend="numpy"` without `cache`), the next readable sample replaces it. Order and
-    augmentation differ between epochs (each iteration over a tf.data.Dataset is one) and depend only on the seed.
+    A sample that cannot be read is logged once and noted in `dataset.skipped`. With `cache` it is left out, otherwise
+    the next readable sample replaces it, so that the length of an epoch is known. Order and augmentation differ between
+    epochs (each iteration over a tf.data.Dataset is one) and depend only on the seed.
 
     Args:
         dataset: A `data.Dataset`.
@@ -150,7 +150,6 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     import tensorflow as tf
 
     gate = ExitGate()
-    take = rows.row_or_next if repeat else rows.row
     signature = rows.prepare.signature()
     empty = [np.zeros(shape, dtype) for shape, dtype in signature.values()]
 
@@ -162,16 +161,13 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
 
     def read(place):
         with gate as is_open:
-            row = take(*place.tolist()) if is_open else None
-        return [np.bool_(row is not None or not is_open), *(empty if row is None else row.values())]
+            return list(rows.row_or_next(*place.tolist()).values()) if is_open else empty
 
     def load(place):
-        kinds = [tf.bool, *(tf.as_dtype(dtype) for _, dtype in signature.values())]
-        readable, *arrays = tf.numpy_function(read, [place], kinds)
-        readable.set_shape(())
+        arrays = tf.numpy_function(read, [place], [tf.as_dtype(dtype) for _, dtype in signature.values()])
         for array, (shape, _) in zip(arrays, signature.values(), strict=True):
             array.set_shape(shape)
-        return readable, dict(zip(signature, arrays, strict=True))
+        return split(dict(zip(signature, arrays, strict=True)))
 
     def one_epoch(_):
         places = tf.numpy_function(next_epoch, [], tf.int64)
@@ -180,12 +176,11 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     result = tf.data.Dataset.range(1).flat_map(one_epoch)
     result = result.repeat() if repeat else result
     result = result.map(load, num_parallel_calls=workers, deterministic=True)
-    result = result.filter(lambda readable, _: readable).map(lambda _, row: split(row))
     result = result.batch(batch_size, drop_remainder=drop_remainder)
-    if rows.dataset.always_readable:  # otherwise a skipped sample would violate the assertion
-        full, rest = divmod(len(rows), batch_size)
-        length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
-        result = result.apply(tf.data.experimental.assert_cardinality(length))
+    # Without a known length Keras warns at the end of the first epoch that the data ran out.
+    full, rest = divmod(len(rows), batch_size)
+    length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
+    result = result.apply(tf.data.experimental.assert_cardinality(length))
     return result.prefetch(2).with_options(_without_autotuning(tf))
 
 
