@@ -70,9 +70,8 @@ class Backup(keras.callbacks.Callback):
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
-            raise OSError(
-                error.errno, f"no backup of epoch {epoch + 1}: {error.strerror or error}", str(path)
-            ) from None
+            reason = f"no backup of epoch {epoch + 1}: {error.strerror or error}; earlier ones are kept"
+            raise OSError(error.errno, reason, str(path)) from error
         finally:
             temporary.unlink(missing_ok=True)
         for _, old in sorted(self._files().items())[:-2]:

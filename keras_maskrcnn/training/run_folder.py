@@ -58,8 +58,10 @@ class RunFolder:
         _write(self.path / _ARGUMENTS, _json(self.arguments))
         history = self.path / "history.csv"
         if epochs and history.is_file():
-            header, *rows = history.read_text().splitlines(keepends=True)
-            _write(history, "".join([header, *(row for row in rows if int(row.split(",")[0]) < epochs)]))
+            header, *rows = history.read_bytes().decode().splitlines(keepends=True)
+            # The last row may be incomplete.
+            kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) < epochs]
+            _write(history, "".join([header, *kept]))
 
     def finish(self, summary):
         """Writes the summary, then deletes the backup."""
@@ -67,7 +69,9 @@ class RunFolder:
         self.backup().delete()
 
     def delete(self):
-        """Deletes the files of a run, the summary first: the rest is then that of an unfinished run."""
+        """Deletes the files of a run, if the folder holds one, and no others."""
+        if not (self.finished or (self.path / _ARGUMENTS).is_file()):
+            return
         for name in ("summary.json", "history.csv", "model.keras", "curves.png"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("backup", "logs", "pictures", "saved_model"):
