@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from typing import ClassVar
@@ -70,10 +71,10 @@ def test_predict_writes_overlays_and_results(model_file, photos, tmp_path, capsy
     assert "[1/2]" in printed.out and "[2/2]" in printed.out and "2 images done, 0 failed" in printed.out
     assert sorted(path.name for path in output.iterdir()) == ["000000000042.png", "b.png"]
     results = json.loads(found.read_text())
-    assert {result["image_id"] for result in results} == {42, "b"}
+    assert {result["image_id"] for result in results} == {"000000000042", "b"}
     assert {result["category_name"] for result in results} <= set(NAMES)
     sizes = {result["image_id"]: result["segmentation"]["size"] for result in results}
-    assert sizes == {42: [50, 70], "b": [90, 60]}
+    assert sizes == {"000000000042": [50, 70], "b": [90, 60]}
 
 
 def test_a_broken_file_is_named_and_the_others_are_processed(model_file, photos, tmp_path, capsys):
@@ -107,6 +108,18 @@ def test_an_image_whose_detection_fails_is_named_and_the_others_are_processed(
     assert len(printed.err.splitlines()) == 1
     assert files[failing_size] in printed.err and "no room for its masks" in printed.err
     assert "1 image done, 1 failed" in printed.out
+
+
+def test_a_missing_path_and_a_folder_without_images_are_two_messages(model_file, photos, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("not an image")
+    assert predict(model_file, empty, tmp_path / "missing", "--output", tmp_path / "out") == 2
+    suffixes = ".bmp, .gif, .jpeg, .jpg, .png, .ppm, .tif, .tiff, .webp"
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {empty}: no image in it ({suffixes} are read)",
+        f"error: {tmp_path / 'missing'}: no such file or folder",
+    ]
 
 
 def test_equal_names_do_not_overwrite_each_other():
@@ -177,6 +190,69 @@ def test_export_then_predict_with_the_saved_model(model_file, photos, tmp_path, 
         assert one["score"] == pytest.approx(other["score"], abs=1e-3)
 
 
+def test_export_with_options(photos, tmp_path, capsys):
+    path, folder = tmp_path / "one.keras", tmp_path / "exported"
+    OneBox(3, class_names=NAMES, image_size=(64, 64), dtype="float32").save(path)
+    options = ["--score-threshold", "0.4", "--nms-iou", "0.3", "--max-detections", "7", "--precision", "mixed_bfloat16"]
+    assert main(["export", "--model", str(path), "--output", str(folder), *options]) == 0
+    content = json.loads((folder / "assets" / "model.json").read_text())
+    changed = {"score_threshold": 0.4, "nms_iou": 0.3, "max_detections": 7}
+    assert content["detection"].items() >= changed.items() and content["precision"] == "mixed_bfloat16"
+    capsys.readouterr()
+    shown = described(folder, capsys)
+    assert shown["thresholds"] == "score above 0.4, NMS IoU 0.3, at most 7 objects per image"
+    assert shown["precision"] == "mixed_bfloat16" and "parameters" not in shown
+
+
+def test_export_with_a_threshold_outside_its_range_is_one_line(model_file, tmp_path, capsys):
+    arguments = ["--model", str(model_file), "--output", str(tmp_path / "exported"), "--nms-iou", "2"]
+    assert main(["export", *arguments]) == 2
+    assert capsys.readouterr().err == "error: nms_iou=2.0 must be a number from 0 to 1\n"
+
+
+def described(path, capsys):
+    """The rows of `info --model` after the machine's, as a dict."""
+    assert main(["info", "--model", str(path)]) == 0
+    rows = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    return {label.strip(): value.strip() for label, value in (row.strip().split("  ", 1) for row in rows)}
+
+
+def test_info_describes_a_model(model_file, tmp_path, capsys):
+    path = tmp_path / "tiny.keras"
+    shutil.copy(model_file, path)
+    shown = described(path, capsys)
+    assert shown["model"] == str(path) and shown["class"] == "MaskRCNN"
+    assert shown["classes"] == "3: circle, square, triangle"
+    assert shown["images"] == "on a canvas of 64 x 64 pixels (height x width)"
+    assert shown["thresholds"] == "score above 0.0, NMS IoU 0.5, at most 8 objects per image"
+    assert shown["precision"] == "float32" and shown["backbone"] == "resnet10" and "trained by" not in shown
+    summary = {
+        "saved_model": None,
+        "command": "python train/shapes.py",
+        "keras_file": "runs/shapes/tiny.keras",
+        "train_images": 23200,
+        "steps": 2900,
+        "batch_size": 8,
+        "segm_AP": 0.849,
+        "bbox_AP": 0.846,
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    shown = described(path, capsys)
+    assert shown["trained by"] == "python train/shapes.py"
+    assert shown["on"] == "23,200 images, 2,900 steps of 8" and shown["scores"] == "bbox_AP 0.846, segm_AP 0.849"
+    path.rename(tmp_path / "other.keras")  # of another run
+    assert "trained by" not in described(tmp_path / "other.keras", capsys)
+
+
+def test_info_describes_the_resize_rule(tmp_path, capsys):
+    path = tmp_path / "one.keras"
+    OneBox(3, resize={"shorter": 600, "longer": 900, "multiple": 64}).save(path)
+    shown = described(path, capsys)
+    assert shown["images"] == "shorter side 600 pixels, longer at most 900, canvas in multiples of 64"
+    assert shown["classes"] == "3, without names" and shown["class"] == "OneBox" and "backbone" not in shown
+    assert shown["thresholds"].startswith("score above 0.5 (0.05 in an export), NMS IoU 0.5, at most")
+
+
 def test_info_counts_the_parameters_of_the_report(capsys):
     assert main(["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "22"]) == 0
     printed = capsys.readouterr().out
@@ -217,12 +293,20 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
             "nowhere: no such folder",
         ),
         (["export", "--model", "none.keras", "--output", "out"], "none.keras: no such model"),
+        (["predict", "--model", "m", "x", "--output", "file"], "--output file: is a file, not a folder"),
+        (["predict", "--model", "m", "x", "--output", "o", "--json", "."], "--json .: is a folder, not a file"),
+        (["evaluate", "--model", "m", "--dataset", "shapes", "--json", "."], "--json .: is a folder, not a file"),
+        (["export", "--model", "m", "--output", "file"], "--output file: is a file, not a folder"),
+        (["export", "--model", "saved", "--output", "out"], "saved: is a SavedModel already; export takes a .keras"),
         (["info", "--preset", "unheard_of", "--num-classes", "2"], "unheard_of"),
         (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_two(arguments, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").touch()
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1

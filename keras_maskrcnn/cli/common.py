@@ -1,6 +1,7 @@
 """Shared by the verbs: the argument for the model, loading, JSON output, and one-line error messages."""
 
 import json
+import os
 import pathlib
 import sys
 
@@ -33,6 +34,15 @@ def load(path):
     return model
 
 
+def check_outputs(args):
+    """Raises a ValueError, before any work, if `--output` is a file or `--json` a folder."""
+    output, figures = getattr(args, "output", None), getattr(args, "json", None)
+    if output and output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output}: is a file, not a folder")
+    if figures and figures.is_dir():
+        raise ValueError(f"--json {figures}: is a folder, not a file")
+
+
 def write_json(path, content):
     """Writes figures or results as JSON, see `evaluation.for_json`; creates the folder if it is missing."""
     from keras_maskrcnn.evaluation import for_json
@@ -49,7 +59,10 @@ def counted(count, noun):
 def fail(error, path=None):
     """Prints one line on stderr, with the path unless the message contains it. Returns the exit code for an error."""
     message = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, Exception) and not isinstance(error, (ValueError, OSError)):
+    if isinstance(error, ModuleNotFoundError):
+        needed = error.name == os.environ.get("KERAS_BACKEND")
+        message = f"{error.name} is not installed" + (f", and KERAS_BACKEND={error.name} needs it" if needed else "")
+    elif isinstance(error, Exception) and not isinstance(error, (ValueError, OSError)):
         message = f"{type(error).__name__}: {message}"
     if path is not None and str(path) not in message:
         message = f"{path}: {message}"

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from keras_maskrcnn.cli.common import load, model_argument, write_json
+from keras_maskrcnn.cli.common import check_outputs, load, model_argument, write_json
 
 EXAMPLE = "--model runs/penn/model.keras --dataset penn_fudan --data PennFudanPed"
 
@@ -23,7 +23,13 @@ def arguments(parser):
     add("--seed", type=int, default=1, help="seed of the shapes images (default: %(default)s)")
     add("--limit", type=int, metavar="N", help="evaluate the first N images only")
     add("--batch-size", type=int, default=8, metavar="N", help="images per batch (default: %(default)s)")
-    add("--max-detections", type=int, default=100, metavar="N", help="maximum objects per image (default: %(default)s)")
+    add(
+        "--max-detections",
+        type=int,
+        default=100,
+        metavar="N",
+        help="maximum number of objects per image (default: %(default)s)",
+    )
     add("--report", action="store_true", help="also print precision, recall and confusion by class")
     add(
         "--score-threshold",
@@ -39,6 +45,7 @@ def run(args):
     """Prints the COCO scores of a model on a data set."""
     from keras_maskrcnn import evaluation
 
+    check_outputs(args)
     dataset = _dataset(args)
     model = _with_labels_of(load(args.model), dataset.class_names)
     common = {"max_detections": args.max_detections, "batch_size": args.batch_size, "limit": args.limit}

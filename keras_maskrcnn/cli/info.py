@@ -1,5 +1,6 @@
-"""`info`: versions and devices, parameter counts of a model, conventions of a preset."""
+"""`info`: versions and devices, a model's options and parameters, conventions of a preset."""
 
+import json
 import pathlib
 
 from keras_maskrcnn.cli.common import load
@@ -10,7 +11,7 @@ EXAMPLE = "--preset mask_rcnn_resnet50_fpn --num-classes 22"
 def arguments(parser):
     """Adds the verb's arguments."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", type=pathlib.Path, metavar="FILE", help="count the parameters of a .keras file")
+    which.add_argument("--model", type=pathlib.Path, metavar="FILE", help="describe a .keras file or a SavedModel")
     which.add_argument("--preset", metavar="NAME", help="show a preset's conventions, weights and parameters")
     parser.add_argument(
         "--num-classes", type=int, metavar="K", help="classes of the preset, without background (default: its weights')"
@@ -18,11 +19,10 @@ def arguments(parser):
 
 
 def run(args):
-    """Prints versions and devices, the parameters of a model, and the conventions and published weights of a preset."""
+    """Prints versions and devices, what a model is, or the conventions and published weights of a preset."""
     blocks = [_machine()]
     if args.model:
-        model = load(args.model)
-        blocks.append([*_parameters(model, args.model), *_receptive_field(model)])
+        blocks.append(_model(args.model))
     elif args.preset:
         blocks += _preset(args)
     else:
@@ -51,10 +51,13 @@ def _machine():
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    rows = [("python", platform.python_version())]
-    rows += [(package, version(package)) for package in ("keras-maskrcnn", "keras", "tensorflow", "jax", "numpy")]
-    rows += [("backend", keras.backend.backend()), ("devices", ", ".join(keras.distribution.list_devices()))]
-    return [*rows, *_lowerings()]
+    packages = ("keras-maskrcnn", "keras", "tensorflow", "jax", "torch", "numpy")
+    rows = [("python", platform.python_version()), *((package, version(package)) for package in packages)]
+    try:
+        devices = ", ".join(keras.distribution.list_devices())
+    except AttributeError:  # torch
+        devices = "not listed by Keras on this backend"
+    return [*rows, ("backend", keras.backend.backend()), ("devices", devices), *_lowerings()]
 
 
 def _lowerings():
@@ -84,7 +87,7 @@ def _preset(args):
     if classes is None:
         raise ValueError(f"--preset {args.preset} needs --num-classes")
     model = MaskRCNN.from_preset(args.preset, num_classes=classes)
-    yield [*_parameters(model, args.preset), *_receptive_field(model), ("classes", str(classes))]
+    yield [("model", args.preset), *_parameters(model), *_receptive_field(model), ("classes", str(classes))]
     yield [("preset", content["description"]), *(content.get("conventions") or {}).items()]
     if weights:
         known = {name: value for name, value in weights.items() if value is not None}
@@ -95,11 +98,57 @@ def _flat(value):
     return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)
 
 
-def _parameters(model, name):
+def _model(path):
+    """Rows of a `.keras` file or a SavedModel; the latter does not hold the backbone's name and the parameters."""
+    model = load(path)
+    names = f": {', '.join(model.class_names)}" if model.class_names else ", without names"
+    rows = [
+        ("model", str(path)),
+        ("class", type(model).__name__),
+        ("classes", f"{model.num_classes}{names}"),
+        ("images", _images(model.predictor.placement)),
+        ("thresholds", _thresholds(model.predictor.detection)),
+        ("precision", getattr(model, "layer_dtype", None)),
+        ("backbone", getattr(getattr(model, "backbone", None), "name", None)),
+        *_trained(path),
+    ]
+    if not path.is_dir():
+        rows += [*_parameters(model), *_receptive_field(model)]
+    return [row for row in rows if row[1] is not None]
+
+
+def _images(placement):
+    if placement.image_size:
+        height, width = placement.image_size
+        return f"on a canvas of {height} x {width} pixels (height x width)"
+    rule = placement.resize
+    sides = f"shorter side {rule.shorter} pixels, longer at most {rule.longer}"
+    return f"{sides}, canvas in multiples of {placement.multiple}"
+
+
+def _thresholds(detection):
+    from keras_maskrcnn.heads.detection import ALL, SHOWN
+
+    score = f"{SHOWN} ({ALL} in an export)" if detection.score_threshold is None else detection.score_threshold
+    return f"score above {score}, NMS IoU {detection.nms_iou}, at most {detection.max_detections} objects per image"
+
+
+def _trained(path):
+    """Rows from the summary that a recipe writes next to its models."""
+    try:
+        summary = json.loads((path.parent / "summary.json").read_text())
+        if path.name not in [pathlib.Path(summary[name] or "").name for name in ("keras_file", "saved_model")]:
+            return []
+        images, steps = f"{summary['train_images']:,} images", f"{summary['steps']:,} steps of {summary['batch_size']}"
+        scores = (f"{name} {summary[name]}" for name in ("bbox_AP", "segm_AP") if name in summary)
+        return [("trained by", summary["command"]), ("  on", f"{images}, {steps}"), ("  scores", ", ".join(scores))]
+    except (OSError, ValueError, KeyError):  # no summary, or one of another program
+        return []
+
+
+def _parameters(model):
     from keras_maskrcnn.models.parameters import count_parameters
 
-    if not hasattr(model, "count_params"):
-        raise ValueError(f"{name}: parameters are counted in a .keras file, not in a SavedModel")
     if hasattr(model, "backbone"):
         counts = count_parameters(model)
     else:
@@ -110,7 +159,7 @@ def _parameters(model, name):
         "without_backbone_norm": "without the backbone's batch-norm scales and offsets",
         "trainable_frozen_stem": "  trainable with stem and first stage frozen",
     }
-    return [("model", str(name)), *((labels[key], f"{count:,}") for key, count in counts.items())]
+    return [(labels[key], f"{count:,}") for key, count in counts.items()]
 
 
 def _receptive_field(model):

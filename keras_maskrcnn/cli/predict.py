@@ -3,8 +3,9 @@
 import collections
 import itertools
 import pathlib
+import typing
 
-from keras_maskrcnn.cli.common import counted, fail, load, model_argument, write_json
+from keras_maskrcnn.cli.common import check_outputs, counted, fail, load, model_argument, write_json
 
 EXAMPLE = "--model runs/demo/model.keras photos --output predictions --json found.json"
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -17,32 +18,54 @@ def arguments(parser):
     model_argument(parser)
     add("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder for the overlays (PNG)")
     add("--json", type=pathlib.Path, metavar="FILE", help="also write COCO results, masks as run lengths")
+    add("--annotations", type=pathlib.Path, metavar="FILE", help="COCO file with the image and category ids for --json")
     add("--score-threshold", type=float, metavar="S", help="minimum score (default: the model's option, or 0.5)")
     add("--max-detections", type=int, metavar="N", help="maximum number of objects per image (default: the model's)")
+
+
+class Item(typing.NamedTuple):
+    """An image to process.
+
+    Attributes:
+        path: the file.
+        name: of the overlay, without suffix.
+        image_id: in the COCO results.
+        size: (height, width) that a COCO file has for the image, or None.
+    """
+
+    path: pathlib.Path
+    name: str
+    image_id: object
+    size: tuple | None = None
 
 
 def run(args):
     """Detects objects in images and writes overlays and COCO results. A file that fails does not stop the others."""
     from keras_maskrcnn import visualize
 
+    check_outputs(args)
+    if args.annotations and not args.json:
+        raise ValueError("--annotations sets the ids in --json, which is not given")
     model = load(args.model)
+    ids = _coco_ids(args.annotations, model.class_names)
     files, missing = _image_files(args.inputs)
     for path in missing:
-        fail(f"{path}: no such file or folder, or no image in it")
-    names, results, done = unique_names(files), [], 0
-    for number, image, found in _detections(model, files, args):
-        path = files[number]
+        read = ", ".join(sorted(SUFFIXES))
+        fail(f"no image in it ({read} are read)" if path.is_dir() else "no such file or folder", path)
+    items, results, done = _items(files, ids), [], 0
+    for number, image, found in _detections(model, items, args):
+        item = items[number]
         try:
-            overlay = visualize.save(args.output / f"{names[number]}.png", image, found, model.class_names)
-            results += _results(path, found, model.class_names)
+            overlay = visualize.save(args.output / f"{item.name}.png", image, found, model.class_names)
+            results += _results(item, found, model.class_names, ids)
         except Exception as error:
             if args.debug:
                 raise
-            fail(error, path)
+            fail(error, item.path)
             continue
         done += 1
         objects = counted(len(found["labels"]), "object")
-        print(f"[{number + 1}/{len(files)}] {path}: {objects} -> {overlay}", flush=True)
+        print(f"[{number + 1}/{len(items)}] {item.path}: {objects} -> {overlay}", flush=True)
     if args.json:
         write_json(args.json, results)
         print(f"COCO results: {args.json}")
@@ -51,10 +74,41 @@ def run(args):
     return 2 if failed else 0
 
 
-def _detections(model, files, args):
-    """Yields (position, image, detections) of every file that can be processed; prints an error for the others."""
+def _coco_ids(path, class_names):
+    """`CocoIds` of the file, or None without one; prints the classes that it lacks."""
+    if path is None:
+        return None
+    from keras_maskrcnn.cli.coco_ids import CocoIds
+
+    ids = CocoIds(path, class_names)
+    absent = [name for name, number in zip(class_names, ids.category_ids, strict=True) if number is None]
+    if absent:
+        print(f"not in the COCO results, because {path.name} has no such category: {', '.join(absent)}")
+    return ids
+
+
+def _items(files, ids):
+    """`Item`s of the files; prints an error for each file that the COCO file does not list once."""
+    names = unique_names(files)
+    if ids is None:
+        return [Item(path, name, name) for path, name in zip(files, names, strict=True)]
+    items = {}
+    for path, name in zip(files, names, strict=True):
+        try:
+            record = ids.record(path)
+        except ValueError as error:
+            fail(error)
+            continue
+        item = Item(path, name, record["id"], (record["height"], record["width"]))
+        if items.setdefault(item.image_id, item) is not item:
+            fail(f"has the file name of {items[item.image_id].path} in {ids.path}", path)
+    return list(items.values())
+
+
+def _detections(model, items, args):
+    """Yields (position, image, detections) of every item that can be processed; prints an error for the others."""
     read, again = collections.deque(), []  # images without detections so far
-    reading = _readable(files, read, args.debug)
+    reading = _readable(items, read, args.debug)
     options = {"score_threshold": args.score_threshold, "max_detections": args.max_detections, "batch_size": 1}
     while True:
         try:
@@ -65,24 +119,36 @@ def _detections(model, files, args):
             if args.debug or not read:
                 raise
             # Results come in order: the first image without one has failed.
-            fail(error, files[read.popleft()[0]])
+            fail(error, items[read.popleft()[0]].path)
             again = [image for _, image in read]
 
 
-def _readable(files, read, debug):
+def _readable(items, read, debug):
     """Yields the images that can be read and appends (position, image) to `read`; prints an error for the others."""
-    from keras_maskrcnn.data import read_image
-
-    for number, path in enumerate(files):
+    for number, item in enumerate(items):
         try:
-            image = read_image(path)
+            image = _read(item)
         except Exception as error:
             if debug:
                 raise
-            fail(error, path)
+            fail(error, item.path)
             continue
         read.append((number, image))
         yield image
+
+
+def _read(item):
+    """The image with its EXIF orientation; with a COCO file, as stored if the stored pixels have the size in it."""
+    from keras_maskrcnn.data import DataError, read_image
+
+    if item.size is None:
+        return read_image(item.path)
+    for turn in (False, True):  # COCO's annotations ignore the orientation
+        image = read_image(item.path, turn)
+        if image.shape[:2] == item.size:
+            return image
+    height, width = image.shape[:2]
+    raise DataError(item.path, f"is {width} x {height} pixels, but {item.size[1]} x {item.size[0]} in the COCO file")
 
 
 def _image_files(inputs):
@@ -109,13 +175,15 @@ def unique_names(files):
     return names
 
 
-def _results(path, found, class_names):
-    """COCO results; the image id is the stem of the file, as an integer where it is one, as in COCO."""
+def _results(item, found, class_names, ids):
+    """COCO results of an image; detections of classes that the COCO file lacks are removed."""
     from keras_maskrcnn.evaluation import coco_results
 
-    results = coco_results([found], [int(path.stem) if path.stem.isdecimal() else path.stem])
-    for result in results:
-        result["file_name"] = path.name
+    if ids:
+        found = found.rows([ids.category_ids[label - 1] is not None for label in found["labels"]])
+    results = coco_results([found], [item.image_id], ids and ids.category_ids)
+    for result, label in zip(results, found["labels"], strict=True):
+        result["file_name"] = str(item.path)
         if class_names:
-            result["category_name"] = class_names[result["category_id"] - 1]
+            result["category_name"] = class_names[label - 1]
     return results

@@ -18,6 +18,7 @@ def saved_model(model, folder):
     Signatures:
         serving_default(images uint8 [B, H, W, 3]): images of one size, any H and W.
         serve_bytes(image_bytes string [B]): JPEG and PNG files of unequal sizes; the EXIF orientation is not applied.
+            All outputs are 0 for a file that cannot be decoded.
         detect_on_canvas(images float32 [B, H, W, 3], sizes float32 [B, 2], score_threshold, nms_iou, max_detections):
             the network, for images that are placed on a canvas already and for thresholds of the call.
 
@@ -55,13 +56,50 @@ def saved_model(model, folder):
         tf.saved_model.save(module, str(folder), signatures=_signatures(model))
 
 
+def reconfigured(model, dtype=None, **thresholds):
+    """The model with another dtype policy or other thresholds: a new one with the same weights, unless nothing differs.
+
+    Args:
+        model: an `InstanceModel`.
+        dtype: name of the dtype policy of all layers, also of a backbone or head that has its own; None keeps it.
+        **thresholds: options of `heads.detection.Detection`; None keeps the model's.
+
+    Raises:
+        ValueError: for a threshold outside its range.
+    """
+    thresholds = {name: value for name, value in thresholds.items() if value is not None}
+    if dtype is None and not thresholds:
+        return model
+    config = model.get_config()
+    config["detection"] = {**config["detection"], **thresholds}
+    if dtype is not None:
+        config = {**_with_policy(config, dtype), "dtype": dtype}
+    copy = type(model).from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _with_policy(config, dtype):
+    """The config with the dtype policy in every layer that it contains."""
+    if isinstance(config, list | tuple):
+        return [_with_policy(part, dtype) for part in config]
+    if not isinstance(config, dict):
+        return config
+    config = {name: _with_policy(part, dtype) for name, part in config.items()}
+    # In these two it is the dtype of a tensor.
+    if config.get("class_name", "InputLayer") not in ("InputLayer", "__keras_tensor__") and "dtype" in config["config"]:
+        config["config"]["dtype"] = dtype
+    return config
+
+
 def description(model):
-    """Placement, thresholds and outputs of a model: the dict in `assets/model.json`."""
+    """Placement, thresholds, precision and outputs of a model: the dict in `assets/model.json`."""
     return {
         "num_classes": model.num_classes,
         "class_names": model.class_names,
         "placement": dataclasses.asdict(model.placement),
         "detection": model.detection.asdict(),
+        "precision": model.layer_dtype,
         "outputs": [dataclasses.asdict(output) for output in model.schema],
     }
 
@@ -91,14 +129,24 @@ def _signatures(model):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
     def serve(images):
-        placed, size = placement.graph(images)
-        return detect(placed, tf.repeat(size[None], tf.shape(images)[0], axis=0))
+        placed, size = placement.graph(_at_least_one(images))
+        found = detect(placed, tf.repeat(size[None], tf.shape(placed)[0], axis=0))
+        return {name: values[: tf.shape(images)[0]] for name, values in found.items()}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes):
-        if not placement.image_size:
-            return _one_by_one(serve, image_bytes)
-        return detect(*_placed_together(placement, image_bytes))
+        files = _at_least_one(image_bytes)
+        if placement.image_size:
+            images, sizes, read = _placed_together(placement, files)
+            found = detect(images, sizes)
+        else:
+            found, read = _one_by_one(serve, files)
+
+        def rows(values):
+            read_rows = tf.reshape(read, [-1, *[1] * (values.shape.rank - 1)])
+            return tf.where(read_rows, values, tf.zeros([], values.dtype))[: tf.shape(image_bytes)[0]]
+
+        return {name: rows(values) for name, values in found.items()}
 
     @tf.function(input_signature=list(SIGNATURE.values()), autograph=False)
     def detect_on_canvas(*inputs):
@@ -109,34 +157,54 @@ def _signatures(model):
     return {name: function.get_concrete_function() for name, function in functions.items()}
 
 
+def _at_least_one(batch):
+    """The batch, with one row of zeros or of empty strings if it has none: some operations need a row."""
+    import tensorflow as tf
+
+    missing = tf.cast(tf.shape(batch)[0] == 0, tf.int32)
+    return tf.pad(batch, [[0, missing], *[[0, 0]] * (batch.shape.rank - 1)])
+
+
 def _placed_together(placement, image_bytes):
-    """Encoded images of unequal sizes on the model's one canvas: a batch of images, and their sizes."""
+    """Encoded images of unequal sizes on the model's one canvas: images, their sizes, and whether each was decoded."""
     import tensorflow as tf
 
     def one(encoded):
-        placed, size = placement.graph(_decode(encoded))
-        return placed[0], size
+        image, read = _decode(encoded)
+        placed, size = placement.graph(image)
+        return placed[0], size, read
 
-    specs = (tf.TensorSpec([*placement.image_size, 3], tf.float32), tf.TensorSpec([2], tf.float32))
+    specs = (
+        tf.TensorSpec([*placement.image_size, 3], tf.float32),
+        tf.TensorSpec([2], tf.float32),
+        tf.TensorSpec([], tf.bool),
+    )
     return tf.map_fn(one, image_bytes, fn_output_signature=specs)
 
 
 def _one_by_one(serve, image_bytes):
-    """Detections in encoded images, each on a canvas of its own."""
+    """Detections in encoded images, each on a canvas of its own, and whether each was decoded."""
     import tensorflow as tf
 
     outputs = serve.get_concrete_function().structured_outputs
     specs = {name: tf.TensorSpec(output.shape[1:], output.dtype) for name, output in outputs.items()}
 
     def one(encoded):
-        return {name: found[0] for name, found in serve(_decode(encoded)).items()}
+        image, read = _decode(encoded)
+        return {name: found[0] for name, found in serve(image).items()}, read
 
-    return tf.map_fn(one, image_bytes, fn_output_signature=specs)
+    return tf.map_fn(one, image_bytes, fn_output_signature=(specs, tf.TensorSpec([], tf.bool)))
 
 
 def _decode(encoded):
-    """A JPEG or PNG file as uint8 [1, H, W, 3]."""
+    """A JPEG or PNG file as uint8 [1, H, W, 3], and True; a black pixel and False if it cannot be decoded."""
     import tensorflow as tf
 
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])[None]
+    def decode(encoded):
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        return tf.ensure_shape(image, [None, None, 3])[None], True
+
+    # An error in a graph ends the call, except in a data set.
+    read = tf.data.Dataset.from_tensors(encoded).map(decode).ignore_errors()
+    black = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 1, 3], tf.uint8), False))
+    return read.concatenate(black).take(1).get_single_element()

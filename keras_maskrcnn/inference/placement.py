@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 
 import keras
 import numpy as np
@@ -134,6 +135,8 @@ def check_image(image):
     Raises:
         ValueError: if it is not uint8 `[H, W, 3]` with at least one pixel.
     """
+    if isinstance(image, str | os.PathLike):
+        raise ValueError("detect takes arrays; read files with `data.read_image`")
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")

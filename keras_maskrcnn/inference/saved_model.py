@@ -21,6 +21,7 @@ class SavedModel(Detector):
         class_names: list of K names, or None.
         num_classes: K, classes without background.
         schema: tuple of `heads.outputs.Output`, what the model predicts.
+        layer_dtype: name of the dtype policy of the layers; None in exports of earlier versions.
 
     Raises:
         DataError: the folder holds no SavedModel, or one without this library's description.
@@ -38,6 +39,7 @@ class SavedModel(Detector):
             raise DataError(folder, reason)
         description = json.loads((assets / DESCRIPTION).read_text(encoding="utf-8"))
         self.class_names, self.num_classes = description["class_names"], description["num_classes"]
+        self.layer_dtype = description.get("precision")
         placement = description["placement"]
         size = placement["image_size"] and tuple(placement["image_size"])
         self.schema = tuple(Output(**output) for output in description["outputs"])

@@ -15,6 +15,8 @@ from keras_maskrcnn.models import presets
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
+# Names of background in other libraries, where it is class 0 and listed.
+BACKGROUND = ("bg", "background")
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -63,6 +65,9 @@ class InstanceModel(Declarations, Detector, keras.Model):
             raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
         if not all(isinstance(name, str) for name in class_names or ()):
             raise ValueError(f"class_names={class_names!r} must be texts")
+        background = [name for name in class_names or () if name.strip("_ ").lower() in BACKGROUND]
+        if background:
+            raise ValueError(f"class_names has {background[0]!r}: background is not a class here, labels start at 1")
         # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         self.num_classes = int(num_classes)
@@ -215,6 +220,8 @@ class InstanceModel(Declarations, Detector, keras.Model):
         names = getattr(data, "class_names", None)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
+        if names and self.class_names and list(names) != self.class_names[: len(names)]:
+            raise ValueError(f"the data's classes are {list(names)}, the model's {self.class_names}: they must agree")
         batch = data.element_spec if hasattr(data, "element_spec") else None
         if isinstance(data, keras.utils.PyDataset):
             batch = data[0]

@@ -5,12 +5,17 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn.heads.detection import OUTPUTS
+from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.inference.export import reconfigured
 from keras_maskrcnn.inference.saved_model import SavedModel
+from keras_maskrcnn.models.base import InstanceModel
 
 CLIENT = """
 import sys
@@ -135,6 +140,67 @@ def test_jpeg_bytes_are_read(served, client):
     assert found["detection_boxes"].shape[0] == 1
 
 
+def check_broken(model, function, image):
+    """Serves a broken file between two good ones, and batches without any good file."""
+    import tensorflow as tf
+
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "PNG")
+    good = encoded.getvalue()
+    for broken in (b"", b"not an image", good[:200]):
+        output = {k: v.numpy() for k, v in function(image_bytes=tf.constant([good, broken, good])).items()}
+        check(model, image, output, 0)
+        check(model, image, output, 2)
+        assert output["num_detections"].tolist()[1] == 0
+        assert all((values[1] == 0).all() for values in output.values())
+    for files in ([], [b"not an image"]):
+        output = function(image_bytes=tf.constant(files, tf.string))
+        assert {name: values.shape[0] for name, values in output.items()} == dict.fromkeys(output, len(files))
+        assert not tf.reduce_any(output["num_detections"] > 0)
+
+
+def test_a_broken_file_has_no_detections_and_the_others_have_theirs(served):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(served[3] / "model"))
+    check_broken(served[0], loaded.signatures["serve_bytes"], served[1]["pair"][0])
+
+
+def test_a_batch_of_no_images_has_no_rows(served, client):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(served[3] / "model"))
+    output = loaded.signatures["serving_default"](images=tf.zeros((0, 30, 40, 3), tf.uint8))
+    assert all(values.shape[0] == 0 for values in output.values()) and client.detect([]) == []
+
+
+def test_every_output_of_a_broken_file_is_empty(make, tmp_path):
+    """Also where the network finds an object in any image."""
+    import tensorflow as tf
+
+    class Everywhere(InstanceModel):
+        OUTPUTS = (*OUTPUTS, Output("name", exported="name"))
+
+        def canvas_stride(self):
+            return 1
+
+        def call(self, inputs, training=False):
+            boxes = keras.ops.tile(keras.ops.flip(inputs["sizes"], axis=1)[:, None], (1, 1, 2))
+            one = keras.ops.ones_like(boxes[..., 0])
+            labels = keras.ops.cast(one, "int32")
+            return {"boxes": boxes, "scores": one, "labels": labels, "name": labels, "valid": one > 0}
+
+    Everywhere(1, image_size=(8, 8)).export(tmp_path / "model")
+    function = tf.saved_model.load(str(tmp_path / "model")).signatures["serve_bytes"]
+    encoded = io.BytesIO()
+    Image.new("RGB", (4, 2)).save(encoded, "JPEG")
+    found = function(image_bytes=tf.constant([b"?", encoded.getvalue()]))
+    assert found["num_detections"].numpy().tolist() == [0, 1]
+    for name in ("name", "detection_classes", "detection_scores"):
+        assert found[name].numpy().tolist() == [[0], [1]]
+    np.testing.assert_allclose(found["detection_boxes"], [[[0] * 4], [[1] * 4]])
+
+
 def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
     """Each image has the same canvas as in `detect`, and so the same detections."""
     import tensorflow as tf
@@ -169,6 +235,47 @@ def test_a_model_without_a_canvas_serves_images_of_all_sizes(tmp_path):
     output = {k: v.numpy() for k, v in loaded.signatures["serve_bytes"](image_bytes=tf.constant(files)).items()}
     check(model, tall, output, 0)
     check(model, wide, output, 1)
+    check_broken(model, loaded.signatures["serve_bytes"], wide)
+
+
+def three_levels(dtype):
+    """A functional Keras model, each layer with the dtype policy."""
+    x = inputs = keras.Input((None, None, 3), name="images")
+    outputs = {}
+    for level in range(1, 5):
+        x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name=f"conv{level}", dtype=dtype)(x)
+        outputs[f"C{level}"] = x
+    return keras.Model(inputs, {level: outputs[level] for level in ("C2", "C3", "C4")}, name="three_levels")
+
+
+@pytest.mark.parametrize(
+    "backbone", [lambda dtype: {"name": "resnet10", "width": 8}, lambda dtype: {"name": "simple_cnn"}, three_levels]
+)
+def test_another_precision_equals_a_model_made_with_it(backbone, make):
+    dtypes = ("float32", "mixed_bfloat16")
+    models = {dtype: make(backbone=backbone(dtype), dtype=dtype, image_size=(64, 96)) for dtype in dtypes}
+    inputs = {"images": np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype("float32")}
+    inputs["sizes"] = np.float32([[64, 96]])
+    for before, after in (dtypes, dtypes[::-1]):
+        direct, changed = models[after], reconfigured(models[before], dtype=after)
+        direct.set_weights(models[before].get_weights())
+        expected, config = direct.get_config(), changed.get_config()
+        assert {**config, "backbone": None} == {**expected, "backbone": None}
+        policies = [[layer.dtype_policy.name for layer in model._flatten_layers()] for model in (direct, changed)]
+        assert policies[0] == policies[1] and after in policies[0]
+        for name, values in direct(inputs).items():
+            np.testing.assert_array_equal(changed(inputs)[name], values)
+
+
+def test_other_thresholds_leave_everything_else(make):
+    model = make(detection={"min_size": 2.0, "nms_iou": 0.4, "paste": "whole_pixels"})
+    changed = reconfigured(model, score_threshold=0.25, max_detections=7)
+    expected = {**model.detection.asdict(), "score_threshold": 0.25, "max_detections": 7}
+    assert changed.get_config() == {**model.get_config(), "detection": expected}
+    assert all((old == new).all() for old, new in zip(model.get_weights(), changed.get_weights(), strict=True))
+    assert reconfigured(model) is model
+    with pytest.raises(ValueError, match=r"nms_iou=1\.5 must be a number from 0 to 1"):
+        reconfigured(model, nms_iou=1.5)
 
 
 def test_a_second_export_leaves_no_names_of_the_first(make, tmp_path):

@@ -1,5 +1,7 @@
 """Image checks, resizing, and the place of an image on its canvas: as numbers and as a graph."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +17,8 @@ from keras_maskrcnn.inference.placement import Placement, Resize, check_image, r
         (np.zeros((4, 4, 4), "uint8"), r"\[4, 4, 4\]"),
         (np.zeros((0, 4, 3), "uint8"), r"\[0, 4, 3\]"),
         (np.zeros((1, 4, 4, 3), "uint8"), r"\[1, 4, 4, 3\]"),
+        ("photo.jpg", "^detect takes arrays; read files with `data.read_image`$"),
+        (pathlib.Path("photo.jpg"), "^detect takes arrays; read files with `data.read_image`$"),
     ],
 )
 def test_invalid_images_are_rejected(image, reason):

@@ -79,6 +79,8 @@ def test_thresholds_apply(folder):
     assert nothing["boxes"].shape == (0, 4) and nothing["masks"].shape == (0, 40, 80)
     with pytest.raises(ValueError, match="max_detections=0 must be"):
         model.detect(image, max_detections=0)
+    with pytest.raises(ValueError, match="batch_size=0 must be"):
+        model.detect([image], batch_size=0)
 
 
 def test_a_list_of_unequal_images_gives_a_list(folder):
