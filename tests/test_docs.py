@@ -281,8 +281,8 @@ def test_commands_run(page, folder, eager_functions, run_script, monkeypatch):
         if words[0] in ELSEWHERE or " ".join(words[:2]) in ELSEWHERE:
             continue
         if words[1] == "-m":
-            done = "COCO_FOLDER" in words or cli.main(words[3:]) == 0
-            assert done, command
+            if "COCO_FOLDER" not in words:  # COCO itself needs the network
+                assert cli.main(words[3:]) == 0, command
         else:
             width = [] if "--weights" in words else ["--backbone", "resnet10", "--width", "8"]
             answer = run_script(ROOT / words[1], *words[2:], *sizes, *width)
