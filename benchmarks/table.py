@@ -1,9 +1,9 @@
-"""The README's table of benchmarks, from the JSON files that the benchmarks write with `--output`.
+"""The tables of benchmarks in docs/speed.md, from the JSON files that the benchmarks write with `--output`.
 
-    python benchmarks/table.py --readme README.md
+    python benchmarks/table.py --readme docs/speed.md
 
 writes the content of `benchmarks/results/*.json` between the lines `<!-- benchmarks: begin -->` and
-`<!-- benchmarks: end -->`. With `--check` nothing is written; the exit status is 1 if the README differs. Cases without
+`<!-- benchmarks: end -->`. With `--check` nothing is written; the exit status is 1 if the page differs. Cases without
 a peer and without a bar, such as those that measure growth, are left out.
 """
 
@@ -182,7 +182,7 @@ def _ratio(ratio):
     return f"{median}× ({lowest} … {highest})"
 
 
-# From rows to the README ------------------------------------------------------------------------------------------
+# From rows to the page --------------------------------------------------------------------------------------------
 
 
 def tables(reports):
@@ -218,20 +218,20 @@ def _listed(versions):
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def replaced(readme, text):
-    """The README with `text` between the marker lines.
+def replaced(page, text):
+    """The page with `text` between the marker lines.
 
     Raises:
         ValueError: unless each marker line occurs once, in order.
     """
-    lines = readme.split("\n")
+    lines = page.split("\n")
     if lines.count(BEGIN) != 1 or lines.count(END) != 1 or lines.index(END) < lines.index(BEGIN):
         raise ValueError(f"needs the lines {BEGIN} and {END}, once each and in this order")
     return "\n".join([*lines[: lines.index(BEGIN) + 1], "", text, "", *lines[lines.index(END) :]])
 
 
 def main(words=None):
-    """Writes or checks the README, or prints the tables; returns the exit status."""
+    """Writes or checks the page, or prints the tables; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add(

@@ -7,7 +7,8 @@ detections, SavedModels), `models` (the flow, `models/mask_rcnn.py` first), `wei
 """
 
 import importlib
-import sys
+
+from keras_maskrcnn.registration import register_with_keras
 
 __version__ = "0.1.0"
 __all__ = ["MaskRCNN", "__version__", "data", "evaluation", "training", "visualize", "weights"]
@@ -30,18 +31,10 @@ _MODULES = (
 def __getattr__(name):
     """Import on first use: Keras and its backend load when something needs them, not for `--help`."""
     if name == "MaskRCNN":
-        _register()
         return importlib.import_module("keras_maskrcnn.models").MaskRCNN
     if name in _MODULES:
         return importlib.import_module(f"keras_maskrcnn.{name}")
     raise AttributeError(f"module 'keras_maskrcnn' has no attribute {name!r}")
 
 
-def _register():
-    """Import the classes that a saved model may contain, so that `keras.saving.load_model` finds them by name."""
-    for module in ("models", "training.schedules"):
-        importlib.import_module(f"keras_maskrcnn.{module}")
-
-
-if "keras" in sys.modules:  # Keras is loaded already; without it, `python -m keras_maskrcnn --help` stays fast
-    _register()
+register_with_keras()

@@ -10,30 +10,41 @@ SEAM = (24, 24, 24)
 
 
 def label_text(found, index, class_names=None):
-    """Text of an object's label: its class, and the captions of its outputs.
+    """Text of an object's label: its class unless there is only one, and the captions of its outputs.
 
     Args:
         found: `Detections`, or a dict such as a sample; without a schema the outputs of every detector are captioned.
         index: row of the object.
         class_names: K names; None for the number of the class.
+
+    Returns:
+        str, empty for an object of the only class without scores and other captioned outputs.
     """
     label = int(found["labels"][index])
     name = class_names[label - 1] if class_names and 0 < label <= len(class_names) else str(label)
+    name = "" if class_names and len(class_names) == label == 1 else name
     if "crowd" in found and found["crowd"][index]:
-        return f"{name} (crowd)"
+        return f"{name} (crowd)" if name else "crowd"
     captioned = [output for output in getattr(found, "schema", OUTPUTS) if output.caption and output.name in found]
     values = (np.asarray(found[output.name][index]).tolist() for output in captioned)
-    return " ".join([name, *(output.caption.format(value) for output, value in zip(captioned, values, strict=True))])
+    return " ".join(
+        [
+            *([name] if name else []),
+            *(output.caption.format(value) for output, value in zip(captioned, values, strict=True)),
+        ]
+    )
 
 
 def draw_labels(pen, frame, texts, boxes, tints, size):
-    """Draws each text on a plate near its box, until the plates cover the share `PLATES` of the frame."""
+    """Draws each text that is not empty on a plate near its box, until plates cover the share `PLATES` of the frame."""
     font = ImageFont.load_default(size=size)
     pad = max(1, size // 6)
     ascent, descent = font.getmetrics()
     room = PLATES * frame[0] * frame[1]
     placed, covered = np.zeros((0, 4)), 0
     for text, box, tint in zip(texts, boxes, tints, strict=True):
+        if not text:
+            continue
         width, height = font.getlength(text) + 2 * pad, ascent + descent + pad
         plate, hidden = _free_place(_places(box, width, height, frame), placed)
         area = (width + 1) * (height + 1)  # Pillow draws the last row and column of a rectangle too

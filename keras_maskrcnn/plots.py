@@ -20,7 +20,7 @@ def curves(panels, xlabel="epoch", ylabel=""):
 
     Args:
         panels: dict from the title of each panel to a dict of columns (name -> list of numbers). A column "val_x" has
-            the colour of column "x" and is dashed; "loss" has a wider line.
+            the colour of column "x" and is dashed, and so is "segm_x" next to "bbox_x"; "loss" has a wider line.
         xlabel: name of the horizontal axis.
         ylabel: name of the vertical axis.
 
@@ -29,16 +29,16 @@ def curves(panels, xlabel="epoch", ylabel=""):
     """
     sheet, all_axes = _sheet(len(panels), max(8.2 / len(panels), 5.5), 4.2)
     for axes, (title, columns) in zip(all_axes, panels.items(), strict=True):
-        names = list(dict.fromkeys(name.removeprefix("val_") for name in columns))
+        names = list(dict.fromkeys(_solid(name, columns) for name in columns))
         for name, values in columns.items():
-            trained = name.removeprefix("val_")
+            solid = _solid(name, columns)
             axes.plot(
                 np.arange(1, len(values) + 1),
                 np.asarray(values, np.float64),
-                linestyle="--" if name != trained and trained in columns else "-",
-                linewidth=2.4 if trained == "loss" else 1.5,
+                linestyle="-" if name == solid else "--",
+                linewidth=2.4 if solid == "loss" else 1.5,
                 marker="." if len(values) < 30 else None,
-                color=TINTS[names.index(trained) % len(TINTS)],
+                color=TINTS[names.index(solid) % len(TINTS)],
                 label=name,
             )
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -48,6 +48,12 @@ def curves(panels, xlabel="epoch", ylabel=""):
         if columns:
             axes.legend(fontsize=8, frameon=False)
     return sheet
+
+
+def _solid(name, columns):
+    """The column whose colour a column has: that of training for one of validation, that of boxes for one of masks."""
+    partner = name.replace("segm_", "bbox_") if "segm_" in name else name.removeprefix("val_")
+    return partner if partner in columns else name
 
 
 def bin_edges(values, count, logarithmic=False):

@@ -1,7 +1,7 @@
 """Drawing on images: detections, ground truth next to predictions, groups of boxes, anchors by role, contact sheets.
 
 Images are drawn with NumPy and Pillow; only `curves` imports matplotlib. Line widths and font sizes follow the size of
-the image. Lines have a dark seam and labels a filled plate, so that both are visible on dark and light images.
+the image. Lines have a dark seam, labels have a filled plate, and an object's colour differs from the pixels under it.
 """
 
 import csv
@@ -10,15 +10,16 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_maskrcnn.colours import PALETTE as PALETTE
+from keras_maskrcnn.colours import colour, contrasting
 from keras_maskrcnn.labels import SEAM, draw_labels, label_text
 
-# Colours that are distinct under any colour vision: M. Okabe and K. Ito, "Color Universal Design" (2008), without
-# black, ordered so that neighbours in the list differ most.
-PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (0, 114, 178), (213, 94, 0))
 PAPER = (245, 245, 245)
 GREEN, BLUE, GREY, PURPLE = (0, 190, 130), (60, 150, 240), (150, 150, 150), (204, 121, 167)
 YELLOW, CYAN, WHITE = (255, 221, 0), (0, 220, 235), (255, 255, 255)
 MINIMUM_SIDE = 512  # small images are enlarged to about this side: labels would cover a 64-pixel image
+MATCHED = 0.5  # minimum IoU of a detection and an object of the ground truth that get the same colour
+ENLARGED = 2  # maximum factor by which `grid` enlarges an image
 
 
 def draw(
@@ -36,7 +37,8 @@ def draw(
     """Draws objects on an image: filled and outlined masks, boxes, and names with scores.
 
     A label is omitted if it would hide another one, or if labels would cover more than `labels.PLATES` of the image.
-    Earlier objects (higher scores, as `detect` sorts them) take precedence.
+    Earlier objects (higher scores, as `detect` sorts them) take precedence. If there is only one class, labels have no
+    name.
 
     Args:
         image: uint8 [H, W, 3] or greyscale [H, W]; it is not changed.
@@ -44,7 +46,8 @@ def draw(
             `scores` [n] and `masks` [n, H, W]. Crowd regions of a sample are labelled "crowd". Outputs with a caption
             in the schema of the detections are added to the label.
         class_names: K names; by default the number of the label is drawn.
-        colour_by: "instance" (consecutive objects differ) or "class".
+        colour_by: "instance" (objects differ from each other and from the pixels under them), "class" (each class has
+            the same colour in all images), or a list of n colours (r, g, b).
         opacity: opacity of the mask fill, 0..1.
         boxes: draw boxes.
         labels: draw names and scores.
@@ -58,15 +61,12 @@ def draw(
     Raises:
         ValueError: the image is not uint8 [H, W, 3] or [H, W], or `colour_by` is unknown.
     """
-    if colour_by not in ("instance", "class"):
-        raise ValueError(f'colour_by must be "instance" or "class", got {colour_by!r}')
-    pixels = _enlarge(_as_rgb(image), scale).copy()
-    count = len(found["labels"])
-    keys = range(count) if colour_by == "instance" else [int(label) - 1 for label in found["labels"]]
-    colours = [colour(key) for key in keys]
-    shortest = min(pixels.shape[:2])
-    line_width = line_width or max(1, round(shortest / 300))
-    font_size = font_size or int(np.clip(shortest / (32 if count <= 25 else 48), 10, 40))
+    image = _as_rgb(image)
+    colours = _colours(image, found, colour_by)
+    pixels = _enlarge(image, scale).copy()
+    count, extent = len(found["labels"]), _extent(pixels)
+    line_width = line_width or max(1, round(extent / 300))
+    font_size = font_size or max(10, int(extent / (32 if count <= 25 else 48)))
     # From the largest to the smallest, so that no object hides a smaller one.
     drawn_boxes = np.asarray(found["boxes"], np.float64).reshape(-1, 4)
     areas = np.prod(drawn_boxes[:, 2:] - drawn_boxes[:, :2], axis=1)
@@ -88,6 +88,9 @@ def draw(
 def side_by_side(image, truth, found, class_names=None, titles=("ground truth", "prediction"), **options):
     """Draws ground truth (left) next to predictions (right), with a title above each.
 
+    An object and the detection that overlaps it most, by an IoU of boxes of at least `MATCHED`, have the same colour.
+    Detections without such an object have further colours.
+
     Args:
         image: uint8 [H, W, 3].
         truth: a sample, or any dict that `draw` takes.
@@ -100,8 +103,14 @@ def side_by_side(image, truth, found, class_names=None, titles=("ground truth", 
         uint8 [h, w, 3].
     """
     options.setdefault("scale", fitting_scale(image))
-    panels = [draw(image, part, class_names, **options) for part in (truth, found)]
-    size = int(np.clip(min(panels[0].shape[:2]) / 24, 12, 32))
+    sides = [options.pop("colour_by", "instance")] * 2
+    if sides[0] == "instance":
+        sides = _paired_colours(_as_rgb(image), truth, found)
+    panels = [
+        draw(image, part, class_names, colour_by=side, **options)
+        for part, side in zip((truth, found), sides, strict=True)
+    ]
+    size = max(12, int(_extent(panels[0]) / 24))
     return grid([titled(panel, title, size) for panel, title in zip(panels, titles, strict=True)], columns=2)
 
 
@@ -126,12 +135,15 @@ def save(path, image, found, class_names=None, **options):
 
 
 def grid(images, columns=None, gap=8):
-    """Arranges images of any size in a grid of equal cells, each centred in its cell.
+    """Arranges images in rows of equal width, in their order; equal images keep their size.
+
+    Images of unequal sizes are resized: those of a row to one height, and each row to the median width of the rows, but
+    no image to more than `ENLARGED` times its size.
 
     Args:
         images: list of uint8 [h, w, 3] or [h, w].
         columns: images per row; by default the square root of their number, rounded up.
-        gap: pixels between cells.
+        gap: pixels between images.
 
     Returns:
         uint8 [H, W, 3].
@@ -143,15 +155,32 @@ def grid(images, columns=None, gap=8):
         raise ValueError("a grid needs at least one image")
     images = [_as_rgb(image) for image in images]
     columns = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
-    rows = -(-len(images) // columns)
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
-    sheet = np.full(shape, PAPER, np.uint8)
-    for index, image in enumerate(images):
-        top = (index // columns) * (height + gap) + (height - image.shape[0]) // 2
-        left = (index % columns) * (width + gap) + (width - image.shape[1]) // 2
-        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    heights = _row_heights(rows)
+    rows = [[_resized(image, height) for image in row] for row, height in zip(rows, heights, strict=True)]
+    width = max(sum(image.shape[1] for image in row) + gap * (len(row) - 1) for row in rows)
+    sheet = np.full((sum(heights) + gap * (len(rows) - 1), width, 3), PAPER, np.uint8)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for image in row:
+            sheet[top : top + height, left : left + image.shape[1]] = image
+            left += image.shape[1] + gap
+        top += height + gap
     return sheet
+
+
+def _row_heights(rows):
+    """Heights at which rows of images are equally wide; a last row with fewer images is as high as the others."""
+    lowest = [min(image.shape[0] for image in row) for row in rows]
+    shares = [sum(image.shape[1] / image.shape[0] for image in row) for row in rows]
+    full = [index for index, row in enumerate(rows) if len(row) == len(rows[0])]
+    natural = [np.median([image.shape[0] for image in row]) for row in rows]
+    width = np.median([natural[index] * shares[index] for index in full])
+    heights = [width / share for share in shares]
+    if len(full) < len(rows):
+        heights[-1] = min(heights[-1], np.median([heights[index] for index in full]))
+    return [max(1, round(min(height, ENLARGED * low))) for height, low in zip(heights, lowest, strict=True)]
 
 
 def titled(image, title, size=16):
@@ -231,6 +260,8 @@ def anchor_roles(image, anchors, role, crossing, boxes):
 def curves(history, path):
     """Plots losses and COCO scores over epochs and writes the plot to a file.
 
+    Validation losses are dashed lines next to those of training; of the scores, those of masks are dashed.
+
     Args:
         history: dict of lists (as `History.history`), or path of a CSVLogger file.
         path: file to write; the suffix selects the format.
@@ -241,28 +272,65 @@ def curves(history, path):
     from keras_maskrcnn import plots
 
     columns = history if isinstance(history, dict) else _read_csv(history)
-    endings = {"loss": "loss", "COCO scores": ("_AP", "_AP50", "_AP75")}
-    panels = {title: {k: v for k, v in columns.items() if k.endswith(end)} for title, end in endings.items()}
+    losses = {name: values for name, values in columns.items() if name.endswith("loss")}
+    scores = {name: values for name, values in columns.items() if name.endswith(("_AP", "_AP50", "_AP75"))}
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    plots.curves(panels).savefig(path, dpi=110)
+    plots.curves({"loss": losses, "COCO scores": scores}).savefig(path, dpi=110)
     return path
-
-
-def colour(index):
-    """Colour (r, g, b) of the index-th object or class: the palette, then the same hues darker and lighter."""
-    hue = np.array(PALETTE[index % len(PALETTE)], np.float64)
-    shade = (index // len(PALETTE)) % 3
-    if shade == 1:
-        hue = hue * 0.62
-    elif shade == 2:
-        hue = hue + (255 - hue) * 0.5
-    return tuple(round(channel) for channel in hue)
 
 
 def fitting_scale(image):
     """Integer factor that enlarges the longer side of a small image to about `MINIMUM_SIDE` pixels; 1 for others."""
     return max(1, round(MINIMUM_SIDE / max(np.shape(image)[:2])))
+
+
+def _colours(image, found, colour_by):
+    if isinstance(colour_by, str):
+        if colour_by == "instance":
+            return contrasting(image, found)
+        if colour_by == "class":
+            return [colour(int(label) - 1) for label in found["labels"]]
+        raise ValueError(f'colour_by must be "instance", "class" or a list of colours, got {colour_by!r}')
+    return list(colour_by)
+
+
+def _paired_colours(image, truth, found):
+    """Colours of ground truth and of detections; matched ones are equal. Pairs are made in the order of their IoU."""
+    first = contrasting(image, truth)
+    overlap = _iou(truth["boxes"], found["boxes"])
+    partner = {}
+    for flat in np.argsort(-overlap, axis=None, kind="stable")[: np.count_nonzero(overlap >= MATCHED)]:
+        own, other = np.unravel_index(flat, overlap.shape)
+        if other not in partner and own not in partner.values():
+            partner[int(other)] = int(own)
+    alone = [index for index in range(len(found["boxes"])) if index not in partner]
+    rest = {name: np.asarray(found[name])[alone] for name in ("boxes", "masks") if found.get(name) is not None}
+    further = iter(contrasting(image, rest, taken=first))
+    return first, [first[partner[index]] if index in partner else next(further) for index in range(len(found["boxes"]))]
+
+
+def _iou(boxes, others):
+    """IoU float64 [n, m] of boxes [n, 4] and [m, 4]."""
+    boxes, others = (np.asarray(each, np.float64).reshape(-1, 4) for each in (boxes, others))
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    both = np.prod(np.maximum(high - low, 0), axis=2)
+    area, other_area = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
+    return both / np.maximum(area[:, None] + other_area[None] - both, 1e-9)
+
+
+def _extent(image):
+    """Length that line widths and font sizes are a share of: the shorter side, at least 0.4 of the longer."""
+    shorter, longer = sorted(image.shape[:2])
+    return max(shorter, 0.4 * longer)
+
+
+def _resized(image, height):
+    if height == len(image):
+        return image
+    width = max(1, round(image.shape[1] * height / len(image)))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _read_csv(path):
@@ -316,7 +384,7 @@ def _draw_box(pen, box, tint, line_width, seam=True):
 
 def _with_legend(image, tints):
     """Adds a strip below an image with a square of each colour and its name, on as many lines as necessary."""
-    size = int(np.clip(min(image.shape[:2]) / 26, 12, 20))
+    size = max(12, int(min(_extent(image) / 26, max(20, _extent(image) / 50))))
     font = ImageFont.load_default(size=size)
     places, x, row = [], size // 2, 0
     for name in tints:

@@ -53,6 +53,18 @@ def test_curves_mark_the_total_and_validation():
     assert list(lines["mask_loss"].get_xdata()) == [1, 2]
 
 
+def test_scores_of_masks_are_dashed_in_the_colour_of_those_of_boxes():
+    columns = {"val_bbox_AP": [0.1], "val_bbox_AP50": [0.3], "val_segm_AP": [0.2], "val_segm_AP50": [0.2]}
+    lines = {line.get_label(): line for line in plots.curves({"": columns}).axes[0].lines}
+    assert set(lines) == set(columns)
+    for end in ("AP", "AP50"):
+        boxes, masks = lines[f"val_bbox_{end}"], lines[f"val_segm_{end}"]
+        assert (boxes.get_linestyle(), masks.get_linestyle()) == ("-", "--") and boxes.get_color() == masks.get_color()
+    assert lines["val_bbox_AP"].get_color() != lines["val_bbox_AP50"].get_color()
+    alone = plots.curves({"": {"val_segm_AP": [0.1]}}).axes[0].lines[0]
+    assert alone.get_linestyle() == "-"
+
+
 def test_components_separate_regions_and_accept_a_constant_map():
     feature = np.zeros((6, 8, 5))
     feature[:, 4:, 2] = 1.0

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from keras_maskrcnn import labels, visualize
+from keras_maskrcnn import colours, labels, visualize
 
 NAMES = ["person", "dog"]
 
@@ -102,6 +102,40 @@ def test_colours_of_twenty_one_neighbours_differ():
     assert distance.min() > 40
 
 
+@settings(max_examples=40, deadline=None)
+@given(ground=st.tuples(*[st.integers(0, 255)] * 3), inside=st.tuples(*[st.integers(0, 255)] * 3))
+def test_colours_differ_from_the_pixels_under_an_object_and_around_it(ground, inside):
+    image = np.full((120, 160, 3), ground, np.uint8)
+    found = one(120, 160, (40, 30, 100, 90))
+    found["masks"][0, 30:45] = False
+    image[found["masks"][0]] = inside
+    (tint,) = colours.contrasting(image, found)
+    for pixels in (ground, inside):
+        assert np.linalg.norm(colours.lab(tint) - colours.lab(pixels)) >= colours.CONTRAST
+    drawn = visualize.draw(image, found, labels=False)
+    np.testing.assert_array_equal(drawn[60, 40], tint)
+
+
+def test_lab_of_white_black_and_red():
+    # Reference values of sRGB under D65, as in Lindbloom's colour calculator.
+    expected = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20]]
+    np.testing.assert_allclose(colours.lab([(255, 255, 255), (0, 0, 0), (255, 0, 0)]), expected, atol=0.05)
+
+
+def test_twenty_one_objects_on_one_ground_have_twenty_one_colours():
+    found = {"boxes": np.tile([[40.0, 30, 100, 90]], (25, 1))}
+    chosen = colours.contrasting(blank(value=128), found)
+    assert len(set(chosen[:21])) == 21
+    outside = {"boxes": np.array([[-50.0, -50, -10, -10], [500, 500, 600, 600], [np.nan] * 4])}
+    assert len(set(colours.contrasting(blank(), outside))) == 3
+
+
+def test_colours_can_be_given():
+    found = objects(120, 160, 2)
+    drawn = visualize.draw(blank(), found, labels=False, boxes=False, colour_by=[(1, 2, 3), (4, 5, 6)])
+    assert has(drawn, (1, 2, 3)) and has(drawn, (4, 5, 6))
+
+
 def test_colour_by_class_gives_one_colour_per_class():
     found = {key: np.concatenate([value, value]) for key, value in one(120, 160, (10, 40, 50, 80)).items()}
     found["boxes"][1], found["masks"][1] = (100, 40, 140, 80), np.roll(found["masks"][0], 90, axis=1)
@@ -155,6 +189,31 @@ def test_names_scores_crowds_and_unknown_labels():
     assert labels.label_text({"labels": [2]}, 0, None) == "2"
 
 
+def test_the_name_of_the_only_class_is_omitted():
+    found = {"labels": [1, 1, 2], "scores": [0.756, 0.1, 0.2]}
+    assert labels.label_text(found, 0, ["person"]) == "0.76"
+    assert labels.label_text(found, 2, ["person"]) == "2 0.20"  # no class of the model
+    assert labels.label_text({"labels": [1], "crowd": [True]}, 0, ["person"]) == "crowd"
+    truth = one(120, 160, (10, 40, 50, 80))
+    del truth["scores"]
+    with_labels, without = (visualize.draw(blank(), truth, ["person"], labels=flag) for flag in (True, False))
+    np.testing.assert_array_equal(with_labels, without)  # neither a name nor a score: no plate
+
+
+@pytest.mark.parametrize("size", [(400, 600), (4000, 6000), (600, 6000)])
+def test_names_scale_with_the_image(size):
+    """On a screen of 1500 pixels, on which larger images are reduced, a plate has at least 12 pixels."""
+    image, box = blank(*size), [size[1] // 3, size[0] // 2, size[1] // 2, size[0] - 5]
+    found = {"boxes": np.array([box]), "labels": [1], "scores": [0.9]}
+    with_label = visualize.draw(image, found, NAMES, boxes=False)
+    rows = np.flatnonzero((with_label != image).any(axis=(1, 2)))
+    assert np.ptp(rows) + 1 >= 12 * max(1, max(size) / 1500)
+    title = len(visualize.side_by_side(image, found, found)) - size[0]
+    assert title >= 16 * max(1, max(size) / 1500)
+    legend = len(visualize.outline(image, [("object", [box], visualize.CYAN, 2)])) - size[0]
+    assert legend >= 16 * max(1, max(size) / 1500)
+
+
 def test_sample_without_scores_and_detections_without_masks():
     found = objects(120, 160, 3)
     sample = {key: found[key] for key in ("boxes", "labels", "masks")}
@@ -196,14 +255,60 @@ def test_side_by_side_holds_both_under_titles():
     assert (sheet[-400:, :600] != image).any()
 
 
-def test_grid_centres_images_of_unequal_sizes():
-    sheet = visualize.grid([blank(10, 20, 0), blank(20, 10, 50), blank(20, 20, 90)], columns=2, gap=4)
-    assert sheet.shape == (44, 44, 3)
-    assert (sheet[5:15, :20] == 0).all() and (sheet[:5, :20] == visualize.PAPER).all()
-    assert (sheet[:20, 29:39] == 50).all()
-    assert (sheet[24:, :20] == 90).all()
+def test_an_object_has_the_same_colour_on_both_sides():
+    """Three objects; one is missed, two are detected in another order, and there are two false detections."""
+    image = blank(400, 600, 30)
+    truth = {"boxes": np.array([[10.0, 10, 90, 90], [200, 200, 300, 300], [400, 50, 500, 150]]), "labels": [1, 1, 2]}
+    boxes = [[402, 52, 502, 152], [210, 210, 310, 310], [20, 300, 80, 380], [205, 205, 250, 250]]
+    found = {"boxes": np.array(boxes, np.float32), "labels": [1, 1, 1, 1], "scores": [0.9, 0.8, 0.7, 0.6]}
+    sheet = visualize.side_by_side(image, truth, found, NAMES, labels=False)[-400:]
+    left, right = sheet[:, :600], sheet[:, -600:]
+    first, second, third = (tuple(left[y, x]) for x, y in ((10, 50), (200, 250), (400, 100)))
+    assert len({first, second, third}) == 3
+    assert tuple(right[100, 402]) == third and tuple(right[260, 210]) == second
+    alone = {tuple(right[340, 20]), tuple(right[230, 205])}
+    assert len(alone) == 2 and not alone & {first, second, third}
+
+
+def test_side_by_side_without_objects_and_by_class():
+    image, nothing = blank(400, 600, 30), {"boxes": np.zeros((0, 4)), "labels": []}
+    found = {"boxes": np.array([[10.0, 10, 90, 90]]), "labels": [2], "scores": [0.5]}
+    visualize.side_by_side(image, nothing, nothing)
+    assert has(visualize.side_by_side(image, nothing, found), visualize.colour(0))
+    assert has(visualize.side_by_side(image, found, nothing, colour_by="class"), visualize.colour(1))
+
+
+def test_grid_places_equal_images_unchanged():
+    sheet = visualize.grid([blank(20, 10, value) for value in (0, 50, 90)], columns=2, gap=4)
+    assert sheet.shape == (44, 24, 3)
+    assert (sheet[:20, :10] == 0).all() and (sheet[:20, 14:] == 50).all() and (sheet[24:, :10] == 90).all()
+    assert (sheet[20:24] == visualize.PAPER).all() and (sheet[24:, 10:] == visualize.PAPER).all()
     with pytest.raises(ValueError, match="at least one"):
         visualize.grid([])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "columns"),
+    [
+        ([(480, 640), (640, 480), (480, 640)], 1),  # upright and lying photos
+        ([(480, 640), (640, 480), (300, 640), (640, 427)], 2),
+        ([(480, 640), (640, 480), (480, 640), (600, 600), (300, 640), (640, 427)], 3),
+        ([(480, 1288), (640, 968), (512, 1032)], 1),
+    ],
+)
+def test_grid_has_no_wide_blank_bands(sizes, columns):
+    sheet = visualize.grid([blank(*size, value=index) for index, size in enumerate(sizes)], columns, gap=0)
+    assert (sheet == visualize.PAPER).all(axis=2).mean() < 0.01
+    areas = [(sheet == index).all(axis=2).sum() / np.prod(size) for index, size in enumerate(sizes)]
+    assert min(areas) > 0.4 and max(areas) <= visualize.ENLARGED**2
+    assert sheet[0, 0, 0] == 0 and sheet[-5, -5, 0] == len(sizes) - 1
+
+
+def test_grid_of_extreme_shapes_enlarges_at_most_twice():
+    sheet = visualize.grid([blank(30, 700, 1), blank(700, 30, 2), blank(200, 300, 3)], columns=1)
+    for value, (height, width) in ((1, (30, 700)), (2, (700, 30)), (3, (200, 300))):
+        rows, columns = np.nonzero((sheet == value).all(axis=2))
+        assert np.ptp(rows) + 1 <= 2 * height and np.ptp(columns) + 1 <= 2 * width
 
 
 def has(image, tint):

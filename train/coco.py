@@ -9,15 +9,14 @@ Without validation annotations every tenth image of the training set is held out
 
 import pathlib
 
-import keras
-
-from keras_maskrcnn import MaskRCNN, data
+import keras_maskrcnn
+from keras_maskrcnn import data
 from keras_maskrcnn.training import recipe
 
 
 def build(arguments, num_classes):
     """ResNet-FPN with torchvision's sizes, trained from scratch."""
-    return MaskRCNN(
+    return keras_maskrcnn.MaskRCNN(
         num_classes,
         backbone={"name": arguments.backbone, "norm": arguments.norm, "width": arguments.width},
         image_size=recipe.canvas(arguments),
@@ -44,7 +43,7 @@ def readers(arguments):
 
 def run(arguments):
     """Train, score, export."""
-    keras.utils.set_random_seed(arguments.seed)
+    recipe.begin(arguments)
     train, val = readers(arguments)
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     batches = recipe.batches(arguments, train, augment=arguments.augment)

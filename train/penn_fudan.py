@@ -20,10 +20,8 @@ other choices (batch normalisation at batch 8, colour jitter) were not measured 
 
 import pathlib
 
-import keras
-
-from keras_maskrcnn import MaskRCNN, data, training
-from keras_maskrcnn.models import presets
+import keras_maskrcnn
+from keras_maskrcnn import data, training
 from keras_maskrcnn.training import recipe
 
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
@@ -47,7 +45,7 @@ def augment(arguments):
 def build(arguments, num_classes):
     """A ResNet-18 of half width with a 96-channel pyramid and anchors with the proportions of people."""
     factor = max(recipe.canvas(arguments)) / 320
-    return MaskRCNN(
+    return keras_maskrcnn.MaskRCNN(
         num_classes,
         backbone={"name": arguments.backbone, "norm": "batch", "width": arguments.width},
         image_size=canvas(arguments),
@@ -65,7 +63,7 @@ def build(arguments, num_classes):
 
 def build_from_weights(arguments, num_classes):
     """The preset's network with the weights of the file, and new last layers for the classes."""
-    return MaskRCNN.from_preset(
+    return keras_maskrcnn.MaskRCNN.from_preset(
         arguments.preset,
         num_classes,
         weights=arguments.weights,
@@ -89,7 +87,7 @@ def sgd(arguments):
 
 def run(arguments):
     """Train on crops, score whole photos at full resolution, export."""
-    keras.utils.set_random_seed(arguments.seed)
+    recipe.begin(arguments)
     train = data.PennFudan(arguments.data, split="train")
     val = data.PennFudan(arguments.data, split="val")
     make, optimizer = (build_from_weights, sgd) if arguments.weights else (build, recipe.optimizer)
@@ -105,7 +103,10 @@ def parse(arguments=None):
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder PennFudanPed")
     parser.add_argument("--weights", type=pathlib.Path, metavar="FILE", help="published weights to fine-tune")
     parser.add_argument(
-        "--preset", default="mask_rcnn_resnet50_fpn", choices=presets.names(), help="preset that fits the weights"
+        "--preset",
+        default="mask_rcnn_resnet50_fpn",
+        choices=keras_maskrcnn.models.presets.names(),
+        help="preset that fits the weights",
     )
     if parser.parse_args(arguments).weights:
         parser.set_defaults(**FINE_TUNING)

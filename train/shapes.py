@@ -8,15 +8,14 @@ cores with bfloat16 instructions, 548 seconds of training at 42 images per secon
     bbox AP 0.846, AP50 0.973; segm AP 0.849, AP50 0.962
 """
 
-import keras
-
-from keras_maskrcnn import MaskRCNN, data
+import keras_maskrcnn
+from keras_maskrcnn import data
 from keras_maskrcnn.training import recipe
 
 
 def build(arguments, num_classes):
     """A ResNet-18 of half width with a 64-channel pyramid: 4 million parameters, for small images."""
-    return MaskRCNN(
+    return keras_maskrcnn.MaskRCNN(
         num_classes,
         backbone={"name": arguments.backbone, "norm": "batch", "width": arguments.width},
         image_size=recipe.canvas(arguments),
@@ -31,7 +30,7 @@ def build(arguments, num_classes):
 
 def run(arguments):
     """Train, score on other images, export."""
-    keras.utils.set_random_seed(arguments.seed)
+    recipe.begin(arguments)
     size = recipe.canvas(arguments)
     train = data.Shapes(arguments.steps * arguments.batch_size, image_size=size, seed=arguments.seed + 1)
     val = data.Shapes(arguments.val_images, image_size=size, seed=arguments.seed + 2)

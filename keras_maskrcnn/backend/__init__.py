@@ -66,12 +66,32 @@ def lowering(operation):
 
 
 def has_gpu():
-    """Whether TensorFlow has a GPU (False on other backends, which always use the static lowering)."""
-    if not is_tensorflow():
-        return False
-    import tensorflow as tf
+    """Whether the backend has a GPU: TensorFlow or JAX; False on other backends."""
+    if is_tensorflow():
+        import tensorflow as tf
 
-    return bool(tf.config.list_logical_devices("GPU"))
+        return bool(tf.config.list_logical_devices("GPU"))
+    return bool(_jax_gpus())
+
+
+def compute_capabilities():
+    """NVIDIA's compute capability of each GPU of this process: list of (major, minor), None where it has none."""
+    if is_tensorflow():
+        import tensorflow as tf
+
+        details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
+        return [gpu.get("compute_capability") for gpu in details]
+    names = [str(getattr(gpu, "compute_capability", "")) for gpu in _jax_gpus()]
+    numbers = [name.split(".") for name in names]  # "8.0"; other makers' names are no numbers: "gfx90a"
+    return [tuple(map(int, number)) if all(n.isdigit() for n in number) else None for number in numbers]
+
+
+def _jax_gpus():
+    if keras.backend.backend() != "jax":
+        return []
+    import jax
+
+    return [device for device in jax.local_devices() if device.platform == "gpu"]
 
 
 def _traced_for_xla():

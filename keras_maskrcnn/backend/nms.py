@@ -1,5 +1,7 @@
 """Non-maximum suppression by the implementation that fits the graph being traced."""
 
+from keras import ops
+
 from keras_maskrcnn import backend
 from keras_maskrcnn.ops import nms as pure
 
@@ -15,3 +17,11 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     from keras_maskrcnn.backend.tensorflow import nms as combined
 
     return combined.nms(*pure.prepare(boxes, scores, valid), iou_threshold, max_output, groups)
+
+
+def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):
+    """Greedy suppression within each level, with the arguments and the result of `ops.nms.nms_by_level`."""
+    if backend.lowering("nms") == "fixed_point":
+        return pure.nms_by_level(boxes, scores, iou_threshold, max_output, valid)
+    level = ops.concatenate([ops.full_like(score, i, dtype="int32") for i, score in enumerate(scores)], axis=1)
+    return nms(boxes, ops.concatenate(scores, axis=1), iou_threshold, max_output, level, valid)

@@ -35,6 +35,10 @@ class Cached(Wrapper):
     def __len__(self):
         return len(self.positions)
 
+    def coco_annotations(self, image_id):
+        """Returns the annotations of the data set."""
+        return self.dataset.coco_annotations(image_id)
+
     def read(self, position):
         """Returns a sample from memory; its image is read-only."""
         sample, extents, parts = self._kept[position]

@@ -1,6 +1,7 @@
 """The data of the assignment "Instance Segmentation with Mask R-CNN" (CIS 680): four files, two HDF5 and two `.npy`."""
 
 import contextlib
+import math
 import pathlib
 
 import numpy as np
@@ -16,6 +17,7 @@ FILES = {
 }
 KEY = "data"  # the one dataset in each of the HDF5 files
 CLASSES = ("vehicle", "person", "animal")
+MAX_READ_BYTES = 2**30  # of the part of an HDF5 dataset that is decoded at once; assign another number to change it
 PARTS = 4  # one in four images is for testing
 
 
@@ -187,17 +189,29 @@ def _read_objects(path):
 
 @contextlib.contextmanager
 def _dataset(path):
-    """Opens an HDF5 file and yields its dataset."""
+    """Opens an HDF5 file and yields its dataset; an error inside the block becomes a DataError."""
     import h5py
 
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield _checked_dataset(file, path)
+    except DataError:
+        raise
+    except Exception as error:  # h5py raises exceptions of any class for damaged files
         raise DataError(path, f"is no HDF5 file, or a damaged one ({error})") from error
-    with file:
-        if not isinstance(file.get(KEY), h5py.Dataset):
-            raise DataError(path, f"has no dataset {KEY!r} but {', '.join(map(repr, file)) or 'nothing'}")
-        yield file[KEY]
+
+
+def _checked_dataset(file, path):
+    import h5py
+
+    if KEY in file and not isinstance(file.get(KEY, getlink=True), h5py.HardLink):
+        raise DataError(path, f"its dataset {KEY!r} is stored elsewhere")
+    dataset = file.get(KEY)
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(path, f"has no dataset {KEY!r} but {', '.join(map(repr, file)) or 'nothing'}")
+    if dataset.external or dataset.is_virtual:
+        raise DataError(path, f"its dataset {KEY!r} is stored elsewhere")
+    return dataset
 
 
 class _Array:
@@ -220,7 +234,14 @@ class _Array:
                 what = f"{dataset.dtype} of shape {list(self.shape)}"
                 raise DataError(path, f"its dataset {KEY!r} is {what}, not numbers with {rank} axes")
             self._rows = dataset.chunks[0] if dataset.chunks else 1
+            self._row_bytes = math.prod(self.shape[1:]) * dataset.dtype.itemsize
+            self._check_size(max(self._row_bytes, math.prod(dataset.chunks or ()) * dataset.dtype.itemsize))
         self._last = range(0), None
+
+    def _check_size(self, size):
+        if size > MAX_READ_BYTES:
+            limit = f"{__name__}.MAX_READ_BYTES = {MAX_READ_BYTES}"
+            raise DataError(self.path, f"its parts of {size} bytes are larger than {limit}")
 
     def __getstate__(self):
         return {**self.__dict__, "_last": (range(0), None)}
@@ -230,6 +251,9 @@ class _Array:
         held, values = self._last  # one attribute, so that threads replace both values at once
         if values is None or not held.start <= start <= stop <= held.stop:
             held = range(start - start % self._rows, min(-(-stop // self._rows) * self._rows, self.shape[0]))
+            if len(held) * self._row_bytes > MAX_READ_BYTES:
+                held = range(start, stop)
+                self._check_size(len(held) * self._row_bytes)
             values = self._decode(held, what)
             if self._rows > 1:
                 self._last = held, values
@@ -239,5 +263,5 @@ class _Array:
         with _dataset(self.path) as dataset:
             try:
                 return dataset[held.start : held.stop]
-            except OSError as error:
+            except Exception as error:
                 raise DataError(self.path, f"{what} cannot be read ({error})") from error

@@ -1,27 +1,30 @@
 """COCO annotation files: polygons, compressed and uncompressed run lengths, crowds, category ids with gaps."""
 
 import collections
-import json
 import pathlib
+import reprlib
 
 import numpy as np
 from pycocotools import mask as run_length
 
-from keras_maskrcnn.data.image_file import read_image
+from keras_maskrcnn.data import coco_file
+from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
+from keras_maskrcnn.data.run_lengths import is_box, run_lengths, scored_annotation
+from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped
 
 
 class Coco(Dataset):
     """Reads a COCO instances file and its folder of images.
 
-    Images without objects are kept as negatives. An unusable annotation (box without extent or outside the image,
-    empty mask) is left out and noted in `dropped`. Images are read as stored because COCO's annotations ignore the EXIF
-    orientation.
+    Images without objects are kept as negatives. An unusable annotation (box without extent or outside the image, mask
+    that is empty or cannot be read) is left out, logged and noted in `dropped`. An image with an EXIF orientation is
+    turned upright only if it has the size in the file then and not as stored.
 
     Args:
         annotations: Path of the JSON file; `info` and `licenses` may be missing.
         images: Folder of the image files.
+        allow_outside: Whether a `file_name` may be absolute or lead out of that folder.
 
     Attributes:
         class_names: Names of the categories in the order of their ids.
@@ -32,18 +35,19 @@ class Coco(Dataset):
         DataError: The file or the folder is missing or is not in the COCO format.
     """
 
-    def __init__(self, annotations, images):
+    def __init__(self, annotations, images, allow_outside=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
-        content = _load(self.path)
+        content = coco_file.load(self.path, allow_outside)
         if not self.folder.is_dir():
             raise DataError(self.folder, "no such folder of images")
         self.images = content["images"]
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.category_ids = [category["id"] for category in categories]
         self.class_names = [str(category["name"]) for category in categories]
+        self._sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in self.images}
         self._labels = {number: label for label, number in enumerate(self.category_ids, 1)}
         self.dropped = {}
-        self._annotations = self._by_image(content.get("annotations", []))
+        self._annotations = self._by_image(content["annotations"])
 
     @classmethod
     def from_folder(cls, root, split):
@@ -60,19 +64,16 @@ class Coco(Dataset):
         return cls(root / "annotations" / f"instances_{split}.json", root / split)
 
     def _by_image(self, annotations):
-        sizes = {image["id"]: (image["height"], image["width"]) for image in self.images}
         groups = collections.defaultdict(list)
         for annotation in annotations:
-            name = f"annotation {annotation['id']}"
-            if annotation["category_id"] not in self._labels:
-                raise DataError(self.path, f"{name} has the unknown category {annotation['category_id']}")
-            if annotation["image_id"] not in sizes:
-                raise DataError(self.path, f"{name} has the unknown image {annotation['image_id']}")
-            reason = _unusable(annotation, sizes[annotation["image_id"]])
-            if reason:
+            for key, known in (("category_id", self._labels), ("image_id", self._sizes)):
+                if annotation[key] not in known:
+                    number, value = reprlib.repr(annotation["id"]), reprlib.repr(annotation[key])
+                    reason = f"annotation {number} has the unknown {key.removesuffix('_id')} {value}"
+                    raise DataError(self.path, reason)
+            groups[annotation["image_id"]].append(annotation)
+            if reason := _unusable(annotation, self._sizes[annotation["image_id"]]):
                 self.dropped[annotation["id"]] = reason
-            else:
-                groups[annotation["image_id"]].append(annotation)
         log_dropped(self.path, self.dropped)
         return groups
 
@@ -81,99 +82,78 @@ class Coco(Dataset):
 
     def labels_at(self, position):
         """Returns the labels of the annotations of an image without decoding it: int32 [n]."""
-        annotations = self._annotations.get(self.images[position]["id"], [])
+        return self._labels_of(self._kept(self.images[position]["id"]))
+
+    def _kept(self, image_id):
+        """Returns the annotations of an image that are not dropped."""
+        return [a for a in self._annotations.get(image_id, []) if a["id"] not in self.dropped]
+
+    def _labels_of(self, annotations):
         return np.array([self._labels[annotation["category_id"]] for annotation in annotations], np.int32)
+
+    def coco_annotations(self, image_id):
+        """Returns the annotations of an image as the file states them, dropped ones included."""
+        annotations = self._annotations.get(image_id, [])
+        scored = (scored_annotation(annotation, self._sizes[image_id]) for annotation in annotations)
+        labels = self._labels_of(annotations).tolist()
+        return [{**a, "category_id": label} for a, label in zip(scored, labels, strict=True) if a]
 
     def read(self, position):
         """Returns one image with its instances."""
         record = self.images[position]
         path = self.folder / record["file_name"]
-        image = read_image(path, turn=False)
+        image = read_stored(path).fitted((record["height"], record["width"]), self.folder)
         size = image.shape[:2]
         if size != (record["height"], record["width"]):
             listed = f"{record['width']} x {record['height']}"
             raise DataError(path, f"is {size[1]} x {size[0]} pixels, but {listed} in {self.path.name}")
-        annotations, masks = self._masks(self._annotations.get(record["id"], []), size, path)
+        annotations, masks = self._masks(self._kept(record["id"]), size, path)
         return {
             "image": image,
             "boxes": _boxes(annotations, masks),
-            "labels": np.array([self._labels[a["category_id"]] for a in annotations], np.int32),
+            "labels": self._labels_of(annotations),
             "masks": masks,
-            "crowd": np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
+            "crowd": np.array([bool(a.get("iscrowd")) for a in annotations], bool),
             "image_id": record["id"],
             "source": str(path),
         }
 
     def _masks(self, annotations, size, path):
-        runs = [_run_lengths(annotation["segmentation"], size, path, annotation["id"]) for annotation in annotations]
-        areas = [run_length.area(run) if run else 0 for run in runs]
-        for annotation, area in zip(annotations, areas, strict=True):
-            if not area:
-                self.dropped[annotation["id"]] = "its mask is empty"
-        kept = [index for index, area in enumerate(areas) if area]
+        """Returns the annotations with a mask that can be read and is not empty, and the masks: bool [n, H, W]."""
+        kept, runs, unusable = [], [], {}
+        for annotation in annotations:
+            try:
+                run = run_lengths(annotation["segmentation"], size)
+            except ValueError as error:
+                unusable[annotation["id"]] = str(error)
+                continue
+            if run and run_length.area(run):
+                kept.append(annotation)
+                runs.append(run)
+            else:
+                unusable[annotation["id"]] = "its mask is empty"
+        log_dropped(path, {number: reason for number, reason in unusable.items() if number not in self.dropped})
+        self.dropped.update(unusable)
         if not kept:
             return [], np.zeros((0, *size), bool)
-        masks = run_length.decode([runs[index] for index in kept])  # column-major; parts are copied later
-        return [annotations[index] for index in kept], masks.transpose(2, 0, 1).view(bool)
-
-
-def _load(path):
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(path, "no such annotation file") from None
-    except OSError as error:
-        raise DataError(path, f"cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        reason = "the annotation file is empty" if not path.stat().st_size else f"is not valid JSON ({error})"
-        raise DataError(path, reason) from error
-    wanted = {
-        "images": {"id", "file_name", "height", "width"},
-        "categories": {"id", "name"},
-        "annotations": {"id", "image_id", "category_id"},
-    }
-    for name, keys in wanted.items():
-        records = content.get(name) if isinstance(content, dict) else None
-        if records is None and name == "annotations" and isinstance(content, dict):
-            continue  # a file of negatives, or of images to predict on
-        if not isinstance(records, list) or (not records and name != "annotations"):
-            raise DataError(path, f"is no COCO file: it lists no {name}")
-        for index, record in enumerate(records):
-            if not isinstance(record, dict) or not keys <= record.keys():
-                raise DataError(path, f"is no COCO file: {name}[{index}] lacks one of {', '.join(sorted(keys))}")
-    return content
+        check_mask_memory(len(runs), size, path)
+        masks = run_length.decode(runs)  # column-major; parts are copied later
+        return kept, masks.transpose(2, 0, 1).view(bool)
 
 
 def _unusable(annotation, size):
     """Returns why an annotation cannot be used, or None."""
     if not annotation.get("segmentation"):
-        return "it has no mask"
+        return "its mask is missing"
+    if annotation.get("iscrowd") not in (0, 1, None):
+        return f"its iscrowd is {reprlib.repr(annotation['iscrowd'])}, not 0 or 1"
     if "bbox" not in annotation:
         return None
-    box = annotation["bbox"]
-    if len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
+    if not is_box(annotation["bbox"]):
         return "its box is not four numbers"
-    x, y, w, h = box
+    x, y, w, h = annotation["bbox"]
     fault = box_fault((x, y, x + w, y + h), size)
     return f"its box {fault}" if fault else None
-
-
-def _run_lengths(segmentation, size, path, number):
-    """Returns a segmentation in pycocotools' compressed form, or None for polygons without three corners."""
-    try:
-        if isinstance(segmentation, list):
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            return run_length.merge(run_length.frPyObjects(polygons, *size)) if polygons else None
-        run_size, counts = tuple(segmentation["size"]), segmentation["counts"]
-        runs = run_length.frPyObjects(segmentation, *size) if isinstance(counts, list) else segmentation
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(path, f"the mask of annotation {number} is neither polygons nor run lengths") from error
-    if run_size != size:
-        reason = f"is {run_size[1]} x {run_size[0]} pixels, the image {size[1]} x {size[0]}"
-        raise DataError(path, f"the mask of annotation {number} {reason}")
-    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-        raise DataError(path, f"the run lengths of annotation {number} do not add up to the image's pixels")
-    return runs
 
 
 def _boxes(annotations, masks):

@@ -82,6 +82,14 @@ class Grouped(Wrapper):
         labels = self._groups_at(self.positions[position])
         return labels[labels > 0]
 
+    def coco_annotations(self, image_id):
+        """Returns the annotations of the data set that are in a group, with the labels of the groups."""
+        annotations = self.dataset.coco_annotations(image_id)
+        if annotations is None:
+            return None
+        annotations = [{**a, "category_id": int(self._new_labels[a["category_id"]])} for a in annotations]
+        return [annotation for annotation in annotations if annotation["category_id"]]
+
     def read(self, position):
         """Returns an image with the instances that are in a group."""
         sample = self.dataset[self.positions[position]]

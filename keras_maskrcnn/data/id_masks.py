@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_maskrcnn.data.image_file import opened
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, check_mask_memory
 
 
 def split_names(folder, split, part, names):
@@ -27,7 +27,10 @@ def split_names(folder, split, part, names):
     if split == "all":
         path, found = images, sorted(names(images))
     elif path.is_file():
-        found = path.read_text(encoding="utf-8").split()
+        try:
+            found = path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(path, f"cannot be read ({error})") from error
     else:
         raise DataError(path, "no such list of images (one name per line; split='all' takes every image)")
     if not found:
@@ -35,20 +38,36 @@ def split_names(folder, split, part, names):
     return found
 
 
-def read_ids(path, size):
-    """Reads a mask file: int [H, W] of the given size; colours are converted to grey.
+def read_ids(path, sizes, binary=False):
+    """Reads a mask file: int [H, W].
+
+    Args:
+        path: Path of the file.
+        sizes: List of the (H, W) that its image can have, see `image_file.Stored`.
+        binary: Whether the mask is only zero or not zero; colours are then converted to grey.
 
     Raises:
-        DataError: The file is missing, is no image or has another size.
+        DataError: The file is missing, is no image, has colours (where they are not allowed) or has another size.
     """
     with opened(path, "a mask") as image:
+        if not binary and len(image.getbands()) > 1:
+            channels = np.asarray(image.convert("RGB"))
+            if (channels != channels[..., :1]).any():
+                raise ValueError("it has colours, not one id per pixel")
         values = np.array(image if len(image.getbands()) == 1 else image.convert("L"))
-    if values.shape != size:
-        raise DataError(path, f"the mask has shape {list(values.shape)}, its image {list(size)}")
+    if values.shape not in sizes:
+        raise DataError(path, f"the mask has shape {list(values.shape)}, its image {list(sizes[0])}")
     return values
 
 
-def id_masks(ids):
-    """Returns one mask per id in a mask file, in ascending order without 0, the background: bool [n, H, W]."""
+def read_id_masks(path, sizes):
+    """Returns one mask per id in a mask file, in ascending order without 0, the background: bool [n, H, W].
+
+    Raises:
+        DataError: As `read_ids`, or there are more ids than `sample.MAX_MASK_BYTES` allows.
+    """
+    ids = read_ids(path, sizes)
     numbers = np.unique(ids)
-    return ids == numbers[numbers > 0][:, None, None]
+    numbers = numbers[numbers > 0]
+    check_mask_memory(len(numbers), ids.shape, path)
+    return ids == numbers[:, None, None]

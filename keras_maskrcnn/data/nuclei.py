@@ -4,9 +4,9 @@ import pathlib
 
 import numpy as np
 
-from keras_maskrcnn.data.id_masks import id_masks, read_ids, split_names
-from keras_maskrcnn.data.image_file import read_image
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.id_masks import read_id_masks, read_ids, split_names
+from keras_maskrcnn.data.image_file import read_stored
+from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory
 
 
 class Nuclei(Dataset):
@@ -40,17 +40,23 @@ class Nuclei(Dataset):
         name = self.names[position]
         folder = self.folder / self.part / name
         path = folder / "images" / f"{name}.png"
-        image = read_image(path, turn=False)
-        masks = _masks(folder, image.shape[:2])
+        stored = read_stored(path)
+        masks = _masks(folder, stored.sizes)
+        image = stored.fitted(masks.shape[1:], self.folder)
         labels = np.ones(len(masks), np.int32)
         return {"image": image, "labels": labels, "masks": masks, "image_id": name, "source": str(path)}
 
 
-def _masks(folder, size):
-    """Masks in the folder of an image of `size` (H, W): bool [n, H, W], empty ones left out."""
+def _masks(folder, sizes):
+    """Masks in the folder of an image that can have the `sizes`: bool [n, H, W] of one of them, empty ones left out."""
     if (folder / "mask_ids").is_dir():
-        return id_masks(read_ids(folder / "mask_ids" / f"{folder.name}.png", size))
+        return read_id_masks(folder / "mask_ids" / f"{folder.name}.png", sizes)
     if not (folder / "masks").is_dir():
         raise DataError(folder, "has neither a folder mask_ids nor a folder masks")
-    masks = [read_ids(path, size) > 0 for path in sorted((folder / "masks").glob("*.png"))]
-    return np.array([mask for mask in masks if mask.any()], bool).reshape(-1, *size)
+    paths = sorted((folder / "masks").glob("*.png"))
+    check_mask_memory(len(paths), sizes[0], folder / "masks")
+    masks = []
+    for path in paths:
+        masks.append(read_ids(path, sizes, binary=True) > 0)
+        sizes = [masks[0].shape]
+    return np.array([mask for mask in masks if mask.any()], bool).reshape(-1, *sizes[0])

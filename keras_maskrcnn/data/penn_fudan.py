@@ -4,15 +4,16 @@ import pathlib
 
 import numpy as np
 
-from keras_maskrcnn.data.id_masks import id_masks, read_ids, split_names
-from keras_maskrcnn.data.image_file import read_image
+from keras_maskrcnn.data.id_masks import read_id_masks, split_names
+from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.sample import Dataset
 
 
 class PennFudan(Dataset):
     """Reads `PNGImages/ID.png` with `PedMasks/ID_mask.png` (0 is background, k is person k).
 
-    Boxes are computed from the masks because those of the text files are up to 3 pixels off.
+    A photo with an EXIF orientation is turned upright only if its mask has the size of the turned photo and not of the
+    stored one. Boxes are computed from the masks because those of the text files are up to 3 pixels off.
 
     Args:
         folder: The folder that holds `PNGImages` and `PedMasks`.
@@ -36,7 +37,8 @@ class PennFudan(Dataset):
         """Returns one photo with its pedestrians."""
         name = self.names[position]
         path = self.folder / "PNGImages" / f"{name}.png"
-        image = read_image(path, turn=False)
-        masks = id_masks(read_ids(self.folder / "PedMasks" / f"{name}_mask.png", image.shape[:2]))
+        stored = read_stored(path)
+        masks = read_id_masks(self.folder / "PedMasks" / f"{name}_mask.png", stored.sizes)
+        image = stored.fitted(masks.shape[1:], self.folder)
         labels = np.ones(len(masks), np.int32)
         return {"image": image, "labels": labels, "masks": masks, "image_id": name, "source": str(path)}

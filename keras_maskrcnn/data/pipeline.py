@@ -1,7 +1,5 @@
 """The input pipeline: shuffle, read, augment, resize, batch, prefetch; seeded, and the same on every backend."""
 
-import itertools
-
 import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
@@ -28,9 +26,9 @@ def batches(
 ):
     """Returns batches for `model.fit`.
 
-    A sample that cannot be read is left out, logged once and noted in `dataset.skipped`; where the length of an epoch
-    is fixed (`backend="numpy"` without `cache`), the next readable sample replaces it. Order and augmentation differ
-    between epochs (each iteration over a tf.data.Dataset is one) and depend only on the seed.
+    A sample that cannot be read is logged once and noted in `dataset.skipped`. With `cache` it is left out, otherwise
+    the next readable sample replaces it, so that the length of an epoch is known. Order and augmentation differ between
+    epochs (each iteration over a tf.data.Dataset is one) and depend only on the seed.
 
     Args:
         dataset: A `data.Dataset`.
@@ -38,11 +36,12 @@ def batches(
         batch_size: B.
         max_instances: N, rows of the targets; of more instances the largest are kept.
         mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
-            which take about fifty times the memory, see `models.options.MaskStage.targets`.
+            which take about fifty times the memory, see `heads.mask.MaskStage`.
         augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
         shuffle: New order in each epoch; None means True with augmentation, else False.
         seed: Non-negative int.
-        repeat: Repeat the epochs without end; `fit` then needs `steps_per_epoch`.
+        repeat: Repeat the epochs without end; `fit` then needs `steps_per_epoch`. `rows.start` of the result, set
+            before the first batch is taken, is the number of samples to start after, for a run that continues.
         drop_remainder: Leave out a last batch that is not full; None means True if `shuffle` and a full batch exists.
         cache: Keep decoded samples in memory; they are read by this call.
         workers: Number of threads that prepare samples.
@@ -76,6 +75,7 @@ def batches(
         from keras_maskrcnn.data.py_dataset import NumpyBatches
 
         result = NumpyBatches(rows, batch_size, repeat, drop_remainder, workers=workers)
+    result.rows = rows
     result.class_names = dataset.class_names  # as keras.utils.image_dataset_from_directory does
     return result
 
@@ -88,9 +88,13 @@ class Rows:
         prepare: A Prepare.
         shuffle: Whether each epoch has a new order.
         seed: Non-negative int.
+
+    Attributes:
+        start: Position at which the sequence of all epochs starts, or goes on with the next epoch.
     """
 
     def __init__(self, dataset, prepare, shuffle, seed):
+        self.start = 0
         self.dataset, self.prepare, self.shuffle, self.seed = dataset, prepare, shuffle, seed
         self._failed_in_a_row = 0
         # One readable sample is enough for an epoch that is not empty.
@@ -119,6 +123,14 @@ class Rows:
         index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
         return self.prepare(sample, np.random.default_rng([self.seed, epoch, index]), index)
 
+    def row_or_next(self, position, epoch):
+        """Returns the row at a position, or that of the next readable sample of the data set."""
+        row = None
+        while row is None:  # terminates: `row` raises when no sample is readable
+            row = self.row(position, epoch)
+            position = (position + 1) % len(self)
+        return row
+
 
 def _name(dataset):
     return type(dataset.dataset if isinstance(dataset, Cached) else dataset).__name__
@@ -137,28 +149,25 @@ def _chosen(backend):
 def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     import tensorflow as tf
 
-    epochs = itertools.count()
     gate = ExitGate()
     signature = rows.prepare.signature()
     empty = [np.zeros(shape, dtype) for shape, dtype in signature.values()]
 
     def next_epoch():
-        epoch = next(epochs)
-        order = rows.order(epoch)
+        epoch, first = divmod(rows.start, len(rows))
+        rows.start = (epoch + 1) * len(rows)
+        order = rows.order(epoch)[first:]
         return np.stack([order, np.full_like(order, epoch)], 1)
 
     def read(place):
         with gate as is_open:
-            row = rows.row(*place.tolist()) if is_open else None
-        return [np.bool_(row is not None or not is_open), *(empty if row is None else row.values())]
+            return list(rows.row_or_next(*place.tolist()).values()) if is_open else empty
 
     def load(place):
-        kinds = [tf.bool, *(tf.as_dtype(dtype) for _, dtype in signature.values())]
-        readable, *arrays = tf.numpy_function(read, [place], kinds)
-        readable.set_shape(())
+        arrays = tf.numpy_function(read, [place], [tf.as_dtype(dtype) for _, dtype in signature.values()])
         for array, (shape, _) in zip(arrays, signature.values(), strict=True):
             array.set_shape(shape)
-        return readable, dict(zip(signature, arrays, strict=True))
+        return split(dict(zip(signature, arrays, strict=True)))
 
     def one_epoch(_):
         places = tf.numpy_function(next_epoch, [], tf.int64)
@@ -167,12 +176,11 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     result = tf.data.Dataset.range(1).flat_map(one_epoch)
     result = result.repeat() if repeat else result
     result = result.map(load, num_parallel_calls=workers, deterministic=True)
-    result = result.filter(lambda readable, _: readable).map(lambda _, row: split(row))
     result = result.batch(batch_size, drop_remainder=drop_remainder)
-    if rows.dataset.always_readable:  # otherwise a skipped sample would violate the assertion
-        full, rest = divmod(len(rows), batch_size)
-        length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
-        result = result.apply(tf.data.experimental.assert_cardinality(length))
+    # Without a known length Keras warns at the end of the first epoch that the data ran out.
+    full, rest = divmod(len(rows), batch_size)
+    length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
+    result = result.apply(tf.data.experimental.assert_cardinality(length))
     return result.prefetch(2).with_options(_without_autotuning(tf))
 
 

@@ -44,11 +44,8 @@ class NumpyBatches(keras.utils.PyDataset):
 
     def _row(self, place):
         """Returns the row at a position of the sequence, or the next readable row."""
-        turn, start = divmod(place, len(self.rows))
-        epoch = turn if self.repeat else self.epoch
-        order = self.rows.order(epoch)
-        row, step = None, 0
-        while row is None:  # terminates: `Rows` raises when no sample is readable
-            row = self.rows.row(int(order[(start + step) % len(order)]), epoch)
-            step += 1
-        return row
+        if self.repeat:
+            epoch, place = divmod(self.rows.start + place, len(self.rows))
+        else:
+            epoch = self.epoch
+        return self.rows.row_or_next(int(self.rows.order(epoch)[place]), epoch)

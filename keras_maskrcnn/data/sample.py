@@ -27,6 +27,7 @@ from keras_maskrcnn.data.mini_masks import mask_boxes
 
 logger = logging.getLogger(__name__)
 
+MAX_MASK_BYTES = 2**31  # of the masks of one image, one byte per pixel; assign another number to change the limit
 CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards
 
 
@@ -39,7 +40,8 @@ class DataError(ValueError):
     """
 
     def __init__(self, source, reason=""):
-        self.source, self.reason = str(source), " ".join(str(reason).split())
+        source, reason = (str(text).encode("utf-8", "backslashreplace").decode() for text in (source, reason))
+        self.source, self.reason = source, " ".join(reason.split())
         super().__init__(f"{self.source}: {self.reason}" if self.reason else self.source)
 
     def __reduce__(self):
@@ -73,6 +75,19 @@ class Dataset(collections.abc.Sequence):
         that `read` finds to be unusable.
         """
         return self[position]["labels"]
+
+    def coco_annotations(self, image_id):
+        """Returns the ground truth of an image for COCO scores, as its COCO file states it; None for other data.
+
+        Args:
+            image_id: `image_id` of a sample.
+
+        Returns:
+            List of dicts with `category_id` (the label), `bbox`, `area`, `iscrowd`, `segmentation` (run lengths), and
+            `unreadable`, the kinds of overlap ("bbox", "segm") for which the file states nothing that can be read.
+            Annotations that samples leave out are among them.
+        """
+        return None
 
     @property
     def num_classes(self):
@@ -131,6 +146,10 @@ class Subset(Wrapper):
     def labels_at(self, position):
         """Returns the labels of a sample of the original data set."""
         return self.dataset.labels_at(self.indices[position])
+
+    def coco_annotations(self, image_id):
+        """Returns the annotations of the original data set."""
+        return self.dataset.coco_annotations(image_id)
 
     def read(self, position):
         """Returns a sample of the original data set."""
@@ -194,11 +213,18 @@ def box_fault(box, image_size, tolerance=math.inf):
     return None
 
 
+def check_mask_memory(count, size, source):
+    """Raises a DataError if `count` masks of `size` (H, W) take more than `MAX_MASK_BYTES`."""
+    if count * size[0] * size[1] > MAX_MASK_BYTES:
+        masks = f"its {count} masks of {size[1]} x {size[0]} pixels"
+        raise DataError(source, f"{masks} take more than {__name__}.MAX_MASK_BYTES = {MAX_MASK_BYTES}")
+
+
 def log_dropped(path, dropped):
     """Logs how many annotations a reader left out: `dropped` is a dict from their numbers to reasons."""
     if dropped:
         first, reason = next(iter(dropped.items()))
-        logger.warning("%s: %d annotations left out (%d: %s)", path, len(dropped), first, reason)
+        logger.warning("%s: %d annotations left out (%s: %s)", path, len(dropped), first, reason)
 
 
 def _checked_image(image, source):
@@ -258,4 +284,6 @@ def _checked_field(field, sample, source):
     is_flag = field.dtype == "bool" and values.dtype.kind in "iu"
     if not is_flag and not np.can_cast(values.dtype, field.dtype, "same_kind"):
         raise DataError(source, f"{field.name} is {values.dtype}, not {field.dtype}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(source, f"{field.name} holds numbers that are not finite")
     return values.astype(field.dtype)

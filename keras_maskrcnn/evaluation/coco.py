@@ -1,5 +1,8 @@
 """COCO scores for any reader: the ground truth is built in memory, pycocotools computes the scores.
 
+The ground truth of a COCO file is that of the file: its boxes, its `area`, and annotations that samples leave out. An
+annotation that cannot be read is ignored: detections that overlap it are neither right nor wrong.
+
 They are the twelve figures of the COCO detection challenge (https://cocodataset.org/#detection-eval): average precision
 over IoU 0.50:0.05:0.95, at 0.50, at 0.75, for small (< 32² px), medium and large (> 96² px) objects, and average recall
 with 1, 10 and 100 detections per image and by size. They are read from COCOeval's own tables.
@@ -70,7 +73,8 @@ def coco_scores(
     for sample, found in predictions(
         model, dataset, score_threshold, max_detections, batch_size=batch_size, limit=limit, progress=progress
     ):
-        image_id = add_sample(truth, sample)
+        annotations = getattr(dataset, "coco_annotations", lambda _: None)(sample.get("image_id"))
+        image_id = add_sample(truth, sample, annotations)
         # As run lengths, since the boolean masks of a thousand images would not fit in memory.
         results.extend(coco_results([found], [image_id]))
     return score_detections(truth, results, kinds, max_detections)
@@ -125,35 +129,42 @@ def coco_ground_truth(samples, class_names):
     return truth
 
 
-def add_sample(truth, sample):
+def add_sample(truth, sample, annotations=None):
     """Appends one sample to a dictionary from `coco_ground_truth`.
 
     Args:
         truth: the dictionary, changed in place.
-        sample: a sample. Its `image_id` is not used, since COCOeval requires integers.
+        sample: a sample. Its `image_id` is used only with `annotations`, and only if it is a number, as COCOeval
+            requires.
+        annotations: its annotations from `Dataset.coco_annotations`; None takes those of the sample's arrays.
 
     Returns:
-        int: the image id of the sample in the dictionary, from 1.
+        int: the image id of the sample in the dictionary; a count from 1, or the id in the COCO file.
     """
     height, width = sample["image"].shape[:2]
     image_id = len(truth["images"]) + 1
+    if annotations is not None and not isinstance(sample["image_id"], str):
+        image_id = sample["image_id"]  # the order of ids decides between equal scores
     truth["images"].append({"id": image_id, "height": height, "width": width, "file_name": str(sample["source"])})
+    for annotation in _annotations(sample) if annotations is None else annotations:
+        number = len(truth["annotations"]) + 1  # from 1: COCOeval reads a match with id 0 as no match
+        truth["annotations"].append({"id": number, "image_id": image_id, **annotation})
+    return image_id
+
+
+def _annotations(sample):
+    """Yields the annotations of a sample's arrays."""
     for box, label, mask, crowd in zip(
         sample["boxes"], sample["labels"], np.asarray(sample["masks"]), sample["crowd"], strict=True
     ):
         run_lengths = encode_mask(mask)
-        truth["annotations"].append(
-            {
-                "id": len(truth["annotations"]) + 1,  # from 1: COCOeval reads a match with id 0 as no match
-                "image_id": image_id,
-                "category_id": int(label),
-                "bbox": _to_xywh(box),
-                "area": float(mask_tools.area(run_lengths)),
-                "iscrowd": int(crowd),
-                "segmentation": run_lengths,
-            }
-        )
-    return image_id
+        yield {
+            "category_id": int(label),
+            "bbox": _to_xywh(box),
+            "area": float(mask_tools.area(run_lengths)),
+            "iscrowd": int(crowd),
+            "segmentation": run_lengths,
+        }
 
 
 def coco_results(detections, image_ids, category_ids=None):
@@ -226,7 +237,7 @@ def _to_xywh(box):
 def _evaluate(ground_truth, detections, kind, max_detections):
     """Runs COCOeval without its printed progress and returns it with its tables filled."""
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = _indexed(ground_truth, [dict(annotation) for annotation in ground_truth["annotations"]])
+        truth = _indexed(ground_truth, [_as_truth(annotation, kind) for annotation in ground_truth["annotations"]])
         found = _indexed(ground_truth, [_as_annotation(f, number, kind) for number, f in enumerate(detections, 1)])
         evaluator = COCOeval(truth, found, kind)
         evaluator.params.maxDets = [1, 10, max(100, max_detections)]
@@ -241,6 +252,11 @@ def _indexed(ground_truth, annotations):
     coco.dataset = {**ground_truth, "annotations": annotations}
     coco.createIndex()
     return coco
+
+
+def _as_truth(annotation, kind):
+    """A copy of an annotation; a crowd, which COCOeval ignores, if its overlap of this kind cannot be read."""
+    return {**annotation, "iscrowd": 1} if kind in annotation.get("unreadable", ()) else dict(annotation)
 
 
 def _as_annotation(found, number, kind):

@@ -4,7 +4,11 @@ import collections
 import itertools
 import logging
 
+import numpy as np
+
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.heads.detection import OUTPUTS
+from keras_maskrcnn.heads.outputs import Detections
 
 _log = logging.getLogger(__name__)
 
@@ -13,13 +17,14 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
     """Yields each readable sample of a data set together with the model's detections in it.
 
     Only a few samples are in memory at the same time. A sample that cannot be read is skipped and named in a warning in
-    the log, so that the others are still evaluated.
+    the log, so that the others are still evaluated. If the model has the class names of the data set in another order,
+    or further ones, its detections get the labels of the data set.
 
     Args:
         model: an object with `detect_each(images, score_threshold=, max_detections=, batch_size=)` for any iterable of
             images, as `MaskRCNN`; or with `detect(images, score_threshold=, max_detections=)` for a list.
         dataset: a reader: `len()`, `[i]` → sample, `class_names`.
-        score_threshold: minimum score of a detection, 0..1.
+        score_threshold: detections score higher than this, 0..1.
         max_detections: maximum number of detections per image.
         batch_size: images per batch of the network; for a model with `detect` only, images per call.
         limit: number of images from the start of the data set; None for all.
@@ -29,9 +34,10 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
         `(sample, found)`: dict of the sample, and dict of the detections in pixels of its image.
 
     Raises:
-        ValueError: the model and the data set have different numbers of classes, or no image could be read.
+        ValueError: the classes of the model and the data set do not match (see `check_classes`), or no image could be
+            read.
     """
-    check_classes(model, dataset)
+    labels = check_classes(model, dataset)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     bar = _progress_bar(total) if progress else None
     done, samples = 0, collections.deque()
@@ -43,7 +49,7 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
 
     options = {"score_threshold": score_threshold, "max_detections": max_detections}
     for found in _detect_each(model, images(), batch_size, options):
-        yield samples.popleft(), found
+        yield samples.popleft(), found if labels is None else _relabelled(found, labels)
         done += 1
         if bar:
             bar.update(done)
@@ -76,11 +82,38 @@ def _readable(dataset, total):
 
 
 def check_classes(model, dataset):
-    """Raises a ValueError if the model has another number of classes than the data set."""
-    known = getattr(model, "num_classes", None)
-    if known is not None and known != len(dataset.class_names):
-        names = ", ".join(dataset.class_names[:5]) + (", …" if len(dataset.class_names) > 5 else "")
-        raise ValueError(f"the model has {known} classes but the data set has {len(dataset.class_names)}: {names}")
+    """The data set's label of each label of the model, matched by class name.
+
+    Returns:
+        int32 `[K + 1]`, 0 for background and for classes that the data set does not have; None where the labels are the
+        same, also if one side has no names.
+
+    Raises:
+        ValueError: the data set has classes that the model does not have, or their numbers differ and one side has no
+            names.
+    """
+    ours, theirs = getattr(model, "class_names", None), list(dataset.class_names)
+    count = len(ours) if ours else getattr(model, "num_classes", None)
+    if ours and theirs and list(ours) != theirs:
+        missing = [name for name in theirs if name not in ours]
+        if missing:
+            reason = f"the data set has the classes {_some(missing)}, which the model does not have"
+            raise ValueError(f"{reason}; its classes are {_some(ours)}")
+        labels = {name: label for label, name in enumerate(theirs, start=1)}
+        return np.array([0, *(labels.get(name, 0) for name in ours)], np.int32)
+    if count is not None and count != len(theirs):
+        raise ValueError(f"the model has {count} classes but the data set has {len(theirs)}: {_some(theirs)}")
+    return None
+
+
+def _some(names):
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _relabelled(found, labels):
+    """Detections with the labels of the data set, without those of other classes."""
+    found = Detections({**found, "labels": labels[found["labels"]]}, getattr(found, "schema", OUTPUTS))
+    return found.rows(found["labels"] > 0)
 
 
 def _progress_bar(total):

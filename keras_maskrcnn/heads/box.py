@@ -181,27 +181,31 @@ class BoxHead(RegionHead):
         """Their normalisations; empty without."""
         return self.stack.norms
 
-    def call(self, crops, training=False):
+    def call(self, crops, training=False, valid=None):
         """Classify crops and refine their boxes.
 
         Args:
             crops: `[N, P, P, C]`.
             training: whether batch normalisation uses the batch's statistics.
+            valid: bool `[N]`, the regions that these statistics are computed from; None for all.
 
         Returns:
             (logits, deltas): float32 `[N, K + 1]` and `[N, K + 1, 4]`.
         """
-        crops = self.stack(crops, training=training)
+        crops = self.stack(crops, training=training, valid=valid)
         hidden = ops.reshape(crops, (-1, crops.shape[1] * crops.shape[2] * crops.shape[3]))
         for layer in self.hidden:
             hidden = layer(hidden)
         deltas = ops.reshape(self.deltas(hidden), (-1, self.num_classes + 1, 4))
         return ops.cast(self.classes(hidden), "float32"), ops.cast(deltas, "float32")
 
-    def classify(self, levels, boxes, training=False):
-        """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`."""
+    def classify(self, levels, boxes, training=False, valid=None):
+        """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`.
+
+        Batch statistics are computed from the boxes that are `valid`, bool `[B, R]`; None for all.
+        """
         crops = self.align(levels, boxes, training=training)
-        logits, deltas = self(flat(crops), training=training)
+        logits, deltas = self(flat(crops), training=training, valid=None if valid is None else flat(valid))
         count, outputs = boxes.shape[1], self.num_classes + 1
         return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
 
@@ -219,7 +223,7 @@ class BoxHead(RegionHead):
             (`SampledRegions`, dict of the scalars in `LOSSES` and `HEALTH`).
         """
         regions = sample_regions(proposed, truth, self.sampling, seed)
-        logits, deltas = self.classify(levels, regions.boxes, training)
+        logits, deltas = self.classify(levels, regions.boxes, training, regions.valid)
         images = ops.cast(ops.shape(regions.boxes)[0], "float32")
         positive, count = (ops.sum(ops.cast(mask, "float32")) for mask in (regions.positive, regions.valid))
         health = {"foreground": positive / images, "background": (count - positive) / images}

@@ -134,18 +134,19 @@ class MaskHead(ObjectHead):
         """Their normalisations; empty without."""
         return self.stack.norms
 
-    def call(self, crops, labels, training=False):
+    def call(self, crops, labels, training=False, valid=None):
         """Predict the mask of each region for its own class.
 
         Args:
             crops: `[N, P, P, C]`, N ≥ 1 (TensorFlow's 1×1 convolution fails on an empty batch on the CPU).
             labels: int32 `[N]`, 0…K, the class of each region.
             training: whether batch normalisation uses the batch's statistics.
+            valid: bool `[N]`, the regions that these statistics are computed from; None for all.
 
         Returns:
             float32 `[N, 2P, 2P]` logits.
         """
-        hidden = self.stack(crops, training=training)
+        hidden = self.stack(crops, training=training, valid=valid)
         blocks = ops.relu(self.deconvolution.blocks(ops.cast(hidden, self.compute_dtype)))
         return ops.cast(unfold_blocks(self._own_class(blocks, labels))[..., 0], "float32")
 

@@ -1,6 +1,7 @@
 """Base of the heads that work on regions of interest (RoIs), and the contract of the heads that a user may add."""
 
 import dataclasses
+import inspect
 import typing
 
 import keras
@@ -102,7 +103,9 @@ class ObjectHead(RegionHead):
     """A head that computes something per object: on positive regions in training, on detections at inference.
 
     A subclass implements, besides `build(input_shape)` for crops `(None, P, P, C)`:
-        call(crops, labels, training): crops `[R, P, P, C]` and labels int32 `[R]` to predictions.
+        call(crops, labels, training, valid): crops `[R, P, P, C]` and labels int32 `[R]` to predictions. `valid`, bool
+            `[R]`, is optional: a head with batch normalisation takes it, so that rows that fill up the list do not
+            enter the batch statistics (`layers.conv_stack.ConvStack` takes it too). It is passed in training.
         row_losses(predictions, rows, truth): predictions, `Rows` with `instance` and the ground truth `[B, N, ...]` to
             a dict of scalars by the names in `LOSSES`.
         row_outputs(predictions, rows): predictions and `Rows` to a dict of tensors `[R, ...]` by the names in
@@ -130,7 +133,8 @@ class ObjectHead(RegionHead):
         image = index // slots
         rows = Rows(boxes, labels, positive, image, image * truth["boxes"].shape[1] + matched)
         crops = self.align.align_rows(levels, boxes, image, training=training)
-        return self.row_losses(self(crops, labels, training=training), rows, truth)
+        given = {"valid": positive} if "valid" in inspect.signature(self.call).parameters else {}
+        return self.row_losses(self(crops, labels, training=training, **given), rows, truth)
 
     def predict(self, levels, found):
         """Outputs of detections, zeros in empty slots.

@@ -6,7 +6,7 @@ import typing
 import keras
 from keras import ops
 
-from keras_maskrcnn.backend.nms import nms
+from keras_maskrcnn.backend.nms import nms_by_level
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling, assign_anchors
 from keras_maskrcnn.heads.ground_truth import instances
 from keras_maskrcnn.heads.outputs import Declarations
@@ -281,13 +281,11 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
     best = [_best_of_level(*level, pre_nms) for level in zip(logits, deltas, anchors, strict=True)]
     scores = ops.concatenate([score for score, _ in best], axis=1)
     boxes = box_ops.clip(ops.concatenate([box for _, box in best], axis=1), sizes)
-    level = ops.concatenate([ops.full_like(score, i, dtype="int32") for i, (score, _) in enumerate(best)], axis=1)
-    keep, valid = nms(
+    keep, valid = nms_by_level(
         boxes,
-        scores,
+        [score for score, _ in best],
         nms_iou,
         min(post_nms, scores.shape[1] or post_nms),
-        groups=level,
         valid=box_ops.larger_than(boxes, min_size),
     )
     boxes = ops.where(valid[..., None], take_rows(boxes, keep), 0.0)

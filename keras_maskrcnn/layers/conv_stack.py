@@ -45,14 +45,23 @@ class ConvStack(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
 
-    def call(self, regions, training=False):
-        """`[N, P, P, C]` to `[N, P, P, width]`; `training` applies to batch normalisation."""
+    def call(self, regions, training=False, valid=None):
+        """Run the convolutions.
+
+        Args:
+            regions: `[N, P, P, C]`.
+            training: whether batch normalisation uses the batch's statistics.
+            valid: bool `[N]`, the rows that these statistics are computed from; None for all.
+
+        Returns:
+            `[N, P, P, width]`.
+        """
         if not self.norm:
             for conv in self.convs:
                 regions = conv(regions)
             return regions
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            regions = ops.relu(conv_norm(conv, norm, regions, training))
+            regions = ops.relu(conv_norm(conv, norm, regions, training, valid))
         return regions
 
     def compute_output_shape(self, input_shape):

@@ -12,7 +12,7 @@ from keras import ops
 from keras_maskrcnn import backend
 
 
-def conv_norm(conv, norm, inputs, training=False):
+def conv_norm(conv, norm, inputs, training=False, valid=None):
     """A convolution followed by its normalisation.
 
     Args:
@@ -20,6 +20,7 @@ def conv_norm(conv, norm, inputs, training=False):
         norm: a layer made by `layers.norm.norm`.
         inputs: `[B, H, W, C]`.
         training: whether trainable batch normalisation uses batch statistics.
+        valid: bool `[B]`, the rows that batch statistics are computed from; None for all.
 
     Returns:
         `norm(conv(inputs))` up to rounding, in the convolution's compute dtype.
@@ -28,7 +29,7 @@ def conv_norm(conv, norm, inputs, training=False):
         return norm(conv(inputs))
     constants = norm.constants(training)
     if constants is None or conv.use_bias:
-        return norm(conv(inputs), training=training)
+        return norm(conv(inputs), training=training, **({} if valid is None else {"valid": valid}))
     scale, offset = constants
     outputs = _scaled_conv(conv, ops.cast(inputs, conv.compute_dtype), scale, training)
     return outputs + ops.cast(offset, conv.compute_dtype)

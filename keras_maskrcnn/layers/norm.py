@@ -42,7 +42,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     Takes the arguments of `keras.layers.BatchNormalization`. The outputs are equal on all backends. The moving variance
     differs: the fused operation averages the unbiased variance, n / (n - 1) times the biased one, as torch does; the
-    Keras implementation, used on other backends, averages the biased one.
+    Keras implementation, used on other backends, averages the biased one. With `valid` the unbiased one is averaged
+    everywhere.
     """
 
     def constants(self, training):
@@ -51,13 +52,43 @@ class BatchNorm(keras.layers.BatchNormalization):
             return None
         return _constants(self)
 
-    def call(self, inputs, training=None, mask=None):
-        """Normalise `[B, H, W, C]`, with batch statistics if `training` and trainable, else with stored ones."""
+    def call(self, inputs, training=None, mask=None, valid=None):
+        """Normalise `[B, H, W, C]`, with batch statistics if `training` and trainable, else with stored ones.
+
+        Args:
+            inputs: `[B, H, W, C]`.
+            training: whether batch statistics are used and added to the moving averages.
+            mask: as for `keras.layers.BatchNormalization`.
+            valid: bool `[B]`, the rows that batch statistics are computed from; None for all. Without a valid row the
+                moving averages stay as they are.
+
+        Raises:
+            ValueError: for `valid` and options that the fused operation does not support.
+        """
+        if valid is not None and training and self.trainable:
+            return self._normalise_valid(inputs, valid)
         if not backend.is_tensorflow() or mask is not None or not self._can_fuse(inputs):
             return super().call(inputs, training=training, mask=mask)
         from keras_maskrcnn.backend.tensorflow.normalisation import batch_norm
 
         return batch_norm(self, inputs, training=bool(training) and self.trainable)
+
+    def _normalise_valid(self, inputs, valid):
+        """Normalise with the statistics of the valid rows; the other rows get the offset and no gradient."""
+        if not self._can_fuse(inputs):
+            raise ValueError(f"{self.name}: valid rows need channels last and Keras' default options")
+        values, valid = ops.cast(inputs, "float32"), ops.cast(valid, "bool")
+        count = ops.sum(ops.cast(valid, "float32")) * ops.cast(ops.prod(ops.shape(inputs)[1:3]), "float32")
+        divisor, row = ops.maximum(count, 1.0), valid[:, None, None, None]
+        mean = ops.sum(ops.where(row, values, 0.0), axis=(0, 1, 2)) / divisor
+        centred = ops.where(row, values - mean, 0.0)
+        variance = ops.sum(ops.square(centred), axis=(0, 1, 2)) / divisor
+        kept = ops.where(count > 0, self.momentum, 1.0)
+        unbiased = variance * (divisor / ops.maximum(divisor - 1.0, 1.0))
+        for variable, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
+            variable.assign(variable.value * kept + ops.stop_gradient(value) * (1 - kept))
+        gamma, beta = (ops.cast(w, "float32") for w in (self.gamma, self.beta))
+        return ops.cast(centred * (gamma * ops.rsqrt(variance + self.epsilon)) + beta, inputs.dtype)
 
     def _can_fuse(self, inputs):
         """Whether the fused operation supports the layer's options."""

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_maskrcnn import backend
 from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
 from keras_maskrcnn.heads.outputs import Declarations
@@ -15,6 +16,8 @@ from keras_maskrcnn.models import presets
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
+# Names of background in other libraries, where it is class 0 and listed.
+BACKGROUND = ("bg", "background")
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -63,6 +66,9 @@ class InstanceModel(Declarations, Detector, keras.Model):
             raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
         if not all(isinstance(name, str) for name in class_names or ()):
             raise ValueError(f"class_names={class_names!r} must be texts")
+        background = [name for name in class_names or () if name.strip("_ ").lower() in BACKGROUND]
+        if background:
+            raise ValueError(f"class_names has {background[0]!r}: background is not a class here, labels start at 1")
         # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         self.num_classes = int(num_classes)
@@ -203,9 +209,11 @@ class InstanceModel(Declarations, Detector, keras.Model):
         The canvas size and the class names of the data become the model's where it has none.
 
         Raises:
-            ValueError: if the data has more classes than the model, lacks ground truth that the model needs, or has a
-                canvas that the backbone cannot take.
+            ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, no ground
+            truth that the model needs, or a canvas that the backbone cannot take.
         """
+        if isinstance(x, Dataset):
+            raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
         self._adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
@@ -215,6 +223,8 @@ class InstanceModel(Declarations, Detector, keras.Model):
         names = getattr(data, "class_names", None)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
+        if names and self.class_names and list(names) != self.class_names[: len(names)]:
+            raise ValueError(f"the data's classes are {list(names)}, the model's {self.class_names}: they must agree")
         batch = data.element_spec if hasattr(data, "element_spec") else None
         if isinstance(data, keras.utils.PyDataset):
             batch = data[0]
@@ -307,6 +317,9 @@ class InstanceModel(Declarations, Detector, keras.Model):
         classes = preset["weights"]["classes"] if num_classes is None else num_classes
         model = cls(classes, **presets.merged(preset["config"], overrides))
         if weights is not None and str(weights).endswith(".weights.h5"):
+            from keras_maskrcnn.weights import keras_file
+
+            keras_file.check(weights)
             model.load_weights(weights)
         elif weights is not None:
             from keras_maskrcnn.weights import load

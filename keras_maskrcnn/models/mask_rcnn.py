@@ -11,6 +11,7 @@ from keras_maskrcnn.heads.rpn import Proposed, RPNHead
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.models import compatibility
 from keras_maskrcnn.models.base import InstanceModel
+from keras_maskrcnn.models.freezing import freeze, frozen_names
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -34,6 +35,8 @@ class MaskRCNN(InstanceModel):
         regions: `heads.region_head.Regions`, RoIAlign's conventions.
         fpn_channels: width of the pyramid.
         fpn_norm: normalisation in the pyramid, None or a kind of `layers.norm.norm`.
+        frozen: names of the frozen layers, such as ["backbone"] or ["backbone/stem_conv"]; all others are then
+            trainable. None leaves it to the parts (`freeze_at` of a ResNet). `.keras` files keep the frozen layers.
         seed: seed of the samplers; None draws one.
         name: name of the model.
         **common: `class_names`, `image_size`, `resize`, `detection`, `pixel_mean`, `pixel_std` and `dtype`, see
@@ -61,6 +64,7 @@ class MaskRCNN(InstanceModel):
         regions=None,
         fpn_channels=256,
         fpn_norm=None,
+        frozen=None,
         seed=None,
         name="mask_rcnn",
         **common,
@@ -87,6 +91,8 @@ class MaskRCNN(InstanceModel):
         for number, head in enumerate([self.box_head, *self.object_heads()], start=1):
             head.connect(strides, channels, self.regions, None if seed is None else seed + number)
         self.declare(self, *self.all_heads().values())
+        if frozen is not None:
+            freeze(self, frozen)
         self.built = True
 
     def call(self, inputs, training=False):
@@ -210,6 +216,7 @@ class MaskRCNN(InstanceModel):
             "fpn_channels": self.fpn_channels,
             "fpn_norm": self.fpn_norm,
             **{name: group.asdict() for name, group in groups.items()},
+            "frozen": frozen_names(self),
             "seed": self.seed,
         }
 

@@ -12,7 +12,8 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     All IoUs are computed at once, then suppression is repeated until nothing changes. With the rows sorted, greedy
     suppression is the unique solution of keep_i = valid_i ∧ ¬∃ j < i: keep_j ∧ IoU_ij > t, found by fixed-point
     iteration: after step k the first k links of every chain of suppressions are final, so the number of steps is the
-    length of the longest chain, in practice about ten. Time and memory grow with B · N²: limit N to a few thousand.
+    length of the longest chain, in practice about ten. Time and memory grow with B · N²: limit N to a few thousand,
+    and use `nms_by_level` where the groups are levels.
 
     Args:
         boxes: float `[B, N, 4]`, N ≥ 0, x1, y1, x2, y2 in any common unit.
@@ -41,6 +42,36 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     row = ops.arange(count)
     suppresses = overlap & (row[:, None] < row[None, :])
     return _first_kept(_settle(valid, suppresses), order, max_output)
+
+
+def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):
+    """`nms` with one group per level, computed level by level.
+
+    The result equals that of `nms` with `groups`. Memory grows with B · N_l² of one level instead of B · (Σ N_l)².
+
+    Args:
+        boxes: float `[B, N, 4]`, the rows of all levels one after the other.
+        scores: list (levels) of float `[B, N_l]`, the N_l of which add up to N.
+        iou_threshold: as for `nms`.
+        max_output: as for `nms`.
+        valid: bool `[B, N]`, rows to use. None: all.
+
+    Returns:
+        `(indices, valid)` as from `nms`; the indices are rows of `boxes`.
+    """
+    kept, best, first = [], [], 0
+    for score in scores:
+        last = first + score.shape[1]
+        usable = None if valid is None else valid[:, first:last]
+        limit = min(max_output, last - first)
+        index, used = nms(boxes[:, first:last], score, iou_threshold, limit, valid=usable)
+        kept.append(index + first)
+        best.append(ops.where(used, ops.take_along_axis(ops.cast(score, "float32"), index, axis=1), float("-inf")))
+        first = last
+    kept, best = ops.concatenate(kept, axis=1), ops.stop_gradient(ops.concatenate(best, axis=1))
+    order = ops.argsort(-best, axis=-1)  # levels and their rows are in order, so that ties stay so
+    kept, best = (ops.take_along_axis(values, order, axis=1) for values in (kept, best))
+    return _first_kept(best > float("-inf"), kept, max_output)
 
 
 def prepare(boxes, scores, valid):

@@ -12,6 +12,7 @@ import numpy as np
 from keras_maskrcnn.pickles import numpy_pickle, safe_pickle
 from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 
+MAX_BYTES = 2**28  # of the arrays in an array of objects, where entries that are one object count each
 MAGIC = b"\x93NUMPY"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 OBJECT = ("O", "O4", "O8")  # O4 and O8: written on 32-bit and 64-bit machines
@@ -54,8 +55,8 @@ class Array(numpy_pickle.Array):
         """Sets the content; for an array of objects it is a row-major list, whatever the value of `is_fortran`."""
         if not isinstance(dtype, Objects):
             return super().build(version, shape, dtype, is_fortran, data)
-        if type(data) is not list or math.prod(shape) != len(data):
-            raise UnreadableError(f"contains an array of shape {str(shape)[:80]} with another number of objects")
+        if type(data) is not list or not numpy_pickle.is_shape(shape) or math.prod(shape) != len(data):
+            raise UnreadableError("contains an array of objects whose number does not fit its shape")
         self.shape, self.items = shape, data
 
 
@@ -131,6 +132,8 @@ def _objects(content, shape):
         raise UnreadableError(f"its header declares objects of shape {list(shape)}, its pickle contains another object")
     _check_rows(shape, len(content.items))
     arrays = [_as_array(item) for item in content.items]
+    if sum(array.nbytes for array in arrays) > MAX_BYTES:
+        raise UnreadableError(f"contains arrays of more than {__name__}.MAX_BYTES = {MAX_BYTES} bytes")
     if len(shape) == 1:
         return arrays
     if any(array.ndim for array in arrays):  # a small file could refer to one large array many times

@@ -12,7 +12,19 @@ import numpy as np
 from keras_maskrcnn.pickles import safe_pickle
 from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 
+MAX_RANK = 64  # axes of an array, as in NumPy 2
 NUMBER = re.compile(r"b1|[iu][1248]|f[248]")
+
+
+def is_shape(value):
+    """Whether a value is a tuple of natural numbers below 2**63, at most `MAX_RANK` of them.
+
+    Only such values may be multiplied or put in a message: a short pickle can hold nested tuples whose text has 2**40
+    characters, and `math.prod` repeats tuples.
+    """
+    if type(value) is not tuple or len(value) > MAX_RANK:
+        return False
+    return all(type(side) is int and 0 <= side < 2**63 for side in value)
 
 
 class Dtype:
@@ -24,11 +36,14 @@ class Dtype:
 
     def __init__(self, code, _align=False, _copy=False):
         if not isinstance(code, str) or not NUMBER.fullmatch(code):
-            raise UnreadableError(f"contains an array of {str(code)[:20]!r}, which is not a numeric dtype")
+            shown = repr(code[:20]) if isinstance(code, str) else "objects"
+            raise UnreadableError(f"contains an array of {shown}, which is not a numeric dtype")
         self.dtype = np.dtype(code)
 
     def build(self, _version, order, *_rest):
         """Sets the byte order, "<", ">" or "|"."""
+        if not isinstance(order, str) or order not in ("<", ">", "|", "="):
+            raise UnreadableError("contains an array of an unknown byte order")
         self.dtype = self.dtype.newbyteorder(order)
 
 
@@ -43,7 +58,9 @@ class Array:
         data = data.encode("latin-1") if isinstance(data, str) else data
         if not isinstance(dtype, Dtype) or not isinstance(data, bytes | bytearray):
             raise UnreadableError("contains an array that is not numeric")
-        if math.prod(shape) * dtype.dtype.itemsize != len(data) or any(side < 0 for side in shape):
+        if not is_shape(shape):
+            raise UnreadableError("contains an array of a shape that is not a tuple of sizes")
+        if math.prod(shape) * dtype.dtype.itemsize != len(data):
             raise UnreadableError(f"contains an array of shape {str(shape)[:80]} with {len(data)} bytes of data")
         flat = np.frombuffer(data, dtype.dtype)
         self.numbers = flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(shape, order="FC"[not is_fortran])
@@ -58,7 +75,7 @@ class Array:
 def _encode(text, encoding="utf-8"):
     """Replacement for _codecs.encode, with which protocols 0 to 2 write bytes."""
     if encoding != "latin1":
-        raise UnreadableError(f"its pickle encodes bytes as {str(encoding)[:20]!r}, not as latin1")
+        raise UnreadableError("its pickle encodes bytes in another way than latin1")
     return text.encode("latin-1")
 
 

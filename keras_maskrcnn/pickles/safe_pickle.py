@@ -12,6 +12,11 @@ import pickletools
 from collections.abc import Callable
 from typing import NamedTuple
 
+# A pickle can pass the same large text or list to many calls, which copy it. The limit of all copies is
+# MAX_COPIES times the bytes read so far, plus FREE_BYTES; valid files need twice the bytes.
+MAX_COPIES = 4
+FREE_BYTES = 2**20
+SIZED = (str, bytes, bytearray, tuple, list, dict)
 SCALARS = (str, bytes, int, float, type(None))
 
 
@@ -54,11 +59,14 @@ def load(stream, names, persistent=None):
         The object. Dicts and their subclasses are returned as dict, other objects as created by `names`.
 
     Raises:
-        UnreadableError: The pickle contains a global or an instruction that files of arrays do not need.
+        UnreadableError: The pickle contains a global or an instruction that files of arrays do not need, or its calls
+            copy more than `MAX_COPIES` times its size.
         Exception: Any other class, if the bytes are not a valid pickle.
     """
     machine = _Machine(names, persistent)
-    for instruction, argument, _ in pickletools.genops(stream):
+    start = stream.tell()
+    for instruction, argument, place in pickletools.genops(stream):
+        machine.size = place - start
         if instruction.name == "STOP":
             return machine.stack.pop()
         step = STEPS.get(instruction.name)
@@ -92,6 +100,7 @@ class _Machine:
     def __init__(self, names, persistent):
         self.names, self.persistent = names, persistent
         self.stack, self.marks, self.memo = [], [], {}
+        self.size = self.copied = 0  # bytes
 
     def nothing(self, _):
         pass
@@ -149,18 +158,30 @@ class _Machine:
 
     def name_on_stack(self, _):
         module, attribute = self.pop_last(2)
+        if not isinstance(module, str) or not isinstance(attribute, str):
+            raise UnreadableError("its pickle refers to a global by an object that is not a text")
         self.name(f"{module} {attribute}")
+
+    def count_copies(self, values):
+        """Adds the sizes of values that a call or a state may copy; checks the limit."""
+        self.copied += sum(len(value) for value in values if isinstance(value, SIZED))
+        if self.copied > MAX_COPIES * self.size + FREE_BYTES:
+            raise UnreadableError(f"its pickle copies more than {__name__}.MAX_COPIES = {MAX_COPIES} times its size")
 
     def call(self, _):
         callee, arguments = self.pop_last(2)
         if not isinstance(callee, Name) or type(arguments) is not tuple:
             raise UnreadableError("its pickle calls an object that is not a function")
+        self.count_copies(arguments)
         self.push(callee.call(arguments))
 
     def build(self, _):
         """Passes a state to the object on the stack; dicts and ignored objects drop it."""
         target, state = self.pop_last(2)
         if hasattr(target, "build"):
+            if type(state) is not tuple:
+                raise UnreadableError("its pickle sets a state that is not a tuple")
+            self.count_copies(state)
             target.build(*state)
         elif target is not None and type(target) is not dict:
             raise UnreadableError("its pickle sets the state of an object that has none")

@@ -138,6 +138,25 @@ class CocoEval(keras.callbacks.Callback):
         Image.fromarray(visualize.grid(pairs, columns=1)).save(folder / f"epoch_{step:03d}.png")
 
 
+class EpochLine(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar with the losses and the two APs only; place it after `CocoEval`.
+
+    All other values are in TensorBoard and in the file of a CSVLogger.
+    """
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Shows the losses so far."""
+        super().on_train_batch_end(batch, self._shown(logs))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Ends the line with the scores."""
+        super().on_epoch_end(epoch, self._shown(logs))
+
+    def _shown(self, logs):
+        names = ("loss", *self.model.loss_names, "val_bbox_AP", "val_segm_AP")
+        return {name: logs[name] for name in names if name in (logs or {})}
+
+
 class SkippedSteps(keras.callbacks.Callback):
     """Names the images of training steps that were skipped because their loss or gradient was not finite.
 

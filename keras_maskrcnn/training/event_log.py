@@ -9,6 +9,9 @@ from PIL import Image
 class EventLog:
     """A TensorBoard event file in a folder, created with the first value.
 
+    Values of earlier files in the folder from the step of the first value on, such as those of an epoch that is trained
+    again, are no longer shown.
+
     Args:
         folder: path of the folder, created if missing.
     """
@@ -43,10 +46,13 @@ class EventLog:
         self._writer = None
 
     def _add(self, step, **value):
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self._writer = self._writer or EventFileWriter(self.folder)
+        if self._writer is None:
+            self._writer = EventFileWriter(self.folder)
+            start = SessionLog(status=SessionLog.START)
+            self._writer.add_event(Event(wall_time=time.time(), step=step, session_log=start))
         summary = Summary(value=[Summary.Value(**value)])
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))

@@ -1,21 +1,23 @@
 """Shared by the scripts in `train/`: arguments, the training run, and its summary."""
 
+from keras_maskrcnn.quiet import keras  # isort: skip
+
 import argparse
 import importlib.metadata
-import json
 import pathlib
 import shlex
 import sys
 import time
 
-import keras
 import numpy as np
 from PIL import Image
 
 from keras_maskrcnn import data, evaluation, visualize
+from keras_maskrcnn.backend import is_tensorflow
 from keras_maskrcnn.backend.precision import fastest_policy
 from keras_maskrcnn.inference.saved_model import SavedModel
-from keras_maskrcnn.training.callbacks import CocoEval, SkippedSteps
+from keras_maskrcnn.training.callbacks import CocoEval, EpochLine, SkippedSteps
+from keras_maskrcnn.training.run_folder import RunFolder
 from keras_maskrcnn.training.schedules import warmup_cosine
 
 # Candidates and widths for small images with few objects; those of the papers are about ten times as large.
@@ -59,6 +61,7 @@ def parser(description, **defaults):
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
     add("--workers", type=positive, help="threads that prepare images (default: %(default)s)")
     add("--seed", type=int, help="random seed (default: %(default)s)")
+    add("--overwrite", action="store_true", help="delete the run in the output folder and start again")
     add("--debug", action="store_true", help="show the traceback of an error")
     result.set_defaults(
         **{"epochs": 10, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18", **defaults}
@@ -75,14 +78,50 @@ def positive(text):
 
 
 def main(run, arguments):
-    """Call `run(arguments)`; invalid input is one line on stderr and exit code 2."""
+    """Call `run(arguments)`; invalid input is one line on stderr and exit code 2, Ctrl-C a line and exit code 130."""
     try:
         run(arguments)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted{_after(arguments)}", file=sys.stderr)
+        sys.exit(130)
     except (data.DataError, ValueError, OSError) as error:
         if arguments.debug:
             raise
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         sys.exit(2)
+
+
+def begin(arguments):
+    """Sets the random seed and checks the output folder; the first call of a recipe.
+
+    A run that is finished already ends the program with exit code 0. `--overwrite` deletes the run in the folder.
+
+    Raises:
+        ValueError: in one line, if the folder holds a run with other arguments.
+    """
+    keras.utils.set_random_seed(arguments.seed)
+    folder = _folder(arguments)
+    if arguments.overwrite:
+        folder.delete()
+    folder.check()
+    if folder.finished:
+        folder.backup().delete()
+        print(f"{folder.path} holds a finished run; --overwrite starts it again")
+        sys.exit(0)
+
+
+def _folder(arguments):
+    return RunFolder(arguments.output, arguments, precision=policy(arguments), image_size=canvas(arguments))
+
+
+def _after(arguments):
+    """What a stopped run does when it is started again."""
+    if "overwrite" not in arguments:  # not arguments of `parser`
+        return ""
+    epoch = _folder(arguments).backup().epoch()
+    if not epoch:
+        return " in the first epoch; the same command starts it again"
+    return f"; the same command continues after epoch {epoch}"
 
 
 def canvas(arguments):
@@ -133,7 +172,8 @@ def optimizer(arguments, hold=0.3):
 def train(arguments, model, train_data, val_data, batches, max_detections=100):
     """Fits, scores, saves, exports and draws; prints the paths of all files.
 
-    A run that was stopped continues after its last complete epoch if it is started again with the same arguments.
+    A run that was stopped continues after its last complete epoch if it is started again with the same arguments, and
+    ends with the same weights, history and scores as one that was not stopped.
 
     Args:
         arguments: parsed arguments of `parser`.
@@ -146,28 +186,38 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
     Returns:
         dict, the content of `OUTPUT/summary.json`.
     """
-    output = arguments.output
-    output.mkdir(parents=True, exist_ok=True)
+    output, folder = arguments.output, _folder(arguments)
+    steps = max(arguments.steps // arguments.epochs, 1)
     clock = _Clock(arguments.batch_size)
+    backup = folder.backup(clock.totals)
+    done = backup.restore(model)
+    if done:
+        print(f"{output} continues after epoch {done} of {arguments.epochs}")
+    batches.rows.start = done * steps * arguments.batch_size
+    folder.start(done)
     scores = CocoEval(val_data, log_dir=output / "logs", max_detections=max_detections)
     model.fit(
         batches,
         epochs=arguments.epochs,
-        steps_per_epoch=max(arguments.steps // arguments.epochs, 1),
+        initial_epoch=done,
+        steps_per_epoch=steps,
+        verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             clock,
             scores,
+            EpochLine(),
             SkippedSteps(train_data),
-            keras.callbacks.CSVLogger(output / "history.csv", append=(output / "backup").exists()),
-            # Last, so that an epoch is complete when its scores are on disk.
-            keras.callbacks.BackupAndRestore(output / "backup"),
+            keras.callbacks.CSVLogger(output / "history.csv", append=done > 0),
+            backup,  # last, so that the scores of an epoch are on disk before its state
         ],
     )
     figures = scores.scores or evaluation.coco_scores(model, val_data, max_detections=max_detections)
     print("\n" + evaluation.format_scores(figures))
     paths = _write(model, val_data, output)
+    seconds, images = clock.totals.tolist()
     summary = {
         "command": shlex.join(["python", *sys.argv]),
+        "arguments": folder.arguments,
         "train_images": len(train_data),
         "val_images": len(val_data),
         "steps": int(model.optimizer.iterations),
@@ -175,12 +225,12 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
         "precision": model.layer_dtype,
         "parameters": model.count_params(),
         **evaluation.for_json(figures, digits=4),
-        "training_seconds": round(clock.seconds, 1),
-        "images_per_second": round(clock.images / max(clock.seconds, 1e-9), 2),
-        "versions": {name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "numpy")},
-        **{name: str(path) for name, path in paths.items()},
+        "training_seconds": round(seconds, 1),
+        "images_per_second": round(images / max(seconds, 1e-9), 2),
+        "versions": {name: importlib.metadata.version(name) for name in ("keras", keras.config.backend(), "numpy")},
+        **{name: path and str(path) for name, path in paths.items()},
     }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    folder.finish(summary)
     _print(summary, output)
     return summary
 
@@ -190,7 +240,8 @@ class _Clock(keras.callbacks.Callback):
 
     def __init__(self, batch_size):
         super().__init__()
-        self.batch_size, self.seconds, self.images = batch_size, 0.0, 0
+        self.batch_size = batch_size
+        self.totals = np.zeros(2)  # seconds, images
         self._last = None
         self._traced = False
 
@@ -202,24 +253,25 @@ class _Clock(keras.callbacks.Callback):
         """Add the time since the last batch."""
         now = time.perf_counter()
         if self._last is not None:
-            self.seconds += now - self._last
-            self.images += self.batch_size
+            self.totals += now - self._last, self.batch_size
         self._last, self._traced = now, True
 
 
 def _write(model, val_data, output):
-    """Save, export, and draw detections of the reloaded export; returns the paths."""
+    """Save, export, and draw detections of the reloaded export; returns the paths, None for an export left out."""
     paths = {
         "keras_file": output / "model.keras",
-        "saved_model": output / "saved_model",
+        "saved_model": output / "saved_model" if is_tensorflow() else None,
         "tensorboard": output / "logs",
         "pictures": output / "pictures",
         "curves": output / "curves.png",
     }
     model.save(paths["keras_file"])
-    model.export(paths["saved_model"])
     visualize.curves(output / "history.csv", paths["curves"])
-    served = SavedModel(paths["saved_model"])
+    served = model
+    if paths["saved_model"]:
+        model.export(paths["saved_model"])
+        served = SavedModel(paths["saved_model"])
     paths["pictures"].mkdir(exist_ok=True)
     for i in np.unique(np.linspace(0, len(val_data) - 1, 12).astype(int)):
         sample = val_data[int(i)]
@@ -229,13 +281,17 @@ def _write(model, val_data, output):
 
 
 def _print(summary, output):
+    model = summary["keras_file"]
+    export = (
+        f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {model} --output {output / 'saved_model'}"
+    )
     print(
         f"\n{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training"
         f"\nfigures      {output / 'summary.json'}"
         f"\ncurves       {summary['curves']}, or: tensorboard --logdir {summary['tensorboard']}"
-        f"\nimages       {summary['pictures']} (ground truth next to detections of the exported model)"
-        f"\nmodel        {summary['keras_file']}"
-        f"\nSavedModel   {summary['saved_model']}"
-        f"\nnext         python -m keras_maskrcnn predict --model {summary['keras_file']} "
+        f"\nimages       {summary['pictures']} (ground truth next to detections)"
+        f"\nmodel        {model}"
+        f"\nSavedModel   {summary['saved_model'] or 'left out: export needs TensorFlow. ' + export}"
+        f"\nnext         python -m keras_maskrcnn predict --model {model} "
         f"--output {output / 'predictions'} YOUR_IMAGES"
     )

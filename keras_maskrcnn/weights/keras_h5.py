@@ -2,11 +2,13 @@
 
 The attribute `layer_names` lists the layers; each layer is a group whose attribute `weight_names` lists its datasets.
 In a file of a full model this structure is below the group `model_weights`. Only numeric datasets are read (with h5py,
-extra `convert`), not the model's configuration, which may contain Python code. This module does not protect against
-bugs of the HDF5 C library with damaged files.
+extra `convert`), not the model's configuration, which may contain Python code. Links are not followed, and no more
+bytes of arrays are read than the file has. This module does not protect against bugs of the HDF5 C library with damaged
+files, nor against lists of names that repeat one long text.
 """
 
 import itertools
+import pathlib
 
 import numpy as np
 
@@ -33,16 +35,29 @@ def read(path):
     """
     import h5py
 
-    arrays = {}
+    arrays, left = {}, pathlib.Path(path).stat().st_size
     with h5py.File(path, "r") as file:
-        root = file.get("model_weights", file)
+        root = _member(file, "model_weights") if "model_weights" in file else file
         for layer in _names(root, "layer_names"):
-            for weight in _names(root[layer], "weight_names"):
+            group = _member(root, layer)
+            for weight in _names(group, "weight_names"):
                 name = "/".join([layer, *weight.split("/")][-2:])
                 if name in arrays:
                     raise UnreadableError(f"has two weights called {name}")
-                arrays[name] = _numbers(root[layer][weight], name)
+                arrays[name] = _numbers(_member(group, weight), name, left)
+                left -= arrays[name].nbytes
     return arrays
+
+
+def _member(group, path):
+    """The object under a path, each part of which must be in the group before it and not be a link."""
+    import h5py
+
+    for part in path.split("/"):
+        if part and not isinstance(group.get(part, getlink=True), h5py.HardLink | None):
+            raise UnreadableError(f"{path} is a link to another place")
+        group = group[part] if part else group
+    return group
 
 
 def _names(group, attribute):
@@ -55,11 +70,13 @@ def _names(group, attribute):
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _numbers(dataset, name):
+def _numbers(dataset, name, limit):
     if getattr(dataset, "dtype", np.dtype("O")).kind not in "fiub":
         raise UnreadableError(f"{name} is not a numeric array")
     if dataset.external or dataset.is_virtual:
         raise UnreadableError(f"{name} is stored in another file")
     if dataset.id.get_storage_size() != dataset.nbytes:
         raise UnreadableError(f"{name} has the shape {list(dataset.shape)} but {dataset.id.get_storage_size()} bytes")
+    if dataset.nbytes > limit:
+        raise UnreadableError(f"lists more numbers than the file has bytes, up to {name}")
     return dataset[()].astype(dataset.dtype.newbyteorder("="), copy=False)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from keras_maskrcnn.pickles.numpy_pickle import is_shape
 from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 
 BFLOAT16 = "bfloat16"  # not a NumPy dtype; read as float32, of which it is the upper half
@@ -37,15 +38,14 @@ def strided(numbers, first, shape, strides):
     Args:
         numbers: 1-D array, the buffer.
         first: Index of the tensor's first element.
-        shape: Non-negative ints.
-        strides: Non-negative ints, one per axis, in elements.
+        shape: Tuple of non-negative ints.
+        strides: Tuple of non-negative ints, one per axis, in elements.
 
     Raises:
         UnreadableError: The tensor extends past the buffer, or has more elements than the buffer.
     """
-    layout = [first, *shape, *strides]
-    if len(shape) != len(strides) or not all(type(value) is int and value >= 0 for value in layout):
-        raise UnreadableError(f"a tensor has the shape {str(shape)[:80]} and strides {str(strides)[:80]}")
+    if not is_shape((first,)) or not is_shape(shape) or not is_shape(strides) or len(shape) != len(strides):
+        raise UnreadableError("a tensor has an offset, a shape or strides that are not natural numbers")
     count = math.prod(shape)
     last = first + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if count and (last >= len(numbers) or count > len(numbers)):

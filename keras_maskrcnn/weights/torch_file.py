@@ -10,6 +10,7 @@ given by key. Source: torch/serialization.py and torch/_utils.py.
 import io
 import struct
 import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ class Buffers:
 
     Attributes:
         order: Byte order, "<" or ">".
-        spans: Dict from the key of a storage to its first byte and its size in bytes.
+        spans: Dict from the key of a storage to its first byte, its size in bytes, and its CRC-32 or 0 for none.
     """
 
     def __init__(self, data):
@@ -56,9 +57,11 @@ class Buffers:
         if key not in self.spans:
             raise UnreadableError(f"its storage {key[:40]!r} has no data")
         if (key, kind) not in self._decoded:
-            start, size = self.spans[key]
-            raw = np.frombuffer(self.data, np.uint8, size - size % BYTES[kind], start)
-            self._decoded[key, kind] = decode(raw, kind, self.order)
+            start, size, checksum = self.spans[key]
+            raw = np.frombuffer(self.data, np.uint8, size, start)
+            if not _is_whole(raw, checksum):
+                raise UnreadableError(f"its storage {key[:40]!r} is damaged (checksum)")
+            self._decoded[key, kind] = decode(raw[: size - size % BYTES[kind]], kind, self.order)
         return self._decoded[key, kind]
 
 
@@ -101,13 +104,25 @@ def _tensor_of_kind(storage, first, shape, strides, _requires_grad, _hooks, kind
     return Tensor(storage, kind.name.removeprefix("torch.") if kind else storage.kind, first, shape, strides)
 
 
+def _size(shape):
+    if not numpy_pickle.is_shape(shape):
+        raise UnreadableError("its pickle has a size that is not a tuple of natural numbers")
+    return shape
+
+
+def _of_type(function, _type, arguments, _state):
+    if not isinstance(function, Name) or not function.name.startswith("torch._utils._rebuild_"):
+        raise UnreadableError("its pickle calls another function for a tensor than torch does")
+    return function.call(arguments)
+
+
 NAMES = {
     **numpy_pickle.NAMES,
     "collections.OrderedDict": safe_pickle.as_dict,
     "collections.Counter": safe_pickle.as_dict,
     "argparse.Namespace": safe_pickle.ignored,
     "torch.device": safe_pickle.ignored,
-    "torch.Size": tuple,
+    "torch.Size": _size,
     "torch.Tensor": None,
     "torch.nn.parameter.Parameter": None,
     "torch._utils._rebuild_tensor": _tensor,
@@ -115,7 +130,7 @@ NAMES = {
     "torch._utils._rebuild_tensor_v3": _tensor_of_kind,
     "torch._utils._rebuild_parameter": lambda tensor, _requires_grad, _hooks: tensor,
     "torch._utils._rebuild_parameter_with_state": lambda tensor, _requires_grad, _hooks, _state: tensor,
-    "torch._tensor._rebuild_from_type_v2": lambda function, _type, arguments, _state: function.call(arguments),
+    "torch._tensor._rebuild_from_type_v2": _of_type,
     **dict.fromkeys(STORAGES),
     **dict.fromkeys(f"torch.{kind}" for kind in BYTES),
 }
@@ -139,20 +154,37 @@ def read_zip(path, data):
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise UnreadableError("is a zip archive without torch's data.pkl")
+    _check_overlap(entries.values())
     root = pickles[0].removesuffix("data.pkl")
     buffers = Buffers(data)
     for name, entry in entries.items():
         folder, _, key = name.rpartition("/")
         if folder == f"{root}data":
-            buffers.spans[key] = _span(data, entry)
+            buffers.spans[key] = *_span(data, entry), entry.CRC
     if f"{root}byteorder" in entries and _content(data, entries[f"{root}byteorder"]) == b"big":
         buffers.order = ">"
     return safe_pickle.load(io.BytesIO(_content(data, entries[pickles[0]])), NAMES, _storage_reader(buffers, {}))
 
 
+def _check_overlap(entries):
+    """Checks that no two entries share bytes, of which a small file could declare any number."""
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise UnreadableError(f"its entry {entry.filename[:80]!r} overlaps another entry")
+        end = entry.header_offset + LOCAL_HEADER.size + entry.compress_size
+
+
 def _content(data, entry):
     start, size = _span(data, entry)
-    return data[start : start + size]
+    content = data[start : start + size]
+    if not _is_whole(content, entry.CRC):
+        raise UnreadableError(f"its entry {entry.filename[:80]!r} is damaged (checksum)")
+    return content
+
+
+def _is_whole(content, checksum):
+    return checksum == 0 or zlib.crc32(content) == checksum  # torch can leave out the computation, and writes 0
 
 
 def _span(data, entry):
@@ -185,7 +217,7 @@ def read_legacy(data):
             raise UnreadableError(
                 f"its storage {key[:40]!r} declares {declared[key].count} elements; the file has another number"
             )
-        buffers.spans[key] = place + 8, size
+        buffers.spans[key] = place + 8, size, 0
         place += 8 + size
     return content
 

@@ -66,11 +66,12 @@ def truncated_jpeg():
 def coco_folder(tmp_path):
     """Writes a COCO file of 8 x 10 images with the given annotations; returns (path of the file, folder)."""
 
-    def write(annotations, images=("one.png",), **changes):
+    def write(annotations, images=("one.png",), records=None, **changes):
         for name in images:
             Image.new("RGB", (10, 8), (9, 90, 200)).save(tmp_path / name)
         content = {
-            "images": [{"id": i, "file_name": name, "height": 8, "width": 10} for i, name in enumerate(images)],
+            "images": records
+            or [{"id": i, "file_name": name, "height": 8, "width": 10} for i, name in enumerate(images)],
             "categories": [{"id": 7, "name": "ant"}, {"id": 3, "name": "zebra"}],
             "annotations": [
                 {"id": 10 + i, "image_id": 0, "category_id": 3, "iscrowd": 0, **annotation}

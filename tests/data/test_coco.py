@@ -124,17 +124,17 @@ def test_annotations_with_unknown_references(coco_folder, change, message):
 
 
 @pytest.mark.parametrize(
-    ("segmentation", "message"),
+    ("segmentation", "reason"),
     [
-        ({"counts": [4, 2, 3], "size": [3, 3]}, "is 3 x 3 pixels, the image 10 x 8"),
-        ({"counts": [4, 2, 3], "size": [8, 10]}, "do not add up"),
-        ({"counts": [80]}, "is neither polygons nor run lengths"),
-        ([["a"] * 6], "is neither polygons nor run lengths"),
+        ({"counts": [4, 2, 3], "size": [3, 3]}, "its mask has the size [3, 3], the image [8, 10]"),
+        ({"counts": [4, 2, 3], "size": [8, 10]}, "its run lengths do not add up to the image's pixels"),
+        ({"counts": [80]}, "its mask is neither polygons nor run lengths"),
+        ([["a"] * 6], "its mask is neither polygons nor run lengths"),
     ],
 )
-def test_broken_masks(coco_folder, segmentation, message):
-    with pytest.raises(data.DataError, match=message):
-        data.Coco(*coco_folder([{**SQUARE, "segmentation": segmentation}]))[0]
+def test_broken_masks_are_dropped(coco_folder, segmentation, reason):
+    coco = data.Coco(*coco_folder([{**SQUARE, "segmentation": segmentation}, SQUARE]))
+    assert len(coco[0]["labels"]) == 1 and coco.dropped == {10: reason}
 
 
 def test_an_image_of_another_size_than_annotated(coco_folder):

@@ -1,11 +1,14 @@
 """The RPN: order of its outputs, weights, dtypes; proposals on cases computed by hand."""
 
 import math
+import re
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from keras_maskrcnn import backend
 from keras_maskrcnn.heads.rpn import RPNHead, select_proposals
 from keras_maskrcnn.ops.anchors import cell_anchors, grid_anchors
 
@@ -159,3 +162,38 @@ def test_boxes_are_decoded_clipped_to_their_image_and_dropped_when_small():
     boxes, valid = proposals([logits], [deltas], [[FINE[2]]], [[50, 60], [100, 46]], min_size=1.5)
     np.testing.assert_allclose(boxes[0, 0], [45, 35, 60, 50], rtol=1e-5)  # the first image is 60 wide and 50 high
     assert valid.tolist() == [[True], [False]]  # in the second only one pixel of width is left
+
+
+def crowded(rows, seed, images=2):
+    """Levels of `rows` anchors around a few places, with many equal logits: logits, deltas, anchors."""
+    rng = np.random.default_rng(seed)
+    logits = [rng.integers(-3, 3, (images, n)).astype("float32") / 2 for n in rows]
+    deltas = [rng.normal(0, 0.1, (images, n, 4)).astype("float32") for n in rows]
+    corners = [rng.choice([0.0, 3.0, 40.0], (n, 2)) + rng.uniform(0, 2, (n, 2)) for n in rows]
+    return logits, deltas, [np.concatenate([c, c + 10], axis=1).astype("float32") for c in corners]
+
+
+@pytest.mark.parametrize("post_nms", [1, 7, 40, 500])
+@pytest.mark.parametrize("rows", [(30,), (60, 25, 1), (40, 0, 9)])
+def test_proposals_of_static_shapes_equal_those_of_dynamic_ones(rows, post_nms):
+    sizes = np.array([[45, 60], [100, 46]], "float32")
+    for seed in range(3):
+        inputs = crowded(rows, seed)
+        found = []
+        for static in (False, True):
+            with backend.static_shapes_scope(static):
+                found.append(numpy(select_proposals(*inputs, sizes, 50, post_nms, 0.5, 2.0)))
+        assert found[0][2].any()
+        for dynamic, static in zip(*found, strict=True):
+            np.testing.assert_array_equal(dynamic, static)
+
+
+def test_static_shapes_compare_boxes_within_a_level_only():
+    """The memory of XLA's NMS grows with the square of the rows of one level, not of all levels."""
+    logits, deltas, anchors = crowded((60, 50, 40), seed=0)
+    sizes = np.array([[45, 60], [100, 46]], "float32")
+    run = tf.function(lambda *x: select_proposals(x[:3], x[3:], anchors, sizes, 60, 50, 0.5, 1.0), jit_compile=True)
+    program = run.experimental_get_compiler_ir(*logits, *deltas)(stage="hlo")
+    shapes = [tuple(map(int, shape.split(","))) for shape in re.findall(r"\[([\d,]+)\]", program)]
+    assert (2, 60, 60) in shapes
+    assert max(map(math.prod, shapes)) == 2 * 60 * 60

@@ -35,6 +35,20 @@ def test_batch_statistics_are_used_in_training_only():
     assert np.abs(stack.norms[0].moving_mean.numpy() - before).max() > 0
 
 
+@pytest.mark.parametrize("norm", [None, "group", "batch", "frozen_batch"])
+def test_rows_that_are_not_valid_do_not_change_the_others(norm):
+    stack = ConvStack(2, 6, norm)
+    stack.build(REGIONS.shape)
+    before = stack.get_weights()
+    valid = np.array([True, False, True])
+    found = stack(REGIONS, training=True, valid=valid)
+    moved = stack.get_weights()
+    stack.set_weights(before)
+    np.testing.assert_allclose(np.asarray(found)[valid], stack(REGIONS[valid], training=True), atol=1e-5)
+    for one, other in zip(moved, stack.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_depth_zero_is_the_identity():
     stack = ConvStack(0, 6)
     np.testing.assert_array_equal(stack(REGIONS), REGIONS)

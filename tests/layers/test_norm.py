@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_maskrcnn import backend
 from keras_maskrcnn.layers.norm import KINDS, BatchNorm, FrozenBatchNorm, GroupNorm, norm
 
 SHAPE = (3, 5, 4, 6)
@@ -74,6 +75,72 @@ def test_moving_averages_by_hand_as_in_torch():
     # Mean 1; variance 1 of two values, 2 without bias; torch's momentum 0.1 is Keras' 0.9.
     np.testing.assert_allclose(layer.moving_mean, [0.1], rtol=1e-6)
     np.testing.assert_allclose(layer.moving_variance, [0.9 + 0.1 * 2], rtol=1e-6)
+
+
+def test_statistics_of_valid_rows_by_hand():
+    layer = norm("batch", "norm")
+    layer.build((None, 1, 2, 1))
+    x = np.array([[0, 2], [4, 6], [np.nan, 1e9], [100, 100]], "float32").reshape(4, 1, 2, 1)
+    y = layer(x, training=True, valid=np.array([True, True, False, False]))
+    # 0, 2, 4, 6: mean 3, variance 5 of four values, 20 / 3 without bias.
+    np.testing.assert_allclose(np.ravel(y[:2]), np.array([-3, -1, 1, 3]) / np.sqrt(5 + 1e-5), rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_mean, [0.3], rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, [0.9 + 0.1 * 20 / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("static", [False, True])
+def test_rows_that_are_not_valid_change_nothing(policy, static):
+    """Values, gradients and statistics of the valid rows equal those of a batch without the other rows."""
+    valid = np.array([True, False, True, True, False])
+    x = features((5, 5, 4, 6))
+    results = []
+    for rows, call in ((x[valid], {}), (x, {"valid": tf.constant(valid)})):
+        layer = norm("batch", "norm", dtype=policy)
+        layer.build(SHAPE)
+        randomise(layer)
+        rows = tf.constant(rows)
+        with backend.static_shapes_scope(static), tf.GradientTape() as tape:
+            tape.watch(rows)
+            y = layer(rows, training=True, **call)
+            assert y.dtype == layer.compute_dtype
+            y = tf.cast(y if not call else tf.boolean_mask(y, valid), "float32")
+            loss = tf.reduce_sum(y * tf.constant(features(y.shape, seed=9)))
+        gradients = tape.gradient(loss, [rows, layer.gamma.value, layer.beta.value])
+        results.append([y, *gradients, layer.moving_mean.numpy(), layer.moving_variance.numpy()])
+    unmasked, masked = results
+    assert not np.asarray(masked[1])[~valid].any()
+    masked[1] = masked[1][valid]
+    for found, wanted in zip(masked, unmasked, strict=True):
+        size = max(np.abs(wanted).max(), 1)
+        np.testing.assert_allclose(found, wanted, atol=(0.02 if "bfloat16" in policy else 2e-4) * size)
+
+
+def test_without_a_valid_row_the_statistics_stay():
+    layer, _ = twins()
+    before = [w.numpy() for w in layer.weights]
+    gradients = value_and_gradients(layer, features(), training=True, valid=np.zeros(3, "bool"))
+    assert all(np.isfinite(g).all() for g in gradients)
+    for weight, value in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_valid_rows_make_no_difference_at_inference_or_where_all_are_valid():
+    layer, other = twins()[0], twins()[0]
+    some = np.array([True, False, True])
+    np.testing.assert_array_equal(layer(features(), valid=some), layer(features()))
+    layer.trainable = other.trainable = True
+    np.testing.assert_allclose(
+        layer(features(), training=True, valid=np.ones(3, "bool")), other(features(), training=True), atol=1e-4
+    )
+    np.testing.assert_allclose(layer.moving_variance, other.moving_variance, rtol=1e-5)
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(features(), training=True, valid=some), layer(features()))
+
+
+def test_valid_rows_of_other_axes_are_rejected():
+    with pytest.raises(ValueError, match="valid rows need channels last"):
+        BatchNorm(axis=1)(features(), training=True, valid=np.ones(3, "bool"))
 
 
 def test_a_frozen_batch_norm_layer_uses_and_keeps_its_stored_statistics():

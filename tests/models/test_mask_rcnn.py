@@ -209,14 +209,37 @@ def test_keras_file_round_trip_keeps_weights_optimizer_and_loss_weights(tiny, ba
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("first", ["import keras, keras_maskrcnn", "import keras; from keras_maskrcnn import MaskRCNN"])
-def test_file_with_a_schedule_loads_in_a_fresh_process(tiny, tmp_path, first):
+IMPORTS = [
+    "import keras, keras_maskrcnn",
+    "import keras_maskrcnn, keras",
+    "from keras_maskrcnn import data; import tensorflow; tensorflow.keras; import keras",
+    "import keras_maskrcnn.heads.detection; import keras",
+]
+
+
+@pytest.fixture(scope="module")
+def scheduled(tiny, tmp_path_factory):
+    """A saved model whose optimizer has a schedule of this package."""
     model = tiny()
-    model.compile(keras.optimizers.SGD(training.warmup_cosine(1e-3, total_steps=100, warmup=10)))
-    model.save(tmp_path / "m.keras")
-    program = f"{first}; print(keras.saving.load_model({str(tmp_path / 'm.keras')!r}).optimizer.learning_rate)"
+    model.compile(training.SGD(training.warmup_cosine(1e-3, total_steps=100, warmup=10)))
+    path = tmp_path_factory.mktemp("scheduled") / "m.keras"
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize("first", IMPORTS)
+def test_file_loads_in_a_fresh_process_after_any_order_of_imports(scheduled, first):
+    program = f"{first}; print(keras.saving.load_model({str(scheduled)!r}).optimizer.learning_rate)"
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert process.returncode == 0, process.stderr[-2000:]
+
+
+def test_importing_the_package_imports_no_backend():
+    program = (
+        "import sys, keras_maskrcnn; print([m for m in ('keras', 'tensorflow', 'jax', 'numpy') if m in sys.modules])"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert process.stdout.strip() == "[]", process.stderr
 
 
 def test_mixed_bfloat16_trains_and_keeps_coordinates_in_float32(tiny, batch):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.backend.nms import nms
+from keras_maskrcnn.backend.nms import nms, nms_by_level
 from keras_maskrcnn.ops.nms import nms as pure_nms
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "nms.npz"
@@ -277,4 +277,24 @@ def test_pure_implementation_takes_a_threshold_tensor():
     for threshold in (0.0, 0.3, 0.7):
         found = pure_nms(boxes, scores, tf.constant(threshold), 9, groups)
         for one, other in zip(found, pure_nms(boxes, scores, threshold, 9, groups), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    max_output=st.integers(1, 60),
+    threshold=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_levels_one_by_one_give_the_result_of_all_in_groups(seed, rows, max_output, threshold):
+    boxes, scores, _ = crowd(np.random.default_rng(seed), 2, sum(rows), groups=1)
+    level = np.repeat(np.arange(len(rows)), rows)[None].repeat(2, axis=0)
+    valid = np.random.default_rng(seed).uniform(size=scores.shape) < 0.9
+    wanted = pure_nms(boxes, scores, threshold, max_output, level, valid)
+    for static in (False, True):
+        with backend.static_shapes_scope(static):
+            parts = np.split(scores, np.cumsum(rows)[:-1], axis=1)
+            found = nms_by_level(boxes, parts, threshold, max_output, valid)
+        for one, other in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(one, other)

@@ -1,0 +1,45 @@
+"""Frozen layers of a model by name, so that a configuration can hold them."""
+
+from keras_maskrcnn.backend.keras_internals import flatten_layers
+
+
+def frozen_names(model):
+    """Names of the frozen layers: a part such as "backbone" if all of it is frozen, otherwise "backbone/LAYER"."""
+    named = _named_layers(model)
+    parts = {part for part in model.parts() if not named[part].trainable}
+    return [
+        name
+        for name, layer in named.items()
+        if name in parts or (not layer.trainable and name.partition("/")[0] not in parts)
+    ]
+
+
+def freeze(model, names):
+    """Freezes the named layers with all that they contain; all other layers become trainable.
+
+    Args:
+        model: a model with `parts()`.
+        names: names as from `frozen_names`.
+
+    Raises:
+        ValueError: for a name that is not a layer of the model.
+    """
+    named = _named_layers(model)
+    for name in names:
+        if name not in named:
+            raise ValueError(f"frozen names {name!r}, which is not a layer of this model")
+    for part in model.parts().values():
+        part.trainable = True  # reaches the layers within
+    for name in names:
+        named[name].trainable = False
+
+
+def _named_layers(model):
+    """Layers by name, each part before the layers within it."""
+    named = {}
+    for part, layer in model.parts().items():
+        named[part] = layer
+        for nested in flatten_layers(layer):
+            if nested is not layer:
+                named.setdefault(f"{part}/{nested.name}", nested)
+    return named

@@ -1,0 +1,39 @@
+"""`keras`, imported without the banners that TensorFlow prints on import; a program imports this before all else.
+
+TensorFlow reads `TF_CPP_MIN_LOG_LEVEL` only after its libraries have printed their first lines, so these are removed
+from what the import writes to stderr. Errors and warnings are kept. A level set by the user disables all of this.
+"""
+
+import contextlib
+import os
+import re
+import tempfile
+
+_BANNER = re.compile(
+    rb"I0000 |WARNING: All log messages before absl::InitializeLog|To enable the following instructions"
+)
+
+
+@contextlib.contextmanager
+def _without_banners():
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            written.seek(0)
+            for line in written:
+                if not _BANNER.match(line):
+                    os.write(stderr, line)
+            os.close(stderr)
+
+
+if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+    with _without_banners():
+        import keras
+else:
+    import keras
+
+__all__ = ["keras"]

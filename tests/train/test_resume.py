@@ -1,0 +1,255 @@
+"""Runs that are stopped and started again: the result is that of a run that was not."""
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn.training import recipe
+from keras_maskrcnn.training.backup import Backup
+from keras_maskrcnn.training.run_folder import RunFolder
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "train" / "shapes.py"
+SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
+RUN = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
+# How long a process took; everything else in a summary follows from the arguments.
+TIMES = {"command", "training_seconds", "images_per_second"}
+
+
+@pytest.fixture(scope="module")
+def shapes(run_here):
+    """Function from arguments to a `CompletedProcess` of `train/shapes.py`, run eagerly and without an export."""
+    models = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
+        patch.setattr(recipe, "SavedModel", lambda path: models[-1])
+        tf.config.run_functions_eagerly(True)
+        yield lambda output, *arguments: run_here("shapes", "--output", output, *(arguments or RUN))
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shapes, tmp_path_factory):
+    """A run that was not stopped, and what it printed."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    answer = shapes(output)
+    assert answer.returncode == 0, answer.stderr
+    return output, answer.stdout
+
+
+@contextlib.contextmanager
+def stop(owner, name, n):
+    """The n-th call of a method raises KeyboardInterrupt, as Ctrl-C does."""
+    calls, method = [], getattr(owner, name)
+
+    def stopped(*arguments, **options):
+        calls.append(1)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        return method(*arguments, **options)
+
+    with mock.patch.object(owner, name, stopped):
+        yield
+
+
+def weights(output):
+    """Weights and optimizer of OUTPUT/model.keras."""
+    model = keras.saving.load_model(output / "model.keras")
+    return [np.array(variable) for variable in [*model.weights, *model.optimizer.variables]]
+
+
+def check_equal(output, other):
+    """Weights, optimizer, history and summary of two runs are the same, bit for bit."""
+    for one, two in zip(weights(output), weights(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert (output / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
+    texts = [(folder / "summary.json").read_text().replace(str(folder), "OUTPUT") for folder in (output, other)]
+    one, two = ({k: v for k, v in json.loads(text).items() if k not in TIMES} for text in texts)
+    assert one == two
+
+
+def epochs(output):
+    with open(output / "history.csv", newline="") as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_stopped_by_ctrl_c_four_times_equals_the_undisturbed_run(shapes, undisturbed, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    moments = [
+        ((Backup, "on_epoch_end", 1), " in the first epoch; the same command starts it again"),
+        ((MaskRCNN, "train_step", 4), "; the same command continues after epoch 1"),
+        # A row of the history and its values in TensorBoard are written, the state is not.
+        ((Backup, "on_epoch_end", 1), "; the same command continues after epoch 1"),
+        ((MaskRCNN, "save", 1), "; the same command continues after epoch 2"),
+    ]
+    for moment, message in moments:
+        with stop(*moment):
+            answer = shapes(tmp_path)
+        assert answer.returncode == 130
+        assert answer.stderr.strip() == "interrupted" + message
+    with stop(MaskRCNN, "train_step", 1):  # after the last epoch nothing is trained again
+        answer = shapes(tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert f"{tmp_path} continues after epoch 2 of 2" in answer.stdout
+    check_equal(tmp_path, undisturbed[0])
+    assert epochs(tmp_path) == [0, 1]
+    assert not (tmp_path / "backup").exists()
+    log = EventAccumulator(str(tmp_path / "logs"))
+    log.Reload()
+    assert [event.step for event in log.Scalars("loss")] == [1, 2]
+
+
+def test_a_finished_run_is_left_as_it_is(shapes, undisturbed):
+    output, _ = undisturbed
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    answer = shapes(output, *RUN, "--workers", 1, "--image-size", 64, 64)
+    assert answer.returncode == 0
+    assert answer.stdout.strip() == f"{output} holds a finished run; --overwrite starts it again"
+    assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def unfinished(shapes, tmp_path_factory):
+    """A run that was stopped after its last epoch, before anything was saved."""
+    output = tmp_path_factory.mktemp("unfinished")
+    with stop(MaskRCNN, "save", 1):
+        assert shapes(output).returncode == 130
+    return output
+
+
+@pytest.mark.parametrize("kind", ["finished", "unfinished"])
+def test_other_arguments_are_named_in_one_line(shapes, undisturbed, unfinished, kind):
+    output = undisturbed[0] if kind == "finished" else unfinished
+    answer = shapes(output, *RUN, "--backbone", "resnet18", "--steps", 9)
+    assert answer.returncode == 2
+    [line] = answer.stderr.splitlines()
+    assert line.startswith(f"error: {output} holds a run with ")
+    assert "--backbone resnet10 (not resnet18)" in line and "--steps 4 (not 9)" in line and "--overwrite" in line
+    assert "--width" not in line
+
+
+def test_rows_of_the_history_without_a_backup_are_removed(tmp_path):
+    history = tmp_path / "history.csv"
+    history.write_bytes(b"epoch,loss\r\n0,3.5\r\n1,2.5\r\n2,1.5\r\n1")
+    RunFolder(tmp_path, argparse.Namespace()).start(2)
+    assert history.read_bytes() == b"epoch,loss\r\n0,3.5\r\n1,2.5\r\n"
+
+
+def test_overwrite_deletes_nothing_where_there_is_no_run(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    RunFolder(tmp_path, argparse.Namespace()).delete()
+    assert (tmp_path / "pictures").exists()
+
+
+def test_overwrite_starts_again(shapes, unfinished, tmp_path):
+    output = shutil.copytree(unfinished, tmp_path / "run")
+    (output / "mine.txt").write_text("not of the run")
+    with stop(MaskRCNN, "train_step", 1):
+        answer = shapes(output, *RUN, "--seed", 1, "--overwrite")
+    assert answer.returncode == 130 and "first epoch" in answer.stderr
+    assert sorted(path.name for path in output.iterdir()) == ["backup", "history.csv", "mine.txt"]
+    assert list((output / "backup").iterdir()) == [output / "backup" / "arguments.json"]
+
+
+def test_without_tensorflow_the_summary_has_no_saved_model(shapes, unfinished, tmp_path, monkeypatch):
+    output = shutil.copytree(unfinished, tmp_path / "run")
+    monkeypatch.setattr(recipe, "is_tensorflow", lambda: False)
+    answer = shapes(output)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads((output / "summary.json").read_text())["saved_model"] is None
+    assert len(list((output / "pictures").glob("*.png"))) == 2
+    command = f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {output / 'model.keras'}"
+    assert f"SavedModel   left out: export needs TensorFlow. {command}" in answer.stdout
+
+
+def test_the_epoch_line_has_the_losses_and_two_scores(undisturbed):
+    output, printed = undisturbed
+    lines = [line for line in printed.splitlines() if " - loss: " in line]
+    assert len(lines) == 2
+    names = [part.split(":")[0] for part in lines[-1].split(" - ")[3:]]
+    losses = ["rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss"]
+    assert names == ["loss", *losses, "val_bbox_AP", "val_segm_AP"]
+    header = (output / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"gradient_norm", "skipped_steps", "proposal_recall", "val_segm_ARl", *names} <= set(header)
+
+
+def program(output, *arguments, **environment):
+    """A process of `train/shapes.py`."""
+    words = [sys.executable, SCRIPT, "--output", output, *(arguments or RUN)]
+    variables = {k: v for k, v in os.environ.items() if k not in ("TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS")}
+    variables |= {"PYTHONPATH": str(SCRIPT.parents[1]), **environment}
+    return subprocess.Popen(
+        [str(word) for word in words], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_an_error_is_the_only_line(tmp_path):
+    process = program(tmp_path, "--image-size", 100)
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 2 and output == ""
+    [line] = errors.splitlines()
+    assert line.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_a_run_on_jax_ends_with_a_summary_and_can_be_stopped(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    process = program(stopped, KERAS_BACKEND="jax")
+    while not (stopped / "backup" / "epoch_0001.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    for output in (whole, stopped):
+        process = program(output, KERAS_BACKEND="jax")
+        printed, errors = process.communicate(timeout=900)
+        assert process.returncode == 0, errors[-2000:]
+        assert "SavedModel   left out" in printed
+    assert "continues after epoch 1 of 2" in printed
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["saved_model"] is None and summary["versions"]["jax"]
+    check_equal(stopped, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_stopped_at_ten_random_moments_equals_the_undisturbed_run(tmp_path, sign):
+    """Eight signals come during training and scoring, after at least one more epoch, two while the model is saved."""
+    arguments = ("--steps", 48, "--epochs", 24, *SMALL)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    errors = program(whole, *arguments).communicate(timeout=900)[1]
+    assert (whole / "summary.json").exists(), errors[-2000:]
+    moments, codes, backup = random.Random(0), [], Backup(stopped / "backup")
+    for number in range(10):
+        process, before = program(stopped, *arguments), backup.epoch()
+        saved = stopped / ("model.keras" if number == 8 else "saved_model")
+        while process.poll() is None and not (saved.exists() if number >= 8 else backup.epoch() > before):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 1))
+        process.send_signal(sign)
+        _, errors = process.communicate(timeout=60)
+        codes.append(process.returncode)
+        assert "Traceback" not in errors, errors[-2000:]
+    process = program(stopped, *arguments)
+    errors = process.communicate(timeout=900)[1]
+    assert process.returncode == 0, errors[-2000:]
+    print("exit codes:", codes)
+    assert sum(code in (-signal.SIGKILL, 130) for code in codes) >= 8
+    check_equal(stopped, whole)
+    assert epochs(stopped) == list(range(24))

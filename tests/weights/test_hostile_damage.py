@@ -1,0 +1,105 @@
+"""Damaged weight files whose structure is intact: changed bytes and numbers that are not finite."""
+
+import importlib.util
+import pathlib
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from keras_maskrcnn.data import DataError
+from keras_maskrcnn.weights import files, keras_file
+
+spec = importlib.util.spec_from_file_location("torch_writer", pathlib.Path(__file__).with_name("torch_writer.py"))
+torch_writer = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(torch_writer)
+NUMBERS = np.array([1, 2, 3, 4], np.float32)
+
+
+def rejection(function, path):
+    with pytest.raises(DataError) as caught:
+        function(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def flipped(path, sequence):
+    """Flips one bit of the first byte of a sequence in a file."""
+    content = bytearray(path.read_bytes())
+    content[content.index(sequence)] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_torch_storage_that_changed(tmp_path):
+    path = tmp_path / "w.pth"
+    torch_writer.write_zip(path, {"a": torch_writer.tensor(NUMBERS), "b": torch_writer.tensor(NUMBERS + 1)})
+    flipped(path, NUMBERS.tobytes())
+    assert rejection(files.read, path) == "a: its storage '0' is damaged (checksum)"
+    torch_writer.write_zip(path, {"a": torch_writer.tensor(NUMBERS)})
+    flipped(path, b"FloatStorage")
+    assert rejection(files.read, path) == "its entry 'archive/data.pkl' is damaged (checksum)"
+
+
+def test_torch_files_without_checksums(tmp_path):
+    path = tmp_path / "w.pth"
+    torch_writer.write_zip(path, {"a": torch_writer.tensor(NUMBERS)})
+    with zipfile.ZipFile(path) as archive:
+        codes = [entry.CRC.to_bytes(4, "little") for entry in archive.infolist()]
+    content = path.read_bytes()
+    for code in codes:
+        content = content.replace(code, bytes(4))
+    path.write_bytes(content)
+    np.testing.assert_array_equal(files.read(path)["a"], NUMBERS)
+
+
+def write_keras(path, numbers=NUMBERS):
+    """A `.weights.h5` or `.keras` file as far as they are checked."""
+    weights = path.with_suffix(".h5")
+    with h5py.File(weights, "w") as file:
+        file["layers/conv/vars/0"] = numbers
+        file["layers/conv/vars/1"] = np.arange(3)
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", "{}")
+            archive.write(weights, "model.weights.h5")
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+def test_keras_files(tmp_path, name):
+    path = tmp_path / name
+    assert rejection(keras_file.check, path) == "no such file"
+    write_keras(path)
+    keras_file.check(path)
+    whole = path.read_bytes()
+    for size in np.linspace(0, len(whole) - 1, 20).astype(int):
+        path.write_bytes(whole[:size])
+        assert rejection(keras_file.check, path)
+    for value in (np.nan, np.inf):
+        write_keras(path, np.array([1, value], np.float16))
+        assert rejection(keras_file.check, path) == "layers/conv/vars/0 has numbers that are not finite"
+    path.write_text("text")
+    assert rejection(keras_file.check, path).startswith("is damaged or no ")
+
+
+def test_a_keras_file_with_a_changed_byte(tmp_path):
+    path = tmp_path / "m.keras"
+    write_keras(path)
+    flipped(path, NUMBERS.tobytes())
+    assert rejection(keras_file.check, path) == "is damaged: the checksum of model.weights.h5 does not fit"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    assert rejection(keras_file.check, path) == "is no .keras file: it has no model.weights.h5"
+
+
+def test_a_model_with_nan(tmp_path):
+    import keras
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    for name, save in (("m.keras", model.save), ("m.weights.h5", model.save_weights)):
+        save(tmp_path / name)
+        keras_file.check(tmp_path / name)
+    model.layers[0].kernel.assign(np.full((2, 3), np.nan))
+    for name, save in (("m.keras", model.save), ("m.weights.h5", model.save_weights)):
+        save(tmp_path / name)
+        assert "not finite" in rejection(keras_file.check, tmp_path / name)
