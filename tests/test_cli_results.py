@@ -77,6 +77,11 @@ def test_the_folder_of_a_file_decides_which_image_it_is(folder, monkeypatch):
     assert {result["image_id"] for result in results("x.jpg", annotations=path)} == {22}
 
 
+def test_a_coco_file_may_have_absolute_names(folder):
+    path = coco_file(folder, (1, str(folder / "a" / "x.jpg")), (2, "../elsewhere/x.jpg"))
+    assert {result["image_id"] for result in results("a/x.jpg", annotations=path)} == {1}
+
+
 def test_files_that_a_coco_file_does_not_list_once_are_named(folder, capsys):
     path = coco_file(folder, (1, "same.png"), (2, "x.jpg"), (3, "5.jpg"), (4, "5.jpg"))
     found = results("same.png", "same.jpg", "a/x.jpg", "b/x.jpg", "5.jpg", annotations=path, code=2)
@@ -114,7 +119,7 @@ def test_the_image_has_the_size_in_the_coco_file(folder, capsys):
         path = coco_file(folder, (1, "turned.jpg"), size=size)
         assert results("turned.jpg", annotations=path)[0]["bbox"] == [0, 0, size[1], size[0]]
     assert results("turned.jpg", annotations=coco_file(folder, (1, "turned.jpg"), size=(7, 9)), code=2) == []
-    assert capsys.readouterr().err == "error: turned.jpg: is 10 x 20 pixels, but 9 x 7 in the COCO file\n"
+    assert capsys.readouterr().err == "error: turned.jpg: is 20 x 10 pixels, but 9 x 7 in the COCO file\n"
 
 
 def test_annotations_without_json_are_an_error(folder, capsys):

@@ -22,7 +22,7 @@ class CocoIds:
     """
 
     def __init__(self, path, class_names):
-        coco = Coco(path, path.parent)  # the images may be in any folder
+        coco = Coco(path, path.parent, allow_outside=True)  # no image is read
         self.path, self._records = path, collections.defaultdict(list)
         for record in coco.images:
             self._records[pathlib.PurePosixPath(record["file_name"]).parts].append(record)

@@ -138,17 +138,18 @@ def _readable(items, read, debug):
 
 
 def _read(item):
-    """The image with its EXIF orientation; with a COCO file, as stored if the stored pixels have the size in it."""
-    from keras_maskrcnn.data import DataError, read_image
+    """The image with its EXIF orientation; with a COCO file, in the orientation that has the size in it."""
+    from keras_maskrcnn.data.image_file import read_image, read_stored
+    from keras_maskrcnn.data.sample import DataError
 
     if item.size is None:
         return read_image(item.path)
-    for turn in (False, True):  # COCO's annotations ignore the orientation
-        image = read_image(item.path, turn)
-        if image.shape[:2] == item.size:
-            return image
-    height, width = image.shape[:2]
-    raise DataError(item.path, f"is {width} x {height} pixels, but {item.size[1]} x {item.size[0]} in the COCO file")
+    stored = read_stored(item.path)
+    if item.size not in stored.sizes:
+        (height, width), *_ = stored.sizes
+        listed = f"{item.size[1]} x {item.size[0]} in the COCO file"
+        raise DataError(item.path, f"is {width} x {height} pixels, but {listed}")
+    return stored.fitted(item.size, item.path.parent)
 
 
 def _image_files(inputs):
