@@ -313,19 +313,7 @@ class InstanceModel(Declarations, Detector, keras.Model):
         Raises:
             ValueError: for an unknown name; and what `weights.load` raises.
         """
-        preset = presets.read(name)
-        classes = preset["weights"]["classes"] if num_classes is None else num_classes
-        model = cls(classes, **presets.merged(preset["config"], overrides))
-        if weights is not None and str(weights).endswith(".weights.h5"):
-            from keras_maskrcnn.weights import keras_file
-
-            keras_file.check(weights)
-            model.load_weights(weights)
-        elif weights is not None:
-            from keras_maskrcnn.weights import load
-
-            load(model, weights, preset["weights"]["source"])
-        return model
+        return presets.make(cls, name, num_classes, weights, overrides)
 
     def get_config(self):
         """Constructor arguments that all models share."""
