@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.backend.keras_internals import BuiltModel
 from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.heads.detection import Detection
@@ -22,7 +23,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class InstanceModel(Declarations, Detector, keras.Model):
+class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
     """Base of the instance segmentation models.
 
     A subclass declares what `heads.outputs.Declarations` lists, or calls `declare` with itself and the heads that it is
