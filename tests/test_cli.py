@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from typing import ClassVar
 
 import keras
 import numpy as np
@@ -15,10 +14,8 @@ from PIL import Image
 
 from keras_maskrcnn import MaskRCNN, data
 from keras_maskrcnn.cli import main
-from keras_maskrcnn.cli.evaluate import _with_labels_of
 from keras_maskrcnn.cli.predict import unique_names
 from keras_maskrcnn.heads.detection import OUTPUTS
-from keras_maskrcnn.heads.outputs import Detections, Output
 from keras_maskrcnn.inference.predictor import Predictor
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.base import InstanceModel
@@ -146,26 +143,6 @@ def test_evaluate_prints_a_table_and_writes_json(model_file, tmp_path, capsys):
     scores = json.loads(figures.read_text())
     assert 0 <= scores["segm_AP"] <= 1 and scores["segm_APl"] is None
     assert np.shape(scores["report"]["confusion"]) == (4, 4)
-
-
-def test_evaluate_matches_classes_by_name():
-    class Four:
-        class_names: ClassVar = ["triangle", "unused 2", "circle", "square"]
-        schema = (*OUTPUTS, Output("masks", "box_masks"))
-
-        def detect_each(self, images, score_threshold):
-            assert score_threshold == 0.3
-            labels = np.int32([1, 2, 3, 4])
-            arrays = {"labels": labels, "scores": labels / 10, "masks": np.ones((4, 2, 2), bool)}
-            return [Detections(arrays, self.schema) for _ in images]
-
-    model = _with_labels_of(Four(), NAMES)
-    [found] = model.detect_each(["image"], score_threshold=0.3)
-    assert found["labels"].tolist() == [3, 1, 2] and found["scores"].tolist() == [0.1, 0.3, 0.4]
-    assert found["masks"].shape == (3, 2, 2) and model.num_classes == 3
-    assert found.schema == model.schema == Four.schema
-    for names in (Four.class_names, [*NAMES, "star"]):
-        assert isinstance(_with_labels_of(Four(), names), Four)
 
 
 def test_evaluate_on_real_data_needs_matching_classes(model_file, kmr_data, capsys):
@@ -297,6 +274,7 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
         (["predict", "--model", "m", "x", "--output", "o", "--json", "."], "--json .: is a folder, not a file"),
         (["evaluate", "--model", "m", "--dataset", "shapes", "--json", "."], "--json .: is a folder, not a file"),
         (["export", "--model", "m", "--output", "file"], "--output file: is a file, not a folder"),
+        (["export", "--model", ".", "--output", "out"], "is not a SavedModel (there is no saved_model.pb)"),
         (["export", "--model", "saved", "--output", "out"], "saved: is a SavedModel already; export takes a .keras"),
         (["info", "--preset", "unheard_of", "--num-classes", "2"], "unheard_of"),
         (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),

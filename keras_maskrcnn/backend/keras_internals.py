@@ -16,6 +16,22 @@ def variable_index(optimizer, variable):
     return optimizer._get_variable_index(variable)
 
 
+def averages(optimizer):
+    """Variables that hold the moving averages of the weights; empty unless the optimizer has `use_ema`."""
+    return optimizer._model_variables_moving_average if optimizer.use_ema else []
+
+
+class BuiltModel:
+    """Mixin for models whose weights exist when they are made.
+
+    Under `tf.distribute`, Keras averages the first batch over the replicas to build the model with it; bool and uint8
+    have no mean.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing."""
+
+
 class NoDecoupledDecay:
     """Mixin for Keras optimizers that apply `weight_decay` in `update_step`: switches Keras' own decay off."""
 

@@ -23,11 +23,13 @@ def load(path):
     from keras_maskrcnn.data import DataError
     from keras_maskrcnn.inference.saved_model import SavedModel
     from keras_maskrcnn.models.base import InstanceModel
+    from keras_maskrcnn.weights import keras_file
 
     if not path.exists():
         raise DataError(path, "no such model")
     if path.is_dir():
         return SavedModel(path)
+    keras_file.check(path)
     model = keras.saving.load_model(path, compile=False)
     if not isinstance(model, InstanceModel):
         raise DataError(path, f"holds a {type(model).__name__}, not an instance segmentation model of this package")

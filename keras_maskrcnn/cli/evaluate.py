@@ -3,8 +3,6 @@
 import pathlib
 import sys
 
-import numpy as np
-
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument, write_json
 
 EXAMPLE = "--model runs/penn/model.keras --dataset penn_fudan --data PennFudanPed"
@@ -47,7 +45,7 @@ def run(args):
 
     check_outputs(args)
     dataset = _dataset(args)
-    model = _with_labels_of(load(args.model), dataset.class_names)
+    model = load(args.model)
     common = {"max_detections": args.max_detections, "batch_size": args.batch_size, "limit": args.limit}
     scores = evaluation.coco_scores(model, dataset, progress=sys.stderr.isatty(), **common)
     print(evaluation.format_scores(scores))
@@ -60,34 +58,6 @@ def run(args):
     if args.json:
         write_json(args.json, scores)
     return 0
-
-
-def _with_labels_of(model, class_names):
-    """The model, with the labels of the data set if its classes include all of the data set's in another order.
-
-    torchvision's COCO weights have 90 classes, COCO's annotations 80.
-    """
-    known = model.class_names or []
-    if known == list(class_names) or not set(class_names) <= set(known):
-        return model
-    print(f"classes matched by name: {len(class_names)} of the model's {len(known)}")
-    return _Renumbered(model, class_names)
-
-
-class _Renumbered:
-    """A model's detections with the labels of a data set; classes that are not in the data set are removed."""
-
-    def __init__(self, model, class_names):
-        self.model, self.class_names, self.num_classes = model, list(class_names), len(class_names)
-        self.schema = getattr(model, "schema", None)
-        numbers = {name: number for number, name in enumerate(class_names, start=1)}
-        self.numbers = np.array([0, *(numbers.get(name, 0) for name in model.class_names)], "int32")
-
-    def detect_each(self, images, **options):
-        """As `Detector.detect_each`."""
-        for found in self.model.detect_each(images, **options):
-            found["labels"] = self.numbers[found["labels"]]
-            yield found.rows(found["labels"] > 0)
 
 
 def _dataset(args):

@@ -21,7 +21,7 @@ def arguments(parser):
 def run(args):
     """Writes a SavedModel that runs with TensorFlow alone, without this package."""
     check_outputs(args)
-    if args.model.is_dir():
+    if (args.model / "saved_model.pb").is_file():
         raise ValueError(f"{args.model}: is a SavedModel already; export takes a .keras file")
     from keras_maskrcnn.inference.export import reconfigured
 

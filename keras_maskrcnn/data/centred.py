@@ -59,17 +59,3 @@ class Centred:
         inside = np.s_[top : top + height, left : left + width]
         image[inside] = moved["image"][inside]
         return {**moved, "image": image}
-
-    def restore(self, boxes, original_size):
-        """Maps boxes in the canvas back to the original image; a flip is not undone.
-
-        Args:
-            boxes: float [..., 4], x1, y1, x2, y2 in pixels of the canvas.
-            original_size: (height, width) of the original image.
-
-        Returns:
-            float32 [..., 4] in pixels of the original image, clipped to it.
-        """
-        original = np.tile(original_size[::-1], 2)
-        moved = (np.asarray(boxes) - np.tile(self.offset[::-1], 2)) * (original / np.tile(self.size[::-1], 2))
-        return np.clip(moved, 0, original).astype(np.float32)

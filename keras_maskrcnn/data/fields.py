@@ -7,7 +7,11 @@ import dataclasses
 
 import numpy as np
 
-RESERVED = ("image", "boxes", "masks", "image_id", "source", "fields", "images", "sizes", "image_index", "valid")
+# Names of other arrays of samples and batches, and of further inputs of a model.
+RESERVED = (
+    *("image", "boxes", "masks", "image_id", "source", "fields", "images", "sizes", "image_index", "valid"),
+    *("proposals", "proposal_valid", "score_threshold", "nms_iou", "max_detections"),
+)
 TOLERANCE = 1e-3  # pixels: rounding may put a point on the border just outside
 
 
@@ -21,7 +25,7 @@ class Field:
         dtype: Name of a NumPy dtype.
 
     Raises:
-        ValueError: Another array of samples or batches has this name.
+        ValueError: Another array of samples or batches, or another input of a model, has this name.
     """
 
     name: str
@@ -31,6 +35,7 @@ class Field:
     def __post_init__(self):
         if self.name in RESERVED:
             raise ValueError(f"a field cannot have the name {self.name!r}")
+        object.__setattr__(self, "shape", tuple(np.atleast_1d(np.array(self.shape, int)).tolist()))
 
     def move(self, values, matrix, frame=None):
         """Returns the values after the image was transformed.
@@ -67,6 +72,8 @@ class Points(Field):
 
     def __post_init__(self):
         super().__post_init__()
+        if np.dtype(self.dtype).kind != "f":
+            raise ValueError(f"points {self.name!r} need a floating-point dtype, not {self.dtype}")
         if len(self.shape) != 2 or self.shape[1] != 3:
             raise ValueError(f"points {self.name!r} need the shape (K, 3), not {self.shape}")
         if self.mirrored is not None and sorted(self.mirrored) != list(range(self.shape[0])):

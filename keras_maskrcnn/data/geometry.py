@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_maskrcnn.data.fields import instances, move_fields
 from keras_maskrcnn.data.mini_masks import mask_boxes, resample
-from keras_maskrcnn.ops.placement import fitted_size  # noqa: F401  (imported from here elsewhere)
 
 
 def flip(sample, vertical=False):

@@ -36,7 +36,7 @@ def batches(
         batch_size: B.
         max_instances: N, rows of the targets; of more instances the largest are kept.
         mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
-            which take about fifty times the memory, see `models.options.MaskStage.targets`.
+            which take about fifty times the memory, see `heads.mask.MaskStage`.
         augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
         shuffle: New order in each epoch; None means True with augmentation, else False.
         seed: Non-negative int.

@@ -284,4 +284,6 @@ def _checked_field(field, sample, source):
     is_flag = field.dtype == "bool" and values.dtype.kind in "iu"
     if not is_flag and not np.can_cast(values.dtype, field.dtype, "same_kind"):
         raise DataError(source, f"{field.name} is {values.dtype}, not {field.dtype}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(source, f"{field.name} holds numbers that are not finite")
     return values.astype(field.dtype)

@@ -6,6 +6,7 @@ import typing
 import keras
 from keras import ops
 
+from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.heads.detection import OUTPUTS, Detection, select_detections
 from keras_maskrcnn.heads.ground_truth import Sampling, instances
 from keras_maskrcnn.heads.outputs import Output
@@ -13,7 +14,7 @@ from keras_maskrcnn.heads.region_head import RegionHead, flat
 from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import take_rows
-from keras_maskrcnn.ops.losses import masked_mean, smooth_l1, softmax_cross_entropy
+from keras_maskrcnn.ops.losses import smooth_l1, softmax_cross_entropy
 from keras_maskrcnn.ops.matching import POSITIVE, match
 from keras_maskrcnn.ops.sampling import count_positive_slots, sample
 from keras_maskrcnn.options import Options
@@ -247,8 +248,8 @@ class BoxHead(RegionHead):
         target = box_ops.encode(take_rows(truth["boxes"], regions.matched), regions.boxes, self.stage.delta_weights)
         box_error = smooth_l1(own - target, self.stage.beta)
         return {
-            "class_loss": masked_mean(class_error, regions.valid, count),
-            "box_loss": masked_mean(box_error, regions.positive[..., None], count),
+            "class_loss": replicas.global_mean(class_error, regions.valid, count),
+            "box_loss": replicas.global_mean(box_error, regions.positive[..., None], count),
         }
 
     def detect(self, levels, proposed, sizes, limits=None):

@@ -5,10 +5,11 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.heads.region_head import ObjectHead, flat
 from keras_maskrcnn.layers.conv_stack import ConvStack
-from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean
+from keras_maskrcnn.ops.losses import binary_cross_entropy
 from keras_maskrcnn.ops.masks import mask_targets, sampled_mask_targets
 from keras_maskrcnn.options import Options, check_choice
 from keras_maskrcnn.weights import rows as published
@@ -163,7 +164,7 @@ class MaskHead(ObjectHead):
     def row_losses(self, predictions, rows, truth):
         """Binary cross entropy of the region's own class, averaged over the cells of positive regions (section 3)."""
         error = binary_cross_entropy(predictions, ops.stop_gradient(self.targets(rows, truth)))
-        return {"mask_loss": masked_mean(error, rows.valid[:, None, None])}
+        return {"mask_loss": replicas.global_mean(error, rows.valid[:, None, None])}
 
     def targets(self, rows, truth):
         """Mask targets on the head's output grid: float32 `[R, 2P, 2P]` in [0, 1], see `MaskStage.targets`."""

@@ -6,6 +6,7 @@ import typing
 import keras
 from keras import ops
 
+from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.backend.nms import nms_by_level
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling, assign_anchors
 from keras_maskrcnn.heads.ground_truth import instances
@@ -14,7 +15,7 @@ from keras_maskrcnn.layers.folding import conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import take_rows
-from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_l1
+from keras_maskrcnn.ops.losses import binary_cross_entropy, smooth_l1
 from keras_maskrcnn.ops.matching import POSITIVE
 from keras_maskrcnn.ops.sampling import sample
 from keras_maskrcnn.options import Options
@@ -226,8 +227,8 @@ class RPNHead(Declarations, keras.layers.Layer):
         box_error = smooth_l1(take_rows(deltas, index) - target, self.stage.beta)
         positive = ops.logical_and(positive, chosen)[..., None]
         return {
-            "rpn_class_loss": masked_mean(error, chosen, count),
-            "rpn_box_loss": masked_mean(box_error, positive, count),
+            "rpn_class_loss": replicas.global_mean(error, chosen, count),
+            "rpn_box_loss": replicas.global_mean(box_error, positive, count),
         }
 
     def published(self, source, names):
@@ -302,9 +303,9 @@ def proposal_recall(proposed, truth, iou=0.5):
     """Share of the objects that some proposal overlaps by `iou` or more; 1 if there is no object."""
     instance = instances(truth)
     overlap = ops.where(proposed.valid[:, None, :], box_ops.iou(truth["boxes"], proposed.boxes), 0.0)
-    found = ops.logical_and(ops.max(overlap, axis=2) >= iou, instance)
-    total = ops.sum(ops.cast(instance, "float32"))
-    return ops.where(total > 0, ops.sum(ops.cast(found, "float32")) / ops.maximum(total, 1.0), 1.0)
+    found = ops.cast(ops.max(overlap, axis=2) >= iou, "float32")
+    count = ops.sum(ops.cast(instance, "float32"))
+    return ops.where(replicas.total(count) > 0, replicas.global_mean(found, instance, count), 1.0)
 
 
 # Published arrays -------------------------------------------------------------------------------------------------

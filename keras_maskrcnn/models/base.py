@@ -5,7 +5,9 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.backend.keras_internals import BuiltModel
 from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
 from keras_maskrcnn.heads.outputs import Declarations
@@ -21,7 +23,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class InstanceModel(Declarations, Detector, keras.Model):
+class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
     """Base of the instance segmentation models.
 
     A subclass declares what `heads.outputs.Declarations` lists, or calls `declare` with itself and the heads that it is
@@ -208,9 +210,11 @@ class InstanceModel(Declarations, Detector, keras.Model):
         The canvas size and the class names of the data become the model's where it has none.
 
         Raises:
-            ValueError: if the data has more classes than the model, lacks ground truth that the model needs, or has a
-                canvas that the backbone cannot take.
+            ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, no ground
+            truth that the model needs, or a canvas that the backbone cannot take.
         """
+        if isinstance(x, Dataset):
+            raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
         self._adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
@@ -310,16 +314,7 @@ class InstanceModel(Declarations, Detector, keras.Model):
         Raises:
             ValueError: for an unknown name; and what `weights.load` raises.
         """
-        preset = presets.read(name)
-        classes = preset["weights"]["classes"] if num_classes is None else num_classes
-        model = cls(classes, **presets.merged(preset["config"], overrides))
-        if weights is not None and str(weights).endswith(".weights.h5"):
-            model.load_weights(weights)
-        elif weights is not None:
-            from keras_maskrcnn.weights import load
-
-            load(model, weights, preset["weights"]["source"])
-        return model
+        return presets.make(cls, name, num_classes, weights, overrides)
 
     def get_config(self):
         """Constructor arguments that all models share."""

@@ -38,3 +38,20 @@ def merged(config, overrides):
         return overrides[key]
 
     return {**config, **{key: one(key) for key in overrides}}
+
+
+def make(model_class, name, num_classes, weights, overrides):
+    """The model of a preset; arguments as for `InstanceModel.from_preset`."""
+    preset = read(name)
+    classes = preset["weights"]["classes"] if num_classes is None else num_classes
+    model = model_class(classes, **merged(preset["config"], overrides))
+    if weights is not None and str(weights).endswith(".weights.h5"):
+        from keras_maskrcnn.weights import keras_file
+
+        keras_file.check(weights)
+        model.load_weights(weights)
+    elif weights is not None:
+        from keras_maskrcnn.weights import load
+
+        load(model, weights, preset["weights"]["source"])
+    return model

@@ -16,6 +16,7 @@ SEE = "see keras_maskrcnn/backend/keras_internals.py"
         (keras.optimizers.Optimizer, "_use_weight_decay"),
         (keras.optimizers.Optimizer, "_get_variable_index"),
         (keras.optimizers.Optimizer, "_apply_weight_decay"),
+        (keras.Model, "_maybe_symbolic_build"),
     ],
 )
 def test_keras_still_has(owner, name):
@@ -38,6 +39,17 @@ class Recorder(keras_internals.NoDecoupledDecay, keras.optimizers.SGD):
             *getattr(self, "seen", []),
             (keras_internals.variable_index(self, variable), keras_internals.decays(self, variable)),
         ]
+
+
+def test_averages_of_the_weights():
+    optimizer = keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.75)
+    weight = keras.Variable(np.ones(2))
+    optimizer.build([weight])
+    optimizer.apply([keras.ops.ones(2)])
+    # 1 - 0.5 · 1 = 0.5; the average starts with the first weights.
+    (average,) = keras_internals.averages(optimizer)
+    np.testing.assert_allclose(average, 0.5, err_msg=f"the averages have another start or name: {SEE}")
+    assert keras_internals.averages(Recorder()) == []
 
 
 def test_optimizer_finds_variables_and_their_exclusion():

@@ -208,3 +208,14 @@ def test_declarations_are_checked():
         data.Points("nose", (2,))
     with pytest.raises(ValueError, match=r"mirrored must be a permutation of 2 points, not \(1, 1\)"):
         data.Points("eyes", (2, 3), mirrored=(1, 1))
+
+
+@pytest.mark.parametrize("name", ["proposals", "max_detections", "valid", "images"])
+def test_names_of_other_inputs_are_rejected(name):
+    with pytest.raises(ValueError, match=f"a field cannot have the name '{name}'"):
+        data.Field(name)
+
+
+def test_points_need_a_floating_point_dtype():
+    with pytest.raises(ValueError, match="points 'p' need a floating-point dtype, not int32"):
+        data.Points("p", (1, 3), "int32")
