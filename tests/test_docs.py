@@ -1,4 +1,4 @@
-"""README and docs: Python blocks run at a small scale, commands have the options that are shown, links lead somewhere.
+"""README and docs: Python blocks run at a small scale, commands have the options that are shown, links resolve.
 
 The classes of docs/extending.md are those of tests/models/test_extension.py, which runs them.
 """
@@ -56,9 +56,9 @@ SMALL = {
     "docs/from_torchvision.md": {**CANVAS, "(480, 640, 3)": "(48, 64, 3)", "epochs=10": "epochs=1"},
     "docs/pretrained_weights.md": {},
 }
-# Commands of the documentation that run elsewhere or need more than this repository.
+# Commands that are not run here, and why.
 ELSEWHERE = {
-    "make": "make demo and make test are what a checkout is tried with; test_make_targets_exist",
+    "make": "trains for minutes or runs all tests; the targets are checked",
     "pip": "installs packages",
     "curl": "needs the network",
     "sha256sum": "needs the file that curl loads",
@@ -98,7 +98,7 @@ def module(path):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files_and_headings(page):
+def test_links_resolve_to_files_and_headings(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
         if target.startswith("http"):
             continue
@@ -124,7 +124,7 @@ def test_python_blocks_compile(page):
 
 
 def test_lists_of_this_file_are_those_of_the_pages():
-    """No substitution and no exception outlives the text that it is for."""
+    """Every substitution and every exception has its text on the page."""
     pages = {page for page in PAGES if fenced(page, "python")}
     assert pages == {*SMALL, *NOT_RUN}
     for page, sizes in SMALL.items():
@@ -198,7 +198,7 @@ def test_options_in_the_tables_are_options(page):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, narrow_presets):
-    """The working folder of a reader of the docs: annotated photos, Penn-Fudan, nuclei, and published weights."""
+    """A working folder: annotated photos, Penn-Fudan, nuclei, and published weights."""
     monkeypatch.chdir(tmp_path)
     names = module(ROOT / "tests" / "weights" / "names.py")
     writer = module(ROOT / "tests" / "weights" / "torch_writer.py")
