@@ -8,18 +8,17 @@ import csv
 import pathlib
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from keras_maskrcnn.colours import PALETTE as PALETTE
-from keras_maskrcnn.colours import colour, contrasting
-from keras_maskrcnn.labels import SEAM, draw_labels, label_text
+from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
+from keras_maskrcnn.drawing.colours import colour, contrasting
+from keras_maskrcnn.drawing.labels import SEAM, draw_labels, label_text
+from keras_maskrcnn.drawing.sheets import as_rgb, extent, grid, titled, with_legend
 
-PAPER = (245, 245, 245)
 GREEN, BLUE, GREY, PURPLE = (0, 190, 130), (60, 150, 240), (150, 150, 150), (204, 121, 167)
 YELLOW, CYAN, WHITE = (255, 221, 0), (0, 220, 235), (255, 255, 255)
 MINIMUM_SIDE = 512  # small images are enlarged to about this side: labels would cover a 64-pixel image
 MATCHED = 0.5  # minimum IoU of a detection and an object of the ground truth that get the same colour
-ENLARGED = 2  # maximum factor by which `grid` enlarges an image
 
 
 def draw(
@@ -61,12 +60,12 @@ def draw(
     Raises:
         ValueError: the image is not uint8 [H, W, 3] or [H, W], or `colour_by` is unknown.
     """
-    image = _as_rgb(image)
+    image = as_rgb(image)
     colours = _colours(image, found, colour_by)
     pixels = _enlarge(image, scale).copy()
-    count, extent = len(found["labels"]), _extent(pixels)
-    line_width = line_width or max(1, round(extent / 300))
-    font_size = font_size or max(10, int(extent / (32 if count <= 25 else 48)))
+    count, side = len(found["labels"]), extent(pixels)
+    line_width = line_width or max(1, round(side / 300))
+    font_size = font_size or max(10, int(side / (32 if count <= 25 else 48)))
     # From the largest to the smallest, so that no object hides a smaller one.
     drawn_boxes = np.asarray(found["boxes"], np.float64).reshape(-1, 4)
     areas = np.prod(drawn_boxes[:, 2:] - drawn_boxes[:, :2], axis=1)
@@ -105,12 +104,12 @@ def side_by_side(image, truth, found, class_names=None, titles=("ground truth", 
     options.setdefault("scale", fitting_scale(image))
     sides = [options.pop("colour_by", "instance")] * 2
     if sides[0] == "instance":
-        sides = _paired_colours(_as_rgb(image), truth, found)
+        sides = _paired_colours(as_rgb(image), truth, found)
     panels = [
         draw(image, part, class_names, colour_by=side, **options)
         for part, side in zip((truth, found), sides, strict=True)
     ]
-    size = max(12, int(_extent(panels[0]) / 24))
+    size = max(12, int(extent(panels[0]) / 24))
     return grid([titled(panel, title, size) for panel, title in zip(panels, titles, strict=True)], columns=2)
 
 
@@ -134,74 +133,6 @@ def save(path, image, found, class_names=None, **options):
     return path
 
 
-def grid(images, columns=None, gap=8):
-    """Arranges images in rows of equal width, in their order; equal images keep their size.
-
-    Images of unequal sizes are resized: those of a row to one height, and each row to the median width of the rows, but
-    no image to more than `ENLARGED` times its size.
-
-    Args:
-        images: list of uint8 [h, w, 3] or [h, w].
-        columns: images per row; by default the square root of their number, rounded up.
-        gap: pixels between images.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        ValueError: `images` is empty.
-    """
-    if not len(images):
-        raise ValueError("a grid needs at least one image")
-    images = [_as_rgb(image) for image in images]
-    columns = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
-    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
-    heights = _row_heights(rows)
-    rows = [[_resized(image, height) for image in row] for row, height in zip(rows, heights, strict=True)]
-    width = max(sum(image.shape[1] for image in row) + gap * (len(row) - 1) for row in rows)
-    sheet = np.full((sum(heights) + gap * (len(rows) - 1), width, 3), PAPER, np.uint8)
-    top = 0
-    for row, height in zip(rows, heights, strict=True):
-        left = 0
-        for image in row:
-            sheet[top : top + height, left : left + image.shape[1]] = image
-            left += image.shape[1] + gap
-        top += height + gap
-    return sheet
-
-
-def _row_heights(rows):
-    """Heights at which rows of images are equally wide; a last row with fewer images is as high as the others."""
-    lowest = [min(image.shape[0] for image in row) for row in rows]
-    shares = [sum(image.shape[1] / image.shape[0] for image in row) for row in rows]
-    full = [index for index, row in enumerate(rows) if len(row) == len(rows[0])]
-    natural = [np.median([image.shape[0] for image in row]) for row in rows]
-    width = np.median([natural[index] * shares[index] for index in full])
-    heights = [width / share for share in shares]
-    if len(full) < len(rows):
-        heights[-1] = min(heights[-1], np.median([heights[index] for index in full]))
-    return [max(1, round(min(height, ENLARGED * low))) for height, low in zip(heights, lowest, strict=True)]
-
-
-def titled(image, title, size=16):
-    """Adds a strip with a title above an image; an image narrower than its title is padded.
-
-    Args:
-        image: uint8 [h, w, 3].
-        title: text.
-        size: font size in pixels.
-
-    Returns:
-        uint8 [H, W, 3].
-    """
-    font = ImageFont.load_default(size=size)
-    missing = max(0, int(np.ceil(font.getlength(title))) + size - image.shape[1])
-    image = np.concatenate([image, np.full((len(image), missing, 3), PAPER, np.uint8)], axis=1)
-    strip = Image.new("RGB", (image.shape[1], round(size * 1.6)), PAPER)
-    ImageDraw.Draw(strip).text((size // 3, size * 0.2), title, fill=SEAM, font=font)
-    return np.concatenate([np.asarray(strip), image])
-
-
 def outline(image, groups, scale=None):
     """Draws groups of boxes or points, one colour per group, with a legend below the image.
 
@@ -216,7 +147,7 @@ def outline(image, groups, scale=None):
         uint8 [H·scale + height of the legend, W·scale, 3].
     """
     scale = scale or fitting_scale(image)
-    canvas = Image.fromarray(_enlarge(_as_rgb(image), scale))
+    canvas = Image.fromarray(_enlarge(as_rgb(image), scale))
     pen = ImageDraw.Draw(canvas)
     for _, marks, tint, width in groups:
         marks = np.atleast_2d(np.asarray(marks, np.float64)) * scale
@@ -226,7 +157,7 @@ def outline(image, groups, scale=None):
             else:
                 pen.ellipse((*(mark - width), *(mark + width)), fill=tint, outline=SEAM if width >= 5 else tint)
     names = {name: tint for name, _, tint, _ in groups if name}
-    return _with_legend(np.asarray(canvas), names) if names else np.asarray(canvas)
+    return with_legend(np.asarray(canvas), names) if names else np.asarray(canvas)
 
 
 def anchor_roles(image, anchors, role, crossing, boxes):
@@ -320,32 +251,10 @@ def _iou(boxes, others):
     return both / np.maximum(area[:, None] + other_area[None] - both, 1e-9)
 
 
-def _extent(image):
-    """Length that line widths and font sizes are a share of: the shorter side, at least 0.4 of the longer."""
-    shorter, longer = sorted(image.shape[:2])
-    return max(shorter, 0.4 * longer)
-
-
-def _resized(image, height):
-    if height == len(image):
-        return image
-    width = max(1, round(image.shape[1] * height / len(image)))
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-
-
 def _read_csv(path):
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
-
-
-def _as_rgb(image):
-    image = np.asarray(image)
-    if image.dtype == np.uint8 and image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image must be uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
-    return image
 
 
 def _enlarge(array, scale):
@@ -380,22 +289,3 @@ def _draw_box(pen, box, tint, line_width, seam=True):
         edge = max(1, line_width // 2)
         pen.rectangle((x1 - edge, y1 - edge, x2 + edge, y2 + edge), outline=SEAM, width=line_width + 2 * edge)
     pen.rectangle((x1, y1, x2, y2), outline=tint, width=line_width)
-
-
-def _with_legend(image, tints):
-    """Adds a strip below an image with a square of each colour and its name, on as many lines as necessary."""
-    size = max(12, int(min(_extent(image) / 26, max(20, _extent(image) / 50))))
-    font = ImageFont.load_default(size=size)
-    places, x, row = [], size // 2, 0
-    for name in tints:
-        width = font.getlength(name) + 2.6 * size
-        if x > size and x + width > image.shape[1]:
-            x, row = size // 2, row + 1
-        places.append((x, (row * 1.7 + 0.35) * size))
-        x += width
-    strip = Image.new("RGB", (image.shape[1], round((row + 1) * 1.7 * size)), PAPER)
-    pen = ImageDraw.Draw(strip)
-    for (name, tint), (x, y) in zip(tints.items(), places, strict=True):
-        pen.rectangle((x, y, x + size, y + size), fill=tint, outline=SEAM)
-        pen.text((x + 1.4 * size, y - 0.15 * size), name, fill=SEAM, font=font)
-    return np.concatenate([image, np.asarray(strip)])

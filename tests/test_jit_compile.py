@@ -86,7 +86,7 @@ OPS = {
     "anchor_roles": (roles, ANCHORS, TRUTH),
     "match_regions": (lambda *a: matching.match(*a, 0.5, 0.5), FIRST, TRUTH, VALID, CROWD),
     "sample": (drawn, ROLE),
-    "rows": (gather.rows, FIRST, np.array([[3, 0, 3], [6, 1, 2]], "int32")),
+    "rows": (gather.take_rows, FIRST, np.array([[3, 0, 3], [6, 1, 2]], "int32")),
     "masked_mean": (losses.masked_mean, normal(2, 5), VALID),
     "binary_cross_entropy": (losses.binary_cross_entropy, normal(9) * 30, RNG.uniform(size=9).astype("float32")),
     "softmax_cross_entropy": (losses.softmax_cross_entropy, normal(2, 5, 3), RNG.integers(0, 3, (2, 5))),

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from keras_maskrcnn import colours, labels, visualize
+from keras_maskrcnn import visualize
+from keras_maskrcnn.drawing import colours, labels, sheets
 
 NAMES = ["person", "dog"]
 
@@ -282,7 +283,7 @@ def test_grid_places_equal_images_unchanged():
     sheet = visualize.grid([blank(20, 10, value) for value in (0, 50, 90)], columns=2, gap=4)
     assert sheet.shape == (44, 24, 3)
     assert (sheet[:20, :10] == 0).all() and (sheet[:20, 14:] == 50).all() and (sheet[24:, :10] == 90).all()
-    assert (sheet[20:24] == visualize.PAPER).all() and (sheet[24:, 10:] == visualize.PAPER).all()
+    assert (sheet[20:24] == sheets.PAPER).all() and (sheet[24:, 10:] == sheets.PAPER).all()
     with pytest.raises(ValueError, match="at least one"):
         visualize.grid([])
 
@@ -298,9 +299,9 @@ def test_grid_places_equal_images_unchanged():
 )
 def test_grid_has_no_wide_blank_bands(sizes, columns):
     sheet = visualize.grid([blank(*size, value=index) for index, size in enumerate(sizes)], columns, gap=0)
-    assert (sheet == visualize.PAPER).all(axis=2).mean() < 0.01
+    assert (sheet == sheets.PAPER).all(axis=2).mean() < 0.01
     areas = [(sheet == index).all(axis=2).sum() / np.prod(size) for index, size in enumerate(sizes)]
-    assert min(areas) > 0.4 and max(areas) <= visualize.ENLARGED**2
+    assert min(areas) > 0.4 and max(areas) <= sheets.ENLARGED**2
     assert sheet[0, 0, 0] == 0 and sheet[-5, -5, 0] == len(sizes) - 1
 
 
@@ -318,7 +319,7 @@ def has(image, tint):
 def test_a_title_wider_than_the_image_pads_it():
     titled = visualize.titled(blank(20, 30, 50), "a title of many letters", size=12)
     assert titled.shape[0] > 20 and titled.shape[1] > 100
-    assert (titled[-20:, :30] == 50).all() and (titled[-20:, 30:] == visualize.PAPER).all()
+    assert (titled[-20:, :30] == 50).all() and (titled[-20:, 30:] == sheets.PAPER).all()
 
 
 def test_outlines_are_where_their_boxes_are():

@@ -7,6 +7,7 @@ import typing
 import keras
 from keras import ops
 
+from keras_maskrcnn.backend.keras_internals import flatten_layers
 from keras_maskrcnn.backend.rows import active_rows, restore_rows
 from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.layers.roi_align import RoIAlign
@@ -90,7 +91,8 @@ class RegionHead(Declarations, keras.layers.Layer):
             raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
         self.align = RoIAlign(self.pool, strides, name="align", seed=seed, **Regions.of(regions).align())
         self.build((None, self.pool, self.pool, channels))
-        self.trainable = self.trainable  # reaches the layers that `build` made
+        for layer in flatten_layers(self):  # `build` makes trainable ones, also in a frozen head
+            layer.trainable = self.trainable
 
     def build_from_config(self, config):
         """Nothing: a head that was saved is built when the model connects it."""

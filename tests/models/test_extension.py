@@ -263,6 +263,7 @@ def test_a_head_belongs_to_one_model(tiny):
 def test_a_frozen_head_stays_frozen(tiny, tmp_path):
     model = tiny(heads=[FillHead(name="fill_head", trainable=False)])
     assert model.heads[0].weights and not model.heads[0].trainable_weights
+    assert not [v.path for v in model.trainable_weights if v.path.startswith("fill_head")]
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert len(again.trainable_weights) == len(model.trainable_weights)
