@@ -247,6 +247,7 @@ def run_blocks(page):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
+@pytest.mark.slow
 def test_the_readme_runs(folder, eager_functions):
     names = run_blocks("README.md")
     assert set(names["found"]) >= {"detection_boxes", "detection_scores", "detection_masks", "num_detections"}

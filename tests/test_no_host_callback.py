@@ -65,7 +65,12 @@ def tiny(**overrides):
 
 
 @pytest.mark.parametrize(
-    ("step", "policy"), [("train", "mixed_bfloat16"), ("test", "float32"), ("predict", "mixed_bfloat16")]
+    ("step", "policy"),
+    [
+        pytest.param("train", "mixed_bfloat16", marks=pytest.mark.slow),
+        ("test", "float32"),
+        ("predict", "mixed_bfloat16"),
+    ],
 )
 def test_compiled_step_stays_on_the_device(step, policy, batch):
     model = tiny(dtype=policy)
@@ -81,6 +86,7 @@ def test_compiled_step_stays_on_the_device(step, policy, batch):
 # `compile()` without arguments ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bare_compile_with_a_gpu_gives_a_step_that_works(batch, monkeypatch):
     model = tiny()
     gpu = tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")
@@ -110,6 +116,7 @@ def test_layer_rejects_xla_only_where_it_has_no_static_lowering(implementation):
             run(features, boxes)
 
 
+@pytest.mark.slow
 def test_dynamic_lowering_set_by_name_turns_the_compiled_step_off(batch):
     model = tiny(regions={"implementation": "sparse"})
     with pytest.warns(UserWarning, match="jit_compile"):
@@ -174,6 +181,7 @@ def test_function_that_calls_python_does_not_compile():
         step(tf.ones(3))
 
 
+@pytest.mark.slow
 def test_jax_compiles_the_same_step_without_leaving_the_device():
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     process = subprocess.run(

@@ -131,7 +131,7 @@ def test_run_measures_every_case_and_writes_rows_in_ascending_order(tmp_path, mo
 @pytest.mark.parametrize(
     ("modes", "batches"),
     [
-        (("network",), (1,)),
+        pytest.param(("network",), (1,), marks=pytest.mark.slow),
         pytest.param(("train", "network", "detect"), (1, 2), marks=pytest.mark.slow),
     ],
 )

@@ -56,6 +56,7 @@ def test_parts_by_name(operation, found):
     assert memory.part(operation) == found
 
 
+@pytest.mark.slow
 def test_tiny_run_adds_up(tmp_path):
     output = tmp_path / "memory.json"
     (tmp_path / "speed.md").write_text("<!-- memory: begin -->\n<!-- memory: end -->\n")

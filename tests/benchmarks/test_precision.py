@@ -33,6 +33,7 @@ def test_the_copy_computes_in_the_other_policy_with_the_same_weights():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(other))
 
 
+@pytest.mark.slow
 def test_photos_are_compared_and_the_figures_written(tmp_path, run_here, eager_functions, monkeypatch):
     from PIL import Image
 

@@ -54,6 +54,7 @@ def test_floor_takes_each_kind_at_its_own_rate():
     assert profiling.floor(report) == pytest.approx(2 + 2 + 0.25)
 
 
+@pytest.mark.slow
 def test_tiny_run_measures_floor_and_parts(tmp_path, run_here, eager_functions):
     output, logs = tmp_path / "p.json", tmp_path / "logs"
     answer = run_here("profiling", "--tiny", "--rounds", 1, "--output", output, "--logdir", logs)

@@ -107,6 +107,7 @@ def check(one, two, rel=1e-4):
     assert two[0]["different_copies"] == []
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one(tmp_path):
     one, two = (run(tmp_path, replicas) for replicas in (0, 2))
     assert len(one[0]["steps"]) == 4
@@ -114,6 +115,7 @@ def test_two_replicas_train_as_one(tmp_path):
     check(one, two)
 
 
+@pytest.mark.slow
 def test_xla_is_refused_in_one_line(tmp_path):
     with pytest.raises(AssertionError, match=r"strategy, compile the model with jit_compile=False"):
         run(tmp_path, 2, xla=True)

@@ -210,10 +210,10 @@ def test_keras_file_round_trip_keeps_weights_optimizer_and_loss_weights(tiny, ba
 
 
 IMPORTS = [
-    "import keras, keras_maskrcnn",
     "import keras_maskrcnn, keras",
+    pytest.param("import keras, keras_maskrcnn", marks=pytest.mark.slow),
     "from keras_maskrcnn import data; import tensorflow; tensorflow.keras; import keras",
-    "import keras_maskrcnn.heads.detection; import keras",
+    pytest.param("import keras_maskrcnn.heads.detection; import keras", marks=pytest.mark.slow),
 ]
 
 

@@ -144,6 +144,7 @@ def test_all_regions_from_one_level(tiny, batch):
         tiny(regions={"level": 6})
 
 
+@pytest.mark.slow
 def test_assignment_options_compile_under_xla(tiny, batch):
     """A compiled step with a normalised RPN, anchors inside the image, random samples and given proposals."""
     model = tiny(
@@ -165,6 +166,7 @@ def test_assignment_options_compile_under_xla(tiny, batch):
     )
 
 
+@pytest.mark.slow
 def test_first_stage_compiles_under_xla(view, batch):
     inputs = {name: batch[0][name] for name in ("images", "sizes")}
     expected = numpy(view(inputs))

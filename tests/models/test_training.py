@@ -81,6 +81,7 @@ def test_step_compiled_by_xla_gives_the_losses_of_the_plain_one(deterministic):
     assert model.train_on_batch(*batch, return_dict=True) == pytest.approx(logs[0], rel=2e-3)
 
 
+@pytest.mark.slow
 def test_evaluation_and_prediction_compile_under_xla(tiny, batch):
     plain, fast = compiled(tiny(), run_eagerly=True), compiled(tiny(), jit_compile=True)
     assert np.isfinite(fast.test_on_batch(*batch, return_dict=True)["loss"])
@@ -201,6 +202,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_after_its_last_epoch(tmp_path):
     """The process is killed with SIGKILL after an epoch; the second run starts at the next one."""
     command = [sys.executable, "-c", RESUME_PROGRAM, str(tmp_path / "backup")]

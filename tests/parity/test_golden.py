@@ -16,7 +16,9 @@ def assert_good(title, rows):
     assert all(row.good for row in rows), "\n" + measure.table(title, rows)
 
 
-@pytest.mark.parametrize("version", cases.VERSIONS)
+@pytest.mark.parametrize(
+    "version", [cases.VERSIONS[0], *(pytest.param(v, marks=pytest.mark.slow) for v in cases.VERSIONS[1:])]
+)
 def test_image(version):
     arrays = golden.read()
     wanted = golden.part(arrays, version)

@@ -88,6 +88,7 @@ def epochs(output):
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_ctrl_c_four_times_equals_the_undisturbed_run(shapes, undisturbed, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -196,7 +196,7 @@ def test_resnet50_and_another_class_count(arrays, capsys):
     """A ResNet-50 is a ResNet-101 without the blocks res4g to res4w."""
     report = fill(ours(50, num_classes=2), shallower(arrays), "matterport", FILE)
     assert report.reinitialised == ["box_head.classes", "box_head.deltas", "mask_head.logits"]
-    assert "num_classes is 5 there, 2 here" in capsys.readouterr().out
+    assert "num_classes is 5 in the file, 2 in the model" in capsys.readouterr().out
 
 
 def shallower(arrays):
