@@ -91,8 +91,9 @@ class RegionHead(Declarations, keras.layers.Layer):
             raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
         self.align = RoIAlign(self.pool, strides, name="align", seed=seed, **Regions.of(regions).align())
         self.build((None, self.pool, self.pool, channels))
-        for layer in flatten_layers(self):  # `build` makes trainable ones, also in a frozen head
-            layer.trainable = self.trainable
+        if not self.trainable:  # `build` makes trainable layers, also in a frozen head
+            for layer in flatten_layers(self):
+                layer.trainable = False
 
     def build_from_config(self, config):
         """Nothing: a head that was saved is built when the model connects it."""
