@@ -23,7 +23,6 @@ class Samples(data.Dataset):
     """`setup.Crops` as a reader."""
 
     class_names = ("nucleus",)
-    always_readable = True
 
     def __init__(self, folder):
         self.crops = setup.Crops(folder)

@@ -55,7 +55,7 @@ def lowering(operation):
 
     Returns:
         str: "sparse" or "gather" for "roi_align", "combined" or "fixed_point" for "nms", "active" or "all" for
-        "mask_rows". Results are equal; the README compares the speed.
+        "mask_rows". Results are equal; docs/speed.md compares the speed.
     """
     dynamic, static = {
         "roi_align": ("gather" if has_gpu() else "sparse", "gather"),

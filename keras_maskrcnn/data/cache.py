@@ -24,7 +24,6 @@ class Cached(Wrapper):
 
     def __init__(self, dataset):
         super().__init__(dataset)
-        self.always_readable = True
         self.positions, self._kept = [], []
         for position in range(len(dataset)):
             sample = read_or_skip(dataset, position)

@@ -57,12 +57,10 @@ class Dataset(collections.abc.Sequence):
         class_names: List of K str; class k is `class_names[k - 1]`.
         fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
             masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
-        always_readable: True only if `read` cannot fail, which fixes the number of batches.
     """
 
     class_names = ()
     fields = ()
-    always_readable = False
 
     @abc.abstractmethod
     def read(self, position):
@@ -120,7 +118,6 @@ class Wrapper(Dataset):
     def __init__(self, dataset):
         self.dataset = dataset
         self.class_names, self.fields = dataset.class_names, dataset.fields
-        self.always_readable = dataset.always_readable
 
     @property
     def skipped(self):

@@ -26,8 +26,6 @@ class Shapes(Dataset):
         min_visible: Minimum visible share of the area of an annotated shape.
     """
 
-    always_readable = True
-
     def __init__(
         self,
         count,

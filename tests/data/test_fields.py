@@ -18,7 +18,6 @@ class Dotted(data.Dataset):
     """Black images with a wide instance `a` (red and green dot) and a small one `b` (blue dot, no second point)."""
 
     class_names = ("a", "b")
-    always_readable = True
 
     def __init__(self, count=12, fields=FIELDS, **changes):
         self.count, self.fields, self.changes = count, fields, changes

@@ -176,8 +176,6 @@ def test_batches_start_at_any_position(backend, start):
 @pytest.mark.parametrize("backend", ["tf", "numpy"])
 def test_an_unreadable_sample_moves_no_position(backend):
     class Broken(data.Shapes):
-        always_readable = False
-
         def read(self, position):
             if position == 2:
                 raise data.DataError("2.jpg", "is truncated")
