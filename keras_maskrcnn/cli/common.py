@@ -6,34 +6,51 @@ import pathlib
 import sys
 
 
+MODEL = "a .keras file, the folder of a SavedModel or preset, hf://user/name, or the name of a preset with weights"
+
+
 def model_argument(parser):
-    """Adds `--model`, the path for `load`."""
-    parser.add_argument("--model", required=True, type=pathlib.Path, help="a .keras file or the folder of a SavedModel")
+    """Adds `--model`, what `load` takes."""
+    parser.add_argument("--model", required=True, help=MODEL)
 
 
-def load(path):
-    """The model in a `.keras` file, or the `SavedModel` in a folder; both have the same `detect`.
+def load(model):
+    """The model in a `.keras` file or a preset, or the `SavedModel` in a folder; all have the same `detect`.
+
+    Args:
+        model: str or Path, see `MODEL`. The name of a preset comes before a file or folder.
 
     Raises:
-        DataError: if there is no such path, or the file holds another kind of Keras model.
+        DataError: if there is no such model, or the file holds another kind of Keras model.
     """
     import keras
 
     import keras_maskrcnn.models  # noqa: F401, registers the classes that a file may contain
     from keras_maskrcnn.data import DataError
     from keras_maskrcnn.inference.saved_model import SavedModel
+    from keras_maskrcnn.models import presets
     from keras_maskrcnn.models.base import InstanceModel
     from keras_maskrcnn.weights import keras_file
 
-    if not path.exists():
-        raise DataError(path, "no such model")
+    if presets.holds_weights(model):
+        return InstanceModel.from_preset(model)
+    path = pathlib.Path(model)
     if path.is_dir():
         return SavedModel(path)
+    if not path.exists():
+        raise DataError(model, _not_found(model, presets))
     keras_file.check(path)
-    model = keras.saving.load_model(path, compile=False)
-    if not isinstance(model, InstanceModel):
-        raise DataError(path, f"holds a {type(model).__name__}, not an instance segmentation model of this package")
-    return model
+    loaded = keras.saving.load_model(path, compile=False)
+    if not isinstance(loaded, InstanceModel):
+        raise DataError(path, f"holds a {type(loaded).__name__}, not an instance segmentation model of this package")
+    return loaded
+
+
+def _not_found(model, presets):
+    """Why a model that is no file cannot be opened."""
+    if str(model) in presets.published():
+        return "is a preset without weights; `convert` makes a model of it from published ones"
+    return f"no such model: give {MODEL} ({', '.join(presets.shipped()) or 'none ships with this version'})"
 
 
 def check_outputs(args):

@@ -21,8 +21,8 @@ def arguments(parser):
 def run(args):
     """Writes a SavedModel that runs with TensorFlow alone, without this package."""
     check_outputs(args)
-    if (args.model / "saved_model.pb").is_file():
-        raise ValueError(f"{args.model}: is a SavedModel already; export takes a .keras file")
+    if (pathlib.Path(args.model) / "saved_model.pb").is_file():
+        raise ValueError(f"{args.model}: is a SavedModel already; export takes a .keras file or a preset")
     from keras_maskrcnn.inference.export import reconfigured
 
     thresholds = {name: getattr(args, name) for name in ("score_threshold", "nms_iou", "max_detections")}

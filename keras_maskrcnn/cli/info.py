@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from keras_maskrcnn.cli.common import load
+from keras_maskrcnn.cli.common import MODEL, load
 
 EXAMPLE = "--preset mask_rcnn_resnet50_fpn --num-classes 22"
 
@@ -11,7 +11,7 @@ EXAMPLE = "--preset mask_rcnn_resnet50_fpn --num-classes 22"
 def arguments(parser):
     """Adds the verb's arguments."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", type=pathlib.Path, metavar="FILE", help="describe a .keras file or a SavedModel")
+    which.add_argument("--model", help=f"describe {MODEL}")
     which.add_argument("--preset", metavar="NAME", help="show a preset's conventions, weights and parameters")
     parser.add_argument(
         "--num-classes", type=int, metavar="K", help="classes of the preset, without background (default: its weights')"
@@ -78,20 +78,25 @@ def _lowerings():
 
 def _preset(args):
     """Blocks of rows: parameters, conventions and published weights of a preset."""
-    from keras_maskrcnn import MaskRCNN
     from keras_maskrcnn.models import presets
+    from keras_maskrcnn.models.base import InstanceModel
 
     content = presets.read(args.preset)
     weights = content.get("weights") or {}
     classes = weights.get("classes") if args.num_classes is None else args.num_classes
     if classes is None:
         raise ValueError(f"--preset {args.preset} needs --num-classes")
-    model = MaskRCNN.from_preset(args.preset, num_classes=classes)
+    model = InstanceModel.from_preset(args.preset, num_classes=classes, weights=False)
     yield [("model", args.preset), *_parameters(model), *_receptive_field(model), ("classes", str(classes))]
     yield [("preset", content["description"]), *(content.get("conventions") or {}).items()]
     if weights:
-        known = {name: value for name, value in weights.items() if value is not None}
-        yield [("weights", "published, not part of this package"), *((k, _flat(v)) for k, v in known.items())]
+        where = weights.pop("path", None)
+        yield [("weights", str(where or "published, not part of this package")), *_known(weights)]
+
+
+def _known(values):
+    """Rows of a dict, without values that are None."""
+    return [(name, _flat(value)) for name, value in values.items() if value is not None]
 
 
 def _flat(value):
@@ -99,7 +104,11 @@ def _flat(value):
 
 
 def _model(path):
-    """Rows of a `.keras` file or a SavedModel; the latter does not hold the backbone's name and the parameters."""
+    """Rows of a model; a SavedModel does not hold the backbone's name and the parameters."""
+    import keras
+
+    from keras_maskrcnn.models import presets
+
     model = load(path)
     names = f": {', '.join(model.class_names)}" if model.class_names else ", without names"
     rows = [
@@ -110,9 +119,13 @@ def _model(path):
         ("thresholds", _thresholds(model.predictor.detection)),
         ("precision", getattr(model, "layer_dtype", None)),
         ("backbone", getattr(getattr(model, "backbone", None), "name", None)),
-        *_trained(path),
+        *_trained(pathlib.Path(path)),
     ]
-    if not path.is_dir():
+    if presets.holds_weights(path):
+        content = presets.read(path)
+        known = {"description": content["description"], **content["weights"]}
+        rows += [row for row in _known(known) if row[0] not in ("classes", "path")]
+    if isinstance(model, keras.Model):
         rows += [*_parameters(model), *_receptive_field(model)]
     return [row for row in rows if row[1] is not None]
 

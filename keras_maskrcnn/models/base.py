@@ -13,7 +13,7 @@ from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
 from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
-from keras_maskrcnn.models import presets
+from keras_maskrcnn.models.presets import Presets
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
@@ -23,7 +23,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
+class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
     """Base of the instance segmentation models.
 
     A subclass declares what `heads.outputs.Declarations` lists, or calls `declare` with itself and the heads that it is
@@ -298,23 +298,6 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         if format != "tf_saved_model":
             raise ValueError(f"format={format!r} is not supported; the only one is 'tf_saved_model'")
         saved_model(self, filepath)
-
-    @classmethod
-    def from_preset(cls, name, num_classes=None, weights=None, **overrides):
-        """Make a model from a named configuration.
-
-        Args:
-            name: a preset, see `models.presets.names`.
-            num_classes: classes without background; None takes those of the preset's published weights.
-            weights: path of a file to load, or None for random weights: `.weights.h5` of this library, or what the
-                preset's source published, see `keras_maskrcnn.weights.load`.
-            **overrides: constructor arguments that replace the preset's. Of a group of options given as a dict, only
-                the named ones are replaced (of the backbone too: `backbone={"name": "resnet101"}` keeps its norm).
-
-        Raises:
-            ValueError: for an unknown name; and what `weights.load` raises.
-        """
-        return presets.make(cls, name, num_classes, weights, overrides)
 
     def get_config(self):
         """Constructor arguments that all models share."""

@@ -62,12 +62,32 @@ def fill(model, arrays, source, path):
         row.variable.assign(value)
     for name in reset:
         _reset(model, name)
+    announce(model, path, theirs, reset, absent)
+    return Report(len(table), reset + absent, unused)
+
+
+def announce(model, path, theirs, reset, absent):
+    """Prints what a file did not fill.
+
+    Args:
+        model: the model that was filled.
+        path: the file.
+        theirs: number of classes in the file.
+        reset: names of the layers that were initialised because the model has another number of classes.
+        absent: names of the model's parts that the file does not hold.
+    """
     if reset:
         counts = f"num_classes is {theirs} in the file, {model.num_classes} in the model"
         print(f"{path}: {counts}: reinitialised {', '.join(reset)}")
     if absent:
         print(f"{path}: has no {', '.join(absent)}; unchanged in the model")
-    return Report(len(table), reset + absent, unused)
+
+
+def per_class_layers(model):
+    """Layers whose width depends on the number of classes, by names such as "box_head.classes"."""
+    return {
+        f"{part}.{layer}": getattr(head, layer) for part, head in model.all_heads().items() for layer in head.PER_CLASS
+    }
 
 
 def _names(source):
@@ -132,8 +152,7 @@ def _absent_parts(model, table):
 def _class_layers(model, table):
     """Names of the map's layers whose outputs depend on the number of classes."""
     mapped = {row.layer for row in table}
-    names = [f"{part}.{layer}" for part, head in model.all_heads().items() for layer in head.PER_CLASS]
-    return [name for name in names if name in mapped]
+    return [name for name in per_class_layers(model) if name in mapped]
 
 
 def _value(path, arrays, row):

@@ -1,7 +1,7 @@
 """Checks `.keras` and `.weights.h5` files before Keras reads them.
 
 Keras reports a damaged `.keras` file as missing, reads files whose checksums do not fit, and accepts weights that are
-not finite.
+not finite. HDF5 itself follows links to other files, and arrays may be larger than the file that declares them.
 """
 
 import io
@@ -16,13 +16,14 @@ WEIGHTS = "model.weights.h5"
 
 
 def check(path):
-    """Checks that a file is whole and that all floating-point numbers in it are finite.
+    """Checks that a file is whole, holds all its arrays itself, and that all floating-point numbers in it are finite.
 
     Args:
         path: str or Path of a `.keras` or a `.weights.h5` file.
 
     Raises:
-        DataError: The file is missing, damaged or has numbers that are not finite; the message is one line.
+        DataError: The file is missing or damaged, has links, arrays in other files or of more bytes than are stored, or
+            numbers that are not finite; the message is one line.
     """
     import h5py
 
@@ -32,7 +33,8 @@ def check(path):
     kind = ".keras" if path.suffix == ".keras" else ".weights.h5"
     try:
         with h5py.File(io.BytesIO(_weights(path)) if kind == ".keras" else path, "r") as file:
-            file.visititems(lambda name, stored: _check_finite(path, name, stored))
+            _check_group(path, file)
+            file.visititems(lambda name, stored: _check_item(path, name, stored))
     except DataError:
         raise
     except Exception as error:  # zipfile and h5py raise exceptions of any class for damaged files
@@ -49,6 +51,27 @@ def _weights(path):
         return archive.read(WEIGHTS)
 
 
-def _check_finite(path, name, stored):
-    if getattr(stored, "dtype", np.dtype("O")).kind == "f" and not np.isfinite(stored[()]).all():
+def _check_item(path, name, item):
+    import h5py
+
+    if isinstance(item, h5py.Group):
+        _check_group(path, item)
+    elif item.dtype.kind in "fiubV":
+        _check_array(path, name, item)
+
+
+def _check_group(path, group):
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise DataError(path, f"{group.name}/{name} is a link to another place")
+
+
+def _check_array(path, name, stored):
+    if stored.external or stored.is_virtual:
+        raise DataError(path, f"{name} is stored in another file")
+    if stored.id.get_storage_size() != stored.nbytes:  # Keras does not compress
+        raise DataError(path, f"{name} has {stored.nbytes} bytes, of which {stored.id.get_storage_size()} are stored")
+    if stored.dtype.kind == "f" and not np.isfinite(stored[()]).all():
         raise DataError(path, f"{name} has numbers that are not finite")
