@@ -4,7 +4,6 @@ import logging
 import math
 import pathlib
 import shutil
-import time
 
 import keras
 import numpy as np
@@ -172,7 +171,7 @@ class TimeLine(EpochLine):
         super().__init__()
         self.budget = budget
         self._scores = {}
-        self._shown_at = 0.0
+        self._shown_at = -math.inf
 
     def on_epoch_begin(self, epoch, logs=None):
         """Takes the number of the epoch."""
@@ -181,24 +180,31 @@ class TimeLine(EpochLine):
     def on_train_batch_end(self, batch, logs=None):
         """Replaces the line on a terminal, at most ten times a second."""
         self.seen = batch + 1
-        now = time.monotonic()
+        now = self.budget.now()
         if self.verbose != 1 or now - self._shown_at < 0.1:
             return
         self._shown_at = now
-        loss = {"loss": logs["loss"]} if logs else {}
         width = shutil.get_terminal_size().columns - 1
-        print("\r" + self._line({**loss, **self._scores})[:width].ljust(width), end="", flush=True)
+        line = self._line({**self._scores, "loss": logs["loss"]})
+        print("\r" + line[:width].ljust(width), end="", flush=True)
 
     def on_epoch_end(self, epoch, logs=None):
         """Prints the line of the epoch."""
-        shown = self._shown(logs)
-        self._scores = {name: value for name, value in shown.items() if name.endswith("_AP")}
-        print(("\r\033[K" if self.verbose == 1 else "") + self._line(shown), flush=True)
+        values = self._shown(logs)
+        self._scores = {name: value for name, value in values.items() if name.endswith("_AP")}
+        start = "\r\033[K" if self.verbose == 1 else ""
+        print(start + self._line({"steps": self.seen, **values}), flush=True)
 
     def _line(self, values):
-        left = f"{self.budget.left / 60:.1f} of {self.budget.minutes:g} min left"
-        known = [f"{name}: {value:.4f}" for name, value in values.items() if not math.isnan(value)]
-        return " - ".join([f"epoch {self._epoch + 1}/{self.epochs}", left, f"{self.seen} steps", *known])
+        words = [
+            f"epoch {self._epoch + 1}/{self.epochs}",
+            f"{self.budget.left / 60:.1f} of {self.budget.minutes:g} min left",
+        ]
+        for name, value in values.items():
+            if not math.isnan(value):  # as before the first scoring
+                label = name.removeprefix("val_").replace("_", " ") if name.endswith("_AP") else name
+                words.append(f"{label} {value:.4g}")
+        return " - ".join(words)
 
 
 class SkippedSteps(keras.callbacks.Callback):
