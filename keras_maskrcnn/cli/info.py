@@ -51,7 +51,7 @@ def _machine():
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    packages = ("keras-maskrcnn", "keras", "tensorflow", "jax", "torch", "numpy")
+    packages = ("keras3-maskrcnn", "keras", "tensorflow", "jax", "torch", "numpy")
     rows = [("python", platform.python_version()), *((package, version(package)) for package in packages)]
     try:
         devices = ", ".join(keras.distribution.list_devices())

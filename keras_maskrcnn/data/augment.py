@@ -33,6 +33,7 @@ class Augment:
         saturation: Maximum relative change of the distance of each pixel to its own grey.
         grey: Share of samples converted to grey.
         min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped.
+        antialias: Whether images are smoothed where they shrink; `data.batches` sets it to the rule of the model.
     """
 
     flip: float = 0.0
@@ -46,6 +47,7 @@ class Augment:
     saturation: float = 0.0
     grey: float = 0.0
     min_visible: float = 0.25
+    antialias: bool = True
 
     def __call__(self, sample, rng):
         """Returns a changed copy.
@@ -84,7 +86,7 @@ class Augment:
         if (frame == size).all() and (scaled == size).all():
             return {**sample, "image": recolour(sample["image"])}
         offset = np.rint(places * (frame - scaled)).astype(int)  # negative: cut off, positive: padding
-        return reframe(sample, scaled, offset, frame, self.min_visible, recolour)
+        return reframe(sample, scaled, offset, frame, self.min_visible, recolour, self.antialias)
 
 
 PRESETS = {

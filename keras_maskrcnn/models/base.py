@@ -1,5 +1,7 @@
 """What every model here shares: training step, loss bookkeeping, normalisation, detection, presets and export."""
 
+import types
+
 import keras
 import numpy as np
 from keras import ops
@@ -13,7 +15,7 @@ from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
 from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
-from keras_maskrcnn.models import presets
+from keras_maskrcnn.models import compatibility, presets
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
@@ -87,16 +89,16 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         self.loss_metric = keras.metrics.Mean(name="loss")
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
-        self.skipped_images = self.add_weight(
-            name="skipped_images",
-            shape=(REMEMBERED,),
-            dtype="int32",
-            initializer=keras.initializers.Constant(-1),
-            trainable=False,
-            autocast=False,
-        )
+        # In a namespace, which Keras does not search for weights: it is no parameter, and is not saved.
+        positions = np.full(REMEMBERED, -1, "int32")
+        self._register = types.SimpleNamespace(positions=keras.Variable(positions, trainable=False, autocast=False))
         self._network = Network(self, self.detection)
         self.declare(self)
+
+    @property
+    def skipped_images(self):
+        """Variable int32 `[REMEMBERED]`: data-set positions of the images of skipped steps, latest first, -1 for none."""
+        return self._register.positions
 
     def declare(self, *heads):
         """Collect what heads declare: loss and health names, ground-truth fields, and the schema of the outputs.
@@ -207,18 +209,34 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
     def fit(self, x=None, y=None, **kwargs):
         """Train, see `keras.Model.fit`; `x` is a result of `data.batches`.
 
-        The canvas size and the class names of the data become the model's where it has none.
+        The canvas size and the class names of the data become the model's where it has none; the data follows the
+        antialiasing of the model's resize rule.
 
         Raises:
-            ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, no ground
-            truth that the model needs, or a canvas that the backbone cannot take.
+            ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, another
+            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take.
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
         self._adopt(x)
+        self._follow(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
         return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """The losses on `x`, a result of `data.batches`, see `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: if the images of `x` are resized by another rule than the model's.
+        """
+        self._follow(x)  # `fit` calls this method for its `validation_data`
+        return super().evaluate(x, y, **kwargs)
+
+    def _follow(self, data):
+        """Have `data.batches` resize images by the model's rule, which `detect` applies too."""
+        if hasattr(data, "rows"):
+            data.rows.prepare.follow(self.resize.antialias)
 
     def _adopt(self, data):
         names = getattr(data, "class_names", None)
@@ -329,6 +347,10 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
             "dtype": self.layer_dtype,
             "name": self.name,
         }
+
+    def load_own_variables(self, store):
+        """Read the variables that belong to no layer, see `keras.Layer.load_own_variables`."""
+        super().load_own_variables(compatibility.current_variables(store))
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

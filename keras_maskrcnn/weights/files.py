@@ -72,7 +72,7 @@ def read(path, source=None):
     except UnreadableError as error:
         raise DataError(path, error) from error.__cause__
     except ImportError as error:
-        raise DataError(path, f'requires the package {error.name}: pip install "keras-maskrcnn[convert]"') from error
+        raise DataError(path, f'requires the package {error.name}: pip install "keras3-maskrcnn[convert]"') from error
     except Exception as error:  # parsers raise exceptions of any class for arbitrary bytes
         raise DataError(path, f"is damaged or incomplete ({type(error).__name__}: {str(error)[:200]})") from error
 
