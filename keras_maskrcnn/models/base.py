@@ -97,7 +97,7 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
 
     @property
     def skipped_images(self):
-        """Variable int32 `[REMEMBERED]`: data-set positions of the images of skipped steps, latest first, -1 for none."""
+        """Variable int32 `[REMEMBERED]`: data-set positions of the images of skipped steps, latest first; -1: none."""
         return self._register.positions
 
     def declare(self, *heads):
