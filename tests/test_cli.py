@@ -385,3 +385,12 @@ def test_as_a_module_in_a_new_process(tmp_path):
     assert done.returncode == 2
     assert done.stderr.rstrip().splitlines()[-1] == "error: none.keras: no such model"
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_maskrcnn.cli.info._machine", lambda: interrupted(None))
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"

@@ -45,14 +45,17 @@ def _machine():
 
     import keras
 
+    import keras_maskrcnn
+
     def version(package):
         try:
             return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    packages = ("keras3-maskrcnn", "keras", "tensorflow", "jax", "torch", "numpy")
-    rows = [("python", platform.python_version()), *((package, version(package)) for package in packages)]
+    packages = ("keras", "tensorflow", "jax", "torch", "numpy")
+    rows = [("keras-maskrcnn", keras_maskrcnn.__version__), ("python", platform.python_version())]
+    rows += [(package, version(package)) for package in packages]
     try:
         devices = ", ".join(keras.distribution.list_devices())
     except AttributeError:  # torch
