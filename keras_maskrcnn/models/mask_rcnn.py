@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_maskrcnn import backbones
+from keras_maskrcnn.backend.branches import branches
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.mask import MaskHead
 from keras_maskrcnn.heads.region_head import ObjectHead, Regions
@@ -116,6 +117,7 @@ class MaskRCNN(InstanceModel):
         images, sizes = inputs["images"], ops.cast(inputs["sizes"], "float32")
         truth = self.ground_truth(inputs)
         pyramid = self.features(images, sizes, training)
+        pyramid, levels = self._branches(pyramid, truth is not None)
         proposed, losses = self.rpn.first_stage(
             pyramid,
             ops.shape(images)[1:3],
@@ -126,8 +128,8 @@ class MaskRCNN(InstanceModel):
             learn=not self.left_out(*self.rpn.LOSSES),
             given=_given_proposals(inputs),
         )
-        levels = [pyramid[level] for level in self.region_levels]
         if truth is None:
+            levels = next(levels)
             found = self.box_head.detect(levels, proposed, sizes, self.limits(inputs))
             for head in self.object_heads():
                 found.update(head.predict(levels, found))
@@ -135,11 +137,11 @@ class MaskRCNN(InstanceModel):
         losses = {**dict.fromkeys((*self.loss_names, *self.health_names), ops.zeros(())), **losses}
         if self.left_out(*(name for name in self.loss_names if name not in self.rpn.LOSSES)):
             return losses
-        regions, terms = self.box_head.losses(levels, proposed, truth, self.seed_generator, training)
+        regions, terms = self.box_head.losses(next(levels), proposed, truth, self.seed_generator, training)
         losses.update(terms)
         for head in self.object_heads():
             if not self.left_out(*head.LOSSES):
-                losses.update(head.losses(levels, regions, truth, training))
+                losses.update(head.losses(next(levels), regions, truth, training))
         return losses
 
     def features(self, images, sizes, training=False):
@@ -149,6 +151,14 @@ class MaskRCNN(InstanceModel):
             level = max(features)
             return {level: features[level]}
         return self.fpn(features, training=training)
+
+    def _branches(self, pyramid, learn):
+        """The pyramid for the RPN, and an iterator over the levels for the box head and for each head with a loss."""
+        learning = [head for head in self.object_heads() if not self.left_out(*head.LOSSES)] if learn else []
+        count = 2 + len(learning)
+        copies = {level: branches(pyramid[level], count) for level in self.region_levels}
+        ours = {**pyramid, **{level: tensors[0] for level, tensors in copies.items()}}
+        return ours, iter([[tensors[i] for tensors in copies.values()] for i in range(1, count)])
 
     def ground_truth(self, inputs):
         """Ground truth among the inputs, checked by the heads; None if there is none."""

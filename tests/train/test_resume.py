@@ -191,15 +191,10 @@ def test_the_epoch_line_has_the_losses_and_two_scores(undisturbed):
 
 
 def program(output, *arguments, **environment):
-    """A process of `train/shapes.py` that computes in one thread, in which two runs are equal on every processor.
-
-    With several threads, TensorFlow's float32 sums differ in the last digit from run to run on processors without
-    AVX-512.
-    """
+    """A process of `train/shapes.py`."""
     words = [sys.executable, SCRIPT, "--output", output, *(arguments or RUN)]
     variables = {k: v for k, v in os.environ.items() if k not in ("TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS")}
-    one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    variables |= {"PYTHONPATH": str(SCRIPT.parents[1]), **one_thread, **environment}
+    variables |= {"PYTHONPATH": str(SCRIPT.parents[1]), **environment}
     return subprocess.Popen(
         [str(word) for word in words],
         env=variables,
@@ -207,7 +202,7 @@ def program(output, *arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
         # A process that a shell started in the background ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
