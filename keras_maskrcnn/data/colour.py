@@ -12,7 +12,7 @@ MIN_RANGE = 16  # grey levels: the noise of an empty image is amplified at most 
 # Optical densities of haematoxylin, eosin and DAB in R, G, B (Ruifrok & Johnston 2001, table 1); unit vectors.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
-DENSITY = np.log10(256 / (np.arange(256) + 1)).astype(np.float32)  # optical density of each grey level, 0 for 255
+LIGHT = (np.arange(256) + 1) / 256  # share of the light that each grey level lets through: 10^-density
 
 # Percentile stretch -----------------------------------------------------------------------------------------------
 
@@ -87,10 +87,16 @@ def restain(amounts, image):
     if (sparse.max(axis=-1) - sparse.min(axis=-1)).mean() < 2:  # the noise of a JPEG file is no stain
         return image
     factor, summand = amounts
-    matrix = (np.linalg.inv(STAINS) * factor @ STAINS).astype(np.float32)  # densities to stains and back
-    density = DENSITY[image].reshape(-1, 3) @ matrix + (summand @ STAINS).astype(np.float32)
-    level = 256 * np.exp(density * np.float32(-np.log(10))) - 1
-    return np.clip(np.rint(level), 0, 255).astype(np.uint8).reshape(image.shape)
+    matrix = np.linalg.inv(STAINS) * factor @ STAINS  # from densities in R, G, B to stains and back
+    # 10^-(density · matrix) is a product of one power per channel, which is looked up.
+    powers = (LIGHT[:, None, None] ** matrix).astype(np.float32)
+    changed = np.empty_like(image)
+    for channel, start in enumerate(256 * 10 ** -(summand @ STAINS)):
+        level = np.float32(start)
+        for source in range(3):
+            level = level * np.take(powers[:, source, channel], image[..., source])
+        changed[..., channel] = np.clip(np.rint(level) - 1, 0, 255)
+    return changed
 
 
 def retone(exponent, inverted, image):
