@@ -270,6 +270,7 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
             ["evaluate", "--model", "none.keras", "--dataset", "penn_fudan", "--data", "nowhere"],
             "nowhere: no such folder",
         ),
+        (["evaluate", "--model", "m", "--dataset", "nuclei", "--data", "nowhere"], "nowhere: no such folder"),
         (["export", "--model", "none.keras", "--output", "out"], "none.keras: no such model"),
         (["predict", "--model", "m", "x", "--output", "file"], "--output file: is a file, not a folder"),
         (["predict", "--model", "m", "x", "--output", "o", "--json", "."], "--json .: is a folder, not a file"),

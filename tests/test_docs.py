@@ -54,6 +54,7 @@ SMALL = {
         ', weights="mask_rcnn_coco.h5")': ")",  # matterport's file is not available
     },
     "docs/from_torchvision.md": {**CANVAS, "(480, 640, 3)": "(48, 64, 3)", "epochs=10": "epochs=1"},
+    "docs/nuclei.md": {'backbone={"name": "resnet18", "norm": "batch", "width": 32}': TINY},
     "docs/pretrained_weights.md": {},
 }
 # Commands that are not run here, and why.

@@ -1,6 +1,7 @@
 """Geometric transformations of samples: image, boxes, masks and fields together."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -132,6 +133,11 @@ class _Move:
         if (self.size == self.scaled).all():
             x1, y1, x2, y2 = np.rint(window).astype(int)
             part[:] = mask[y1:y2, x1:x2]
-        else:
-            coverage = resample(mask, window, part.shape)
-            part[:] = coverage >= max(1, min(128, coverage.max()))
+            return
+        # Zeros around the extent, also beyond the border of the image: Pillow would average over the pixels inside
+        # only, so that a mask that ends next to the border would grow towards it.
+        margin = 2 * math.ceil(max(self.size / self.scaled)) + 1
+        padded = np.zeros((y2 - y1 + 2 * margin, x2 - x1 + 2 * margin), bool)
+        padded[margin:-margin, margin:-margin] = mask[y1:y2, x1:x2]
+        coverage = resample(padded, window - np.tile([x1 - margin, y1 - margin], 2), part.shape)
+        part[:] = coverage >= max(1, min(128, coverage.max()))

@@ -41,13 +41,17 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         image_size: (height, width) of the canvas, or None.
         resize: `inference.placement.Resize`, a dict of its fields, or None.
         detection: `heads.detection.Detection`, a dict of its fields, or None.
+        stretch: two percentiles in [0, 100], such as (1, 99.8): the grey levels of each whole image are stretched so
+            that they become 0 and 255, see `data.stretch`. `detect` and exported models do so themselves; training data
+            must be `data.Stretched`. None keeps the pixels.
         pixel_mean: mean of the R, G, B values 0…255 that the network expects.
         pixel_std: their standard deviation.
         dtype: Keras dtype policy of the layers.
         name: name of the model.
 
     Raises:
-        ValueError: in one line, for `num_classes` below 1, or class names of another number.
+        ValueError: in one line, for `num_classes` below 1, class names of another number, or a `stretch` that is not
+            two ascending percentiles.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         image_size=None,
         resize=None,
         detection=None,
+        stretch=None,
         pixel_mean=IMAGENET_MEAN,
         pixel_std=IMAGENET_STD,
         dtype=None,
@@ -79,6 +84,9 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         self.image_size = tuple(image_size) if image_size is not None else None
         self.resize = Resize.of(resize)
         self._detection = Detection.of(detection)
+        if stretch is not None and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
+            raise ValueError(f"stretch={stretch!r} must be two ascending percentiles in [0, 100], or None")
+        self.stretch = tuple(stretch) if stretch is not None else None
         self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
         if "float16" in self.layer_dtype.replace("bfloat16", ""):
@@ -153,7 +161,7 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
     @property
     def placement(self):
         """`inference.placement.Placement`: where images lie on the canvas."""
-        return Placement(self.image_size, self.resize, self.canvas_stride())
+        return Placement(self.image_size, self.resize, self.canvas_stride(), self.stretch)
 
     @property
     def predictor(self):
@@ -253,7 +261,10 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
             self.class_names = list(names)
 
     def _adopt_batch(self, batch):
-        """Check the fields of a batch; take its canvas, so that images are detected at the scale of the training."""
+        """Check the fields of a batch; take its canvas, so that images are detected at the scale of the training.
+
+        With the option `scale` of `resize`, that is the scale of the training, and crops may have any canvas.
+        """
         missing = [name for name in (*DTYPES, *self.fields) if name not in batch]
         if missing:
             raise ValueError(f"the data has no {', '.join(missing)}, which {self.name} is trained with")
@@ -261,6 +272,8 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
             return
         canvas = tuple(batch["images"].shape[1:3])
         self.check_canvas(canvas)
+        if self.resize.scale is not None:
+            return
         self.image_size = canvas
         if self.resize != Resize():
             print(f"{self.name}: image_size {canvas} of the data replaces the preset's resize rule")
@@ -342,6 +355,7 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
             "image_size": self.image_size,
             "resize": self.resize.asdict(),
             "detection": self.detection.asdict(),
+            "stretch": self.stretch,
             "pixel_mean": self.pixel_mean,
             "pixel_std": self.pixel_std,
             "dtype": self.layer_dtype,

@@ -40,7 +40,7 @@ class MaskRCNN(InstanceModel):
             trainable. None leaves it to the parts (`freeze_at` of a ResNet). `.keras` files keep the frozen layers.
         seed: seed of the samplers; None draws one.
         name: name of the model.
-        **common: `class_names`, `image_size`, `resize`, `detection`, `pixel_mean`, `pixel_std` and `dtype`, see
+        **common: `class_names`, `image_size`, `resize`, `detection`, `stretch`, `pixel_mean`, `pixel_std`, `dtype`, see
             `InstanceModel`. With `image_size=None` the model takes the canvas of the first data that `fit` is given,
             and until then `resize` applies. Coordinates, losses, box decoding and NMS run in float32 under any dtype.
 

@@ -240,6 +240,14 @@ model.fit(batches, epochs=4, steps_per_epoch=1, verbose=0, callbacks=[backup, re
 """
 
 
+def test_a_model_with_a_scale_takes_no_canvas_from_its_data(tiny, shapes):
+    model = compiled(tiny(image_size=None, resize={"scale": 2.0}), run_eagerly=True)
+    model.fit(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28), steps_per_epoch=1, verbose=0)
+    assert model.image_size is None and model.placement.place((40, 50)) == ((96, 128), (80, 100))
+    with pytest.raises(ValueError, match=r"image_size=\(72, 72\) must be multiples of 32"):
+        model.fit(data.batches(shapes, (72, 72), 2, max_instances=6, mask_size=28), verbose=0)
+
+
 def test_an_invalid_canvas_is_rejected_and_not_kept(tiny, shapes):
     model = compiled(tiny(image_size=None))
     odd = data.batches(shapes, (72, 72), 2, max_instances=6, mask_size=28)
