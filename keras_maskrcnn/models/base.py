@@ -39,8 +39,9 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         image_size: (height, width) of the canvas, or None.
         resize: `inference.placement.Resize`, a dict of its fields, or None.
         detection: `heads.detection.Detection`, a dict of its fields, or None.
-        pixel_mean: mean of the R, G, B values 0…255 that the network expects.
-        pixel_std: their standard deviation.
+        pixel_mean: mean of the R, G, B values 0…255 that the network expects; None for the attribute of this name of
+            `backbone`, or ImageNet's if the model has no such backbone. The configuration holds the values.
+        pixel_std: their standard deviation; None likewise.
         dtype: Keras dtype policy of the layers.
         name: name of the model.
 
@@ -56,8 +57,8 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         image_size=None,
         resize=None,
         detection=None,
-        pixel_mean=IMAGENET_MEAN,
-        pixel_std=IMAGENET_STD,
+        pixel_mean=None,
+        pixel_std=None,
         dtype=None,
         name=None,
     ):
@@ -77,7 +78,7 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         self.image_size = tuple(image_size) if image_size is not None else None
         self.resize = Resize.of(resize)
         self._detection = Detection.of(detection)
-        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+        self._pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
         if "float16" in self.layer_dtype.replace("bfloat16", ""):
             raise ValueError(
@@ -121,6 +122,22 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.loss_names + self.health_names}
 
     # Input ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pixel_mean(self):
+        """Mean of the R, G, B values 0…255 that the network expects."""
+        return self._of_pixels("pixel_mean", IMAGENET_MEAN)
+
+    @property
+    def pixel_std(self):
+        """Standard deviation of the R, G, B values 0…255 that the network expects."""
+        return self._of_pixels("pixel_std", IMAGENET_STD)
+
+    def _of_pixels(self, name, usual):
+        values = self._pixels[name]
+        if values is None:
+            values = getattr(getattr(self, "backbone", None), name, None)
+        return tuple(usual if values is None else values)
 
     def normalise(self, images, sizes):
         """Pixels 0…255 to standardised float32, zero in the padding right of and below each image."""
