@@ -44,8 +44,9 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         stretch: two percentiles in [0, 100], such as (1, 99.8): the grey levels of each whole image are stretched so
             that they become 0 and 255, see `data.stretch`. `detect` and exported models do so themselves; training data
             must be `data.Stretched`. None keeps the pixels.
-        pixel_mean: mean of the R, G, B values 0…255 that the network expects.
-        pixel_std: their standard deviation.
+        pixel_mean: mean of the R, G, B values 0…255 that the network expects; None for the attribute of this name of
+            `backbone`, or ImageNet's if the model has no such backbone. The configuration holds the values.
+        pixel_std: their standard deviation; None likewise.
         dtype: Keras dtype policy of the layers.
         name: name of the model.
 
@@ -63,8 +64,8 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         resize=None,
         detection=None,
         stretch=None,
-        pixel_mean=IMAGENET_MEAN,
-        pixel_std=IMAGENET_STD,
+        pixel_mean=None,
+        pixel_std=None,
         dtype=None,
         name=None,
     ):
@@ -87,7 +88,7 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         if stretch is not None and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
             raise ValueError(f"stretch={stretch!r} must be two ascending percentiles in [0, 100], or None")
         self.stretch = tuple(stretch) if stretch is not None else None
-        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+        self._pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
         if "float16" in self.layer_dtype.replace("bfloat16", ""):
             raise ValueError(
@@ -131,6 +132,22 @@ class InstanceModel(Declarations, Detector, BuiltModel, keras.Model):
         self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.loss_names + self.health_names}
 
     # Input ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pixel_mean(self):
+        """Mean of the R, G, B values 0…255 that the network expects."""
+        return self._of_pixels("pixel_mean", IMAGENET_MEAN)
+
+    @property
+    def pixel_std(self):
+        """Standard deviation of the R, G, B values 0…255 that the network expects."""
+        return self._of_pixels("pixel_std", IMAGENET_STD)
+
+    def _of_pixels(self, name, usual):
+        values = self._pixels[name]
+        if values is None:
+            values = getattr(getattr(self, "backbone", None), name, None)
+        return tuple(usual if values is None else values)
 
     def normalise(self, images, sizes):
         """Pixels 0…255 to standardised float32, zero in the padding right of and below each image."""

@@ -21,8 +21,8 @@ class MaskRCNN(InstanceModel):
 
     Args:
         num_classes: classes K without background.
-        backbone: "resnet10" … "resnet101", "simple_cnn"; a dict of such a name and options; or a Keras model with
-            outputs {"C2": …}, see `backbones.get`.
+        backbone: "resnet10" … "resnet101", "efficientnet_lite0" … "efficientnet_lite2", "simple_cnn"; a dict of such a
+            name and options; or a Keras model with outputs {"C2": …}, see `backbones.get`.
         neck: "fpn", or None to use only the backbone's last level.
         rpn_stage: `heads.rpn.RPNStage` or a dict of its fields, as all groups below.
         anchors: `heads.anchors.Anchors`.
@@ -39,6 +39,8 @@ class MaskRCNN(InstanceModel):
         frozen: names of the frozen layers, such as ["backbone"] or ["backbone/stem_conv"]; all others are then
             trainable. None leaves it to the parts (`freeze_at` of a ResNet). `.keras` files keep the frozen layers.
         seed: seed of the samplers; None draws one.
+        weights: initial weights of the backbone: "imagenet", the path of a classifier's file, or None for random ones,
+            see `weights.imagenet`. They are read once: the configuration holds None, as a saved model has weights.
         name: name of the model.
         **common: `class_names`, `image_size`, `resize`, `detection`, `stretch`, `pixel_mean`, `pixel_std`, `dtype`, see
             `InstanceModel`. With `image_size=None` the model takes the canvas of the first data that `fit` is given,
@@ -67,13 +69,14 @@ class MaskRCNN(InstanceModel):
         fpn_norm=None,
         frozen=None,
         seed=None,
+        weights=None,
         name="mask_rcnn",
         **common,
     ):
         super().__init__(num_classes, name=name, **common)
         if neck not in ("fpn", None):
             raise ValueError(f"neck={neck!r} is not 'fpn' or None")
-        self.backbone = backbones.get(backbone, self.layer_dtype)
+        self.backbone = backbones.get(backbone, self.layer_dtype, weights)
         self.neck, self.fpn_channels, self.fpn_norm, self.seed = neck, fpn_channels, fpn_norm, seed
         self.regions = Regions.of(regions)
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -228,6 +231,7 @@ class MaskRCNN(InstanceModel):
             **{name: group.asdict() for name, group in groups.items()},
             "frozen": frozen_names(self),
             "seed": self.seed,
+            "weights": None,
         }
 
     @classmethod
