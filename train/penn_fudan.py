@@ -22,6 +22,7 @@ import pathlib
 
 import keras_maskrcnn
 from keras_maskrcnn import data, training
+from keras_maskrcnn.models import presets
 from keras_maskrcnn.training import recipe
 
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
@@ -98,7 +99,7 @@ def parse(arguments=None):
     parser.add_argument(
         "--preset",
         default="mask_rcnn_resnet50_fpn",
-        choices=keras_maskrcnn.models.presets.names(),
+        choices=presets.names(),
         help="preset that fits the weights",
     )
     if parser.parse_args(arguments).weights:

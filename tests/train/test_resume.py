@@ -196,7 +196,13 @@ def program(output, *arguments, **environment):
     variables = {k: v for k, v in os.environ.items() if k not in ("TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS")}
     variables |= {"PYTHONPATH": str(SCRIPT.parents[1]), **environment}
     return subprocess.Popen(
-        [str(word) for word in words], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [str(word) for word in words],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A process that a shell started in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
