@@ -73,18 +73,34 @@ def readers(arguments):
     return data.Subset(train, order[HELD_OUT:]), data.Subset(train, order[:HELD_OUT])
 
 
+def stretched(arguments, dataset):
+    """The data set with the grey levels that the model sees."""
+    return data.Stretched(dataset, arguments.stretch) if arguments.stretch else dataset
+
+
+def crops(arguments, val, rows):
+    """Batches for `val_loss`: crops of up to 32 images at the scale of the training."""
+    part = data.Subset(val, np.linspace(0, len(val) - 1, min(len(val), 32)).astype(int))
+    size = recipe.canvas(arguments)
+    cut = data.Augment(scale=(arguments.scale, arguments.scale), crop=size)
+    count = min(arguments.batch_size, len(part))
+    options = {"max_instances": rows, "mask_size": 56, "augment": cut, "shuffle": False, "drop_remainder": True}
+    return data.batches(stretched(arguments, part), size, count, **options, cache=True, seed=arguments.seed)
+
+
 def run(arguments):
     """Train on crops, score whole images at their own resolution, export."""
     recipe.begin(arguments)
     train, val = readers(arguments)
     model = build(arguments, train.num_classes)
-    seen = data.Stretched(train, arguments.stretch) if arguments.stretch else train
     # Crops of 256 pixels hold up to 115 nuclei at their own size, a quarter of that at twice the size; more rows cost
     # time in the assignment of anchors.
     rows = 32 + round(128 / arguments.scale**2)
+    seen = stretched(arguments, train)
     batches = recipe.batches(arguments, seen, max_instances=rows, augment=augment(arguments), cache=True)
     model.compile(recipe.optimizer(arguments))
-    summary = recipe.train(arguments, model, train, val, batches, max_detections=INSTANCES)
+    validation = crops(arguments, val, rows)
+    summary = recipe.train(arguments, model, train, val, batches, max_detections=INSTANCES, validation=validation)
     summary["dsb_score"] = round(evaluation.dsb_score(model, val, max_detections=INSTANCES), 4)
     (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(f"DSB 2018 score {summary['dsb_score']:.3f}")

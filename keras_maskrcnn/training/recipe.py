@@ -2,11 +2,13 @@
 
 from keras_maskrcnn.quiet import keras  # isort: skip
 
+import _thread
 import argparse
 import importlib.metadata
 import pathlib
 import shlex
 import sys
+import threading
 import time
 
 import numpy as np
@@ -102,6 +104,7 @@ def share(text):
 
 def main(run, arguments):
     """Call `run(arguments)`; invalid input is one line on stderr and exit code 2, Ctrl-C a line and exit code 130."""
+    sys.unraisablehook = _unraisable
     try:
         run(arguments)
     except KeyboardInterrupt:
@@ -112,6 +115,14 @@ def main(run, arguments):
             raise
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         sys.exit(2)
+
+
+def _unraisable(error, usual=sys.unraisablehook):
+    """Raises a Ctrl-C again that came while an object was being deleted, where Python prints and drops it."""
+    if issubclass(error.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        usual(error)
 
 
 def begin(arguments):

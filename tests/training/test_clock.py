@@ -147,7 +147,7 @@ def test_slow_scoring_is_done_less_often_and_takes_a_quarter_of_the_time():
     run = Run(machine)
     assert machine.seconds == pytest.approx(600, abs=1.5)
     assert run.budget.summary()["scoring_seconds"] <= 150
-    # Measuring takes 16 images or 24 s, so that 126 s are left for scoring: four times, one of them after the last epoch.
+    # Measuring takes 16 images or 24 s, so that 126 s are left: four scorings, one after the last epoch.
     assert np.isnan(run.pause.aps[0]) and run.pause.aps[-1] == 1
     assert run.budget.summary()["scoring_seconds"] >= 24 + 3 * 30
     assert run.scores.current and len(run.pause.ends) == 10 and run.rates[-1] > 0.99
