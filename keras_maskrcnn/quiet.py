@@ -1,5 +1,7 @@
 """`keras`, imported without the banners that TensorFlow prints on import; a program imports this before all else.
 
+Ctrl-C during the import, which takes seconds, ends the program with exit code 130 and no traceback.
+
 TensorFlow reads `TF_CPP_MIN_LOG_LEVEL` only after its libraries have printed their first lines, so these are removed
 from what the import writes to stderr. Errors and warnings are kept. A level set by the user disables all of this.
 """
@@ -30,10 +32,13 @@ def _without_banners():
             os.close(stderr)
 
 
-if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
-    with _without_banners():
+try:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+        with _without_banners():
+            import keras
+    else:
         import keras
-else:
-    import keras
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 __all__ = ["keras"]

@@ -270,6 +270,7 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
             ["evaluate", "--model", "none.keras", "--dataset", "penn_fudan", "--data", "nowhere"],
             "nowhere: no such folder",
         ),
+        (["evaluate", "--model", "m", "--dataset", "nuclei", "--data", "nowhere"], "nowhere: no such folder"),
         (["export", "--model", "none.keras", "--output", "out"], "none.keras: no such model"),
         (["predict", "--model", "m", "x", "--output", "file"], "--output file: is a file, not a folder"),
         (["predict", "--model", "m", "x", "--output", "o", "--json", "."], "--json .: is a folder, not a file"),
@@ -385,3 +386,12 @@ def test_as_a_module_in_a_new_process(tmp_path):
     assert done.returncode == 2
     assert done.stderr.rstrip().splitlines()[-1] == "error: none.keras: no such model"
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_maskrcnn.cli.info._machine", lambda: interrupted(None))
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"

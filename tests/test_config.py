@@ -12,7 +12,7 @@ import keras_maskrcnn.backbones
 import keras_maskrcnn.heads
 import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
-from keras_maskrcnn.backbones import ResNet, SimpleCNN
+from keras_maskrcnn.backbones import EfficientNetLite, ResNet, SimpleCNN
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
@@ -152,9 +152,12 @@ CLASSES = {
             "norm_epsilon": 0.02,
             "stride_in_1x1": True,
             "stem_pool": "same",
+            "pixel_mean": [1.0, 2.0, 3.0],
+            "pixel_std": [4.0, 5.0, 6.0],
             **BACKBONE,
         },
     ),
+    EfficientNetLite: ({}, {"variant": 1, "norm": "group", "freeze_at": 3, **BACKBONE}),
     SimpleCNN: ({}, {"channels": [2, 3], "kernel_size": 3, "norm": "frozen_batch", **BACKBONE}),
     Steps: ({"base_lr": 1.0, "boundaries": [3]}, {"base_lr": 0.5, "boundaries": [5, 9], "factor": 0.3}),
     Cosine: (

@@ -29,7 +29,8 @@ NOT_RUN = {
     "docs/extending.md": {"": "tests/models/test_extension.py runs them"},
     "docs/pretrained_weights.md": {
         'backbone = {"name": "resnet50"}  # everything else': "needs detectron2's model_final_f10217.pkl",
-        'model = MaskRCNN(3, {"name": "resnet50"': "needs torchvision's resnet50-0676ba61.pth",
+        'backbone = {"name": "resnet50", "norm"': "needs torchvision's resnet50-0676ba61.pth",
+        "model = MaskRCNN(3, backbone=": "needs the extra pretrained; tests/weights/test_imagenet.py",
     },
 }
 # Sizes that are documented, and those of the test.
@@ -54,6 +55,7 @@ SMALL = {
         ', weights="mask_rcnn_coco.h5")': ")",  # matterport's file is not available
     },
     "docs/from_torchvision.md": {**CANVAS, "(480, 640, 3)": "(48, 64, 3)", "epochs=10": "epochs=1"},
+    "docs/nuclei.md": {'backbone={"name": "resnet18", "norm": "batch", "width": 32}': TINY},
     "docs/pretrained_weights.md": {},
 }
 # Commands that are not run here, and why.

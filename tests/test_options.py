@@ -37,6 +37,8 @@ CHOICES = {
     "multiple": 96,
     "score_threshold": 0.4,
     "nms_iou": 0.6,
+    "scale": 1.5,
+    "tiles": (512, 640),
 }
 
 
@@ -123,6 +125,7 @@ def test_anchor_sizes_that_do_not_fit_one_head_are_refused(sizes):
         (lambda: Anchors(spacing="cell"), "spacing='cell' is not one of 'stride', 'canvas'"),
         (lambda: Resize(rounding="up"), "rounding='up' is not one of 'nearest', 'down'"),
         (lambda: Resize(shorter=800, longer=600), "longer=600 is less than shorter=800"),
+        (lambda: Resize(scale=-1), "scale=-1 must be a positive number, or None"),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(make, reason):

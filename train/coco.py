@@ -1,6 +1,7 @@
 """Train Mask R-CNN on a data set in COCO format.
 
     python train/coco.py --data COCO_FOLDER --output runs/coco
+    python train/coco.py --data COCO_FOLDER --output runs/coco --minutes 30
     python train/coco.py --annotations train.json --images photos --val-annotations val.json --output runs/mine
 
 COCO_FOLDER holds `annotations/instances_{train,val}.json` (or `…train2017.json`) and the images in `train`, `val`.

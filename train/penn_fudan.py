@@ -22,10 +22,11 @@ import pathlib
 
 import keras_maskrcnn
 from keras_maskrcnn import data, training
+from keras_maskrcnn.models import presets
 from keras_maskrcnn.training import recipe
 
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
-FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "learning_rate": 2e-3, "epochs": 6}
+FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "learning_rate": 2e-3, "epochs": 6, "hold": 0.5}
 
 
 def canvas(arguments):
@@ -74,15 +75,8 @@ def build_from_weights(arguments, num_classes):
 
 
 def sgd(arguments):
-    """SGD with momentum and coupled weight decay, as in the papers; the rate falls in the second half."""
-    schedule = training.warmup_cosine(
-        arguments.learning_rate,
-        arguments.steps,
-        warmup=min(100, arguments.steps // 10),
-        hold_steps=arguments.steps // 2,
-        final_factor=0.01,
-    )
-    return training.SGD(schedule, momentum=0.9, weight_decay=1e-4)
+    """SGD with momentum and coupled weight decay, as in the papers."""
+    return training.SGD(recipe.learning_rate(arguments), momentum=0.9, weight_decay=1e-4)
 
 
 def run(arguments):
@@ -105,7 +99,7 @@ def parse(arguments=None):
     parser.add_argument(
         "--preset",
         default="mask_rcnn_resnet50_fpn",
-        choices=keras_maskrcnn.models.presets.names(),
+        choices=presets.names(),
         help="preset that fits the weights",
     )
     if parser.parse_args(arguments).weights:

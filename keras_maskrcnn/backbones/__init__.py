@@ -5,39 +5,59 @@ import functools
 import keras
 
 from keras_maskrcnn.backbones.any import from_keras
-from keras_maskrcnn.backbones.resnet import ResNet
+from keras_maskrcnn.backbones.efficientnet_lite import VARIANTS, EfficientNetLite
+from keras_maskrcnn.backbones.resnet import BLOCKS, ResNet
 from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
-__all__ = ["NAMES", "ResNet", "SimpleCNN", "from_keras", "get"]
+__all__ = ["NAMES", "EfficientNetLite", "ResNet", "SimpleCNN", "from_keras", "get"]
 
-NAMES = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "simple_cnn")
+_MAKERS = {
+    **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
+    **{f"efficientnet_lite{variant}": functools.partial(EfficientNetLite, variant) for variant in VARIANTS},
+    "simple_cnn": SimpleCNN,
+}
+NAMES = tuple(_MAKERS)
 
 
-def get(backbone, dtype=None):
+def get(backbone, dtype=None, weights=None):
     """Create a backbone.
 
     Args:
-        backbone: one of `NAMES`; or a dict such as `{"name": "resnet18", "norm": "group", "width": 32}`; or a Keras
-            model whose output is a dict {"C2": …} (see `from_keras`), which is returned unchanged.
+        backbone: one of `NAMES`; or a dict such as `{"name": "resnet18", "norm": "group", "width": 32}`, which may also
+            hold `weights`; or a Keras model whose output is a dict {"C2": …} (see `from_keras`), which is returned
+            unchanged.
         dtype: Keras dtype policy of a new backbone.
+        weights: initial weights of a new backbone: "imagenet", the path of a classifier's file, or None for random
+            ones, see `weights.imagenet`. They are not part of the backbone's configuration.
 
     Returns:
         A Keras model.
 
     Raises:
-        ValueError: for an unknown name, invalid options, or a model with other outputs.
+        ValueError: for an unknown name, invalid options, a model with other outputs, or weights that are missing or do
+            not fit.
     """
     if isinstance(backbone, str | dict):
-        options = {"name": backbone} if isinstance(backbone, str) else dict(backbone)
-        name = options.pop("name", None)
-        if name not in NAMES:
-            raise ValueError(f"backbone {name!r} is not one of {', '.join(NAMES)}")
-        options.setdefault("dtype", dtype)
-        make = SimpleCNN if name == "simple_cnn" else functools.partial(ResNet, int(name.removeprefix("resnet")))
-        try:
-            return make(**options)
-        except TypeError as error:
-            raise ValueError(f"backbone {name!r}: {error}") from error
+        options = {"weights": weights, **({"name": backbone} if isinstance(backbone, str) else backbone)}
+        return _make(options.pop("name", None), options.pop("weights"), {"dtype": dtype, **options})
     if not isinstance(backbone, keras.Model) or not isinstance(getattr(backbone, "output", None), dict):
         raise ValueError(f"backbone={backbone!r} must be a name or a Keras model with outputs {{'C2': …}}")
+    if weights is not None:
+        raise ValueError(f"weights={str(weights)!r} need the name of a backbone, and {backbone.name} is a model")
     return backbone
+
+
+def _make(name, weights, options):
+    if name not in NAMES:
+        raise ValueError(f"backbone {name!r} is not one of {', '.join(NAMES)}")
+    if weights is not None:
+        from keras_maskrcnn.weights import imagenet
+
+        options = {**imagenet.conventions(name, weights), **options}
+    try:
+        made = _MAKERS[name](**options)
+    except TypeError as error:
+        raise ValueError(f"backbone {name!r}: {error}") from error
+    if weights is not None:
+        imagenet.fill(made, name, weights)
+    return made

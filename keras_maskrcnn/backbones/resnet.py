@@ -23,6 +23,9 @@ class ResNet(FoldingModel):
             detectron2 and matterport) or in the 3×3 convolution ("v1.5", torchvision).
         stem_pool: "symmetric" pads the first pooling by one pixel on all sides; "same" is TensorFlow's rule, which pads
             inputs of even size at the bottom and on the right only.
+        pixel_mean: mean of the R, G, B values 0…255 that the weights expect, which `MaskRCNN` takes as its default;
+            None for ImageNet's as torchvision has it.
+        pixel_std: their standard deviation; None likewise.
 
     Raises:
         ValueError: for an unknown depth or `stem_pool`, or `freeze_at` outside 0…5.
@@ -37,6 +40,8 @@ class ResNet(FoldingModel):
         norm_epsilon=1e-5,
         stride_in_1x1=False,
         stem_pool="symmetric",
+        pixel_mean=None,
+        pixel_std=None,
         dtype=None,
         name=None,
     ):
@@ -61,6 +66,7 @@ class ResNet(FoldingModel):
         super().__init__(inputs=inputs, outputs=outputs, name=name or f"resnet{depth}")
         self.depth, self.norm, self.width, self.freeze_at = depth, norm, width, freeze_at
         self.norm_epsilon, self.stride_in_1x1, self.stem_pool = norm_epsilon, stride_in_1x1, stem_pool
+        self.pixel_mean, self.pixel_std = (None if v is None else tuple(v) for v in (pixel_mean, pixel_std))
         self._dtype_argument = dtype
         self._freeze(freeze_at)
 
@@ -80,6 +86,8 @@ class ResNet(FoldingModel):
             "norm_epsilon": self.norm_epsilon,
             "stride_in_1x1": self.stride_in_1x1,
             "stem_pool": self.stem_pool,
+            "pixel_mean": self.pixel_mean,
+            "pixel_std": self.pixel_std,
             "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
             "name": self.name,
         }

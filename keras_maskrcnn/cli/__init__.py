@@ -6,7 +6,8 @@ traceback. Keras and TensorFlow are imported when a verb runs, so that `--help` 
 """
 
 import argparse
-import os
+import importlib
+import sys
 
 from keras_maskrcnn.cli import convert, evaluate, export, info, predict
 from keras_maskrcnn.cli.common import fail
@@ -23,10 +24,13 @@ def main(argv=None):
     Returns:
         int: exit code, 0 for success, 2 for an error.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # has no effect once TensorFlow is imported
     args = _parser().parse_args(argv)
     try:
+        importlib.import_module("keras_maskrcnn.quiet")  # before a verb imports Keras, so that only its output is seen
         return args.run(args)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     except Exception as error:  # a user reads one line, not a traceback
         if args.debug:
             raise

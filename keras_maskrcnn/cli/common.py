@@ -5,7 +5,6 @@ import os
 import pathlib
 import sys
 
-
 MODEL = "a .keras file, the folder of a SavedModel or preset, hf://user/name, or the name of a preset with weights"
 
 

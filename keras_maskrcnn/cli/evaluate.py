@@ -12,9 +12,9 @@ def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
     model_argument(parser)
-    add("--dataset", required=True, choices=("penn_fudan", "coco", "shapes"))
+    add("--dataset", required=True, choices=("penn_fudan", "nuclei", "coco", "shapes"))
     add("--data", type=pathlib.Path, metavar="PATH", help="folder of the data set")
-    add("--split", help='part of the data set (default: "val" for penn_fudan, "val2017" for coco)')
+    add("--split", help='part of the data set (default: "val" for penn_fudan and nuclei, "val2017" for coco)')
     add("--annotations", type=pathlib.Path, metavar="FILE", help="COCO JSON file of the images in --data")
     add("--count", type=int, default=200, help="number of shapes images (default: %(default)s)")
     add("--image-size", type=int, default=128, help="side of the shapes images in pixels (default: %(default)s)")
@@ -67,8 +67,9 @@ def _dataset(args):
         return data.Shapes(args.count, image_size=(args.image_size, args.image_size), seed=args.seed)
     if args.data is None:
         raise ValueError(f"--dataset {args.dataset} needs --data")
-    if args.dataset == "penn_fudan":
-        return data.PennFudan(args.data, split=args.split or "val")
+    if args.dataset in ("penn_fudan", "nuclei"):
+        reader = data.PennFudan if args.dataset == "penn_fudan" else data.Nuclei
+        return reader(args.data, split=args.split or "val")
     if args.annotations:
         return data.Coco(args.annotations, args.data)
     return data.Coco.from_folder(args.data, args.split or "val2017")

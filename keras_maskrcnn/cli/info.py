@@ -1,4 +1,4 @@
-"""`info`: versions and devices, a model's options and parameters, conventions of a preset."""
+"""`info`: versions and devices, a model's options and parameters, conventions of a preset, ImageNet weights."""
 
 import json
 import pathlib
@@ -13,13 +13,19 @@ def arguments(parser):
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", help=f"describe {MODEL}")
     which.add_argument("--preset", metavar="NAME", help="show a preset's conventions, weights and parameters")
+    which.add_argument(
+        "--weights", action="store_true", help="list the ImageNet weights of backbones and their sources"
+    )
     parser.add_argument(
         "--num-classes", type=int, metavar="K", help="classes of the preset, without background (default: its weights')"
     )
 
 
 def run(args):
-    """Prints versions and devices, what a model is, or the conventions and published weights of a preset."""
+    """Prints versions and devices, what a model is, the conventions of a preset, or the ImageNet weights."""
+    if args.weights:
+        print("\n\n".join(map(_text, _weights())))
+        return 0
     blocks = [_machine()]
     if args.model:
         blocks.append(_model(args.model))
@@ -45,14 +51,17 @@ def _machine():
 
     import keras
 
+    import keras_maskrcnn
+
     def version(package):
         try:
             return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    packages = ("keras-maskrcnn", "keras", "tensorflow", "jax", "torch", "numpy")
-    rows = [("python", platform.python_version()), *((package, version(package)) for package in packages)]
+    packages = ("keras", "tensorflow", "jax", "torch", "numpy")
+    rows = [("keras-maskrcnn", keras_maskrcnn.__version__), ("python", platform.python_version())]
+    rows += [(package, version(package)) for package in packages]
     try:
         devices = ", ".join(keras.distribution.list_devices())
     except AttributeError:  # torch
@@ -74,6 +83,30 @@ def _lowerings():
     if backend.is_tensorflow():
         rows.insert(0, ("implementations, graph", chosen()))
     return [*rows, ("fastest precision", fastest_policy())]
+
+
+def _weights():
+    """Blocks of rows: the ImageNet weights that need no network, whether they are installed, and the others."""
+    from keras_maskrcnn.data.sample import DataError
+    from keras_maskrcnn.weights import imagenet
+
+    for name, package in imagenet.PACKAGES.items():
+        try:
+            place = f"yes, {package.checked_path()}" if package.path() else f"no: {imagenet.EXTRA}"
+        except DataError as error:
+            place = f"no: {error}"
+        yield [
+            ("imagenet", name),
+            ("installed", place),
+            ("licence", package.licence),
+            ("source", package.source),
+            ("sha256", package.sha256),
+        ]
+    yield [
+        ("imagenet", ", ".join(imagenet.KERAS_RESNETS)),
+        ("installed", "no: Keras downloads them on first use and keeps them"),
+        ("source", "https://keras.io/api/applications/resnet/"),
+    ]
 
 
 def _preset(args):

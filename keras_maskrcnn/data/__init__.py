@@ -1,7 +1,7 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
-Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `augment`, `centred`,
-`mini_masks`, `prepare`, `pipeline`.
+Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `colour`, `augment`,
+`centred`, `mini_masks`, `prepare`, `pipeline`.
 Each name is imported on first use. `Coco` needs pycocotools and `Cis680` h5py; TensorFlow and Keras are imported when
 `batches` runs.
 """
@@ -23,12 +23,14 @@ _MODULES = {
     "PennFudan": "penn_fudan",
     "Points": "fields",
     "Shapes": "shapes",
+    "Stretched": "colour",
     "Subset": "sample",
     "batches": "pipeline",
     "crop_masks": "mini_masks",
     "mask_boxes": "mini_masks",
     "paste_masks": "mini_masks",
     "read_image": "image_file",
+    "stretch": "colour",
     "validate": "sample",
 }
 __all__ = list(_MODULES)

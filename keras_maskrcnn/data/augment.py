@@ -5,12 +5,10 @@ import functools
 import math
 
 import numpy as np
-from PIL import Image
 
+from keras_maskrcnn.data import colour
 from keras_maskrcnn.data.geometry import flip, reframe, transpose
 from keras_maskrcnn.ops.placement import fitted_size
-
-GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +30,12 @@ class Augment:
         contrast: Maximum relative change of the distance to the mean grey.
         saturation: Maximum relative change of the distance of each pixel to its own grey.
         grey: Share of samples converted to grey.
+        gamma: Maximum relative change g of the exponent of brightness, 1 / (1 + g) .. 1 + g; log-uniform.
+        invert: Share of samples with dark and bright exchanged, as between fluorescence and bright-field images.
+        stain: Maximum change s of the stains of coloured tissue, see `colour.restain`: factors 1 - s .. 1 + s, and
+            summands -s .. s of the optical density (Tellez et al. 2018).
         min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped.
+        antialias: Whether images are smoothed where they shrink; `data.batches` sets it to the rule of the model.
     """
 
     flip: float = 0.0
@@ -45,7 +48,11 @@ class Augment:
     contrast: float = 0.0
     saturation: float = 0.0
     grey: float = 0.0
+    gamma: float = 0.0
+    invert: float = 0.0
+    stain: float = 0.0
     min_visible: float = 0.25
+    antialias: bool = True
 
     def __call__(self, sample, rng):
         """Returns a changed copy.
@@ -60,13 +67,23 @@ class Augment:
         mirror, upside_down, exchange, grey = rng.random(4) < [self.flip, self.vertical_flip, self.transpose, self.grey]
         amounts = np.array([self.brightness, self.contrast, self.saturation])
         brightness, contrast, saturation = 1 + amounts * rng.uniform(-1, 1, 3)
-        recolour = functools.partial(_recolour, brightness, contrast, 0.0 if grey else saturation)
-        sample = self._move(sample, exchange, recolour, rng)
+        recolour = functools.partial(colour.recolour, brightness, contrast, 0.0 if grey else saturation)
+        sample = self._move(sample, exchange, colour.chain(*self._tones(rng), recolour), rng)
         if exchange:
             sample = transpose(sample)
         if mirror:
             sample = flip(sample)
         return flip(sample, vertical=True) if upside_down else sample
+
+    def _tones(self, rng):
+        """Draws the changes of stains and tone: a list of functions of an image."""
+        changes = []
+        if self.stain:
+            changes.append(functools.partial(colour.restain, [[1], [0]] + self.stain * rng.uniform(-1, 1, (2, 3))))
+        if self.gamma or self.invert:
+            exponent = (1 + self.gamma) ** rng.uniform(-1, 1)
+            changes.append(functools.partial(colour.retone, exponent, rng.random() < self.invert))
+        return changes
 
     def _move(self, sample, exchange, recolour, rng):
         """Scales and crops in the orientation of the input, which is cheaper than transposing the whole image."""
@@ -84,7 +101,7 @@ class Augment:
         if (frame == size).all() and (scaled == size).all():
             return {**sample, "image": recolour(sample["image"])}
         offset = np.rint(places * (frame - scaled)).astype(int)  # negative: cut off, positive: padding
-        return reframe(sample, scaled, offset, frame, self.min_visible, recolour)
+        return reframe(sample, scaled, offset, frame, self.min_visible, recolour, self.antialias)
 
 
 PRESETS = {
@@ -111,14 +128,3 @@ def get(identifier):
     if identifier not in PRESETS:
         raise ValueError(f"augment must be a callable or one of {', '.join(PRESETS)}, not {identifier!r}")
     return PRESETS[identifier]
-
-
-def _recolour(brightness, contrast, saturation, image):
-    """Changes brightness, contrast and saturation: all are affine in the colour, so one 3 x 4 matrix is enough."""
-    if (brightness, contrast, saturation) == (1, 1, 1):
-        return image
-    matrix = contrast * brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
-    middle = brightness * image[::4, ::4].reshape(-1, 3).mean(0) @ GREY
-    rows = np.column_stack([matrix, np.full(3, (1 - contrast) * middle)])
-    pixels = Image.fromarray(np.ascontiguousarray(image))
-    return np.array(pixels.convert("RGB", tuple(rows.ravel().tolist())))

@@ -1,6 +1,7 @@
 """Geometric transformations of samples: image, boxes, masks and fields together."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def transpose(sample):
     return {**sample, **fields, "image": image, "boxes": boxes, "masks": sample["masks"].swapaxes(1, 2)}
 
 
-def reframe(sample, scaled, offset, frame, min_visible, recolour):
+def reframe(sample, scaled, offset, frame, min_visible, recolour, antialias=True):
     """Returns a sample resized, shifted and cut, or padded with zeros, to a frame.
 
     Args:
@@ -42,6 +43,7 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour):
         frame: (height, width) of the result, int array.
         min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped.
         recolour: Function from the pixels of the visible part of the image, without padding, to their new colours.
+        antialias: Whether the image is smoothed where it shrinks.
 
     Returns:
         A sample. The box of an instance that was cut is computed from the rest of its mask; other boxes are moved.
@@ -50,7 +52,7 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour):
     move = _Move(np.array(image.shape[:2]), scaled, offset, np.maximum(0, offset), np.minimum(frame, offset + scaled))
     canvas = np.zeros((*frame, 3), np.uint8)
     if (move.stop > move.start).all():
-        move.part(canvas)[:] = recolour(move.pixels(image))
+        move.part(canvas)[:] = recolour(move.pixels(image, antialias))
     boxes, cut = move.boxes(sample["boxes"])
     kept = np.flatnonzero(move.visible_shares(sample["masks"], cut) >= max(min_visible, 1e-9))
     for index in kept:
@@ -94,13 +96,13 @@ class _Move:
         """Returns a view of the visible part in an array of the size of the frame."""
         return canvas[self.start[0] : self.stop[0], self.start[1] : self.stop[1]]
 
-    def pixels(self, image):
+    def pixels(self, image, antialias):
         """Returns the visible part of the image, resized."""
         window = self.window(self.start, self.stop)
         if (self.size == self.scaled).all():
             x1, y1, x2, y2 = np.rint(window).astype(int)
             return image[y1:y2, x1:x2]
-        return resample(image, window, self.stop - self.start)
+        return resample(image, window, self.stop - self.start, antialias)
 
     def boxes(self, boxes):
         """Returns the boxes in the frame, float32 [n, 4], clipped to the visible part, and bool [n], which were cut."""
@@ -131,6 +133,11 @@ class _Move:
         if (self.size == self.scaled).all():
             x1, y1, x2, y2 = np.rint(window).astype(int)
             part[:] = mask[y1:y2, x1:x2]
-        else:
-            coverage = resample(mask, window, part.shape)
-            part[:] = coverage >= max(1, min(128, coverage.max()))
+            return
+        # Zeros around the extent, also beyond the border of the image: Pillow would average over the pixels inside
+        # only, so that a mask that ends next to the border would grow towards it.
+        margin = 2 * math.ceil(max(self.size / self.scaled)) + 1
+        padded = np.zeros((y2 - y1 + 2 * margin, x2 - x1 + 2 * margin), bool)
+        padded[margin:-margin, margin:-margin] = mask[y1:y2, x1:x2]
+        coverage = resample(padded, window - np.tile([x1 - margin, y1 - margin], 2), part.shape)
+        part[:] = coverage >= max(1, min(128, coverage.max()))

@@ -66,16 +66,17 @@ def place_masks(masks, size):
     return placed
 
 
-def resample(pixels, window, size):
+def resample(pixels, window, size, antialias=True):
     """Resizes the part of an image or mask inside a window; only that part and a margin are read.
 
     Args:
         pixels: uint8 [H, W] or [H, W, 3], or a mask, bool [H, W].
         window: Four floats x1, y1, x2, y2 inside the frame of `pixels`.
         size: (height, width) of the result.
+        antialias: Average along an axis that shrinks; else four pixels are interpolated there too.
 
     Returns:
-        uint8 of that size (coverage 0..255 for a mask): bilinear, averaging along an axis that shrinks.
+        uint8 of that size (coverage 0..255 for a mask), bilinear.
     """
     x1, y1, x2, y2 = (float(value) for value in window)
     height, width = (int(side) for side in size)
@@ -87,7 +88,10 @@ def resample(pixels, window, size):
     x1, x2 = max(0.0, x1 - left), min(x2 - left, float(part.shape[1]))  # rounding must not exceed the part
     y1, y2 = max(0.0, y1 - top), min(y2 - top, float(part.shape[0]))
     part = Image.fromarray(np.ascontiguousarray(part))
-    return np.asarray(part.resize((width, height), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2)))
+    if antialias:
+        return np.asarray(part.resize((width, height), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2)))
+    to_part = ((x2 - x1) / width, 0, x1, 0, (y2 - y1) / height, y1)
+    return np.asarray(part.transform((width, height), Image.Transform.AFFINE, to_part, Image.Resampling.BILINEAR))
 
 
 def paste_masks(crops, boxes, image_size, threshold=0.5):

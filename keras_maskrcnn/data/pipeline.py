@@ -23,6 +23,7 @@ def batches(
     cache=False,
     workers=2,
     backend="auto",
+    antialias=None,
 ):
     """Returns batches for `model.fit`.
 
@@ -47,6 +48,8 @@ def batches(
         workers: Number of threads that prepare samples.
         backend: "tf" (a tf.data.Dataset), "numpy" (a keras.utils.PyDataset), or "auto": "tf" where Keras runs on
             TensorFlow.
+        antialias: Whether images are smoothed where they shrink. None: as the `resize` option of the model that `fit`
+            or `evaluate` is called on says; True until then.
 
     Returns:
         An iterable of (x, y):
@@ -63,7 +66,7 @@ def batches(
     """
     augment = augmentation.get(augment)
     shuffle = augment is not None if shuffle is None else shuffle
-    prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields)
+    prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields, antialias)
     rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed)
     if drop_remainder is None:
         drop_remainder = shuffle and len(rows) >= batch_size

@@ -25,15 +25,32 @@ class Prepare:
         mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
         augment: A callable (sample, rng) -> sample, or None.
         fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
+        antialias: Whether images are smoothed where they shrink. None: as the model that is trained, see `follow`.
     """
 
-    def __init__(self, image_size, max_instances, mask_size, augment, fields=()):
+    def __init__(self, image_size, max_instances, mask_size, augment, fields=(), antialias=None):
         self.fields = (*STANDARD, *fields)
         self.image_size, self.max_instances, self.mask_size = tuple(image_size), max_instances, mask_size
         if isinstance(augment, Augment) and augment.crop is None and augment.fit is None:
             augment = dataclasses.replace(augment, fit=self.image_size)
         self.augment = augment
-        self._warned = False
+        self._given, self._warned = antialias, False
+        self._set(antialias is not False)
+
+    def follow(self, antialias):
+        """Resizes images by the rule of a model, so that it is trained on pixels as it gets them at inference.
+
+        Raises:
+            ValueError: The data was made with the other rule.
+        """
+        if self._given not in (None, antialias):
+            raise ValueError(f"the data has antialias={self._given}, the model's resize rule {antialias}")
+        self._set(antialias)
+
+    def _set(self, antialias):
+        self.antialias = antialias
+        if isinstance(self.augment, Augment):
+            self.augment = dataclasses.replace(self.augment, antialias=antialias)
 
     def signature(self):
         """Returns the (shape, dtype) of each array of a row, by its name."""
@@ -65,7 +82,7 @@ class Prepare:
         row = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self.signature().items()}
         image = sample["image"]
         size = fitted_size(image.shape[:2], self.image_size)
-        row["images"][: size[0], : size[1]] = _resize(image, size)
+        row["images"][: size[0], : size[1]] = _resize(image, size, self.antialias)
         row["sizes"][:] = size
         row["image_index"] = np.int32(index)
         sample = self._largest(sample)
@@ -99,6 +116,6 @@ def split(row):
     return {name: row[name] for name in INPUTS}, {name: row[name] for name in row if name not in INPUTS}
 
 
-def _resize(image, size):
+def _resize(image, size, antialias):
     height, width = image.shape[:2]
-    return image if (height, width) == tuple(size) else resample(image, (0, 0, width, height), size)
+    return image if (height, width) == tuple(size) else resample(image, (0, 0, width, height), size, antialias)

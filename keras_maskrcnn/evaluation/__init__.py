@@ -1,5 +1,6 @@
-"""Evaluation: COCO scores by pycocotools; precision, recall and confusion matrix at one score threshold; and scores of
-the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
+"""Evaluation: COCO scores by pycocotools; precision, recall and confusion matrix at one score threshold; the score of
+the Data Science Bowl 2018; and scores of the stages inside a detector (`anchor_report`, `proposal_recall`,
+`region_report`).
 """
 
 from keras_maskrcnn.evaluation.coco import (
@@ -11,6 +12,7 @@ from keras_maskrcnn.evaluation.coco import (
     for_json,
     score_detections,
 )
+from keras_maskrcnn.evaluation.dsb import dsb_score
 from keras_maskrcnn.evaluation.predictions import predictions
 from keras_maskrcnn.evaluation.regions import (
     anchor_counts,
@@ -32,6 +34,7 @@ __all__ = [
     "coco_ground_truth",
     "coco_results",
     "coco_scores",
+    "dsb_score",
     "encode_mask",
     "for_json",
     "format_report",

@@ -25,8 +25,8 @@ def saved_model(model, folder):
     The first two return, under the names of TensorFlow's own detection models, `detection_boxes` float32 [B, D, 4] as
     ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
     `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box),
-    `num_detections` int32 [B], and what other heads export. Images are placed as in `model.detect`, so that both give
-    the same detections.
+    `num_detections` int32 [B], and what other heads export. Images are stretched and placed as in `model.detect`, so
+    that both give the same detections, except where `detect` cuts a large image into tiles.
 
     Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
     `inference.saved_model.SavedModel` needs to `assets/model.json`.

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_maskrcnn.data.colour import MIN_RANGE, stretch
+from keras_maskrcnn.inference.tiles import check_tiles
 from keras_maskrcnn.ops.placement import fitted_size
 from keras_maskrcnn.options import Options, check_choice
 
@@ -18,19 +20,25 @@ class Resize(Options):
 
     A model with an `image_size` fits every image into that canvas. A model without one follows the rule of the papers:
     the shorter side becomes `shorter` pixels, unless the longer one would exceed `longer` (FPN paper, section 5), and
-    the canvas is the next multiple of the backbone's stride and of `multiple`.
+    the canvas is the next multiple of the backbone's stride and of `multiple`. With `scale`, all images are resized by
+    the same factor instead: in microscopy the size of an object in pixels does not depend on the image's size.
 
     Attributes:
+        scale: factor from pixels of the image to pixels of the network's input, which replaces `shorter` and `longer`;
+            1 keeps every image as it is. `fit` then takes no canvas from its data.
         shorter: pixels of the shorter side.
         longer: maximum of the longer side in pixels.
         rounding: of the other side: "nearest" (detectron2) or "down" (torchvision).
         antialias: whether images are smoothed when they shrink (Pillow, detectron2) or not (torchvision).
         multiple: pixels of which the canvas's sides are multiples, in addition to the backbone's stride; None for no
             such multiple. XLA and JAX compile the network once per canvas: 256 leaves about a dozen.
+        tiles: (height, width) in pixels of the image: larger images are detected in by overlapping tiles of this size,
+            each of them resized as an image of its own, see `inference.tiles`. None detects in whole images.
+        overlap: minimum number of pixels that neighbouring tiles share; more than the size of the objects.
 
     Raises:
-        ValueError: for another `rounding`, if `longer` is less than `shorter`, or for a `multiple` that is not a whole
-            number.
+        ValueError: for another `rounding`, if `longer` is less than `shorter`, for a `multiple` that is not a whole
+            number, a `scale` that is not positive, or tiles that are not larger than their overlap.
     """
 
     shorter: int = 800
@@ -38,6 +46,9 @@ class Resize(Options):
     rounding: str = "nearest"
     antialias: bool = True
     multiple: int | None = None
+    scale: float | None = None
+    tiles: tuple | None = None
+    overlap: int = 64
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,21 +57,26 @@ class Resize(Options):
             raise ValueError(f"longer={self.longer} is less than shorter={self.shorter}")
         if self.multiple is not None and (not isinstance(self.multiple, int) or self.multiple < 1):
             raise ValueError(f"multiple={self.multiple!r} must be a whole number of pixels, or None")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"scale={self.scale!r} must be a positive number, or None")
+        check_tiles(self.tiles, self.overlap)
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """The rule of one model: the place of an image is the top left of its canvas.
+    """The rule of one model: its pixels are stretched, and its place is the top left of its canvas.
 
     Attributes:
         image_size: (height, width) of the one canvas of all images, or None for a canvas per image.
         resize: `Resize`.
         stride: pixels of which the sides of a canvas are multiples, the backbone's coarsest stride.
+        stretch: percentiles of an image that become 0 and 255, see `data.stretch`; None keeps its pixels.
     """
 
     image_size: tuple | None
     resize: Resize
     stride: int
+    stretch: tuple | None = None
 
     @property
     def multiple(self):
@@ -79,16 +95,21 @@ class Placement:
         if self.image_size:
             return self.image_size, tuple(fitted_size(size, self.image_size).tolist())
         rule = self.resize
-        factor = min(rule.shorter / min(size), rule.longer / max(size))
+        factor = rule.scale or min(rule.shorter / min(size), rule.longer / max(size))
         half = 0.0 if rule.rounding == "down" else 0.5
         fitted = np.maximum(np.floor(np.asarray(size) * factor + half), 1).astype(int)
         return tuple((-(-fitted // self.multiple) * self.multiple).tolist()), tuple(fitted.tolist())
+
+    def pixels(self, image):
+        """The image as the network sees it, before it is resized: checked by `check_image`, and stretched."""
+        image = check_image(image)
+        return image if self.stretch is None else stretch(image, self.stretch)
 
     def batch(self, images, rows):
         """Images on one canvas, and empty ones up to `rows`: a batch for the network.
 
         Args:
-            images: list of uint8 `[H, W, 3]` that have the same canvas.
+            images: list of uint8 `[H, W, 3]` from `pixels` that have the same canvas.
             rows: number of images in the batch.
 
         Returns:
@@ -103,7 +124,7 @@ class Placement:
         return batch
 
     def graph(self, images):
-        """`place` and `batch` as a TensorFlow graph, for images of one size that is known at run time only.
+        """`pixels`, `place` and `batch` as a TensorFlow graph, for images of one size that is known at run time only.
 
         Args:
             images: uint8 tensor `[B, H, W, 3]`.
@@ -113,13 +134,15 @@ class Placement:
         """
         import tensorflow as tf
 
+        if self.stretch is not None:
+            images = _stretch_graph(images, self.stretch)
         given, rule = tf.cast(tf.shape(images)[1:3], tf.float64), self.resize
         if self.image_size:
             canvas = tf.constant(self.image_size)
             limits = tf.cast(canvas, tf.float64)
             size = tf.cast(tf.clip_by_value(tf.round(given * tf.reduce_min(limits / given)), 1.0, limits), tf.int32)
         else:
-            factor = tf.minimum(rule.shorter / tf.reduce_min(given), rule.longer / tf.reduce_max(given))
+            factor = rule.scale or tf.minimum(rule.shorter / tf.reduce_min(given), rule.longer / tf.reduce_max(given))
             size = tf.maximum(tf.floor(given * factor + (0.0 if rule.rounding == "down" else 0.5)), 1.0)
             size = tf.cast(size, tf.int32)
             canvas = -(-size // self.multiple) * self.multiple
@@ -127,6 +150,22 @@ class Placement:
         padding = tf.pad((canvas - size)[:, None], [[1, 1], [1, 0]])
         placed = tf.ensure_shape(tf.pad(placed, padding), [None, *(self.image_size or (None, None)), 3])
         return placed, tf.cast(size, tf.float32)
+
+
+def _stretch_graph(images, percentiles):
+    """`data.stretch` of each image as a TensorFlow graph: uint8 `[B, H, W, 3]` to the same."""
+    import tensorflow as tf
+
+    values = tf.cast(tf.reshape(images, [tf.shape(images)[0], -1]), tf.int32)
+    reached = tf.cumsum(tf.math.bincount(values, minlength=256, maxlength=256, axis=-1), axis=-1)
+    size = tf.cast(tf.shape(values)[1], tf.float64)
+    low, high = (
+        tf.argmax(tf.cast(reached, tf.float64) >= tf.maximum(tf.math.ceil(size * (share / 100)), 1.0), axis=-1)
+        for share in percentiles
+    )
+    low, distance = (tf.cast(level[:, None], tf.float64) for level in (low, tf.maximum(high - low, MIN_RANGE)))
+    table = tf.clip_by_value(tf.round((tf.range(256, dtype=tf.float64) - low) * 255 / distance), 0, 255)
+    return tf.reshape(tf.gather(tf.cast(table, tf.uint8), values, batch_dims=1), tf.shape(images))
 
 
 def check_image(image):

@@ -1,14 +1,15 @@
 """Detections in images of any size: placed on a canvas, run through the network, decoded to image pixels."""
 
 import concurrent.futures
+import functools
 import itertools
 
 import numpy as np
 
 from keras_maskrcnn.heads.detection import SHOWN, check_count
 from keras_maskrcnn.heads.outputs import to_image
+from keras_maskrcnn.inference import tiles as tiling
 from keras_maskrcnn.inference.ahead import ahead
-from keras_maskrcnn.inference.placement import check_image
 
 # Images that are decoded at a time, in addition to the one that the caller works on.
 DECODED_AHEAD = 3
@@ -29,17 +30,22 @@ class Predictor:
     def __init__(self, network, placement, schema, detection):
         self.network, self.placement, self.schema, self.detection = network, placement, schema, detection
 
-    def detect(self, image, batch_size=8, **limits):
+    def detect(self, image, **options):
         """As `Detector.detect`."""
         if isinstance(image, list | tuple):
-            return list(self.detect_each(image, batch_size, **limits))
-        return next(self.detect_each([image], batch_size, **limits))
+            return list(self.detect_each(image, **options))
+        return next(self.detect_each([image], **options))
 
-    def detect_each(self, images, batch_size=8, **limits):
+    def detect_each(self, images, batch_size=8, tiles=None, overlap=None, **limits):
         """As `Detector.detect_each`."""
         limits = self.detection.limits(**limits, default_score=SHOWN)
         rows = check_count("batch_size", batch_size)
-        return self._detect_each(images, limits, rows if self.placement.image_size else 1)
+        detect = functools.partial(self._detect_each, limits=limits, rows=rows if self.placement.image_size else 1)
+        tiles = self.placement.resize.tiles if tiles is None else tiles
+        overlap = self.placement.resize.overlap if overlap is None else overlap
+        tiling.check_tiles(tiles, overlap)
+        images = map(self.placement.pixels, images)  # of the whole image, whose percentiles a tile does not have
+        return tiling.detect_each(detect, images, tiles, overlap, limits.max_detections) if tiles else detect(images)
 
     def _detect_each(self, images, limits, rows):
         reading, decoding = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
@@ -63,7 +69,7 @@ class Predictor:
         while error is None:
             chunk = []
             try:
-                chunk.extend(check_image(image) for image in itertools.islice(images, rows))
+                chunk.extend(itertools.islice(images, rows))
             except Exception as caught:
                 error = caught
             if chunk:
@@ -90,7 +96,16 @@ class Predictor:
 class Detector:
     """`detect` and `detect_each` for a class with an attribute or property `predictor`."""
 
-    def detect(self, image, score_threshold=None, nms_iou=None, max_detections=None, batch_size=8):
+    def detect(
+        self,
+        image,
+        score_threshold=None,
+        nms_iou=None,
+        max_detections=None,
+        batch_size=8,
+        tiles=None,
+        overlap=None,
+    ):
         """Find the objects in images of any size.
 
         Thresholds belong to the call: they change nothing in the model, and threads may call with different ones.
@@ -104,6 +119,9 @@ class Detector:
             max_detections: maximum number of objects per image, at least 1; None takes the model's option.
             batch_size: images that go through the network together, if the model has a canvas (`image_size`). Without
                 one each image has its own, and they go one by one.
+            tiles: (height, width) of the tiles of larger images, see `inference.tiles`; None takes the model's `resize`
+                option, which by default detects in whole images.
+            overlap: minimum number of pixels that neighbouring tiles share; None takes the model's option.
 
         Returns:
             `heads.outputs.Detections`, a dict in pixels of the given image: `boxes` float32 `[n, 4]` x1, y1, x2, y2;
@@ -114,10 +132,25 @@ class Detector:
             ValueError: if an image is not uint8 `[H, W, 3]`, or a threshold is outside its range.
         """
         return self.predictor.detect(
-            image, batch_size, score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections
+            image,
+            batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
+            score_threshold=score_threshold,
+            nms_iou=nms_iou,
+            max_detections=max_detections,
         )
 
-    def detect_each(self, images, score_threshold=None, nms_iou=None, max_detections=None, batch_size=8):
+    def detect_each(
+        self,
+        images,
+        score_threshold=None,
+        nms_iou=None,
+        max_detections=None,
+        batch_size=8,
+        tiles=None,
+        overlap=None,
+    ):
         """As `detect` for a list, but one result at a time, because pasted masks of large images need much memory.
 
         While the network runs, one thread reads and resizes the next images, and one pastes the masks of the last; at
@@ -131,6 +164,8 @@ class Detector:
             nms_iou: as for `detect`.
             max_detections: as for `detect`.
             batch_size: as for `detect`.
+            tiles: as for `detect`.
+            overlap: as for `detect`.
 
         Yields:
             `Detections` as `detect` returns them, in the order of `images`.
@@ -139,5 +174,11 @@ class Detector:
             ValueError: as `detect`.
         """
         return self.predictor.detect_each(
-            images, batch_size, score_threshold=score_threshold, nms_iou=nms_iou, max_detections=max_detections
+            images,
+            batch_size=batch_size,
+            tiles=tiles,
+            overlap=overlap,
+            score_threshold=score_threshold,
+            nms_iou=nms_iou,
+            max_detections=max_detections,
         )

@@ -41,11 +41,11 @@ class SavedModel(Detector):
         self.class_names, self.num_classes = description["class_names"], description["num_classes"]
         self.layer_dtype = description.get("precision")
         placement = description["placement"]
-        size = placement["image_size"] and tuple(placement["image_size"])
+        size, stretch = (placement.get(name) and tuple(placement[name]) for name in ("image_size", "stretch"))
         self.schema = tuple(Output(**output) for output in description["outputs"])
         self.predictor = Predictor(
             _Signature(tf.saved_model.load(str(folder))),
-            Placement(size, Resize.of(placement["resize"]), placement["stride"]),
+            Placement(size, Resize.of(placement["resize"]), placement["stride"], stretch),
             self.schema,
             Detection.of(description["detection"]),
         )

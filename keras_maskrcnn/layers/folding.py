@@ -11,12 +11,14 @@ from keras import ops
 
 from keras_maskrcnn import backend
 
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
 
 def conv_norm(conv, norm, inputs, training=False, valid=None):
     """A convolution followed by its normalisation.
 
     Args:
-        conv: a built `keras.layers.Conv2D` without activation; one with a bias is not folded.
+        conv: a built layer of a class in `CONVOLUTIONS` without activation; one with a bias is not folded.
         norm: a layer made by `layers.norm.norm`.
         inputs: `[B, H, W, C]`.
         training: whether trainable batch normalisation uses batch statistics.
@@ -38,6 +40,10 @@ def conv_norm(conv, norm, inputs, training=False, valid=None):
 def _scaled_conv(conv, inputs, scale, training):
     """The convolution with kernel·scale; the product is float32, as rounding the scale would bias whole channels."""
     kernel = ops.cast(conv.kernel, "float32")
+    if isinstance(conv, keras.layers.DepthwiseConv2D):
+        # Output channel c·M + m belongs to the kernel [h, w, c, m] of M multiples.
+        scaled = kernel * ops.reshape(scale, kernel.shape[2:])
+        return depthwise_conv(conv, inputs, ops.cast(scaled, conv.compute_dtype))
     if training and conv.trainable and tuple(conv.dilation_rate) == (1, 1) and backend.is_tensorflow():
         from keras_maskrcnn.backend.tensorflow.convolution import scaled_conv
 
@@ -52,11 +58,23 @@ def _scaled_conv(conv, inputs, scale, training):
     )
 
 
+def depthwise_conv(conv, inputs, kernel):
+    """The convolution of a `keras.layers.DepthwiseConv2D` with another kernel, without bias."""
+    return ops.depthwise_conv(
+        inputs,
+        kernel,
+        strides=conv.strides,
+        padding=conv.padding,
+        dilation_rate=conv.dilation_rate,
+        data_format="channels_last",
+    )
+
+
 class FoldingModel(keras.Model):
     """Functional model with one input that runs each convolution together with its normalisation, see `conv_norm`.
 
     Every layer must be called exactly once and on tensors only, and every convolution must be followed by exactly one
-    layer, as in `ResNet` and `SimpleCNN`.
+    layer, as in the backbones of this package.
     """
 
     def call(self, inputs, training=False, mask=None):
@@ -66,7 +84,7 @@ class FoldingModel(keras.Model):
         for operation in self.operations:
             if isinstance(operation, keras.layers.InputLayer):
                 continue
-            if isinstance(operation, keras.layers.Conv2D):
+            if isinstance(operation, CONVOLUTIONS):
                 waiting[id(operation.output)] = operation
                 continue
             conv = waiting.get(id(operation.input))

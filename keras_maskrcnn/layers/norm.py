@@ -8,7 +8,7 @@ from keras_maskrcnn import backend
 KINDS = ("batch", "frozen_batch", "group", None)
 
 
-def norm(kind, name, dtype=None, epsilon=1e-5):
+def norm(kind, name, dtype=None, epsilon=1e-5, groups=32):
     """Create a normalisation layer for channels-last features.
 
     Args:
@@ -18,6 +18,7 @@ def norm(kind, name, dtype=None, epsilon=1e-5):
         name: name of the layer.
         dtype: Keras dtype policy.
         epsilon: added to the variance; 1e-5 is torch's value.
+        groups: number of groups of group normalisation.
 
     Returns:
         A Keras layer.
@@ -30,7 +31,7 @@ def norm(kind, name, dtype=None, epsilon=1e-5):
     if kind == "frozen_batch":
         return FrozenBatchNorm(epsilon=epsilon, name=name, dtype=dtype)
     if kind == "group":
-        return GroupNorm(epsilon=epsilon, name=name, dtype=dtype)
+        return GroupNorm(groups, epsilon=epsilon, name=name, dtype=dtype)
     if kind is None:
         return keras.layers.Identity(name=name, dtype=dtype)
     raise ValueError(f"norm={kind!r} is not one of {KINDS}")

@@ -1,5 +1,7 @@
 """What every model here shares: training step, loss bookkeeping, normalisation, detection, presets and export."""
 
+import types
+
 import keras
 import numpy as np
 from keras import ops
@@ -13,6 +15,7 @@ from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
 from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
+from keras_maskrcnn.models import compatibility
 from keras_maskrcnn.models.presets import Presets
 
 # Number of sample positions in `skipped_images`.
@@ -39,13 +42,18 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         image_size: (height, width) of the canvas, or None.
         resize: `inference.placement.Resize`, a dict of its fields, or None.
         detection: `heads.detection.Detection`, a dict of its fields, or None.
-        pixel_mean: mean of the R, G, B values 0…255 that the network expects.
-        pixel_std: their standard deviation.
+        stretch: two percentiles in [0, 100], such as (1, 99.8): the grey levels of each whole image are stretched so
+            that they become 0 and 255, see `data.stretch`. `detect` and exported models do so themselves; training data
+            must be `data.Stretched`. None keeps the pixels.
+        pixel_mean: mean of the R, G, B values 0…255 that the network expects; None for the attribute of this name of
+            `backbone`, or ImageNet's if the model has no such backbone. The configuration holds the values.
+        pixel_std: their standard deviation; None likewise.
         dtype: Keras dtype policy of the layers.
         name: name of the model.
 
     Raises:
-        ValueError: in one line, for `num_classes` below 1, or class names of another number.
+        ValueError: in one line, for `num_classes` below 1, class names of another number, or a `stretch` that is not
+            two ascending percentiles.
     """
 
     def __init__(
@@ -56,8 +64,9 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         image_size=None,
         resize=None,
         detection=None,
-        pixel_mean=IMAGENET_MEAN,
-        pixel_std=IMAGENET_STD,
+        stretch=None,
+        pixel_mean=None,
+        pixel_std=None,
         dtype=None,
         name=None,
     ):
@@ -77,7 +86,10 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         self.image_size = tuple(image_size) if image_size is not None else None
         self.resize = Resize.of(resize)
         self._detection = Detection.of(detection)
-        self.pixel_mean, self.pixel_std = tuple(pixel_mean), tuple(pixel_std)
+        if stretch is not None and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
+            raise ValueError(f"stretch={stretch!r} must be two ascending percentiles in [0, 100], or None")
+        self.stretch = tuple(stretch) if stretch is not None else None
+        self._pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
         if "float16" in self.layer_dtype.replace("bfloat16", ""):
             raise ValueError(
@@ -87,16 +99,16 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         self.loss_metric = keras.metrics.Mean(name="loss")
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
-        self.skipped_images = self.add_weight(
-            name="skipped_images",
-            shape=(REMEMBERED,),
-            dtype="int32",
-            initializer=keras.initializers.Constant(-1),
-            trainable=False,
-            autocast=False,
-        )
+        # In a namespace, which Keras does not search for weights: it is no parameter, and is not saved.
+        positions = np.full(REMEMBERED, -1, "int32")
+        self._register = types.SimpleNamespace(positions=keras.Variable(positions, trainable=False, autocast=False))
         self._network = Network(self, self.detection)
         self.declare(self)
+
+    @property
+    def skipped_images(self):
+        """Variable int32 `[REMEMBERED]`: data-set positions of the images of skipped steps, latest first; -1: none."""
+        return self._register.positions
 
     def declare(self, *heads):
         """Collect what heads declare: loss and health names, ground-truth fields, and the schema of the outputs.
@@ -121,6 +133,22 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.loss_names + self.health_names}
 
     # Input ------------------------------------------------------------------------------------------------------
+
+    @property
+    def pixel_mean(self):
+        """Mean of the R, G, B values 0…255 that the network expects."""
+        return self._of_pixels("pixel_mean", IMAGENET_MEAN)
+
+    @property
+    def pixel_std(self):
+        """Standard deviation of the R, G, B values 0…255 that the network expects."""
+        return self._of_pixels("pixel_std", IMAGENET_STD)
+
+    def _of_pixels(self, name, usual):
+        values = self._pixels[name]
+        if values is None:
+            values = getattr(getattr(self, "backbone", None), name, None)
+        return tuple(usual if values is None else values)
 
     def normalise(self, images, sizes):
         """Pixels 0…255 to standardised float32, zero in the padding right of and below each image."""
@@ -151,7 +179,7 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
     @property
     def placement(self):
         """`inference.placement.Placement`: where images lie on the canvas."""
-        return Placement(self.image_size, self.resize, self.canvas_stride())
+        return Placement(self.image_size, self.resize, self.canvas_stride(), self.stretch)
 
     @property
     def predictor(self):
@@ -207,18 +235,34 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
     def fit(self, x=None, y=None, **kwargs):
         """Train, see `keras.Model.fit`; `x` is a result of `data.batches`.
 
-        The canvas size and the class names of the data become the model's where it has none.
+        The canvas size and the class names of the data become the model's where it has none; the data follows the
+        antialiasing of the model's resize rule.
 
         Raises:
-            ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, no ground
-            truth that the model needs, or a canvas that the backbone cannot take.
+            ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, another
+            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take.
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
         self._adopt(x)
+        self._follow(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
         return super().fit(x, y, **kwargs)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """The losses on `x`, a result of `data.batches`, see `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: if the images of `x` are resized by another rule than the model's.
+        """
+        self._follow(x)  # `fit` calls this method for its `validation_data`
+        return super().evaluate(x, y, **kwargs)
+
+    def _follow(self, data):
+        """Have `data.batches` resize images by the model's rule, which `detect` applies too."""
+        if hasattr(data, "rows"):
+            data.rows.prepare.follow(self.resize.antialias)
 
     def _adopt(self, data):
         names = getattr(data, "class_names", None)
@@ -235,7 +279,10 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
             self.class_names = list(names)
 
     def _adopt_batch(self, batch):
-        """Check the fields of a batch; take its canvas, so that images are detected at the scale of the training."""
+        """Check the fields of a batch; take its canvas, so that images are detected at the scale of the training.
+
+        With the option `scale` of `resize`, that is the scale of the training, and crops may have any canvas.
+        """
         missing = [name for name in (*DTYPES, *self.fields) if name not in batch]
         if missing:
             raise ValueError(f"the data has no {', '.join(missing)}, which {self.name} is trained with")
@@ -243,6 +290,8 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
             return
         canvas = tuple(batch["images"].shape[1:3])
         self.check_canvas(canvas)
+        if self.resize.scale is not None:
+            return
         self.image_size = canvas
         if self.resize != Resize():
             print(f"{self.name}: image_size {canvas} of the data replaces the preset's resize rule")
@@ -307,11 +356,16 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
             "image_size": self.image_size,
             "resize": self.resize.asdict(),
             "detection": self.detection.asdict(),
+            "stretch": self.stretch,
             "pixel_mean": self.pixel_mean,
             "pixel_std": self.pixel_std,
             "dtype": self.layer_dtype,
             "name": self.name,
         }
+
+    def load_own_variables(self, store):
+        """Read the variables that belong to no layer, see `keras.Layer.load_own_variables`."""
+        super().load_own_variables(compatibility.current_variables(store))
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_maskrcnn import backbones
+from keras_maskrcnn.backend.branches import branches
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.mask import MaskHead
 from keras_maskrcnn.heads.region_head import ObjectHead, Regions
@@ -20,8 +21,8 @@ class MaskRCNN(InstanceModel):
 
     Args:
         num_classes: classes K without background.
-        backbone: "resnet10" … "resnet101", "simple_cnn"; a dict of such a name and options; or a Keras model with
-            outputs {"C2": …}, see `backbones.get`.
+        backbone: "resnet10" … "resnet101", "efficientnet_lite0" … "efficientnet_lite2", "simple_cnn"; a dict of such a
+            name and options; or a Keras model with outputs {"C2": …}, see `backbones.get`.
         neck: "fpn", or None to use only the backbone's last level.
         rpn_stage: `heads.rpn.RPNStage` or a dict of its fields, as all groups below.
         anchors: `heads.anchors.Anchors`.
@@ -38,8 +39,10 @@ class MaskRCNN(InstanceModel):
         frozen: names of the frozen layers, such as ["backbone"] or ["backbone/stem_conv"]; all others are then
             trainable. None leaves it to the parts (`freeze_at` of a ResNet). `.keras` files keep the frozen layers.
         seed: seed of the samplers; None draws one.
+        weights: initial weights of the backbone: "imagenet", the path of a classifier's file, or None for random ones,
+            see `weights.imagenet`. They are read once: the configuration holds None, as a saved model has weights.
         name: name of the model.
-        **common: `class_names`, `image_size`, `resize`, `detection`, `pixel_mean`, `pixel_std` and `dtype`, see
+        **common: `class_names`, `image_size`, `resize`, `detection`, `stretch`, `pixel_mean`, `pixel_std`, `dtype`, see
             `InstanceModel`. With `image_size=None` the model takes the canvas of the first data that `fit` is given,
             and until then `resize` applies. Coordinates, losses, box decoding and NMS run in float32 under any dtype.
 
@@ -66,13 +69,14 @@ class MaskRCNN(InstanceModel):
         fpn_norm=None,
         frozen=None,
         seed=None,
+        weights=None,
         name="mask_rcnn",
         **common,
     ):
         super().__init__(num_classes, name=name, **common)
         if neck not in ("fpn", None):
             raise ValueError(f"neck={neck!r} is not 'fpn' or None")
-        self.backbone = backbones.get(backbone, self.layer_dtype)
+        self.backbone = backbones.get(backbone, self.layer_dtype, weights)
         self.neck, self.fpn_channels, self.fpn_norm, self.seed = neck, fpn_channels, fpn_norm, seed
         self.regions = Regions.of(regions)
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -116,6 +120,7 @@ class MaskRCNN(InstanceModel):
         images, sizes = inputs["images"], ops.cast(inputs["sizes"], "float32")
         truth = self.ground_truth(inputs)
         pyramid = self.features(images, sizes, training)
+        pyramid, levels = self._branches(pyramid, truth is not None)
         proposed, losses = self.rpn.first_stage(
             pyramid,
             ops.shape(images)[1:3],
@@ -126,8 +131,8 @@ class MaskRCNN(InstanceModel):
             learn=not self.left_out(*self.rpn.LOSSES),
             given=_given_proposals(inputs),
         )
-        levels = [pyramid[level] for level in self.region_levels]
         if truth is None:
+            levels = next(levels)
             found = self.box_head.detect(levels, proposed, sizes, self.limits(inputs))
             for head in self.object_heads():
                 found.update(head.predict(levels, found))
@@ -135,11 +140,11 @@ class MaskRCNN(InstanceModel):
         losses = {**dict.fromkeys((*self.loss_names, *self.health_names), ops.zeros(())), **losses}
         if self.left_out(*(name for name in self.loss_names if name not in self.rpn.LOSSES)):
             return losses
-        regions, terms = self.box_head.losses(levels, proposed, truth, self.seed_generator, training)
+        regions, terms = self.box_head.losses(next(levels), proposed, truth, self.seed_generator, training)
         losses.update(terms)
         for head in self.object_heads():
             if not self.left_out(*head.LOSSES):
-                losses.update(head.losses(levels, regions, truth, training))
+                losses.update(head.losses(next(levels), regions, truth, training))
         return losses
 
     def features(self, images, sizes, training=False):
@@ -149,6 +154,14 @@ class MaskRCNN(InstanceModel):
             level = max(features)
             return {level: features[level]}
         return self.fpn(features, training=training)
+
+    def _branches(self, pyramid, learn):
+        """The pyramid for the RPN, and an iterator over the levels for the box head and for each head with a loss."""
+        learning = [head for head in self.object_heads() if not self.left_out(*head.LOSSES)] if learn else []
+        count = 2 + len(learning)
+        copies = {level: branches(pyramid[level], count) for level in self.region_levels}
+        ours = {**pyramid, **{level: tensors[0] for level, tensors in copies.items()}}
+        return ours, iter([[tensors[i] for tensors in copies.values()] for i in range(1, count)])
 
     def ground_truth(self, inputs):
         """Ground truth among the inputs, checked by the heads; None if there is none."""
@@ -218,6 +231,7 @@ class MaskRCNN(InstanceModel):
             **{name: group.asdict() for name, group in groups.items()},
             "frozen": frozen_names(self),
             "seed": self.seed,
+            "weights": None,
         }
 
     @classmethod

@@ -3,6 +3,7 @@
 import logging
 import math
 import pathlib
+import shutil
 
 import keras
 import numpy as np
@@ -101,8 +102,10 @@ class CocoEval(keras.callbacks.Callback):
             self._events.close()
 
     def _due(self, epoch):
-        last = epoch + 1 == self.params.get("epochs") or self.model.stop_training
-        return self.scores is None or last or (epoch + 1) % self.every == 0
+        return self.scores is None or self._last(epoch) or (epoch + 1) % self.every == 0
+
+    def _last(self, epoch):
+        return epoch + 1 == self.params.get("epochs") or self.model.stop_training
 
     def _write_numbers(self, step, logs, due):
         scores = {f"val_{name}" for name in self.scores}
@@ -139,7 +142,7 @@ class CocoEval(keras.callbacks.Callback):
 
 
 class EpochLine(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar with the losses and the two APs only; place it after `CocoEval`.
+    """Keras' progress bar with the losses, the validation loss and the two APs only; place it after `CocoEval`.
 
     All other values are in TensorBoard and in the file of a CSVLogger.
     """
@@ -153,8 +156,55 @@ class EpochLine(keras.callbacks.ProgbarLogger):
         super().on_epoch_end(epoch, self._shown(logs))
 
     def _shown(self, logs):
-        names = ("loss", *self.model.loss_names, "val_bbox_AP", "val_segm_AP")
+        names = ("loss", *self.model.loss_names, "val_loss", "val_bbox_AP", "val_segm_AP")
         return {name: logs[name] for name in names if name in (logs or {})}
+
+
+class TimeLine(EpochLine):
+    """A line per epoch with the time left, the losses and the two APs so far; on a terminal it is kept up to date.
+
+    Args:
+        budget: the `clock.TimeBudget` of the `fit`, which comes before it in the list of callbacks.
+    """
+
+    def __init__(self, budget):
+        super().__init__()
+        self.budget = budget
+        self._scores = {}
+        self._shown_at = -math.inf
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Takes the number of the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Replaces the line on a terminal, at most ten times a second."""
+        self.seen = batch + 1
+        now = self.budget.now()
+        if self.verbose != 1 or now - self._shown_at < 0.1:
+            return
+        self._shown_at = now
+        width = shutil.get_terminal_size().columns - 1
+        line = self._line({**self._scores, "loss": logs["loss"]})
+        print("\r" + line[:width].ljust(width), end="", flush=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Prints the line of the epoch."""
+        values = self._shown(logs)
+        self._scores = {name: value for name, value in values.items() if name.endswith("_AP")}
+        start = "\r\033[K" if self.verbose == 1 else ""
+        print(start + self._line({"steps": self.seen, **values}), flush=True)
+
+    def _line(self, values):
+        words = [
+            f"epoch {self._epoch + 1}/{self.epochs}",
+            f"{self.budget.left / 60:.1f} of {self.budget.minutes:g} min left",
+        ]
+        for name, value in values.items():
+            if not math.isnan(value):  # as before the first scoring
+                label = name.removeprefix("val_").replace("_", " ") if name.endswith("_AP") else name
+                words.append(f"{label} {value:.4g}")
+        return " - ".join(words)
 
 
 class SkippedSteps(keras.callbacks.Callback):

@@ -2,11 +2,13 @@
 
 from keras_maskrcnn.quiet import keras  # isort: skip
 
+import _thread
 import argparse
 import importlib.metadata
 import pathlib
 import shlex
 import sys
+import threading
 import time
 
 import numpy as np
@@ -16,7 +18,8 @@ from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.backend import is_tensorflow
 from keras_maskrcnn.backend.precision import fastest_policy
 from keras_maskrcnn.inference.saved_model import SavedModel
-from keras_maskrcnn.training.callbacks import CocoEval, EpochLine, SkippedSteps
+from keras_maskrcnn.training.callbacks import EpochLine, SkippedSteps, TimeLine
+from keras_maskrcnn.training.clock import ENDLESS, Clock, TimeBudget, TimedEval, endless
 from keras_maskrcnn.training.run_folder import RunFolder
 from keras_maskrcnn.training.schedules import warmup_cosine
 
@@ -42,11 +45,17 @@ def parser(description, **defaults):
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = result.add_argument
     add("--output", type=pathlib.Path, required="output" not in defaults, help="folder of the run, created if missing")
-    add("--steps", type=positive, help="number of training steps (default: %(default)s)")
+    length = result.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=positive, help="number of training steps (default: %(default)s)")
+    length.add_argument(
+        "--minutes",
+        type=minutes,
+        help="length of the training including scoring, instead of --steps; the learning rate follows the time",
+    )
     add(
         "--epochs",
         type=positive,
-        help="number of epochs of equal steps, each followed by scoring (default: %(default)s)",
+        help="number of epochs of equal length, each followed by scoring (default: %(default)s)",
     )
     add("--batch-size", type=positive, help="images per step (default: %(default)s)")
     add(
@@ -56,6 +65,7 @@ def parser(description, **defaults):
         help="side, or height and width, of the canvas (default: %(default)s)",
     )
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
+    add("--hold", type=share, help="share of the training before the learning rate falls (default: %(default)s)")
     add("--backbone", help="resnet10, resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
     add("--width", type=positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
@@ -63,9 +73,8 @@ def parser(description, **defaults):
     add("--seed", type=int, help="random seed (default: %(default)s)")
     add("--overwrite", action="store_true", help="delete the run in the output folder and start again")
     add("--debug", action="store_true", help="show the traceback of an error")
-    result.set_defaults(
-        **{"epochs": 10, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18", **defaults}
-    )
+    common = {"epochs": 10, "hold": 0.3, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18"}
+    result.set_defaults(**{**common, **defaults})
     return result
 
 
@@ -77,8 +86,25 @@ def positive(text):
     return number
 
 
+def minutes(text):
+    """Type of an argument: a positive number."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be a positive number")
+    return number
+
+
+def share(text):
+    """Type of an argument: a number from 0 to below 1."""
+    number = float(text)
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 0 and below 1")
+    return number
+
+
 def main(run, arguments):
     """Call `run(arguments)`; invalid input is one line on stderr and exit code 2, Ctrl-C a line and exit code 130."""
+    sys.unraisablehook = _unraisable
     try:
         run(arguments)
     except KeyboardInterrupt:
@@ -89,6 +115,14 @@ def main(run, arguments):
             raise
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         sys.exit(2)
+
+
+def _unraisable(error, usual=sys.unraisablehook):
+    """Raises a Ctrl-C again that came while an object was being deleted, where Python prints and drops it."""
+    if issubclass(error.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        usual(error)
 
 
 def begin(arguments):
@@ -111,7 +145,10 @@ def begin(arguments):
 
 
 def _folder(arguments):
-    return RunFolder(arguments.output, arguments, precision=policy(arguments), image_size=canvas(arguments))
+    steps = None if arguments.minutes else arguments.steps
+    return RunFolder(
+        arguments.output, arguments, precision=policy(arguments), image_size=canvas(arguments), steps=steps
+    )
 
 
 def _after(arguments):
@@ -155,66 +192,82 @@ def batches(arguments, dataset, **options):
     )
 
 
-def optimizer(arguments, hold=0.3):
-    """AdamW for training from scratch: warm-up, constant rate, half a cosine; no decay of biases and norms."""
-    schedule = warmup_cosine(
-        arguments.learning_rate,
-        arguments.steps,
-        warmup=min(200, arguments.steps // 10),
-        hold_steps=int(hold * arguments.steps),
-        final_factor=0.01,
-    )
-    result = keras.optimizers.AdamW(schedule, weight_decay=0.05, global_clipnorm=5.0)
+def schedule(arguments):
+    """Warm-up, constant rate, half a cosine: of the step, or with `--minutes` of the share of the training time."""
+    if arguments.minutes:
+        total, warmup, hold = 1.0, 0.05, arguments.hold
+    else:
+        total = arguments.steps
+        warmup, hold = min(200, total // 10), int(arguments.hold * total)
+    return warmup_cosine(arguments.learning_rate, total, warmup, hold, final_factor=0.01)
+
+
+def learning_rate(arguments):
+    """What the optimizer of a recipe takes: the schedule, or a number that `train` changes with the time."""
+    found = schedule(arguments)
+    return float(found(0.0)) if arguments.minutes else found
+
+
+def optimizer(arguments):
+    """AdamW for training from scratch; no decay of biases and norms."""
+    result = keras.optimizers.AdamW(learning_rate(arguments), weight_decay=0.05, global_clipnorm=5.0)
     result.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return result
 
 
-def train(arguments, model, train_data, val_data, batches, max_detections=100):
+def train(arguments, model, train_data, val_data, batches, max_detections=100, validation=None):
     """Fits, scores, saves, exports and draws; prints the paths of all files.
 
     A run that was stopped continues after its last complete epoch if it is started again with the same arguments, and
-    ends with the same weights, history and scores as one that was not stopped.
+    ends with the same weights, history and scores as one that was not stopped. With `--minutes` it has the time that
+    its complete epochs have left.
 
     Args:
         arguments: parsed arguments of `parser`.
-        model: a compiled model.
+        model: a compiled model; its optimizer has the `learning_rate` of this module.
         train_data: reader of the training samples, for their names.
         val_data: reader of the validation samples.
         batches: endless batches for `fit` (`data.batches(..., repeat=True)`).
         max_detections: maximum number of detections per image in the scores.
+        validation: batches for `val_loss`; None for some of `val_data`, on the canvas of the model.
 
     Returns:
         dict, the content of `OUTPUT/summary.json`.
     """
     output, folder = arguments.output, _folder(arguments)
-    steps = max(arguments.steps // arguments.epochs, 1)
-    clock = _Clock(arguments.batch_size)
+    clock = Clock(arguments.batch_size)
+    if arguments.minutes:
+        clock = TimeBudget(arguments.minutes, schedule(arguments), arguments.batch_size)
     backup = folder.backup(clock.totals)
     done = backup.restore(model)
     if done:
-        print(f"{output} continues after epoch {done} of {arguments.epochs}")
-    batches.rows.start = done * steps * arguments.batch_size
+        left = f" with {clock.left / 60:.1f} min left" if arguments.minutes else ""
+        print(f"{output} continues after epoch {done} of {arguments.epochs}{left}")
+    batches.rows.start = clock.steps * arguments.batch_size
     folder.start(done)
-    scores = CocoEval(val_data, log_dir=output / "logs", max_detections=max_detections)
+    scores = TimedEval(clock, val_data, log_dir=output / "logs", max_detections=max_detections)
     model.fit(
-        batches,
-        epochs=arguments.epochs,
+        endless(batches) if arguments.minutes else batches,
+        epochs=done if clock.over else arguments.epochs,
         initial_epoch=done,
-        steps_per_epoch=steps,
+        steps_per_epoch=ENDLESS if arguments.minutes else max(arguments.steps // arguments.epochs, 1),
+        validation_data=_validation(arguments, model, val_data, batches) if validation is None else validation,
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             clock,
             scores,
-            EpochLine(),
+            TimeLine(clock) if arguments.minutes else EpochLine(),
             SkippedSteps(train_data),
             keras.callbacks.CSVLogger(output / "history.csv", append=done > 0),
             backup,  # last, so that the scores of an epoch are on disk before its state
         ],
     )
-    figures = scores.scores or evaluation.coco_scores(model, val_data, max_detections=max_detections)
+    start = time.perf_counter()
+    figures = scores.scores
+    if not scores.current:
+        figures = evaluation.coco_scores(model, val_data, max_detections=max_detections)
     print("\n" + evaluation.format_scores(figures))
     paths = _write(model, val_data, output)
-    seconds, images = clock.totals.tolist()
     summary = {
         "command": shlex.join(["python", *sys.argv]),
         "arguments": folder.arguments,
@@ -225,8 +278,9 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
         "precision": model.layer_dtype,
         "parameters": model.count_params(),
         **evaluation.for_json(figures, digits=4),
-        "training_seconds": round(seconds, 1),
-        "images_per_second": round(images / max(seconds, 1e-9), 2),
+        "minutes": arguments.minutes,
+        **clock.summary(),
+        "finishing_seconds": round(time.perf_counter() - start, 1),
         "versions": {name: importlib.metadata.version(name) for name in ("keras", keras.config.backend(), "numpy")},
         **{name: path and str(path) for name, path in paths.items()},
     }
@@ -235,26 +289,16 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100):
     return summary
 
 
-class _Clock(keras.callbacks.Callback):
-    """Seconds and images of the training steps, without evaluation, saving and the first step (tracing)."""
-
-    def __init__(self, batch_size):
-        super().__init__()
-        self.batch_size = batch_size
-        self.totals = np.zeros(2)  # seconds, images
-        self._last = None
-        self._traced = False
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Start, unless the step function is not traced yet."""
-        self._last = time.perf_counter() if self._traced else None
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Add the time since the last batch."""
-        now = time.perf_counter()
-        if self._last is not None:
-            self.totals += now - self._last, self.batch_size
-        self._last, self._traced = now, True
+def _validation(arguments, model, val_data, batches):
+    """Up to four batches and 32 images, spread over the validation set; None if its classes are not the model's."""
+    if list(val_data.class_names) != list(batches.class_names):
+        return None
+    size = min(arguments.batch_size, len(val_data), 32)
+    count = min(len(val_data), 32, 4 * size) // size * size  # full batches: JAX compiles for each size
+    part = data.Subset(val_data, np.linspace(0, len(val_data) - 1, count).astype(int))
+    rows = batches.rows.prepare
+    shape = {"max_instances": rows.max_instances, "mask_size": rows.mask_size}
+    return data.batches(part, model.image_size or rows.image_size, size, **shape, cache=True, workers=arguments.workers)
 
 
 def _write(model, val_data, output):
@@ -286,7 +330,8 @@ def _print(summary, output):
         f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {model} --output {output / 'saved_model'}"
     )
     print(
-        f"\n{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training"
+        f"\n{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training, "
+        f"{summary['scoring_seconds']:.0f} s of scoring"
         f"\nfigures      {output / 'summary.json'}"
         f"\ncurves       {summary['curves']}, or: tensorboard --logdir {summary['tensorboard']}"
         f"\nimages       {summary['pictures']} (ground truth next to detections)"

@@ -5,10 +5,13 @@ import typing
 
 import numpy as np
 
+from keras_maskrcnn.backbones.efficientnet_lite import EfficientNetLite
 from keras_maskrcnn.backbones.resnet import ResNet
 from keras_maskrcnn.data.sample import DataError
 
 SOURCES = ("torchvision", "detectron2", "matterport")
+# Sources of classifiers, which `imagenet` fills backbones from.
+CLASSIFIERS = {"efficientnet_lite": EfficientNetLite, "keras_resnet": ResNet}
 # Maximum number of names that an error lists; further ones are counted.
 LISTED = 6
 
@@ -28,13 +31,34 @@ class Report(typing.NamedTuple):
     unused: list
 
 
+class Alone:
+    """A backbone in the place of the model that `fill` takes.
+
+    Args:
+        backbone: Keras model.
+    """
+
+    neck = num_classes = None
+
+    def __init__(self, backbone):
+        self.backbone = backbone
+
+    def parts(self):
+        """The backbone by its name among the parts of a model."""
+        return {"backbone": self.backbone}
+
+    def all_heads(self):
+        """No heads."""
+        return {}
+
+
 def fill(model, arrays, source, path):
     """Fill a model from arrays under published names; on an error it is unchanged.
 
     Args:
-        model: MaskRCNN with a ResNet backbone.
+        model: MaskRCNN with a backbone of the source's kind, or `Alone`.
         arrays: dict from the source's names to arrays.
-        source: one of `SOURCES`.
+        source: one of `SOURCES` or `CLASSIFIERS`.
         path: file name for errors and printed lines.
 
     Returns:
@@ -45,8 +69,10 @@ def fill(model, arrays, source, path):
         ValueError: for an unknown source.
     """
     names = _names(source)
-    if not isinstance(model.backbone, ResNet):
-        raise DataError(path, f"{source}'s weights are for a ResNet; the model's backbone is {model.backbone.name}")
+    kind = CLASSIFIERS.get(source, ResNet)
+    if not isinstance(model.backbone, kind):
+        reason = f"{source}'s weights are for a {kind.__name__}; the model's backbone is {model.backbone.name}"
+        raise DataError(path, reason)
     arrays = _plainly_named(path, names, arrays)
     if reason := names.conflict(model, arrays):
         raise DataError(path, reason)
@@ -91,7 +117,7 @@ def per_class_layers(model):
 
 
 def _names(source):
-    if source not in SOURCES:
+    if source not in (*SOURCES, *CLASSIFIERS):
         raise ValueError(f"source={source!r} is not one of {', '.join(SOURCES)}")
     return importlib.import_module(f"keras_maskrcnn.weights.{source}")
 
@@ -128,7 +154,7 @@ def _difference(missing, unexpected):
 
 def _other_source(source, arrays):
     """The end of an error if the file has names of another source; otherwise ""."""
-    for other in SOURCES:
+    for other in (*SOURCES, *CLASSIFIERS):
         if other != source and any(name.startswith(_names(other).SIGNATURE) for name in arrays):
             return f"; its names match source={other!r}"
     return ""

@@ -23,6 +23,7 @@ FORMATS = {
     "torchvision": ("torch", "safetensors"),
     "detectron2": ("pickle", "torch", "safetensors"),
     "matterport": ("h5",),
+    "efficientnet_lite": ("torch", "safetensors"),
 }
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 PICKLE = rb"\x80[\x02-\x05](\x95.{8})?"  # protocol and, since protocol 4, a frame
@@ -48,8 +49,7 @@ def read(path, source=None):
 
     Args:
         path: str or Path.
-        source: "torchvision", "detectron2" or "matterport"; files in formats that this source does not use are
-            rejected. None accepts all formats.
+        source: key of FORMATS; files in formats that this source does not use are rejected. None accepts all formats.
 
     Returns:
         Dict from the names in the file to arrays in native byte order, in the order of the file. bfloat16 is converted
@@ -72,7 +72,7 @@ def read(path, source=None):
     except UnreadableError as error:
         raise DataError(path, error) from error.__cause__
     except ImportError as error:
-        raise DataError(path, f'requires the package {error.name}: pip install "keras-maskrcnn[convert]"') from error
+        raise DataError(path, f'requires the package {error.name}: pip install "keras3-maskrcnn[convert]"') from error
     except Exception as error:  # parsers raise exceptions of any class for arbitrary bytes
         raise DataError(path, f"is damaged or incomplete ({type(error).__name__}: {str(error)[:200]})") from error
 

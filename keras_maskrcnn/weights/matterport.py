@@ -79,13 +79,7 @@ def _backbone(model):
     for unit in rows.backbone_units(model.backbone):
         conv, norm = _unit_names(unit)
         yield rows.Row(unit.conv.kernel, f"backbone.{unit.conv.name}.kernel", (f"{conv}/kernel",), rows.same)
-        for kind in rows.NORM:
-            if not hasattr(unit.norm, kind):
-                continue
-            mean = kind == "moving_mean"
-            sources = (f"{norm}/{kind}", f"{conv}/bias") if mean else (f"{norm}/{kind}",)
-            name = f"backbone.{unit.norm.name}.{kind}"
-            yield rows.Row(getattr(unit.norm, kind), name, sources, rows.shifted_mean if mean else rows.same)
+        yield from rows.keras_norm(unit.norm, f"backbone.{unit.norm.name}", norm, f"{conv}/bias")
 
 
 def _unit_names(unit):

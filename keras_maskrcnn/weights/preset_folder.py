@@ -117,7 +117,7 @@ def write(arrays, path):
     try:
         from safetensors.numpy import save_file
     except ImportError as error:
-        raise DataError(path.name, 'requires the package safetensors: pip install "keras-maskrcnn[convert]"') from error
+        raise DataError(path.name, "requires the package safetensors: pip install safetensors") from error
     save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 

@@ -235,6 +235,16 @@ def keras_layer(layer, name, theirs, kernel=same, bias=same):
         yield Row(layer.bias, f"{name}.bias", (f"{theirs}/bias",), bias)
 
 
+def keras_norm(layer, name, theirs, bias):
+    """Rows of a normalisation; `bias` is the name of the bias of the convolution before it, which has none here."""
+    for kind in NORM:
+        if hasattr(layer, kind):
+            sources, transform = (f"{theirs}/{kind}",), same
+            if kind == "moving_mean":
+                sources, transform = (*sources, bias), shifted_mean
+            yield Row(getattr(layer, kind), f"{name}.{kind}", sources, transform)
+
+
 def folded(layer, name, conv, norm, kernel):
     """Rows of a layer into which the batch norm after it is folded."""
     gamma, beta, mean, variance = (f"{norm}/{kind}" for kind in NORM)

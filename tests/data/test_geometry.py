@@ -135,6 +135,15 @@ def test_a_scaled_box_lies_within_half_a_pixel_of_its_mask(draw, factor, down, r
     assert np.abs(after["boxes"] - data.mask_boxes(after["masks"])).max(initial=0) <= 0.51
 
 
+def test_a_shrunk_mask_does_not_grow_towards_the_border_of_the_image():
+    """47 · 26 / 48 = 25.46, so that pixel 25 is outside by more than half."""
+    after = geometry.reframe(
+        rectangle(30, 10, 47, 20), np.array([17, 26]), np.array([0, 0]), np.array([17, 26]), 0.25, np.asarray
+    )
+    assert after["boxes"][0, 2] == pytest.approx(25.458, abs=1e-3)
+    assert data.mask_boxes(after["masks"])[0].tolist() == [16, 5, 25, 11]
+
+
 def test_a_mask_thinner_than_a_pixel_survives_shrinking(sample):
     before = sample([[20, 10, 21, 30]])
     after = geometry.reframe(before, np.array([8, 12]), np.array([0, 0]), np.array([8, 12]), 0.25, np.asarray)

@@ -315,3 +315,34 @@ def test_fit_takes_the_batches(with_a_truncated_file, backend):
     history = model.fit(training, validation_data=validation, epochs=2, verbose=0)
     assert len(history.history["loss"]) == 2 and np.isfinite(history.history["val_loss"]).all()
     assert int(model.optimizer.iterations) == 4
+
+
+@BACKENDS
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("augment", [None, data.Augment(crop=(32, 48), scale=(0.5, 0.5))])
+def test_images_are_smoothed_where_they_shrink_only_if_asked(sample, in_memory, backend, antialias, augment):
+    one = sample([[10, 5, 40, 35]], size=(64, 96))
+    one["image"] = np.zeros((64, 96, 3), "uint8")
+    one["image"][::4] = 255  # at half size, each second output row lies between a white and a black row
+    one["image"][1::4] = 255
+    options = {**SMALL, "augment": augment, "backend": backend, "antialias": antialias}
+    (batch,) = arrays(data.batches(in_memory([one]), **options))
+    rows = np.unique(batch["images"][0, 1:-1])
+    if antialias:
+        assert rows.min() > 0 and rows.max() < 255
+    else:
+        np.testing.assert_array_equal(rows, [0, 255])
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_training_sees_the_pixels_of_inference(in_memory, sample, antialias):
+    from keras_maskrcnn.inference.placement import Placement, Resize
+
+    one = sample([[10, 5, 40, 35]], size=(70, 90))
+    one["image"] = np.random.default_rng(0).integers(0, 256, (70, 90, 3), "uint8")
+    (batch,) = arrays(data.batches(in_memory([one]), **SMALL, antialias=antialias))
+    placed = Placement((32, 48), Resize(antialias=antialias), 8).batch([one["image"]], 1)
+    np.testing.assert_array_equal(batch["sizes"][0], placed["sizes"][0])
+    height, width = placed["sizes"][0].astype(int)
+    inner = np.s_[1 : height - 1, 1 : width - 1]  # at the border Pillow's smoothing filter is cut off differently
+    np.testing.assert_allclose(batch["images"][0][inner], placed["images"][0][inner], atol=1.0)

@@ -50,10 +50,11 @@ def served(tmp_path_factory):
         box_stage={"width": 16},
         mask_stage={"width": 8, "depth": 1},
         detection={"score_threshold": 0.2, "max_detections": 10, "paste": "whole_pixels"},
+        stretch=(1, 99.8),
     )
     shapes = data.Shapes(4, image_size=(90, 70), seed=2, object_size=(20, 40))
     images = {
-        "same": np.random.default_rng(0).integers(0, 255, (1, 64, 96, 3)).astype("uint8"),
+        "same": np.random.default_rng(0).integers(20, 60, (1, 64, 96, 3)).astype("uint8"),
         "wide": np.random.default_rng(1).integers(0, 255, (1, 50, 200, 3)).astype("uint8"),
         "pair": np.stack([shapes[0]["image"], shapes[1]["image"]]),
         "dark": np.zeros((1, 30, 30, 3), "uint8"),

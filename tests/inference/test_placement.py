@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_maskrcnn import data
 from keras_maskrcnn.inference.placement import Placement, Resize, check_image, resized
 
 
@@ -57,7 +58,9 @@ RULES = {
     "papers": Placement(None, Resize(), 32),
     "torchvision": Placement(None, Resize(rounding="down", antialias=False), 32),
     "multiple": Placement(None, Resize(shorter=96, longer=192, multiple=48), 32),
-    "canvas": Placement((64, 96), Resize(), 32),
+    "scale": Placement(None, Resize(scale=1.7, multiple=48), 32),
+    "stretch": Placement(None, Resize(scale=0.5), 32, (1, 99.8)),
+    "canvas": Placement((64, 96), Resize(), 32, (2, 98)),
     "canvas without smoothing": Placement((128, 64), Resize(antialias=False), 32),
 }
 SIZES = [(48, 64), (64, 48), (100, 700), (3, 400), (33, 128), (64, 96), (17, 17), (512, 680)]
@@ -69,7 +72,7 @@ def test_graph_and_numbers_give_the_same_canvas_and_pixels(name):
     graph = tf.function(rule.graph, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     for size in SIZES:
         image = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3)).astype("uint8")
-        batch = rule.batch([image], rows=1)
+        batch = rule.batch([rule.pixels(image)], rows=1)
         placed, fitted = graph(image[None])
         assert tuple(placed.shape[1:3]) == rule.place(size)[0]
         assert tuple(fitted.numpy().astype(int)) == rule.place(size)[1]
@@ -121,3 +124,29 @@ def test_empty_images_fill_a_batch_up():
     batch = Placement((8, 8), Resize(), 4).batch([np.full((4, 4, 3), 9, "uint8")], rows=3)
     assert batch["images"].shape == (3, 8, 8, 3) and not batch["images"][1:].any()
     np.testing.assert_array_equal(batch["sizes"], [[8, 8], [1, 1], [1, 1]])
+
+
+def test_scale_keeps_the_size_of_objects():
+    rule = Placement(None, Resize(scale=1.5, multiple=64), 32)
+    assert rule.place((256, 320)) == ((384, 512), (384, 480))
+    assert rule.place((1024, 100)) == ((1536, 192), (1536, 150))
+    assert Placement(None, Resize(scale=1.0), 32).place((33, 64)) == ((64, 64), (33, 64))
+    with pytest.raises(ValueError, match="scale=0 must be a positive number, or None"):
+        Resize(scale=0)
+
+
+def test_pixels_are_those_of_the_stretched_image():
+    image = np.random.default_rng(0).integers(40, 90, (20, 30, 3)).astype("uint8")
+    np.testing.assert_array_equal(Placement(None, Resize(), 32, (1, 99)).pixels(image), data.stretch(image, (1, 99)))
+    assert Placement(None, Resize(), 32).pixels(image) is image
+    with pytest.raises(ValueError, match="an image must be uint8"):
+        Placement(None, Resize(), 32, (1, 99)).pixels(image.astype(float))
+
+
+def test_graph_stretches_each_image_of_a_batch():
+    rng = np.random.default_rng(0)
+    rule = Placement(None, Resize(scale=1.0), 4, (1, 99.8))
+    images = [rng.integers(*levels, (16, 24, 3)).astype("uint8") for levels in ((3, 30), (0, 256), (7, 9), (255, 256))]
+    placed, _ = rule.graph(np.stack(images))
+    for image, found in zip(images, placed.numpy(), strict=True):
+        np.testing.assert_array_equal(found, data.stretch(image, (1, 99.8)))

@@ -14,16 +14,28 @@ RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(2, 9, 8, 5)).astype("float32")
 
 
-def layers(kind, dtype="float32", **conv):
-    """A convolution and a normalisation whose statistics differ from those of the data."""
-    conv = keras.layers.Conv2D(6, 3, use_bias=False, dtype=dtype, **{"padding": "same", **conv})
+OPTIONS = [
+    {},
+    {"strides": 2, "padding": "valid"},
+    {"dilation_rate": 2},
+    {"depth_multiplier": 1},
+    {"depth_multiplier": 2, "strides": 2},
+    {"depth_multiplier": 1, "dilation_rate": 2},
+]
+
+
+def layers(kind, dtype="float32", **options):
+    """A convolution, depthwise with `depth_multiplier`, and a normalisation with other statistics than the data's."""
+    options = {"kernel_size": 3, "padding": "same", "use_bias": False, "dtype": dtype, **options}
+    depthwise = "depth_multiplier" in options
+    conv = keras.layers.DepthwiseConv2D(**options) if depthwise else keras.layers.Conv2D(filters=6, **options)
     norm = make_norm(kind, "norm", dtype)
     norm(conv(INPUTS))
     norm.set_weights([np.abs(RNG.normal(size=w.shape)).astype("float32") + 0.5 for w in norm.weights])
     return conv, norm
 
 
-@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "valid"}, {"dilation_rate": 2}])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_training_values_and_gradients_are_equal(options, jit_compile):
     conv, norm = layers("frozen_batch", **options)
@@ -69,7 +81,7 @@ def values_and_gradients(function, conv, inputs):
 
 
 @pytest.mark.parametrize("kind", ["frozen_batch", "batch", "group"])
-@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "valid"}, {"dilation_rate": 2}])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_values_and_gradients_equal_the_layers_in_sequence(kind, options):
     conv, norm = layers(kind, **options)
     found = values_and_gradients(lambda x: conv_norm(conv, norm, x), conv, INPUTS)
@@ -119,6 +131,8 @@ def test_half_precision_rounds_once():
         {"name": "resnet50", "width": 8, "norm": "batch"},
         {"name": "simple_cnn"},
         {"name": "resnet18", "width": 8, "norm": "group"},
+        {"name": "efficientnet_lite0", "norm": "frozen_batch"},
+        {"name": "efficientnet_lite0", "norm": "batch", "freeze_at": 3},
     ],
 )
 @pytest.mark.parametrize("training", [False, True])
@@ -136,5 +150,5 @@ def test_a_backbone_equals_its_layers_in_sequence(backbone, training):
     assert found.keys() == wanted.keys()
     for level, values in found.items():
         scale = np.abs(wanted[level]).max()
-        np.testing.assert_allclose(values / scale, wanted[level] / scale, atol=2e-5)
+        np.testing.assert_allclose(values / scale, wanted[level] / scale, atol=1e-4)
     assert [w.path for w in ours.weights] == paths

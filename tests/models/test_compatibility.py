@@ -41,3 +41,10 @@ def test_its_options_optimizer_and_training_state_are_kept():
 def test_configs_of_this_version_are_unchanged(tiny):
     config = tiny(detection={"score_threshold": 0.05}).get_config()
     assert compatibility.current(config) == config
+
+
+def test_only_the_first_variable_of_skipped_images_is_dropped():
+    skipped, own = np.full(64, -1, "int32"), np.ones(64, "float32")
+    assert compatibility.current_variables({"0": skipped, "1": own})["0"] is own
+    assert compatibility.current_variables({"0": own}) == {"0": own}
+    assert compatibility.current_variables({}) == {}

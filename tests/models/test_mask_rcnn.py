@@ -188,6 +188,7 @@ def test_config_round_trip_keeps_every_argument(tiny):
         neck=None,
         anchors={"sizes": ((16,),), "ratios": (1.0,), "offset": 0.5, "rounded": True},
         class_names=list("abc"),
+        stretch=[1, 99.8],
     )
     copy = MaskRCNN.from_config(model.get_config())
     first, second = model.get_config(), copy.get_config()
@@ -261,6 +262,8 @@ def test_mixed_bfloat16_trains_and_keeps_coordinates_in_float32(tiny, batch):
     ("arguments", "message"),
     [
         ({"num_classes": 0}, "num_classes=0"),
+        ({"num_classes": 3, "stretch": (99, 1)}, r"stretch=\(99, 1\) must be two ascending percentiles"),
+        ({"num_classes": 3, "stretch": (1, 50, 99)}, "two ascending percentiles"),
         ({"num_classes": 3, "backbone": "resnet19"}, "resnet19"),
         ({"num_classes": 3, "neck": "bifpn"}, "bifpn"),
         ({"num_classes": 3, "class_names": ["a"]}, "1 class names for 3 classes"),

@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import types
 
 import h5py
 import keras
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from keras_maskrcnn import MaskRCNN, backbones
-from keras_maskrcnn.cli import main
 from keras_maskrcnn.heads.anchors import Anchors
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.base import InstanceModel

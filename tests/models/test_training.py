@@ -240,9 +240,42 @@ model.fit(batches, epochs=4, steps_per_epoch=1, verbose=0, callbacks=[backup, re
 """
 
 
+def test_a_model_with_a_scale_takes_no_canvas_from_its_data(tiny, shapes):
+    model = compiled(tiny(image_size=None, resize={"scale": 2.0}), run_eagerly=True)
+    model.fit(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28), steps_per_epoch=1, verbose=0)
+    assert model.image_size is None and model.placement.place((40, 50)) == ((96, 128), (80, 100))
+    with pytest.raises(ValueError, match=r"image_size=\(72, 72\) must be multiples of 32"):
+        model.fit(data.batches(shapes, (72, 72), 2, max_instances=6, mask_size=28), verbose=0)
+
+
 def test_an_invalid_canvas_is_rejected_and_not_kept(tiny, shapes):
     model = compiled(tiny(image_size=None))
     odd = data.batches(shapes, (72, 72), 2, max_instances=6, mask_size=28)
     with pytest.raises(ValueError, match=r"image_size=\(72, 72\) must be multiples of 32"):
         model.fit(odd, verbose=0)
     assert model.image_size is None and model.class_names is None
+
+
+def test_data_follow_the_antialiasing_of_the_model(tiny, shapes):
+    model = tiny(resize={"antialias": False})
+    model.compile("sgd", run_eagerly=True)
+    options = {"image_size": (64, 64), "batch_size": 2, "mask_size": 14}
+    train, val = data.batches(shapes[:2], **options, augment="flip"), data.batches(shapes[:2], **options)
+    assert train.rows.prepare.antialias and val.rows.prepare.antialias
+    model.fit(train, validation_data=val, epochs=1, verbose=0)
+    for batches in (train, val):
+        assert not batches.rows.prepare.antialias
+    assert not train.rows.prepare.augment.antialias
+    with pytest.raises(ValueError, match="the data has antialias=True, the model's resize rule False"):
+        model.evaluate(data.batches(shapes[:2], **options, antialias=True), verbose=0)
+
+
+def test_skipped_images_are_no_parameter_and_not_saved(tiny, tmp_path):
+    model = tiny()
+    assert all(variable is not model.skipped_images for variable in model.variables)
+    assert model.count_params() == sum(layer.count_params() for layer in model.parts().values())
+    model.skipped_images.assign(np.arange(64))
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = tiny()
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(other.skipped_images, np.full(64, -1))

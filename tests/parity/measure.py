@@ -11,6 +11,9 @@ LEVELS = ("P2", "P3", "P4", "P5", "P6")
 DENSE = (*LEVELS, "rpn_logits", "rpn_deltas", "class_logits", "box_deltas", "mask_logits")
 
 BOX_BAR, SCORE_BAR = 0.05, 1e-4  # pixels of the image, probability
+# Errors of float32 that exceed the bar in torchvision's own runs may be this many times as large here: the largest of
+# six runs is exceeded by one run in seven that has the same distribution.
+MARGIN = 2
 
 
 class Row(typing.NamedTuple):
@@ -30,6 +33,11 @@ def at_most(name, value, bar):
 def at_least(name, value, bar):
     """A value that must reach its bar."""
     return Row(name, float(value), bar, bool(value >= bar))
+
+
+def bar(own, usual=1e-3):
+    """The bar for a measure in which rounding causes errors of up to `own` in torchvision itself."""
+    return max(usual, MARGIN * own)
 
 
 def relative(found, wanted):
@@ -125,7 +133,7 @@ def loss_rows(found, wanted, names):
 
     Args:
         found: dict of `losses`, `[steps, 5]`.
-        wanted: the same in float64, and `own_losses`, the error of torchvision in float32.
+        wanted: the same in float64, and `own_losses`, the largest error that rounding causes in torchvision itself.
         names: names of the five losses.
     """
     error = np.abs(found["losses"] - wanted["losses"]) / np.abs(wanted["losses"])
@@ -133,8 +141,8 @@ def loss_rows(found, wanted, names):
     first = [at_most(f"loss: {name}", e, 1e-4) for name, e in zip(names, error[0], strict=True)]
     return [
         *first,
-        at_most(f"losses over {len(error)} steps of SGD", error.max(), 1e-3),
-        at_most("  (torchvision's own, float32 against float64)", own, np.inf),
+        at_most(f"losses over {len(error)} steps of SGD", error.max(), bar(own)),
+        at_most("  (torchvision's own, rounded against float64)", own, np.inf),
     ]
 
 
@@ -142,12 +150,12 @@ def gradient_rows(found, wanted):
     """Errors of the gradients, and the number of variables that only one side trains.
 
     A ReLU that rounding switches changes the gradients of its block, on either side. The bars are therefore the errors
-    of torchvision in float32 where these exceed 1e-3: 1.5 times its median, and its maximum.
+    that rounding causes in torchvision itself, times `MARGIN`, where these exceed 1e-3.
 
     Args:
         found: dict in which "gradient/NAME" are arrays.
-        wanted: dict of the same names in float64, and `own_gradients`: median and maximum error of torchvision in
-            float32.
+        wanted: dict of the same names in float64, and `own_gradients`: the largest median and the largest maximum of
+            the errors that rounding causes in torchvision.
     """
     median, worst = (float(value) for value in wanted["own_gradients"])
     mine, theirs = ({name for name in arrays if name.startswith("gradient/")} for arrays in (found, wanted))
@@ -155,11 +163,9 @@ def gradient_rows(found, wanted):
     most = max(errors, key=errors.get)
     return [
         at_most("variables that one side alone trains", len(mine ^ theirs), 0),
-        at_most(
-            f"gradients of {len(errors)} variables, median", np.median(list(errors.values())), max(1e-3, 1.5 * median)
-        ),
-        at_most("  (torchvision's own, float32 against float64)", median, np.inf),
-        at_most("gradients, worst", errors[most], max(1e-3, worst)),
+        at_most(f"gradients of {len(errors)} variables, median", np.median(list(errors.values())), bar(median)),
+        at_most("  (torchvision's own, rounded against float64)", median, np.inf),
+        at_most("gradients, worst", errors[most], bar(worst)),
         at_most(f"  (that of {most.removeprefix('gradient/')})", errors[most], np.inf),
         at_most("  (torchvision's own)", worst, np.inf),
     ]

@@ -185,7 +185,7 @@ def test_the_epoch_line_has_the_losses_and_two_scores(undisturbed):
     assert len(lines) == 2
     names = [part.split(":")[0] for part in lines[-1].split(" - ")[3:]]
     losses = ["rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss"]
-    assert names == ["loss", *losses, "val_bbox_AP", "val_segm_AP"]
+    assert names == ["loss", *losses, "val_loss", "val_bbox_AP", "val_segm_AP"]
     header = (output / "history.csv").read_text().splitlines()[0].split(",")
     assert {"gradient_norm", "skipped_steps", "proposal_recall", "val_segm_ARl", *names} <= set(header)
 
@@ -196,7 +196,13 @@ def program(output, *arguments, **environment):
     variables = {k: v for k, v in os.environ.items() if k not in ("TF_CPP_MIN_LOG_LEVEL", "XLA_FLAGS")}
     variables |= {"PYTHONPATH": str(SCRIPT.parents[1]), **environment}
     return subprocess.Popen(
-        [str(word) for word in words], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [str(word) for word in words],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A process that a shell started in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -254,3 +260,28 @@ def test_a_run_stopped_at_ten_random_moments_equals_the_undisturbed_run(tmp_path
     assert sum(code in (-signal.SIGKILL, 130) for code in codes) >= 8
     check_equal(stopped, whole)
     assert epochs(stopped) == list(range(24))
+
+
+def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd):
+    class Deleted:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def run(arguments):
+        Deleted()
+        time.sleep(5)
+
+    with mock.patch.object(sys, "unraisablehook", sys.unraisablehook), pytest.raises(SystemExit) as stopped:
+        recipe.main(
+            run,
+            argparse.Namespace(
+                overwrite=False,
+                output=pathlib.Path("no such run"),
+                steps=1,
+                minutes=None,
+                precision="float32",
+                image_size=64,
+            ),
+        )
+    assert stopped.value.code == 130
+    assert capfd.readouterr().err.startswith("\ninterrupted")

@@ -21,6 +21,12 @@ def names():
 
 
 @pytest.fixture(scope="session")
+def torch_writer():
+    """The module torch_writer.py: files as torch.save writes them."""
+    return load_module("torch_writer")
+
+
+@pytest.fixture(scope="session")
 def reference():
     """The module reference_matterport.py: matterport's network in plain Keras layers."""
     return load_module("reference_matterport")

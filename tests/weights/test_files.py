@@ -196,7 +196,7 @@ def test_a_missing_package_is_reported(tmp_path, monkeypatch, package):
     write_h5(tmp_path / "h5py", {"conv1": {"conv1/kernel:0": KERNEL}})
     save_file({"w": KERNEL}, tmp_path / "safetensors")
     monkeypatch.setitem(sys.modules, package, None)
-    message = rf'requires the package {package}: pip install "keras-maskrcnn\[convert\]"'
+    message = rf'requires the package {package}: pip install "keras3-maskrcnn\[convert\]"'
     with pytest.raises(files.DataError, match=message):
         files.read(tmp_path / package)
 

@@ -1,4 +1,4 @@
-"""Preset folders as files: damage, hostile content, replacing, names and addresses; with a model that builds quickly."""
+"""Preset folders as files: damage, hostile content, replacing, names, addresses; with a model that builds quickly."""
 
 import json
 import shutil
@@ -105,7 +105,7 @@ def rejection(path, **arguments):
 
 
 def test_three_files_of_the_names_that_keras_gives_them(folder):
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert {path.name for path in folder.iterdir()} == {"config.json", "metadata.json", "model.weights.h5"}
     config, metadata = (json.loads((folder / name).read_text()) for name in ("config.json", "metadata.json"))
     assert config["registered_name"] == "keras_maskrcnn>MaskRCNN" and config["config"]["class_names"] == NAMES
     assert metadata["keras_version"] == keras.__version__ and metadata["description"] == CARD["description"]
@@ -275,7 +275,7 @@ def test_folders_and_arguments_that_are_refused(tiny, model, tmp_path):
         with pytest.raises(ValueError, match="holds no preset, so it is not replaced"):
             model.save_preset(path)
     for wrong in ({"dtype": "int8"}, {"format": "pickle"}, {"metrics": {"AP": float("nan")}}, {"source": object()}):
-        with pytest.raises(ValueError, match="dtype is float32 or float16|cannot be stored as JSON"):
+        with pytest.raises(ValueError, match=r"dtype is float32 or float16|cannot be stored as JSON"):
             model.save_preset(tmp_path / "new", **wrong)
     broken = tiny()
     weight = broken.box_head.classes.bias
@@ -312,7 +312,7 @@ def test_a_shipped_preset_is_found_by_its_name(shipped, model):
 
 @pytest.fixture
 def hub(folder, tmp_path, monkeypatch):
-    """The hub's cache with the preset as user/fruits, and `huggingface_hub`, or a stand-in that reads the same cache."""
+    """The hub's cache with the preset as user/fruits, and `huggingface_hub` or a stand-in that reads the cache."""
     root = tmp_path / "hub" / "models--user--fruits"
     shutil.copytree(folder, root / "snapshots" / "0123abcd")
     (root / "refs").mkdir()
@@ -401,5 +401,3 @@ def test_errors_of_the_command_line(shipped, copy, capsys):
         assert error.startswith(reason) and error.count("\n") == 1
     assert main(["export", "--model", "none.keras", "--output", "out"]) == 2
     assert "hf://user/name, or the name of a preset with weights (fruits)" in capsys.readouterr().err
-
-

@@ -43,7 +43,8 @@ class Setup:
 
     def optimizer(self, steps):
         """The optimizer of the recipes, with a schedule of this many steps."""
-        return recipe.optimizer(argparse.Namespace(learning_rate=self.arguments.learning_rate, steps=steps))
+        rate = self.arguments.learning_rate
+        return recipe.optimizer(argparse.Namespace(learning_rate=rate, steps=steps, minutes=None, hold=0.3))
 
 
 def make(arguments):

@@ -1,0 +1,123 @@
+"""Colours of uint8 RGB images: the percentile stretch, and the changes that `Augment` draws. NumPy and Pillow only."""
+
+import functools
+
+import numpy as np
+from PIL import Image
+
+from keras_maskrcnn.data.sample import Wrapper
+
+GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
+MIN_RANGE = 16  # grey levels: the noise of an empty image is amplified at most 255 / 16 times
+# Optical densities of haematoxylin, eosin and DAB in R, G, B (Ruifrok & Johnston 2001, table 1); unit vectors.
+STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
+LIGHT = (np.arange(256) + 1) / 256  # share of the light that each grey level lets through: 10^-density
+
+# Percentile stretch -----------------------------------------------------------------------------------------------
+
+
+def stretch(image, percentiles):
+    """Returns an image with its grey levels stretched linearly, so that two percentiles become 0 and 255.
+
+    The percentiles are those of all values of the three channels together, so that hues stay. If they are less than
+    `MIN_RANGE` levels apart, the lower one and the level `MIN_RANGE` above it become 0 and 255.
+
+    Args:
+        image: uint8 [H, W, 3].
+        percentiles: (low, high) in [0, 100]; (1, 99.8) is usual for fluorescence images.
+
+    Returns:
+        uint8 [H, W, 3]; stretching it once more changes it by rounding at most.
+    """
+    rows = Image.fromarray(np.ascontiguousarray(image).reshape(len(image), -1))
+    reached = np.cumsum(rows.histogram())
+    low, high = (int(np.argmax(reached >= rank)) for rank in ranks(image.size, percentiles))
+    table = np.clip(np.rint((np.arange(256) - low) * 255 / max(high - low, MIN_RANGE)), 0, 255).astype(np.uint8)
+    return np.asarray(rows.point(table.tolist())).reshape(image.shape)
+
+
+def ranks(size, percentiles):
+    """Ranks of percentiles among `size` values in ascending order, counted from 1."""
+    return [np.maximum(np.ceil(size * (share / 100)), 1) for share in percentiles]
+
+
+class Stretched(Wrapper):
+    """A data set with its images stretched, see `stretch`: the training set of a model with the option `stretch`.
+
+    Such a model stretches the images that it detects objects in by itself.
+
+    Args:
+        dataset: A Dataset.
+        percentiles: (low, high) in [0, 100].
+    """
+
+    def __init__(self, dataset, percentiles=(1.0, 99.8)):
+        super().__init__(dataset)
+        self.percentiles = tuple(percentiles)
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def labels_at(self, position):
+        """Returns the labels of a sample of the original data set."""
+        return self.dataset.labels_at(position)
+
+    def coco_annotations(self, image_id):
+        """Returns the annotations of the original data set."""
+        return self.dataset.coco_annotations(image_id)
+
+    def read(self, position):
+        """Returns a sample of the original data set with its image stretched."""
+        sample = self.dataset[position]
+        return {**sample, "image": stretch(sample["image"], self.percentiles)}
+
+
+# Changes drawn by `Augment` ---------------------------------------------------------------------------------------
+
+
+def restain(amounts, image):
+    """Changes the amount of each stain of tissue; an image without colours stays as it is.
+
+    Args:
+        amounts: float [2, 3]: factor, and summand in units of optical density, for haematoxylin, eosin and DAB.
+        image: uint8 [H, W, 3].
+    """
+    sparse = image[::4, ::4].astype(int)
+    if (sparse.max(axis=-1) - sparse.min(axis=-1)).mean() < 2:  # the noise of a JPEG file is no stain
+        return image
+    factor, summand = amounts
+    matrix = np.linalg.inv(STAINS) * factor @ STAINS  # from densities in R, G, B to stains and back
+    # 10^-(density · matrix) is a product of one power per channel, which is looked up.
+    powers = (LIGHT[:, None, None] ** matrix).astype(np.float32)
+    changed = np.empty_like(image)
+    for channel, start in enumerate(256 * 10 ** -(summand @ STAINS)):
+        level = np.float32(start)
+        for source in range(3):
+            level = level * np.take(powers[:, source, channel], image[..., source])
+        changed[..., channel] = np.clip(np.rint(level) - 1, 0, 255)
+    return changed
+
+
+def retone(exponent, inverted, image):
+    """Raises brightness, 0 to 1, to a power, after inverting it if `inverted`."""
+    if exponent == 1 and not inverted:
+        return image
+    levels = np.linspace(1, 0, 256) if inverted else np.linspace(0, 1, 256)
+    return np.take(np.rint(255 * levels**exponent).astype(np.uint8), image)
+
+
+def recolour(brightness, contrast, saturation, image):
+    """Changes brightness, contrast and saturation: all are affine in the colour, so one 3 x 4 matrix is enough."""
+    if (brightness, contrast, saturation) == (1, 1, 1):
+        return image
+    matrix = contrast * brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
+    middle = brightness * image[::4, ::4].reshape(-1, 3).mean(0) @ GREY
+    rows = np.column_stack([matrix, np.full(3, (1 - contrast) * middle)])
+    pixels = Image.fromarray(np.ascontiguousarray(image))
+    return np.array(pixels.convert("RGB", tuple(rows.ravel().tolist())))
+
+
+def chain(*changes):
+    """The function that applies functions of an image one after the other."""
+    return functools.partial(functools.reduce, lambda image, change: change(image), changes)
