@@ -16,9 +16,9 @@ demo: $(VENV)/.installed
 test: check
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-## test-slow: tests that take minutes, such as whole trainings
+## test-slow: tests that take minutes, such as whole trainings, in WORKERS processes
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -s -m slow
+	$(BIN)/python -m pytest -q -m slow -rP -n $(WORKERS) --dist load
 
 ## parity: comparison with torchvision itself (KMR_DATA=folder with photos/; PARITY_PYTHON=python with torchvision)
 parity: $(VENV)/.installed-dev $(if $(PARITY_PYTHON),,.venv-parity/.installed)

@@ -68,7 +68,8 @@ def test_tiny_run_adds_up(tmp_path):
     inside = sum(map(sum, report["parts"].values()))
     assert report["peak"] == report["before"] + inside + report["slack"]
     assert 0 < report["variables"] <= report["before"] and report["slack"] >= 0
-    assert all(report["parts"][name][0] > 0 for name in ("backbone", "RoIAlign", "mask head"))
+    # Gradients of all parts are held until the update; of the forward pass, whatever the step's peak coincides with.
+    assert all(sum(report["parts"][name]) > 0 for name in ("backbone", "pyramid", "RPN", "box head", "mask head"))
     assert [row["bytes"] for row in report["largest"]] == sorted((r["bytes"] for r in report["largest"]), reverse=True)
     assert len(report["largest"]) == 5 and report["process_mb"] > report["imports_mb"]
     assert "| **all** |" in (tmp_path / "speed.md").read_text()

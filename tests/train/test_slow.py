@@ -63,6 +63,7 @@ def _resident_mebibytes():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(fastest_policy() == "float32", reason="without bfloat16 units this takes an hour")
 def test_mixed_bfloat16_learns_as_well_as_float32():
     scores = []
     for policy in ("float32", "mixed_bfloat16"):
