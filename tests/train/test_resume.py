@@ -28,7 +28,7 @@ SCRIPT = pathlib.Path(__file__).parents[2] / "train" / "shapes.py"
 SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
 RUN = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
 # How long a process took; everything else in a summary follows from the arguments.
-TIMES = {"command", "training_seconds", "images_per_second"}
+TIMES = {"command", "images_per_second"} | {f"{part}_seconds" for part in ("training", "fit", "scoring", "finishing")}
 
 
 @pytest.fixture(scope="module")
