@@ -288,5 +288,9 @@ def test_commands_run(page, folder, eager_functions, run_script, monkeypatch):
                 assert cli.main(words[3:]) == 0, command
         else:
             width = [] if "--weights" in words else ["--backbone", "resnet10", "--width", "8"]
-            answer = run_script(ROOT / words[1], *words[2:], *sizes, *width)
+            length = sizes[2:] if "--minutes" in words else sizes
+            words = [
+                "0.05" if before == "--minutes" else word for before, word in zip(["", *words], words, strict=False)
+            ]
+            answer = run_script(ROOT / words[1], *words[2:], *length, *width)
             assert answer.returncode == 0, f"{command}: {answer.stderr[-2000:]}"

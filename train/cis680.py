@@ -17,6 +17,7 @@ import shlex
 import sys
 import time
 
+import keras_maskrcnn.quiet  # noqa: F401  before TensorFlow
 from cis680_report import page, part_a, part_b, setup
 from keras_maskrcnn.training import recipe
 

