@@ -1,7 +1,10 @@
 """The recipes as a user runs them: help, a tiny run to the end, bad input in one line."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.training import recipe
 
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = ("--backbone", "resnet10", "--width", 8)
 
 
@@ -18,6 +22,35 @@ def test_help_shows_an_example(name, run_here):
     answer = run_here(name, "--help")
     assert answer.returncode == 0
     assert f"python train/{name}.py" in answer.stdout
+
+
+# Runs a program up to its import of TensorFlow, and prints what TensorFlow would find.
+UP_TO_TENSORFLOW = """
+import importlib.abc, os, runpy, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "tensorflow":
+            print(os.environ.get("TF_CPU_ALLOCATOR_USE_BFC"), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Finder())
+sys.path.insert(0, sys.argv[2])
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("given", [None, "false"])
+@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "nuclei", "cis680"])
+def test_tensorflow_keeps_its_memory_unless_told_otherwise(name, given):
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPU_ALLOCATOR_USE_BFC"}
+    environment |= {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"} | (
+        {"TF_CPU_ALLOCATOR_USE_BFC": given} if given else {}
+    )
+    command = [sys.executable, "-c", UP_TO_TENSORFLOW, str(ROOT / "train" / f"{name}.py"), str(ROOT / "train")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"{given or 'true'}\n", done.stderr
 
 
 @pytest.fixture(scope="module")
