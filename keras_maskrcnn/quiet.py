@@ -8,7 +8,8 @@ The banners that TensorFlow prints on import are left out. Ctrl-C during the imp
 program with exit code 130 and no traceback.
 
 TensorFlow reads `TF_CPP_MIN_LOG_LEVEL` only after its libraries have printed their first lines, so these are removed
-from what the import writes to stderr. Errors and warnings are kept. A level set by the user disables this.
+from what the import writes to stderr, at its end. Level 3 also hides TensorFlow's errors, such as that of a GPU that
+cannot be used; `python -m keras_maskrcnn info` lists the devices. A level set by the user disables this.
 """
 
 import contextlib
@@ -39,7 +40,8 @@ def _without_banners():
 
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 try:
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         with _without_banners():
             import keras
     else:

@@ -40,6 +40,11 @@ def build(arguments, train):
 
 def readers(arguments):
     """Readers of the training and the validation set."""
+    files = (arguments.annotations, arguments.images, arguments.val_annotations, arguments.val_images)
+    if arguments.data and any(files):
+        raise ValueError("give either --data FOLDER or --annotations, --images, --val-annotations and --val-images")
+    if arguments.val_images and not arguments.val_annotations:
+        raise ValueError("--val-images needs --val-annotations")
     if arguments.data:
         return tuple(
             data.Coco.from_folder(arguments.data, recipe.coco_split(arguments.data, part)) for part in ("train", "val")

@@ -96,6 +96,8 @@ def run(arguments):
     train = data.PennFudan(arguments.data, split="train")
     val = data.PennFudan(arguments.data, split="val")
     published = arguments.weights not in (None, recipe.IMAGENET)
+    if published and arguments.anchors == "data":
+        raise ValueError(f"--anchors data: the anchors of {arguments.preset} belong to its weights")
     make, optimizer = (build_from_weights, sgd) if published else (build, recipe.optimizer)
     model = make(arguments, train)
     batches = recipe.batches(arguments, train, max_instances=16, augment=augment(arguments), cache=True)
@@ -107,7 +109,7 @@ def parse(arguments=None):
     """Arguments; `--weights` changes the defaults."""
     parser = recipe.parser(__doc__, steps=3000, batch_size=8, image_size=320, learning_rate=1e-3, width=32, epochs=10)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder PennFudanPed")
-    parser.add_argument("--weights", metavar="imagenet|FILE", help="features of the backbone, or published weights")
+    parser.add_argument("--weights", metavar="imagenet|FILE", help="features, or the file of a whole Mask R-CNN")
     parser.add_argument("--anchors", choices=("people", "data"), default="people", help="(default: %(default)s)")
     parser.add_argument(
         "--preset",

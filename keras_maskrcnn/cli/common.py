@@ -34,6 +34,8 @@ def load(model):
     if presets.holds_weights(model):
         return InstanceModel.from_preset(model)
     path = pathlib.Path(model)
+    if str(model) in presets.published():
+        raise DataError(model, _not_found(model, presets))
     if path.is_dir():
         return SavedModel(path)
     if not path.exists():

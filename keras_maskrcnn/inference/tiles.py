@@ -91,7 +91,7 @@ def detect_each(detect, images, tiles, overlap, max_detections):
                 continue
             found = itertools.chain([first], itertools.islice(results, len(windows) - 1))
             seen = [_Seen.of(part, window) for part, window in zip(found, windows, strict=True)]
-            yield merged(seen, windows, size).rows(slice(max_detections))
+            yield merged(seen, windows, size, max_detections)
 
 
 # Detections of the tiles ------------------------------------------------------------------------------------------
@@ -169,13 +169,14 @@ def _filled(boxes):
 # Merging ----------------------------------------------------------------------------------------------------------
 
 
-def merged(seen, windows, size):
+def merged(seen, windows, size, limit):
     """One `Detections` of the whole image, highest score first, from the `_Seen` of its tiles, see the module.
 
     Args:
         seen: list of `_Seen`, one per tile.
         windows: int `[T, 4]`, the tiles.
         size: (height, width) of the image.
+        limit: maximum number of detections; whole masks are made of these only.
     """
     schema = seen[0].rows.schema
     rows = {name: np.concatenate([part.rows[name] for part in seen]) for name in seen[0].rows}
@@ -186,7 +187,7 @@ def merged(seen, windows, size):
     alive = ~cut_by_own | cut.all(axis=1)
     same = _same_objects(rows, next(iter(regions.values())), tile, windows, alive)
     groups = _groups(rows["scores"], cut_by_own, alive, same)
-    return _assembled(schema, rows, regions, groups, size)
+    return _assembled(schema, rows, regions, groups[:limit], size)
 
 
 def _reaches(boxes, windows, size):

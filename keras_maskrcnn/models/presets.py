@@ -65,9 +65,9 @@ class Presets:
             num_classes: classes without background; None takes those of the preset's weights. With another number, the
                 layers that depend on it are initialised and printed, and the model has no class names unless
                 `class_names` are given.
-            weights: path of a file to load: `.weights.h5` of this library, or what the preset's source published, see
-                `keras_maskrcnn.weights.load`. None takes the weights that the preset holds, or random ones if it holds
-                none; False takes random ones. The sha256 of the weights in a folder is checked.
+            weights: path of a file to load: `.weights.h5` of this library; for a published configuration also what its
+                source published, see `keras_maskrcnn.weights.load`. None takes the weights that the preset holds, or
+                random ones if it holds none; False takes random ones. The sha256 of a folder's weights is checked.
             **overrides: constructor arguments that replace the preset's. Of a group of options given as a dict, only
                 the named ones are replaced (of the backbone of a published configuration too:
                 `backbone={"name": "resnet101"}` keeps its norm).
@@ -98,6 +98,8 @@ def holds_weights(name):
     """Whether a name, path or address is that of a preset with weights, so that `from_preset` needs no others."""
     from keras_maskrcnn.weights import hub, preset_folder
 
+    if name in published():  # before a folder of that name, as in `read`
+        return False
     return str(name).startswith(hub.SCHEME) or name in shipped() or preset_folder.is_preset(name)
 
 
@@ -221,6 +223,9 @@ def _load(model, path, source):
     if str(path).endswith(".weights.h5"):
         keras_file.check(path)
         model.load_weights(path)
+    elif source is None:
+        hint = "weights.load(model, path, source) loads those of other projects"
+        raise DataError(path, f"is no .weights.h5 file, which a folder's model takes; {hint}")
     else:
         load(model, path, source)
 

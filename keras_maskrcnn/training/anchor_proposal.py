@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.ops.placement import fitted_size
 
 # Bounds of an anchor's side in strides of its level: below, neighbouring anchors leave gaps between them; above, the
@@ -22,7 +23,7 @@ def propose_anchors(dataset, scale, strides=(4, 8, 16, 32, 64), limit=300):
     anchor with the same centre, as in YOLOv2 (Redmon & Farhadi 2017, section 2).
 
     Args:
-        dataset: reader of samples.
+        dataset: reader of samples; those that cannot be read are skipped, and crowds are not counted.
         scale: pixels of the network's input per pixel of an image; or (height, width) of the canvas that images are
             fitted into.
         strides: of the levels.
@@ -80,8 +81,10 @@ def _sides(dataset, scale, limit):
     """Widths and heights of boxes, pixels of the network's input: float64 `[N, 2]`."""
     found = [np.zeros((0, 2))]
     for index in np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).astype(int)):
-        sample = dataset[int(index)]
-        boxes = np.asarray(sample["boxes"], float).reshape(-1, 4)
+        sample = read_or_skip(dataset, int(index))
+        if sample is None:
+            continue
+        boxes = sample["boxes"][~sample["crowd"]].astype(float)
         found.append((boxes[:, 2:] - boxes[:, :2]) * _factor(scale, sample["image"].shape[:2]))
     sides = np.concatenate(found)
     return sides[(sides > 0).all(axis=1)]

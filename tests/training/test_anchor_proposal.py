@@ -83,3 +83,16 @@ def test_no_box_is_one_line():
 
     with pytest.raises(ValueError, match="no box to propose anchors from"):
         propose_anchors(Empty([(3, 3)]), scale=1)
+
+
+def test_crowds_and_images_that_cannot_be_read_are_left_out():
+    class Mixed(Boxes):
+        def read(self, position):
+            if position == 1:
+                raise data.DataError("b.jpg", "is truncated")
+            return {**super().read(position), "crowd": np.array([position == 2])}
+
+    mixed = Mixed([(30, 90), (10, 10), (300, 10), (30, 90)])
+    assert propose_anchors(mixed, 1)[1]["boxes"] == 2
+    assert propose_anchors(mixed, 1)[0] == propose_anchors(Boxes([(30, 90)] * 2), 1)[0]
+    assert mixed.skipped == {"b.jpg": "is truncated"}

@@ -178,7 +178,11 @@ def test_files_that_do_not_fit_are_refused(lite0, drawn, write, tmp_path):
             "need norm='batch' or norm='frozen_batch', not 'group'",
         ),
         ("simple_cnn", "imagenet", "there are no ImageNet weights for simple_cnn"),
-        ({"name": "resnet18", "width": 4}, "imagenet", "for resnet18 pass the path of torchvision's file"),
+        (
+            {"name": "resnet18", "width": 4},
+            "imagenet",
+            "no ImageNet weights for resnet18: weights='imagenet' exist",
+        ),
         ({"name": "resnet18", "width": 4}, "none.pth", "none.pth: no such file"),
     ],
 )

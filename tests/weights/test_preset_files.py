@@ -244,7 +244,9 @@ def test_a_failure_leaves_the_earlier_preset(model, copy, monkeypatch, step):
     assert [path.name for path in copy.parent.iterdir()] == ["copy"]
 
 
-def test_a_model_that_does_not_come_back_is_not_saved(model, tmp_path, monkeypatch):
+def test_a_model_that_does_not_come_back_is_not_saved(tmp_path, monkeypatch):
+    model = Whole(3)
+    model.score.bias.assign([5.0])  # no initial value
     monkeypatch.setattr(preset_folder, "load", lambda model, path: None)
     with pytest.raises(ValueError, match="is not restored from the preset: the model is not saved"):
         model.save_preset(tmp_path / "new")
@@ -384,3 +386,15 @@ def test_errors_of_the_command_line(shipped, copy, capsys):
         assert error.startswith(reason) and error.count("\n") == 1
     assert main(["export", "--model", "none.keras", "--output", "out"]) == 2
     assert "hf://user/name, or the name of a preset with weights (fruits)" in capsys.readouterr().err
+
+
+def test_a_published_name_comes_before_a_folder(folder, tmp_path, monkeypatch, capsys):
+    shutil.copytree(folder, tmp_path / "mask_rcnn_resnet50_fpn")
+    monkeypatch.chdir(tmp_path)
+    assert presets.holds_weights("./mask_rcnn_resnet50_fpn") and not presets.holds_weights("mask_rcnn_resnet50_fpn")
+    assert main(["predict", "--model", "mask_rcnn_resnet50_fpn", "photo.png", "--output", "out"]) == 2
+    assert "is a preset without weights" in capsys.readouterr().err
+
+
+def test_weights_of_other_projects_do_not_fill_a_folder(folder, tmp_path):
+    assert "x.pth: is no .weights.h5 file" in rejection(folder, weights=tmp_path / "x.pth")
