@@ -54,7 +54,7 @@ class Bar:
 
 MEMORY = Bar(1.0, 0.7, of="memory")
 # Scripts in which each case has its own processes, so that the peak memory is that of the case.
-OWN_PROCESSES = {"inference", "training", "predict_folder"}
+OWN_PROCESSES = {"backbones", "inference", "training", "predict_folder"}
 
 # Name of a script: (regular expression for the name of a case, its bars); the first match counts.
 BARS = {

@@ -223,6 +223,7 @@ def folder(tmp_path, monkeypatch, narrow_presets):
                 "iscrowd": 0,
                 "segmentation": encode_mask(mask),
             })  # fmt: skip
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     (tmp_path / "train.json").write_text(json.dumps(content))
     Image.fromarray(shapes[0]["image"]).save("nuclei/0.png")
     np.save("nuclei/0.npy", shapes[0]["masks"])

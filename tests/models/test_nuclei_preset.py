@@ -52,7 +52,8 @@ def test_it_finds_nuclei(model):
     scores = evaluation.coco_scores(model, Three(), max_detections=400)
     assert scores["segm_AP50"] > 0.6 and scores["segm_AP"] > 0.4
     assert evaluation.dsb_score(model, Three(), max_detections=400) > 0.4
-    for sample in Three():
+    for position in (0, 1):
+        sample = Three()[position]
         found = model.detect(sample["image"], max_detections=400)
         assert 0.7 < len(found["scores"]) / len(sample["masks"]) < 1.4
 
