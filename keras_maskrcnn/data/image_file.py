@@ -70,23 +70,27 @@ class Stored(NamedTuple):
         """Returns the image upright: uint8 [H, W, 3]."""
         return np.array(self.image.transpose(TURNS[self.orientation]) if self.orientation > 1 else self.image)
 
-    def fitted(self, size, folder):
+    def fitted(self, size, folder, upright=False):
         """Returns the image that annotations of a size belong to: uint8 [H, W, 3].
 
-        It is turned upright if only then it has this size; annotations that fit both are of the stored pixels, as is
-        the custom of COCO and of mask files, which is logged once per folder.
+        It is turned upright if only then it has this size. Annotations that fit both are of the stored pixels, as is
+        the custom of COCO and of mask files, or of the upright image with `upright`, as browsers and LabelMe show it;
+        this is logged once per folder.
 
         Args:
             size: (H, W) of the annotations.
             folder: The folder of the data set.
+            upright: Whether annotations that fit both are of the upright image.
         """
         if tuple(size) in self.sizes[1:]:
             return self.turned()
-        if self.orientation > 1 and self.sizes == [tuple(size)] and folder not in _LOGGED:
+        fits_both = self.orientation > 1 and self.sizes == [tuple(size)]
+        if fits_both and folder not in _LOGGED:
             _LOGGED.add(folder)
-            reason = "its annotations fit it turned and as stored, and are used as stored (logged once)"
+            used = "upright" if upright else "as stored"
+            reason = f"its annotations fit it turned and as stored, and are used {used} (logged once)"
             logger.warning("%s has the EXIF orientation %d; %s", self.path, self.orientation, reason)
-        return np.array(self.image)
+        return self.turned() if fits_both and upright else np.array(self.image)
 
 
 def read_stored(path):

@@ -93,7 +93,7 @@ def test_command_of_the_summary_works(shapes_run, tmp_path):
         ("penn_fudan", ["--data", "no/such/folder"], "no/such/folder"),
         ("coco", ["--data", "no/such/folder"], "no/such/folder"),
         ("coco", [], "give --data"),
-        ("coco", ["--data", "coco", "--val-annotations", "mine.json"], "give either --data FOLDER or --annotations"),
+        ("coco", ["--data", "coco", "--val-annotations", "mine.json"], "give either --data PATH or --annotations"),
         ("coco", ["--annotations", "a.json", "--images", "a", "--val-images", "b"], "--val-images needs"),
         ("shapes", ["--image-size", "100"], "multiples of 32"),
         ("shapes", ["--backbone", "resnet19"], "resnet19"),

@@ -1,0 +1,124 @@
+"""YOLO segmentation text (Ultralytics): `labels/…/NAME.txt` with a polygon per line, for `images/…/NAME.jpg`."""
+
+import os
+import pathlib
+
+from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, Instance, Outlines, Record, numbers, rectangle
+from keras_maskrcnn.data.sample import DataError, logger
+
+
+class Yolo(Outlines):
+    """Reads lines "class x1 y1 x2 y2 …", coordinates in shares of the image's width and height.
+
+    A line of five numbers is a box (class, centre, width, height), whose mask is its rectangle. Images without a label
+    file have no objects; label files without an image are logged and left out.
+
+    Args:
+        images: Folder of the images; its labels are where "images" in its path is replaced by "labels".
+        class_names: list of names, or dict from numbers to names, as in `data.yaml`; None names the classes by their
+            numbers.
+        names: names of the image files without ending, such as those of a list; None takes all.
+
+    Raises:
+        DataError: there is no such folder or no image, or a line names a class that is not among the names.
+    """
+
+    def __init__(self, images, class_names=None, names=None):
+        folder = pathlib.Path(images)
+        if not folder.is_dir():
+            raise DataError(folder, "no such folder of images")
+        labels = labels_of(folder)
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+        paths = [path for path in paths if names is None or path.stem in names]
+        classes = _classes(class_names)
+        records, dropped = [], {}
+        for path in paths:
+            name = path.relative_to(folder).with_suffix("")
+            records.append(Record(path, name.as_posix(), _instances(labels / f"{name}.txt", name, classes, dropped)))
+        left = {file.relative_to(labels).with_suffix("").as_posix() for file in labels.rglob("*.txt")}
+        if names is None and (left := sorted(left.difference(record.image_id for record in records))):
+            logger.warning("%s: %d label files have no image (%s.txt)", labels, len(left), left[0])
+        found = {instance.name for record in records for instance in record.instances}
+        ordered = sorted(found, key=int) if classes is None else [classes[number] for number in sorted(classes)]
+        super().__init__(folder, records, ordered, relative=True, dropped=dropped)
+
+
+def read_yaml(path):
+    """Names and folders in a `data.yaml`.
+
+    Returns:
+        (names, folders): dict from class numbers to names, or None; and dict from "train", "val", "test" to folders of
+        images that exist. Folders are relative to `path` in the file, or to the file.
+
+    Raises:
+        DataError: the file is no YAML of this kind.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(path, f"cannot be read as YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(path, "is no data.yaml: it has no names and folders")
+    names = content.get("names")
+    if names is not None and not isinstance(names, list | dict):
+        raise DataError(path, "has names that are neither a list nor a dict")
+    folders = {}
+    for split in ("train", "val", "test"):
+        if isinstance(content.get(split), str):
+            places = (path.parent / str(content.get("path", ".")), path.parent, path.parent / "x")
+            # The last place is for Roboflow, which writes ../train/images for the folder train next to the file.
+            found = [pathlib.Path(os.path.normpath(place / content[split])) for place in places]
+            folders[split] = next((folder.resolve() for folder in found if folder.is_dir()), None)
+    folders = {split: folder for split, folder in folders.items() if folder}
+    return _classes(names), folders
+
+
+def labels_of(folder):
+    """Folder of the label files of a folder of images: the last "images" in its path becomes "labels"."""
+    parts = list(pathlib.Path(folder).parts)
+    if "images" not in parts:
+        return pathlib.Path(folder)  # next to the images
+    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return pathlib.Path(*parts)
+
+
+def _classes(class_names):
+    """Dict from numbers to names, or None."""
+    if class_names is None or isinstance(class_names, dict):
+        return class_names and {int(number): str(name) for number, name in class_names.items()}
+    return {number: str(name) for number, name in enumerate(class_names)}
+
+
+def _instances(path, name, classes, dropped):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read ({error})") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        place = f"{name}.txt, line {number}"
+        if not line.strip():
+            continue
+        try:
+            found.append(_instance(line.split(), classes, place))
+        except ValueError as error:
+            dropped[place] = str(error)
+    return found
+
+
+def _instance(words, classes, place):
+    try:
+        label, values = int(words[0]), [float(word) for word in words[1:]]
+    except ValueError:
+        raise ValueError("it is not a class number and coordinates") from None
+    if classes is not None and label not in classes:
+        raise ValueError(f"its class {label} is not among the {len(classes)} names")
+    values = numbers(values).tolist()
+    if len(values) == 4:
+        x, y, width, height = values
+        values = rectangle(x - width / 2, y - height / 2, width, height)
+    if len(values) % 2 or len(values) < 6:
+        raise ValueError(f"it has {len(values)} coordinates, not pairs of three corners or more")
+    return Instance(str(label) if classes is None else classes[label], [values], place)

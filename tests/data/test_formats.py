@@ -1,0 +1,128 @@
+"""`data.open` and `data.splits`: the format of a path is recognised, or each one says why it does not fit."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_maskrcnn import data
+
+
+def photo(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(path)
+
+
+def coco(path, folder):
+    photo(folder / "a.jpg")
+    photo(folder / "b.jpg")
+    images = [{"id": i, "file_name": f"{name}.jpg", "height": 40, "width": 60} for i, name in enumerate("ab")]
+    box = {
+        "id": 1,
+        "image_id": 0,
+        "category_id": 1,
+        "bbox": [1, 1, 9, 9],
+        "segmentation": [[1, 1, 10, 1, 10, 10, 1, 10]],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"images": images, "annotations": [box], "categories": [{"id": 1, "name": "pear"}]}))
+
+
+def via(folder):
+    photo(folder / "a.jpg")
+    square = {"name": "rect", "x": 1, "y": 1, "width": 9, "height": 9}
+    entry = {"filename": "a.jpg", "regions": [{"shape_attributes": square, "region_attributes": {}}]}
+    (folder / "via_region_data.json").write_text(json.dumps({"a.jpg": entry}))
+
+
+def labelme(folder, name="a"):
+    photo(folder / f"{name}.jpg")
+    shape = {"label": "pear", "points": [[1, 1], [9, 1], [9, 9]], "shape_type": "polygon"}
+    (folder / f"{name}.json").write_text(json.dumps({"imagePath": f"{name}.jpg", "shapes": [shape]}))
+
+
+def yolo(images, labels):
+    photo(images / "a.jpg")
+    labels.mkdir(parents=True, exist_ok=True)
+    (labels / "a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5")
+
+
+def layouts(root):
+    """Each layout with a training and a validation set: name, path."""
+    for part in ("train2017", "val2017"):
+        coco(root / "coco" / "annotations" / f"instances_{part}.json", root / "coco" / part)
+    for part in ("train", "valid"):
+        coco(root / "roboflow" / part / "_annotations.coco.json", root / "roboflow" / part)
+    for part in ("train", "val"):
+        via(root / "via" / "balloon" / part)
+        labelme(root / "labelme" / part)
+        yolo(root / "yolo" / "images" / part, root / "yolo" / "labels" / part)
+    for part in ("train", "valid"):
+        yolo(root / "roboflow_yolo" / part / "images", root / "roboflow_yolo" / part / "labels")
+    text = "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['pear']\n"
+    (root / "roboflow_yolo" / "data.yaml").write_text(text)
+    return ["coco", "roboflow", "via", "labelme", "yolo", "roboflow_yolo"]
+
+
+def test_layouts_with_two_sets(tmp_path):
+    for name in layouts(tmp_path):
+        train, val = data.splits(tmp_path / name)
+        assert train.class_names == val.class_names and len(train) and len(val), name
+        assert len(train[0]["labels"]) == 1, name
+        with pytest.raises(data.DataError, match="choose one by split="):
+            data.open(tmp_path / name)
+        assert len(data.open(tmp_path / name, "train")) == len(train)
+    assert data.splits(tmp_path / "roboflow_yolo" / "data.yaml")[0].class_names == ["pear"]
+
+
+def test_one_set_is_divided(tmp_path):
+    coco(tmp_path / "one" / "all.json", tmp_path / "one" / "images")
+    for i in range(11):
+        labelme(tmp_path / "faces", f"p{i:02d}")
+    for path in (tmp_path / "one", tmp_path / "one" / "all.json"):
+        train, val = data.splits(path)
+        assert (len(train), len(val), len(data.open(path))) == (1, 1, 2)
+    train, val = data.splits(tmp_path / "faces")
+    assert [sample["image_id"] for sample in val] == ["p00", "p10"] and len(train) == 9
+    via(tmp_path / "single")
+    assert len(data.open(tmp_path / "single")) == 1
+    with pytest.raises(ValueError, match="a data set of one image cannot be divided"):
+        data.splits(tmp_path / "single" / "via_region_data.json")
+
+
+def test_other_paths_say_why_no_format_fits(tmp_path):
+    photo(tmp_path / "photos" / "a.jpg")
+    with pytest.raises(data.DataError) as caught:
+        data.open(tmp_path / "photos")
+    for name in ("COCO", "VIA", "LabelMe", "YOLO", "Penn-Fudan", "nuclei"):
+        assert f"{name}: no" in str(caught.value) or f"{name}: neither" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(data.DataError, match="no such file or folder"):
+        data.splits(tmp_path / "none")
+    (tmp_path / "photos" / "data.yaml").write_text("names: [a\n")
+    with pytest.raises(data.DataError, match=r"data.yaml: cannot be read as YAML"):
+        data.open(tmp_path / "photos")
+
+
+def test_classes_of_both_sets_must_agree(tmp_path):
+    layouts(tmp_path)
+    path = tmp_path / "labelme" / "val" / "a.json"
+    path.write_text(path.read_text().replace("pear", "fig"))
+    with pytest.raises(data.DataError, match="val has the classes fig, train pear"):
+        data.splits(tmp_path / "labelme")
+
+
+def test_the_real_sets(kmr_data):
+    expected = {
+        "droplets_via": ("Via", 72, 2, 1),
+        "coco128-seg": ("Yolo", 93, 11, 71),
+        "fruits_nuts": ("Coco", 12, 2, 3),
+        "coco_tiny": ("Coco", 200, 40, 80),
+        "PennFudanPed": ("PennFudan", 120, 20, 1),
+        "nuclei": ("Nuclei", 534, 50, 1),
+    }
+    for name, (kind, *counts) in expected.items():
+        train, val = data.splits(kmr_data / name)
+        reader = getattr(train, "dataset", train)
+        assert (type(reader).__name__, len(train), len(val), train.num_classes) == (kind, *counts)
