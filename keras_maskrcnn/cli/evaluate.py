@@ -5,16 +5,21 @@ import sys
 
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument, write_json
 
-EXAMPLE = "--model runs/penn/model.keras --dataset penn_fudan --data PennFudanPed"
+EXAMPLE = "--model runs/balloon/model.keras --data balloon"
 
 
 def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
     model_argument(parser)
-    add("--dataset", required=True, choices=("penn_fudan", "nuclei", "coco", "shapes"))
-    add("--data", type=pathlib.Path, metavar="PATH", help="folder of the data set")
-    add("--split", help='part of the data set (default: "val" for penn_fudan and nuclei, "val2017" for coco)')
+    add(
+        "--dataset",
+        default="any",
+        choices=("any", "penn_fudan", "nuclei", "coco", "shapes"),
+        help="any: COCO, VIA, LabelMe, YOLO, Penn-Fudan or nuclei, whichever --data is (default: %(default)s)",
+    )
+    add("--data", type=pathlib.Path, metavar="PATH", help="file or folder of the data set")
+    add("--split", help='part of the data set (default: validation; "val2017" for coco)')
     add("--annotations", type=pathlib.Path, metavar="FILE", help="COCO JSON file of the images in --data")
     add("--count", type=int, default=200, help="number of shapes images (default: %(default)s)")
     add("--image-size", type=int, default=128, help="side of the shapes images in pixels (default: %(default)s)")
@@ -67,6 +72,8 @@ def _dataset(args):
         return data.Shapes(args.count, image_size=(args.image_size, args.image_size), seed=args.seed)
     if args.data is None:
         raise ValueError(f"--dataset {args.dataset} needs --data")
+    if args.dataset == "any" and not args.annotations:
+        return data.open(args.data, args.split) if args.split else data.splits(args.data)[1]
     if args.dataset in ("penn_fudan", "nuclei"):
         reader = data.PennFudan if args.dataset == "penn_fudan" else data.Nuclei
         return reader(args.data, split=args.split or "val")

@@ -126,3 +126,21 @@ def test_the_real_sets(kmr_data):
         train, val = data.splits(kmr_data / name)
         reader = getattr(train, "dataset", train)
         assert (type(reader).__name__, len(train), len(val), train.num_classes) == (kind, *counts)
+
+
+def test_evaluate_takes_any_of_them(tmp_path, monkeypatch, capsys):
+    from keras_maskrcnn import evaluation
+    from keras_maskrcnn.cli import evaluate, main
+
+    layouts(tmp_path)
+    seen = []
+    monkeypatch.setattr(evaluate, "load", lambda path: path)
+    monkeypatch.setattr(evaluation, "coco_scores", lambda model, dataset, **_: seen.append(dataset) or {})
+    monkeypatch.setattr(evaluation, "format_scores", lambda scores: "scores")
+    for words in (["--data", "via"], ["--data", "via", "--split", "train"], ["--data", "yolo"]):
+        words = [str(tmp_path / word) if word in ("via", "yolo") else word for word in words]
+        assert main(["evaluate", "--model", "m", *words]) in (0, None), capsys.readouterr().err
+    names = [(type(dataset).__name__, dataset[0]["source"].split("/")[-2]) for dataset in seen]
+    assert names == [("Via", "val"), ("Via", "train"), ("Yolo", "val")]
+    assert main(["evaluate", "--model", "m", "--data", str(tmp_path / "none")]) == 2
+    assert "no such file or folder" in capsys.readouterr().err
