@@ -9,10 +9,10 @@ import argparse
 import importlib
 import sys
 
-from keras_maskrcnn.cli import convert, evaluate, export, info, predict
+from keras_maskrcnn.cli import convert, convert_data, evaluate, export, info, predict
 from keras_maskrcnn.cli.common import fail
 
-VERBS = (predict, evaluate, export, convert, info)
+VERBS = (predict, evaluate, export, convert, convert_data, info)
 
 
 def main(argv=None):
@@ -45,7 +45,7 @@ def _parser():
     )
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     for verb in VERBS:
-        name = verb.__name__.rpartition(".")[-1]
+        name = verb.__name__.rpartition(".")[-1].replace("_", "-")
         one = verbs.add_parser(
             name,
             help=verb.run.__doc__,

@@ -38,6 +38,7 @@ _MODULES = {
     "splits": "formats",
     "stretch": "colour",
     "validate": "sample",
+    "write_coco": "to_coco",
 }
 __all__ = list(_MODULES)
 __getattr__, __dir__ = exports(__name__, _MODULES)

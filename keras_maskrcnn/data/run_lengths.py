@@ -92,6 +92,12 @@ def _polygons(polygons, size):
     return run_length.merge(run_length.frPyObjects(kept, *size)) if kept else None
 
 
+def encode_mask(mask):
+    """COCO's compressed run-length code of a boolean [H, W] mask: {"size": [H, W], "counts": text}."""
+    code = run_length.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
 def is_box(value):
     """Whether a value of a COCO file is a list of four numbers, which may be NaN or infinite."""
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))

@@ -17,6 +17,7 @@ from pycocotools import mask as mask_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from keras_maskrcnn.data.run_lengths import encode_mask
 from keras_maskrcnn.evaluation.predictions import predictions
 
 # name: (table of COCOeval, IoU threshold or None for the mean of all ten, areas, which of three detection limits)
@@ -198,12 +199,6 @@ def coco_results(detections, image_ids, category_ids=None):
             result.update({name: found[name][index].tolist() for name in further})
             results.append(result)
     return results
-
-
-def encode_mask(mask):
-    """COCO's compressed run-length code of a boolean [H, W] mask: {"size": [H, W], "counts": text}."""
-    code = mask_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
 def for_json(figures, digits=None):

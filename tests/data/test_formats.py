@@ -144,3 +144,53 @@ def test_evaluate_takes_any_of_them(tmp_path, monkeypatch, capsys):
     assert names == [("Via", "val"), ("Via", "train"), ("Yolo", "val")]
     assert main(["evaluate", "--model", "m", "--data", str(tmp_path / "none")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
+
+
+def assert_round_trip(dataset, path):
+    folder = data.write_coco(dataset, path)
+    again = data.Coco(path, folder)
+    assert again.class_names == list(dataset.class_names) and len(again) == len(dataset)
+    for one, other in zip(dataset, again, strict=True):
+        for name in ("image", "boxes", "labels", "masks", "crowd"):
+            np.testing.assert_array_equal(one[name], other[name], err_msg=f"{name} of {one['source']}")
+    assert not again.dropped
+
+
+def test_every_format_survives_a_coco_file(tmp_path):
+    for name in layouts(tmp_path):
+        assert_round_trip(data.splits(tmp_path / name)[0], tmp_path / "out" / f"{name}.json")
+
+
+@pytest.mark.parametrize("name", ["droplets_via", "coco128-seg", "fruits_nuts", "coco_tiny", "PennFudanPed", "nuclei"])
+def test_real_sets_survive_a_coco_file(kmr_data, tmp_path, name):
+    dataset = data.splits(kmr_data / name)[0]
+    assert_round_trip(dataset[:: max(len(dataset) // 5, 1)], tmp_path / "out.json")
+
+
+def test_convert_data(tmp_path, capsys):
+    from keras_maskrcnn.cli import main
+
+    layouts(tmp_path)
+    output = tmp_path / "out" / "pears.json"
+    assert main(["convert-data", str(tmp_path / "labelme"), "--split", "val", "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        f"{output}: 1 image in {tmp_path / 'labelme' / 'val'}" in printed and "train/coco.py --annotations" in printed
+    )
+    assert main(["convert-data", str(tmp_path / "labelme"), "--output", str(output)]) == 2
+    assert "holds the splits train, val: choose one by split=" in capsys.readouterr().err
+    assert main(["convert-data", str(tmp_path / "labelme"), "--split", "val", "--output", "x.txt"]) == 2
+    with pytest.raises(data.DataError, match="is no image file"):
+        data.write_coco(data.Shapes(2), output)
+
+
+def test_what_a_coco_file_cannot_state_is_named(tmp_path):
+    via(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    dataset = data.Via(tmp_path)
+    with pytest.raises(data.DataError, match="no sample of the data set can be read"):
+        data.write_coco(dataset, tmp_path / "out.json")
+    assert list(dataset.skipped.values()) == ["its EXIF orientation 3 cannot be stated in a COCO file"]
