@@ -16,7 +16,7 @@ def arguments(parser):
         "--dataset",
         default="any",
         choices=("any", "penn_fudan", "nuclei", "coco", "shapes"),
-        help="any: COCO, VIA, LabelMe, YOLO, Penn-Fudan or nuclei, whichever --data is (default: %(default)s)",
+        help="any: COCO, VIA, LabelMe, YOLO, Pascal VOC, …, whichever --data is (default: %(default)s)",
     )
     add("--data", type=pathlib.Path, metavar="PATH", help="file or folder of the data set")
     add("--split", help='part of the data set (default: validation; "val2017" for coco)')

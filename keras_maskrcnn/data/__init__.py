@@ -10,6 +10,7 @@ from keras_maskrcnn.lazy import exports
 
 _MODULES = {
     "VEHICLES_PEOPLE_ANIMALS": "grouped",
+    "Arrays": "arrays",
     "Augment": "augment",
     "Cached": "cache",
     "Centred": "centred",
@@ -27,6 +28,7 @@ _MODULES = {
     "Stretched": "colour",
     "Subset": "sample",
     "Via": "via",
+    "Voc": "voc",
     "Yolo": "yolo",
     "batches": "pipeline",
     "crop_masks": "mini_masks",

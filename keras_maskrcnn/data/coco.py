@@ -10,7 +10,7 @@ from pycocotools import mask as run_length
 from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.run_lengths import is_box, run_lengths, scored_annotation
+from keras_maskrcnn.data.run_lengths import decode, is_box, run_lengths, scored_annotation
 from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped
 
 
@@ -134,11 +134,8 @@ class Coco(Dataset):
                 unusable[annotation["id"]] = "its mask is empty"
         log_dropped(path, {number: reason for number, reason in unusable.items() if number not in self.dropped})
         self.dropped.update(unusable)
-        if not kept:
-            return [], np.zeros((0, *size), bool)
         check_mask_memory(len(runs), size, path)
-        masks = run_length.decode(runs)  # column-major; parts are copied later
-        return kept, masks.transpose(2, 0, 1).view(bool)
+        return kept, decode(runs, size)
 
 
 def _unusable(annotation, size):

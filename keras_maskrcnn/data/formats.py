@@ -14,8 +14,8 @@ def splits(path):
 
     Formats: COCO (the layout of its downloads, Roboflow's, or a JSON file with its images next to it or in a folder
     `images` there), VIA (matterport's layout, or a JSON file), LabelMe, YOLO segmentation (`data.yaml`, `images/train`,
-    or `train/images`), Penn-Fudan, and the nuclei of the Data Science Bowl 2018. Where there is one set only, every
-    tenth image is held out.
+    or `train/images`), Pascal VOC, Penn-Fudan, and the nuclei of the Data Science Bowl 2018. Where there is one set
+    only, every tenth image is held out.
 
     Args:
         path: str or Path.
@@ -174,6 +174,15 @@ def _has_label_files(folder):
     return has_images and labels != folder and labels.is_dir() and any(labels.glob("*.txt"))
 
 
+def _voc(path):
+    from keras_maskrcnn.data.voc import LISTS, Voc
+
+    if not all((path / folder).is_dir() for folder in ("JPEGImages", "SegmentationObject", "SegmentationClass")):
+        return "no folders JPEGImages, SegmentationObject, SegmentationClass"
+    lists = [name for name in ("train", "val") if (path / LISTS / f"{name}.txt").is_file()]
+    return {name: functools.partial(Voc, path, name) for name in lists or ["all"]}
+
+
 def _penn_fudan(path):
     from keras_maskrcnn.data.penn_fudan import PennFudan
 
@@ -212,6 +221,7 @@ FORMATS = {
     "VIA": _via,
     "LabelMe": _labelme,
     "YOLO": _yolo,
+    "Pascal VOC": _voc,
     "Penn-Fudan": _penn_fudan,
     "nuclei": _nuclei,
 }

@@ -1,4 +1,4 @@
-"""Lists of image names, and mask files with one id per instance: shared by `PennFudan` and `Nuclei`."""
+"""Lists of image names, and mask files with one id per instance: shared by `PennFudan`, `Nuclei` and `Voc`."""
 
 import numpy as np
 
@@ -60,14 +60,14 @@ def read_ids(path, sizes, binary=False):
     return values
 
 
-def read_id_masks(path, sizes):
-    """Returns one mask per id in a mask file, in ascending order without 0, the background: bool [n, H, W].
+def read_id_masks(path, sizes, void=None):
+    """Returns one mask per id in a mask file, in ascending order without 0, the background, and `void`: bool [n, H, W].
 
     Raises:
         DataError: As `read_ids`, or there are more ids than `sample.MAX_MASK_BYTES` allows.
     """
     ids = read_ids(path, sizes)
     numbers = np.unique(ids)
-    numbers = numbers[numbers > 0]
+    numbers = numbers[(numbers > 0) & (numbers != void)]
     check_mask_memory(len(numbers), ids.shape, path)
     return ids == numbers[:, None, None]

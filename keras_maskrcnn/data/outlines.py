@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as run_length
 
 from keras_maskrcnn.data.image_file import read_stored
-from keras_maskrcnn.data.run_lengths import run_lengths
+from keras_maskrcnn.data.run_lengths import decode, run_lengths
 from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory, log_dropped
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -97,9 +97,9 @@ class Outlines(Dataset):
             raise DataError(record.path, f"is {width} x {height} pixels, but {w} x {h} in its annotations")
         labels, runs = self._drawn(record, image.shape[:2])
         check_mask_memory(len(runs), image.shape[:2], record.path)
-        masks = run_length.decode(runs).transpose(2, 0, 1) if runs else np.zeros((0, *image.shape[:2]))
+        masks = decode(runs, image.shape[:2])
         source = {"image_id": record.image_id, "source": str(record.path)}
-        return {"image": image, "labels": np.array(labels, np.int32), "masks": masks.astype(bool), **source}
+        return {"image": image, "labels": np.array(labels, np.int32), "masks": masks, **source}
 
     def _drawn(self, record, size):
         """Labels and run lengths of the instances that can be drawn."""

@@ -92,6 +92,13 @@ def _polygons(polygons, size):
     return run_length.merge(run_length.frPyObjects(kept, *size)) if kept else None
 
 
+def decode(runs, size):
+    """Returns the masks of compressed run lengths: bool [n, H, W]."""
+    if not runs:
+        return np.zeros((0, *size), bool)
+    return run_length.decode(runs).transpose(2, 0, 1).view(bool)  # column-major; parts are copied later
+
+
 def encode_mask(mask):
     """COCO's compressed run-length code of a boolean [H, W] mask: {"size": [H, W], "counts": text}."""
     code = run_length.encode(np.asfortranarray(mask, dtype=np.uint8))

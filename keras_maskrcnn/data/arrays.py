@@ -1,0 +1,77 @@
+"""Images and masks in memory."""
+
+import numpy as np
+
+from keras_maskrcnn.data.run_lengths import decode, run_lengths
+from keras_maskrcnn.data.sample import DataError, Dataset
+
+
+class Arrays(Dataset):
+    """Samples from arrays, the shortest way to a data set.
+
+    Args:
+        images: sequence of uint8 `[H, W, 3]`, or one array `[N, H, W, 3]`.
+        masks: sequence with the objects of each image: an array of ids `[H, W]` (0 is background, k is object k), bool
+            `[n, H, W]`, or a list of n polygons, each a flat list x1, y1, x2, y2, … in pixels.
+        labels: sequence with the label of each object, from 1 to K, or its class name; None if there is one class.
+        class_names: list of K names; None takes "object" for one class, else the names in `labels`, sorted.
+
+    Raises:
+        DataError: the lengths differ, or labels have no names. Samples are checked when they are read.
+    """
+
+    def __init__(self, images, masks, labels=None, class_names=None):
+        lengths = {"images": len(images), "masks": len(masks)} | ({} if labels is None else {"labels": len(labels)})
+        if len(set(lengths.values())) > 1:
+            raise DataError("Arrays", ", ".join(f"{count} {name}" for name, count in lengths.items()))
+        self.images, self.masks, self.labels = images, masks, labels
+        self.class_names = _names(labels) if class_names is None else [str(name) for name in class_names]
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, position):
+        """Returns one image with its objects."""
+        image, source = np.asarray(self.images[position]), f"Arrays[{position}]"
+        masks = _masks(self.masks[position], image.shape[:2], source)
+        if self.labels is None:
+            labels = np.ones(len(masks), np.int32)
+        else:
+            labels = [self._label(label, source) for label in self.labels[position]]
+        return {"image": image, "labels": np.array(labels, np.int32), "masks": masks} | {
+            "image_id": position,
+            "source": source,
+        }
+
+    def _label(self, label, source):
+        if not isinstance(label, str):
+            return int(label)
+        if label not in self.class_names:
+            raise DataError(source, f"the label {label!r} is not one of {', '.join(self.class_names)}")
+        return self.class_names.index(label) + 1
+
+
+def _names(labels):
+    if labels is None:
+        return ["object"]
+    found = {label for of_image in labels for label in of_image}
+    if not found or not all(isinstance(label, str) for label in found):
+        raise DataError("Arrays", "labels are numbers: give class_names, the names of 1, 2, …")
+    return sorted(found)
+
+
+def _masks(masks, size, source):
+    """Masks of one image: bool `[n, H, W]`."""
+    if isinstance(masks, list) and masks and isinstance(masks[0], list | tuple):
+        try:
+            runs = [run_lengths([np.asarray(polygon, float).ravel().tolist()], size) for polygon in masks]
+        except ValueError as error:
+            raise DataError(source, f"polygons: {error}") from error
+        if None in runs:
+            raise DataError(source, f"polygon {runs.index(None)} has fewer than three corners")
+        return decode(runs, size)
+    masks = np.asarray(masks)
+    if masks.shape == size and masks.dtype.kind in "iu":
+        numbers = np.unique(masks)
+        return masks == numbers[numbers > 0][:, None, None]
+    return masks
