@@ -262,15 +262,19 @@ def test_a_run_stopped_at_ten_random_moments_equals_the_undisturbed_run(tmp_path
     assert epochs(stopped) == list(range(24))
 
 
-def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd):
+def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd, request):
     class Deleted:
         def __del__(self):
             raise KeyboardInterrupt
 
     def run(arguments):
         Deleted()
-        time.sleep(5)
+        for _ in range(100):
+            time.sleep(0.05)
 
+    # Processes that were started in the background may ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with mock.patch.object(sys, "unraisablehook", sys.unraisablehook), pytest.raises(SystemExit) as stopped:
         recipe.main(
             run,
