@@ -38,10 +38,8 @@ class Arrays(Dataset):
             labels = np.ones(len(masks), np.int32)
         else:
             labels = [self._label(label, source) for label in self.labels[position]]
-        return {"image": image, "labels": np.array(labels, np.int32), "masks": masks} | {
-            "image_id": position,
-            "source": source,
-        }
+        labels = np.array(labels, np.int32)
+        return {"image": image, "labels": labels, "masks": masks, "image_id": position, "source": source}
 
     def _label(self, label, source):
         if not isinstance(label, str):

@@ -112,17 +112,15 @@ def _images_of(path):
 
 
 def _via(path):
-    from keras_maskrcnn.data.via import FILE, Via
+    from keras_maskrcnn.data.via import FILE, Via, entries_of
 
     if path.is_file():
         try:
-            content = read_json(path) if path.suffix == ".json" else None
+            entries_of(path)
         except DataError:
-            return "no JSON"
-        entries = content.get("_via_img_metadata", content) if isinstance(content, dict) else {}
-        is_via = bool(entries) and all(isinstance(e, dict) and "regions" in e for e in entries.values())
-        return {"all": functools.partial(Via, path)} if is_via else "no JSON with regions"
-    for root in (path, *sorted(child for child in path.iterdir() if child.is_dir())):
+            return "no JSON with regions"
+        return {"all": functools.partial(Via, path)}
+    for root in (path, *_folders(path)):
         found = {file.parent.name: functools.partial(Via, file.parent) for file in sorted(root.glob(f"*/{FILE}"))}
         if found:
             return found

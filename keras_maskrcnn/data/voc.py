@@ -70,12 +70,9 @@ class Voc(Dataset):
         masks = read_id_masks(place, stored.sizes, void=VOID)
         size = masks.shape[1:]
         classes = read_ids(self.folder / "SegmentationClass" / f"{name}.png", [size])
-        labels = [self._label(classes[mask], place, number) for number, mask in enumerate(masks, 1)]
+        labels = np.array([self._label(classes[mask], place, i) for i, mask in enumerate(masks, 1)], np.int32)
         image = stored.fitted(size, self.folder)
-        return {"image": image, "labels": np.array(labels, np.int32), "masks": masks} | {
-            "image_id": name,
-            "source": str(path),
-        }
+        return {"image": image, "labels": labels, "masks": masks, "image_id": name, "source": str(path)}
 
     def _label(self, classes, place, number):
         counts = np.bincount(classes[(classes > 0) & (classes != VOID)], minlength=1)

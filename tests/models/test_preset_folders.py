@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -61,26 +60,6 @@ def folder(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("presets") / "fruits"
     model.save_preset(path, **CARD)
     return path
-
-
-@pytest.fixture
-def copy(folder, tmp_path):
-    """A copy to damage."""
-    return shutil.copytree(folder, tmp_path / "copy")
-
-
-def change(path, **values):
-    """Changes entries of a JSON file; those of `weights` are merged."""
-    content = json.loads(path.read_text())
-    weights = {**content.get("weights", {}), **values.pop("weights", {})}
-    path.write_text(json.dumps({**content, **values, **({"weights": weights} if weights else {})}))
-
-
-def rejection(path, **arguments):
-    with pytest.raises(ValueError) as caught:
-        MaskRCNN.from_preset(path, **arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_three_files_of_the_names_that_keras_gives_them(folder):
