@@ -340,9 +340,14 @@ def _write(model, val_data, output):
     for i in np.unique(np.linspace(0, len(val_data) - 1, 12).astype(int)):
         sample = val_data[int(i)]
         pair = visualize.side_by_side(sample["image"], sample, served.detect(sample["image"]), val_data.class_names)
-        name = re.sub(r"[^\w.-]", "_", str(sample["image_id"]))[-100:]  # ids of COCO files may be any text
-        Image.fromarray(pair).save(paths["pictures"] / f"{i:05d}_{name}.png")
+        Image.fromarray(pair).save(paths["pictures"] / image_name(i, sample["image_id"]))
     return paths
+
+
+def image_name(position, image_id):
+    """Name of the file of a drawn image; ids of COCO files may be any text, such as a path."""
+    name = re.sub(r"[^\w.-]", "_", str(image_id))[-100:]
+    return f"{position:05d}_{name}.png"
 
 
 def _print(summary, output):

@@ -133,3 +133,11 @@ def test_split_of_a_folder_is_of_a_year_or_plain(tmp_path):
     for name in ("train", "train_small", "val2014", "val2017", "val"):
         (tmp_path / "annotations" / f"instances_{name}.json").touch()
     assert recipe.coco_split(tmp_path, "train") == "train" and recipe.coco_split(tmp_path, "val") == "val2017"
+
+
+@pytest.mark.parametrize("image_id", [7, "a", "cam1/0001", "../../x", "/tmp/x", "x" * 500, "a\nb"])
+def test_names_of_drawn_images_stay_in_their_folder(image_id, tmp_path):
+    path = tmp_path / recipe.image_name(3, image_id)
+    path.touch()
+    assert path.parent == tmp_path and [found.name for found in tmp_path.iterdir()] == [path.name]
+    assert path.name.startswith("00003_") and path.suffix == ".png"
