@@ -108,10 +108,9 @@ def sample_regions(proposed, truth, sampling, seed):
         truth["boxes"],
         truth["valid"],
         truth["crowd"],
-        sampling.high,
-        sampling.low,
-        sampling.keep_best,
+        keep_best=sampling.keep_best,
         usable=usable,
+        **sampling.matching(),
     )
     index, valid = sample(role, sampling.size, sampling.positive_fraction, seed)
     positive = ops.logical_and(take_rows(role, index) == POSITIVE, valid)

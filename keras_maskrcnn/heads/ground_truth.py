@@ -47,9 +47,17 @@ class Sampling(Options):
         positive_fraction: maximum share of positives.
         high: minimum IoU of a positive.
         low: IoU below which a candidate is negative.
+        crowd_cover: share of its own area inside the box of a crowd region from which a negative is ignored: the
+            overlap of COCO's evaluation, at its lowest threshold. None makes it background, as in torchvision and
+            detectron2, whose data loaders leave crowds out.
     """
 
     size: int = 256
     positive_fraction: float = 0.5
     high: float = 0.7
     low: float = 0.3
+    crowd_cover: float | None = 0.5
+
+    def matching(self):
+        """Thresholds as arguments of `ops.matching.match`."""
+        return {"high": self.high, "low": self.low, "crowd_cover": self.crowd_cover}
