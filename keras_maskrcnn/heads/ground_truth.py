@@ -18,8 +18,8 @@ def ground_truth(inputs, fields=()):
         fields: names of the fields that the heads need besides boxes, labels, crowd and valid.
 
     Returns:
-        dict of `boxes` float32 `[B, N, 4]`, `labels` int32 `[B, N]`, `crowd` and `valid` bool `[B, N]`, and the given
-        fields `[B, N, ...]`; or None if there are no boxes among the inputs.
+        dict of `boxes` float32 `[B, N, 4]`, 0 in padding, `labels` int32 `[B, N]`, `crowd` and `valid` bool `[B, N]`,
+        and the given fields `[B, N, ...]`; or None if there are no boxes among the inputs.
 
     Raises:
         ValueError: naming the fields that are missing.
@@ -30,6 +30,8 @@ def ground_truth(inputs, fields=()):
     if missing:
         raise ValueError(f"the batch has no {', '.join(missing)}, which this model is trained with")
     truth = {name: ops.cast(inputs[name], dtype) for name, dtype in DTYPES.items()}
+    # Gradients of masked errors are 0 times a derivative, which is NaN where padding is not finite.
+    truth["boxes"] = ops.where(truth["valid"][..., None], truth["boxes"], 0.0)
     return {**truth, **{name: inputs[name] for name in fields}}
 
 
