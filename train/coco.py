@@ -34,7 +34,6 @@ def build(arguments, train):
         box_stage={"width": 1024 if wide else 256},
         mask_stage={"width": 256 if wide else 96},
         box_sampling={"size": 128},
-        class_names=train.class_names,
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
     )

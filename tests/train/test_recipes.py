@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -115,11 +116,16 @@ def test_coco_recipe_on_a_real_file(kmr_data, tmp_path, run_here, eager_function
     monkeypatch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
     monkeypatch.setattr(recipe, "SavedModel", lambda path: models[0])
     fruits = kmr_data / "fruits_nuts"
-    answer = run_here(
+    command = (
         "coco", "--annotations", fruits / "trainval.json", "--images", fruits / "images", "--output", tmp_path / "run",
-        *TINY, "--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 96, 128,
+        *TINY, "--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 96, 128, "--class-weights",
     )  # fmt: skip
+    for words, reason in ((["fig"], "the word data, or NAME=FACTOR"), (["fog=2"], "class_weights names fog; the clas")):
+        answer = run_here(*command, *words)
+        assert answer.returncode == 2 and reason in answer.stderr and "Traceback" not in answer.stderr
+    answer = run_here(*command, "data")
     assert answer.returncode == 0, answer.stderr[-2000:]
+    assert re.search(r"class weights: date [\d.]+, fig [\d.]+, hazelnut [\d.]+\n", answer.stdout)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["train_images"] == 12
     assert summary["val_images"] == 2
