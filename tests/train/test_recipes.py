@@ -133,14 +133,6 @@ def test_coco_recipe_on_a_real_file(kmr_data, tmp_path, run_here, eager_function
     assert len(models) == 1 and summary["saved_model"].startswith(str(tmp_path))
 
 
-def test_split_of_a_folder_is_of_a_year_or_plain(tmp_path):
-    (tmp_path / "annotations").mkdir()
-    assert recipe.coco_split(tmp_path, "train") == "train"
-    for name in ("train", "train_small", "val2014", "val2017", "val"):
-        (tmp_path / "annotations" / f"instances_{name}.json").touch()
-    assert recipe.coco_split(tmp_path, "train") == "train" and recipe.coco_split(tmp_path, "val") == "val2017"
-
-
 @pytest.mark.parametrize("image_id", [7, "a", "cam1/0001", "../../x", "/tmp/x", "x" * 500, "a\nb"])
 def test_names_of_drawn_images_stay_in_their_folder(image_id, tmp_path):
     path = tmp_path / recipe.image_name(3, image_id)
