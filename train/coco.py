@@ -17,7 +17,7 @@ nuclei, see `data.splits`. Without a validation set every tenth image is held ou
 import pathlib
 
 import keras_maskrcnn
-from keras_maskrcnn import data
+from keras_maskrcnn import data, training
 from keras_maskrcnn.training import recipe
 
 
@@ -37,6 +37,22 @@ def build(arguments, train):
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
     )
+
+
+def class_weights(arguments, train):
+    """Factors of the classes from `--class-weights`, which are printed; None without."""
+    if arguments.class_weights is None:
+        return None
+    if arguments.class_weights == ["data"]:
+        found = training.class_weights(train)
+    else:
+        pairs = [text.rpartition("=") for text in arguments.class_weights]
+        try:
+            found = {name: float(factor) for name, _, factor in pairs}
+        except ValueError:
+            raise ValueError("--class-weights takes the word data, or NAME=FACTOR for each class") from None
+    print("class weights: " + ", ".join(f"{name} {factor:.3g}" for name, factor in found.items()))
+    return found
 
 
 def readers(arguments):
@@ -63,7 +79,7 @@ def run(arguments):
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     batches = recipe.batches(arguments, train, augment=arguments.augment)
     model = build(arguments, train)
-    model.compile(recipe.optimizer(arguments))
+    model.compile(recipe.optimizer(arguments), class_weights=class_weights(arguments, train))
     recipe.train(arguments, model, train, val, batches)
 
 
@@ -88,6 +104,12 @@ def parse(arguments=None):
     add("--weights", metavar="imagenet|none|FILE", help="features of the backbone (default: imagenet, ResNets: none)")
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
+    add(
+        "--class-weights",
+        metavar="data|NAME=FACTOR",
+        nargs="+",
+        help="factors of the classes in the classification loss: by inverse frequency, or given (default: none)",
+    )
     add("--augment", choices=("flip", "standard", "strong"), default="standard", help="(default: %(default)s)")
     result = parser.parse_args(arguments)
     if result.weights is None and result.backbone.startswith("efficientnet"):

@@ -15,6 +15,7 @@ from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
 from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
+from keras_maskrcnn.models import class_weights as weights_of_classes
 from keras_maskrcnn.models import compatibility
 from keras_maskrcnn.models.presets import Presets
 
@@ -96,6 +97,7 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
                 f"dtype={self.layer_dtype!r} is not supported: use 'mixed_bfloat16', which needs no scaling"
             )
         self.loss_weights = {}
+        self.class_weights = None
         self.loss_metric = keras.metrics.Mean(name="loss")
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
@@ -194,17 +196,21 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
 
     # Training ---------------------------------------------------------------------------------------------------
 
-    def compile(self, optimizer="rmsprop", *, loss_weights=None, **kwargs):
+    def compile(self, optimizer="rmsprop", *, loss_weights=None, class_weights=None, **kwargs):
         """Configure training. The losses are the model's own, so `loss` is not accepted.
 
         Args:
             optimizer: Keras optimizer.
             loss_weights: dict from names in `loss_names` to factors, 1 where a name is absent. Where all losses of a
                 stage have the factor 0, none is computed, no batch statistic is updated, and they read 0.
+            class_weights: factors of the errors of regions in the classification loss, by their true class: dict from
+                class names, and "background", to factors, 1 where a name is absent; or a sequence of a factor for each
+                class. See `training.class_weights`.
             **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
 
         Raises:
-            ValueError: for a name that is not a loss of this model, or if `loss` or `metrics` is passed.
+            ValueError: for a name that is not a loss of this model, class weights that do not fit its classes, or if
+                `loss` or `metrics` is passed.
         """
         unknown = set(loss_weights or {}) - set(self.loss_names)
         if unknown:
@@ -216,20 +222,33 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
         self.loss_weights = dict(loss_weights or {})
+        self.class_weights = weights_of_classes.plain(class_weights)
+        if self.class_names or not isinstance(class_weights, dict):  # otherwise `fit` takes the names from the data
+            self.class_factors  # noqa: B018 raises for weights that do not fit the classes
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
         self._network = Network(self, self.detection)
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
         self.optimizer.build(self.trainable_variables)
 
+    @property
+    def class_factors(self):
+        """Factors of background and of the classes in the classification loss, float32 `[K + 1]`; None without."""
+        return weights_of_classes.factors(self.class_weights, self.class_names, self.num_classes)
+
     def left_out(self, *names):
         """Whether all these losses have the weight 0."""
         return all(self.loss_weights.get(name, 1.0) == 0 for name in names)
 
+    def get_compile_config(self):
+        """What `compile_from_config` needs."""
+        config = super().get_compile_config()
+        return config and {**config, "class_weights": self.class_weights}
+
     def compile_from_config(self, config):
-        """Compile as the saved model was, loss weights included."""
+        """Compile as the saved model was, loss and class weights included."""
         config = keras.saving.deserialize_keras_object(config)
         # Not jit_compile: whether XLA pays off depends on the machine that loads, not on the one that saved.
-        keep = {"optimizer", "loss_weights", "run_eagerly", "steps_per_execution"}
+        keep = {"optimizer", "loss_weights", "class_weights", "run_eagerly", "steps_per_execution"}
         self.compile(**{key: value for key, value in config.items() if key in keep})
 
     def fit(self, x=None, y=None, **kwargs):
@@ -240,12 +259,14 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
 
         Raises:
             ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, another
-            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take.
+            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take; or if the
+            class weights name other classes.
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
         self._adopt(x)
         self._follow(x)
+        self.class_factors  # noqa: B018 raises before the step is traced
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
         return super().fit(x, y, **kwargs)

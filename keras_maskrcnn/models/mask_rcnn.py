@@ -140,7 +140,9 @@ class MaskRCNN(InstanceModel):
         losses = {**dict.fromkeys((*self.loss_names, *self.health_names), ops.zeros(())), **losses}
         if self.left_out(*(name for name in self.loss_names if name not in self.rpn.LOSSES)):
             return losses
-        regions, terms = self.box_head.losses(next(levels), proposed, truth, self.seed_generator, training)
+        regions, terms = self.box_head.losses(
+            next(levels), proposed, truth, self.seed_generator, training, self.class_factors
+        )
         losses.update(terms)
         for head in self.object_heads():
             if not self.left_out(*head.LOSSES):

@@ -190,12 +190,6 @@ def select(train, count):
     return data.Subset(train, order[count:]), data.Subset(train, order[:count])
 
 
-def coco_split(root, part):
-    """Name of a split in a folder of COCO's layout: "train2017" if there is such a file, else "train"."""
-    found = sorted(path.stem.removeprefix("instances_") for path in (root / "annotations").glob("instances_*.json"))
-    return max((name for name in found if re.fullmatch(rf"{part}(\d{{4}})?", name)), default=part)
-
-
 def backbone(arguments, norm):
     """Arguments `backbone` and `weights` of a model from `--backbone`, `--width` and `--weights`."""
     options = {"name": arguments.backbone, "norm": norm}
