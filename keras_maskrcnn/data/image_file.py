@@ -143,7 +143,7 @@ def _decoded(path, wanted):
     with image:
         _check_pixels(image, path)
         if image.format in ("PNG", "TIFF") and _is_reduced(image, wanted):
-            return _whole(image, path, wanted), _orientation(image) if image.format == "PNG" else 1
+            return _whole(image, path, wanted)
         if image.format == "TIFF" and 1 < image.n_frames == wanted.channels and image.mode in GREY:
             return _pages(image), 1
         image.load()
@@ -158,11 +158,13 @@ def _is_reduced(image, wanted):
 
 
 def _whole(image, path, wanted):
-    """Returns all channels and bits of a PNG or TIFF file, or of the channels those that Pillow names."""
-    pixels = array_file.png(path) if image.format == "PNG" else _whole_tiff(path)
-    if pixels.ndim == 2 or pixels.shape[2] == wanted.channels:
-        return pixels
-    return _over_white(pixels) if "A" in image.getbands() else pixels[..., : len(image.getbands())]
+    """Returns all channels and bits, or of the channels those that Pillow names, and the orientation."""
+    is_png = image.format == "PNG"
+    pixels = array_file.png(path) if is_png else _whole_tiff(path)
+    if pixels.ndim == 3 and pixels.shape[2] != wanted.channels:
+        named = len(image.getbands())
+        pixels = _over_white(pixels) if "A" in image.getbands() else pixels[..., :named]
+    return pixels, _orientation(image) if is_png else 1
 
 
 def _whole_tiff(path):

@@ -1,5 +1,10 @@
 """Models of 1 to 8 channels and of 16 bits: training, detection, export, saving, and stored weights."""
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -127,6 +132,29 @@ def test_a_backbone_of_another_number_of_channels():
     with pytest.raises(ValueError, match=r"^resnet10 takes images of 2 channels, the model has channels=3$"):
         MaskRCNN(1, backbone)
     assert MaskRCNN(1, backbone, channels=2).image_type == data.ImageType(2)
+
+
+JAX = """
+import numpy as np
+from keras_maskrcnn import MaskRCNN, data
+
+model = MaskRCNN(
+    1, {"name": "resnet10", "width": 8, "norm": "group"}, channels=2, image_dtype="uint16", image_size=(64, 64),
+    fpn_channels=8, proposals={"pre_nms": 16, "post_nms": 8}, box_stage={"width": 8}, mask_stage={"width": 8},
+)
+image = np.random.default_rng(0).integers(0, 65536, (50, 60, 2), np.uint16)
+assert len(model.detect(image, score_threshold=0.0)["scores"])
+arrays = data.Arrays([image] * 2, [np.eye(50, 60, dtype=int)] * 2)
+x, y = data.batches(arrays, (64, 64), 2, augment="standard", max_instances=3, mask_size=14)[0]
+assert x["images"].dtype == np.uint16
+assert all(np.isfinite(float(value)) for value in model({**x, **y}).values())
+"""
+
+
+def test_on_jax():
+    root = pathlib.Path(__file__).parents[2]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", JAX], env=environment, check=True, timeout=600)
 
 
 # Saving -----------------------------------------------------------------------------------------------------------
