@@ -32,27 +32,25 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others may sta
 def read_image(path, turn=True, channels=3, dtype="uint8"):
     """Reads an image file.
 
-    | in the file                            | result                                                               |
-    |----------------------------------------|----------------------------------------------------------------------|
-    | 1 bit, grey                            | one channel                                                          |
-    | palette, CMYK, YCbCr, LAB              | R, G, B                                                              |
-    | transparency                           | composited over white; of LA with `channels=2` and of RGBA with      |
-    |                                        | `channels=4`, alpha is the last channel as stored                    |
-    | 16-bit grey, 32-bit whole numbers      | 16 bits; numbers outside 0…65535 are refused                         |
-    | 16-bit colour                          | 16 bits with `dtype="uint16"`, else the upper 8 of them              |
-    | floating-point numbers                 | refused                                                              |
-    | several frames or pages                | the first; a TIFF file of as many grey pages as `channels` has one   |
-    |                                        | channel per page                                                     |
-    | TIFF of 2 to 8 samples per pixel       | all of them if they are as many as `channels`, else those that       |
-    |                                        | the file calls grey or R, G, B                                       |
-    | `.npy`, `[H, W]` or `[H, W, n]`        | n channels                                                           |
+    | in the file                       | result                                                                |
+    |-----------------------------------|-----------------------------------------------------------------------|
+    | 1 bit, grey                       | one channel                                                           |
+    | palette, CMYK, YCbCr, LAB         | R, G, B                                                               |
+    | transparency                      | composited over white; of LA with `channels=2` and of RGBA with       |
+    |                                   | `channels=4`, alpha is the last channel as stored                     |
+    | 16-bit grey, 32-bit whole numbers | 16 bits; numbers outside 0…65535 are refused                          |
+    | 16-bit colour                     | 16 bits with `dtype="uint16"`, else the upper 8 of them               |
+    | floating-point numbers            | refused                                                               |
+    | several frames or pages           | the first; TIFF pages that are grey and as many as `channels` are the |
+    |                                   | channels                                                              |
+    | TIFF of 2 to 8 samples per pixel  | all if they are `channels`, else those called grey or R, G, B         |
+    | `.npy`, `[H, W]` or `[H, W, n]`   | n channels                                                            |
 
     Then `ImageType.convert` makes grey of R, G, B or three channels of grey, and 8 bits of 16 or 16 of 8; a file of any
     other number of channels is refused. TIFF files of more channels than Pillow reads, and all 16 bits of colour, need
     `pip install "keras3-maskrcnn[channels]"`.
 
-    An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels is refused before it is decoded; assign another number, or
-    None for no limit.
+    An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels is refused before it is decoded; None is no limit.
 
     Args:
         path: str or Path.

@@ -9,7 +9,7 @@ from keras import ops
 from keras_maskrcnn import backend
 from keras_maskrcnn.backend.keras_internals import BuiltModel
 from keras_maskrcnn.backend.network import Network
-from keras_maskrcnn.data.image_type import RGB, ImageType
+from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
@@ -17,17 +17,16 @@ from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.models import compatibility
+from keras_maskrcnn.models.images import Images
 from keras_maskrcnn.models.presets import Presets
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
 # Names of background in other libraries, where it is class 0 and listed.
 BACKGROUND = ("bg", "background")
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
+class InstanceModel(Declarations, Detector, Images, Presets, BuiltModel, keras.Model):
     """Base of the instance segmentation models.
 
     A subclass declares what `heads.outputs.Declarations` lists, or calls `declare` with itself and the heads that it is
@@ -96,11 +95,7 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         if stretch is not None and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
             raise ValueError(f"stretch={stretch!r} must be two ascending percentiles in [0, 100], or None")
         self.stretch = tuple(stretch) if stretch is not None else None
-        self.image_type = ImageType(channels, image_dtype)
-        self._pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
-        for option, values in self._pixels.items():
-            if values is not None and len(values) != channels:
-                raise ValueError(f"{option}={values!r} has {len(values)} numbers for {channels} channels")
+        self._set_images(ImageType(channels, image_dtype), pixel_mean, pixel_std)
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
         if "float16" in self.layer_dtype.replace("bfloat16", ""):
             raise ValueError(
@@ -144,32 +139,6 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.loss_names + self.health_names}
 
     # Input ------------------------------------------------------------------------------------------------------
-
-    @property
-    def pixel_mean(self):
-        """Mean of each channel that the network expects, in levels of the images' dtype."""
-        return self._of_pixels("pixel_mean", IMAGENET_MEAN)
-
-    @property
-    def pixel_std(self):
-        """Standard deviation of each channel that the network expects, in levels of the images' dtype."""
-        return self._of_pixels("pixel_std", IMAGENET_STD)
-
-    def _of_pixels(self, name, usual):
-        if self._pixels[name] is not None:
-            return tuple(self._pixels[name])
-        values = getattr(getattr(self, "backbone", None), name, None)
-        return self.image_type.statistics(usual if values is None else values, of=RGB)
-
-    def normalise(self, images, sizes):
-        """Pixels to standardised float32, zero in the padding right of and below each image."""
-        mean, std = (np.asarray(v, "float32") for v in (self.pixel_mean, self.pixel_std))
-        (height, width), channels = ops.shape(images)[1:3], self.image_type.channels
-        # Rows of C·W numbers: broadcasting along an inner axis of 3 takes TensorFlow four times as long.
-        rows = ops.cast(ops.reshape(images, (-1, height, channels * width)), "float32")
-        rows = (rows - ops.tile(mean, [width])) / ops.tile(std, [width])
-        inside = _inside(height, channels * width, ops.ceil(sizes) * np.array([1, channels], "float32"))
-        return ops.reshape(ops.where(inside, rows, 0.0), (-1, height, width, channels))
 
     def ground_truth(self, inputs):
         """Ground truth among the inputs, see `heads.ground_truth`; None if there is none."""
@@ -297,15 +266,10 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         missing = [name for name in (*DTYPES, *self.fields) if name not in batch]
         if missing:
             raise ValueError(f"the data has no {', '.join(missing)}, which {self.name} is trained with")
-        images = batch["images"]
-        given = ImageType(images.shape[-1], keras.backend.standardize_dtype(images.dtype))
-        if given != self.image_type:
-            wanted = f"channels={self.image_type.channels}, dtype={self.image_type.dtype!r}"
-            reason = f"the data has images {given}, the model takes {self.image_type}"
-            raise ValueError(f"{reason}: dataset.decoded({wanted}) reads them so")
+        self.check_images(batch["images"])
         if self.image_size is not None:
             return
-        canvas = tuple(images.shape[1:3])
+        canvas = tuple(batch["images"].shape[1:3])
         self.check_canvas(canvas)
         if self.resize.scale is not None:
             return
@@ -390,13 +354,6 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`."""
         return cls(**config)
-
-
-def _inside(height, width, sizes):
-    """Bool `[B, height, width]`: canvas pixels that belong to the image, `sizes` being float32 `[B, 2]`."""
-    rows = ops.cast(ops.arange(height), "float32")[None, :] < sizes[:, :1]
-    columns = ops.cast(ops.arange(width), "float32")[None, :] < sizes[:, 1:]
-    return ops.logical_and(rows[:, :, None], columns[:, None, :])
 
 
 def _merged(data):
