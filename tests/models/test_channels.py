@@ -14,8 +14,7 @@ from keras_maskrcnn.data.sample import Wrapper
 from keras_maskrcnn.models.first_stage import FirstStage
 from keras_maskrcnn.weights import channels as first_convolution
 
-TYPES = [(1, "uint8"), (4, "uint8"), (8, "uint8"), (3, "uint16"), (2, "uint16")]
-each_type = pytest.mark.parametrize("channels,dtype", TYPES)
+each_type = pytest.mark.parametrize("channels,dtype", [(1, "uint8"), (3, "uint16"), (8, "uint8")])
 
 
 class Bands(Wrapper):
@@ -45,7 +44,7 @@ def images_of(channels, dtype, sizes=((64, 64), (50, 90))):
 # Training and detection -----------------------------------------------------------------------------------------------
 
 
-@each_type
+@pytest.mark.parametrize("channels,dtype", [(1, "uint8"), (4, "uint16"), (8, "uint8")])
 def test_a_compiled_step_lowers_the_loss(tiny, shapes, channels, dtype):
     """Under XLA, a few steps on one batch."""
     batches = data.batches(Bands(shapes, channels, dtype), (64, 64), 2, max_instances=6, mask_size=28, seed=1)
