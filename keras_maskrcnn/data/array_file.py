@@ -54,7 +54,7 @@ def npy(path):
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its array has the shape {list(pixels.shape)}, not [height, width, channels]")
     check_size(pixels.shape[1], pixels.shape[0], *pixels.shape[2:])
-    return np.array(pixels.astype(pixels.dtype.newbyteorder("=")))
+    return pixels.astype(pixels.dtype.newbyteorder("="), subok=False)
 
 
 def check_size(width, height, channels=1):
