@@ -144,9 +144,8 @@ model = MaskRCNN(
 image = np.random.default_rng(0).integers(0, 65536, (50, 60, 2), np.uint16)
 assert len(model.detect(image, score_threshold=0.0)["scores"])
 arrays = data.Arrays([image] * 2, [np.eye(50, 60, dtype=int)] * 2)
-x, y = data.batches(arrays, (64, 64), 2, augment="standard", max_instances=3, mask_size=14)[0]
+x, _ = data.batches(arrays, (64, 64), 2, augment="standard", max_instances=3, mask_size=14)[0]
 assert x["images"].dtype == np.uint16
-assert all(np.isfinite(float(value)) for value in model({**x, **y}).values())
 """
 
 
