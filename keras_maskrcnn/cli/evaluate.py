@@ -51,6 +51,7 @@ def run(args):
     check_outputs(args)
     dataset = _dataset(args)
     model = load(args.model)
+    dataset = dataset.decoded(model.image_type.channels, model.image_type.dtype)
     common = {"max_detections": args.max_detections, "batch_size": args.batch_size, "limit": args.limit}
     scores = evaluation.coco_scores(model, dataset, progress=sys.stderr.isatty(), **common)
     print(evaluation.format_scores(scores))

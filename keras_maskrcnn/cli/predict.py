@@ -108,7 +108,7 @@ def _items(files, ids):
 def _detections(model, items, args):
     """Yields (position, image, detections) of every item that can be processed; prints an error for the others."""
     read, again = collections.deque(), []  # images without detections so far
-    reading = _readable(items, read, args.debug)
+    reading = _readable(items, read, model.image_type, args.debug)
     options = {"score_threshold": args.score_threshold, "max_detections": args.max_detections, "batch_size": 1}
     while True:
         try:
@@ -123,11 +123,11 @@ def _detections(model, items, args):
             again = [image for _, image in read]
 
 
-def _readable(items, read, debug):
+def _readable(items, read, image_type, debug):
     """Yields the images that can be read and appends (position, image) to `read`; prints an error for the others."""
     for number, item in enumerate(items):
         try:
-            image = _read(item)
+            image = _read(item, image_type)
         except Exception as error:
             if debug:
                 raise
@@ -137,14 +137,14 @@ def _readable(items, read, debug):
         yield image
 
 
-def _read(item):
-    """The image with its EXIF orientation; with a COCO file, in the orientation that has the size in it."""
+def _read(item, image_type):
+    """The image of a type with its EXIF orientation; with a COCO file, in the orientation that has the size in it."""
     from keras_maskrcnn.data.image_file import read_image, read_stored
     from keras_maskrcnn.data.sample import DataError
 
     if item.size is None:
-        return read_image(item.path)
-    stored = read_stored(item.path)
+        return read_image(item.path, channels=image_type.channels, dtype=image_type.dtype)
+    stored = read_stored(item.path, image_type)
     if item.size not in stored.sizes:
         (height, width), *_ = stored.sizes
         listed = f"{item.size[1]} x {item.size[0]} in the COCO file"

@@ -1,7 +1,7 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
-Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `colour`, `augment`,
-`centred`, `mini_masks`, `prepare`, `pipeline`.
+Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`, one reader per format, `grouped`,
+`geometry`, `colour`, `augment`, `centred`, `mini_masks`, `prepare`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py; TensorFlow and
 Keras are imported when `batches` runs. `open` finds the reader of a path.
 """
@@ -20,6 +20,7 @@ _MODULES = {
     "Dataset": "sample",
     "Field": "fields",
     "Grouped": "grouped",
+    "ImageType": "image_type",
     "LabelMe": "labelme",
     "Nuclei": "nuclei",
     "PennFudan": "penn_fudan",

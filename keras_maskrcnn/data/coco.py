@@ -102,7 +102,7 @@ class Coco(Dataset):
         """Returns one image with its instances."""
         record = self.images[position]
         path = self.folder / record["file_name"]
-        image = read_stored(path).fitted((record["height"], record["width"]), self.folder)
+        image = read_stored(path, self.image_type).fitted((record["height"], record["width"]), self.folder)
         size = image.shape[:2]
         if size != (record["height"], record["width"]):
             listed = f"{record['width']} x {record['height']}"

@@ -90,7 +90,7 @@ class Outlines(Dataset):
     def read(self, position):
         """Returns one image with its instances."""
         record = self.records[position]
-        stored = read_stored(record.path)
+        stored = read_stored(record.path, self.image_type)
         image = stored.turned() if record.size is None else stored.fitted(record.size, self.source, upright=True)
         if record.size not in (None, image.shape[:2]):
             (height, width), (h, w) = image.shape[:2], record.size

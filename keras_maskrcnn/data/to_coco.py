@@ -61,7 +61,7 @@ def _is_usable(dataset, sample):
     source = sample["source"]
     if not os.path.isfile(source):
         raise DataError(source, "is no image file, and a COCO file lists image files")
-    stored = read_stored(source)
+    stored = read_stored(source, dataset.image_type)
     if stored.orientation > 1 and not np.array_equal(stored.fitted(sample["image"].shape[:2], source), sample["image"]):
         skip(dataset, DataError(source, f"its EXIF orientation {stored.orientation} cannot be stated in a COCO file"))
         return False

@@ -19,7 +19,7 @@ class Predictor:
     """Detection by any function of a canvas. Its options do not change, and threads can share it.
 
     Args:
-        network: function of a dict of `images` float32 `[B, *canvas, 3]` and `sizes` float32 `[B, 2]`, and of
+        network: function of a dict of `images` float32 `[B, *canvas, C]` and `sizes` float32 `[B, 2]`, and of
             `heads.detection.Limits`, to a dict of arrays `[B, D, ...]` with "valid". Its attribute `dynamic` states
             whether batches of any size are equally good.
         placement: `placement.Placement`.
@@ -111,7 +111,8 @@ class Detector:
         Thresholds belong to the call: they change nothing in the model, and threads may call with different ones.
 
         Args:
-            image: uint8 `[H, W, 3]`, or a list of such arrays of unequal sizes.
+            image: uint8 `[H, W, 3]`, or of the model's `image_type`; or a list of such arrays of unequal sizes. Grey
+                images may be `[H, W]`.
             score_threshold: only objects that score higher are returned; float in [0, 1]. None takes the model's
                 `detection` option, and 0.5 where that is None.
             nms_iou: overlap in [0, 1] above which the lower-scored one of two boxes of a class is removed; None takes
@@ -129,7 +130,7 @@ class Detector:
             as `masks` bool `[n, H, W]`. For a list, a list of them.
 
         Raises:
-            ValueError: if an image is not uint8 `[H, W, 3]`, or a threshold is outside its range.
+            ValueError: if an image has another type, or a threshold is outside its range.
         """
         return self.predictor.detect(
             image,
@@ -157,9 +158,9 @@ class Detector:
         most four images have their masks pasted at a time. Results before an error are yielded before it is raised.
 
         Args:
-            images: iterable of uint8 `[H, W, 3]`, such as a generator that reads files. A thread reads it, up to two
-                batches ahead, so it must not depend on the results. Closing the generator of results waits until the
-                image that is being read has been read.
+            images: iterable of images as for `detect`, such as a generator that reads files. A thread reads it, up to
+                two batches ahead, so it must not depend on the results. Closing the generator of results waits until
+                the image that is being read has been read.
             score_threshold: as for `detect`.
             nms_iou: as for `detect`.
             max_detections: as for `detect`.

@@ -69,7 +69,7 @@ def detect_each(detect, images, tiles, overlap, max_detections):
 
     Args:
         detect: function of an iterable of images to an iterator of their `Detections` in this order.
-        images: iterable of uint8 `[H, W, 3]`. An image that is not larger than a tile goes to `detect` as it is.
+        images: iterable of `[H, W, C]`. An image that is not larger than a tile goes to `detect` as it is.
         tiles: (height, width) of a tile.
         overlap: minimum number of pixels that neighbours share.
         max_detections: maximum number of detections per image.
