@@ -8,6 +8,7 @@ import numpy as np
 from keras_maskrcnn.data.id_masks import masks_of, read_ids
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
+from keras_maskrcnn.data.paths import folders
 from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory, log_dropped, logger
 
 MASK_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg"))  # JPEG changes ids
@@ -105,13 +106,12 @@ def _paired(images, masks):
         if path.stem in paths:
             raise DataError(images, f"has two images of the name {path.stem}: {paths[path.stem].name}, {path.name}")
         paths[path.stem] = path
-    files, classes = {}, [OBJECT]
-    classes += [child.name for child in _folders(masks) if child.name not in paths]
-    for name in classes:
-        place = masks if name == OBJECT else masks / name
+    classes = [(child.name, child) for child in folders(masks) if child.name not in paths]
+    files = {}
+    for name, place in [(OBJECT, masks), *classes]:
         for path in _files_in(place, MASK_ENDINGS):
             files.setdefault(path.stem, []).append(MaskFile(path, name, True))
-        for child in _folders(place):
+        for child in folders(place):
             if child.name in paths:
                 files.setdefault(child.name, []).extend(_one_file_each(child, name))
     return paths, files
@@ -120,7 +120,7 @@ def _paired(images, masks):
 def _one_folder_each(root):
     """As `_paired`, for one folder per image."""
     paths, files = {}, {}
-    for folder in _folders(root):
+    for folder in folders(root):
         if (folder / "images").is_dir() and (folder / "masks").is_dir():
             found = _files_in(folder / "images", IMAGE_ENDINGS)
             if len(found) > 1:
@@ -134,14 +134,10 @@ def _one_folder_each(root):
 def _one_file_each(folder, name):
     """Mask files in the folder of an image, and in its folders of classes."""
     found = [MaskFile(path, name, False) for path in _files_in(folder, MASK_ENDINGS)]
-    return found + [MaskFile(path, of.name, False) for of in _folders(folder) for path in _files_in(of, MASK_ENDINGS)]
+    return found + [MaskFile(path, of.name, False) for of in folders(folder) for path in _files_in(of, MASK_ENDINGS)]
 
 
 def _files_in(folder, endings):
     if not folder.is_dir():
         raise DataError(folder, "no such folder")
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in endings)
-
-
-def _folders(folder):
-    return sorted(path for path in folder.iterdir() if path.is_dir())

@@ -49,7 +49,7 @@ def open_images(path):
     for name, (table, images, masks, places) in parts.items():
         found = [next((folder for folder in kind if folder.is_dir()), None) for kind in (images, masks)]
         if None in found:
-            return f"neither {images[0]} nor {masks[0]} may be missing for {table.name}"
+            return f"no folder {(images, masks)[found.index(None)][0]} for {table.name}"
         openers[name] = functools.partial(_open_images, table, *found, places, tables)
     return openers or f"no table train-{MASK_TABLE}"
 

@@ -160,11 +160,13 @@ def _table(path):
 def _scaled(mask, size):
     """Mask of a PIL image in the size of its photo: bool [H, W]; a ValueError if it is empty or has other proportions.
 
-    A pixel of the result belongs to the object if the object covers more than half of it.
+    A pixel of the result belongs to the object if the object covers half of it or more.
     """
     across, down = mask.width / size[1], mask.height / size[0]
     if abs(across - down) > ASPECT * max(across, down):
-        raise ValueError(f"its mask of {mask.width} x {mask.height} pixels fits no photo of {size[1]} x {size[0]}")
+        raise ValueError(
+            f"its mask of {mask.width} x {mask.height} pixels does not fit its image of {size[1]} x {size[0]}"
+        )
     values = np.asarray(mask.resize(size[::-1], Image.Resampling.BOX)) > 127
     if not values.any():
         raise ValueError("its mask is empty")
