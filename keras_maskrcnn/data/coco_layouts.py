@@ -1,14 +1,14 @@
 """Where the JSON files and the images of COCO and its relatives lie: COCO, Roboflow, TrashCan, LVIS."""
 
 import functools
-import pathlib
 
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.lvis import Lvis
 from keras_maskrcnn.data.paths import content_with, folders
 
 KEYS = ("images", "categories")
-TRASHCAN = "_trashcan"  # TrashCan 1.0 (Hong, Fulton, Sattar 2020): instances_train_trashcan.json next to train/
+STARTS = {"person_keypoints_": True, "instances_": False}  # of the names of files: whether they are about keypoints
+TRASHCAN = "_trashcan"  # ending in TrashCan 1.0 (Hong, Fulton, Sattar 2020)
 LVIS_KEY = b'"neg_category_ids"'
 
 
@@ -17,12 +17,11 @@ def coco(path):
     if path.is_file():
         opener = _file(path)
         return {"all": opener} if opener else "no JSON with images and categories"
-    versions = [child for child in folders(path) if _trashcan(child)]
+    found = _named(path) | _roboflow(path)
+    versions = {} if found else {child.name: of for child in folders(path) if (of := _named(child))}
     if len(versions) > 1:
-        names = " or ".join(version.name for version in versions)
-        return f"neither this nor that of several data sets: open {names} in it"
-    found = _downloads(path) | _roboflow(path) | _trashcan(versions[0] if versions else path)
-    if found:
+        return f"holds several data sets: open {' or '.join(versions)} in it"
+    if found := found or next(iter(versions.values()), {}):
         return {name.rstrip("0123456789"): opener for name, opener in sorted(found.items())}  # train2017
     openers = [opener for file in sorted(path.glob("*.json")) if (opener := _file(file))]
     if len(openers) == 1:
@@ -33,23 +32,20 @@ def coco(path):
 def lvis(path):
     """Finds LVIS' files, `lvis_v1_train.json` next to COCO's folders of photos or in `annotations` there."""
     if path.is_file():
-        is_lvis = path.suffix == ".json" and LVIS_KEY in path.read_bytes()
-        return {"all": functools.partial(Lvis, path, _photos(path))} if is_lvis else "no JSON with neg_category_ids"
-    files = [file for place in (path, path / "annotations") for file in sorted(place.glob("lvis_*.json"))]
+        opener = functools.partial(Lvis, path, _photos(path))
+        return {"all": opener} if _is_lvis(path) else "no JSON with neg_category_ids"
+    files = [*sorted(path.glob("annotations/lvis_*.json")), *sorted(path.glob("lvis_*.json"))]
     found = {file.stem.split("_")[-1]: functools.partial(Lvis, file, _photos(file)) for file in files}
-    found = {name: opener for name, opener in found.items() if name in ("train", "val")}
-    return found or "no lvis_v1_train.json"
+    return {name: opener for name, opener in found.items() if name in ("train", "val")} or "no lvis_v1_train.json"
 
 
-def _downloads(path):
-    """COCO's downloads: `instances_NAME.json`, or else `person_keypoints_NAME.json`."""
+def _named(path):
+    """Files `instances_NAME.json`, or else `person_keypoints_NAME.json`, that have a folder NAME of images."""
     found = {}
-    for start, keypoints in (("person_keypoints_", True), ("instances_", False)):
-        files = {file.stem.removeprefix(start): file for file in path.glob(f"annotations/{start}*.json")}
-        opener = functools.partial(Coco, keypoints=keypoints)
-        found |= {
-            name: functools.partial(opener, file, path / name) for name, file in files.items() if (path / name).is_dir()
-        }
+    for start, keypoints in STARTS.items():
+        for file in (*path.glob(f"annotations/{start}*.json"), *path.glob(f"{start}*.json")):
+            if folder := _folder_of(file, [path]):
+                found[_name(file)] = functools.partial(Coco, file, folder, keypoints=keypoints)
     return found
 
 
@@ -58,31 +54,37 @@ def _roboflow(path):
     return {file.parent.name: functools.partial(Coco, file, file.parent) for file in files}
 
 
-def _trashcan(path):
-    files = {
-        file.stem.removeprefix("instances_").removesuffix(TRASHCAN): file
-        for file in path.glob(f"instances_*{TRASHCAN}.json")
-    }
-    return {name: functools.partial(Coco, file, path / name) for name, file in files.items() if (path / name).is_dir()}
-
-
 def _file(path):
     """Opens one COCO file, with keypoints if its categories have some; None for another file."""
-    content = content_with(path, KEYS)
+    content = None if _is_lvis(path) else content_with(path, KEYS)
     if content is None:
         return None
     categories = content["categories"] if isinstance(content["categories"], list) else []
     keypoints = any(isinstance(category, dict) and category.get("keypoints") for category in categories)
-    return functools.partial(Coco, path, _images_of(path), keypoints=keypoints)
+    folder = _folder_of(path, [path.parent, path.parent.parent]) or path.parent / "images"
+    return functools.partial(Coco, path, folder if folder.is_dir() else path.parent, keypoints=keypoints)
 
 
-def _images_of(path):
-    """Folder of the images of a COCO file: `images` next to it, if there is one."""
-    return path.parent / "images" if (path.parent / "images").is_dir() else path.parent
+def _name(file):
+    """Name of a split in the name of its file."""
+    name = file.stem.removesuffix(TRASHCAN)
+    for start in STARTS:
+        name = name.removeprefix(start)
+    return name
 
 
-def _photos(path):
+def _folder_of(file, roots):
+    """Folder of images with the name of a file's split, or None."""
+    places = [root / part for root in roots for part in (_name(file), f"images/{_name(file)}")]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _is_lvis(path):
+    return path.suffix == ".json" and LVIS_KEY in path.read_bytes()
+
+
+def _photos(file):
     """The folder that holds the folders of COCO's photos, for a file in it or in a folder of it."""
-    root = pathlib.Path(path).absolute().parent
+    root = file.absolute().parent
     places = (root, root.parent, root / "images", root.parent / "images")
     return next((place for place in places if (place / "train2017").is_dir() or (place / "val2017").is_dir()), root)

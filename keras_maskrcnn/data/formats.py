@@ -4,7 +4,7 @@ import functools
 import pathlib
 
 from keras_maskrcnn.data import coco_layouts, mask_layouts
-from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
+from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
 from keras_maskrcnn.data.paths import folders, is_json
 from keras_maskrcnn.data.sample import DataError, Subset
 
@@ -17,8 +17,8 @@ def splits(path):
     Formats: COCO (the layout of its downloads, Roboflow's, TrashCan's, or a JSON file with its images next to it or in
     a folder `images` there; with keypoints if its categories have some), LVIS, VIA (matterport's layout, or a JSON
     file), LabelMe, YOLO segmentation (`data.yaml`, `images/train`, or `train/images`), Pascal VOC, Cityscapes, Open
-    Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, and folders of images and mask files. Where there is
-    one set only, every tenth image is held out.
+    Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, the files of CIS 680, and folders of images and mask
+    files. Where there is one set only, every tenth image is held out.
 
     Args:
         path: str or Path.
@@ -86,6 +86,9 @@ def _found(path):
         if isinstance(found, dict):
             return found
         reasons.append(f"{name}: {found}")
+    for file in [path] if path.is_file() else sorted(path.glob("*.json")):
+        if file.suffix == ".json":
+            read_json(file)  # a damaged file is the reason why none fits
     raise DataError(path, f"no known format ({'; '.join(reasons)})")
 
 
@@ -150,11 +153,19 @@ def _has_label_files(folder):
     return has_images and labels != folder and labels.is_dir() and any(labels.glob("*.txt"))
 
 
+def _cis680(path):
+    from keras_maskrcnn.data.cis680 import FILES, Cis680
+
+    if not (path / FILES["images"]).is_file():
+        return f"no {FILES['images']}"
+    return {split: functools.partial(Cis680, path, split) for split in ("train", "test")}
+
+
 # From names to functions of a path, which return a dict from the names of splits to functions that open them, or why
 # the format does not fit. Layouts of folders without a file that is particular to the format come last.
 FORMATS = {
-    "LVIS": coco_layouts.lvis,
     "COCO": coco_layouts.coco,
+    "LVIS": coco_layouts.lvis,
     "VIA": _via,
     "LabelMe": _labelme,
     "YOLO": _yolo,
@@ -162,6 +173,7 @@ FORMATS = {
     "Cityscapes": mask_layouts.cityscapes,
     "Open Images": mask_layouts.open_images,
     "Penn-Fudan": mask_layouts.penn_fudan,
+    "CIS 680": _cis680,
     "nuclei": mask_layouts.nuclei,
     "mask files": mask_layouts.mask_folder,
 }

@@ -85,9 +85,23 @@ def test_trashcan_has_two_versions(tmp_path):
         data.open(tmp_path / "trashcan")
     (tmp_path / "trashcan" / "material_version").rename(tmp_path / "elsewhere")
     train, val = data.splits(tmp_path / "trashcan")
-    assert (train[0]["source"], val[0]["source"]) == tuple(
-        str(tmp_path / "trashcan" / "instance_version" / part / "a.jpg") for part in ("train", "val")
-    )
+    folder = tmp_path / "trashcan" / "instance_version"
+    photos = [str(folder / part / "a.jpg") for part in ("train", "val")]
+    assert [train[0]["source"], val[0]["source"]] == photos
+    assert data.open(folder / "instances_val_trashcan.json")[0]["source"] == photos[1]
+
+
+def test_one_file_of_a_download(tmp_path):
+    coco(tmp_path / "annotations" / "instances_val2017.json", tmp_path / "images" / "val2017")
+    for found in (data.open(tmp_path / "annotations" / "instances_val2017.json"), data.open(tmp_path)):
+        assert found[0]["source"] == str(tmp_path / "images" / "val2017" / "a.jpg")
+
+
+def test_a_damaged_file_is_the_reason(tmp_path):
+    (tmp_path / "objects.json").write_text('{"images": [')
+    for path in (tmp_path, tmp_path / "objects.json"):
+        with pytest.raises(data.DataError, match=r"objects\.json: cannot be read as JSON \(Expecting value"):
+            data.open(path)
 
 
 def test_a_set_without_a_part_for_training(tmp_path):
@@ -158,6 +172,7 @@ def test_the_real_sets(kmr_data):
         "coco_tiny": ("Coco", 200, 40, 80),
         "PennFudanPed": ("PennFudan", 120, 20, 1),
         "nuclei": ("Nuclei", 534, 50, 1),
+        "cis680_hw3_sample": ("Cis680", 36, 12, 3),
     }
     for name, (kind, *counts) in expected.items():
         train, val = data.splits(kmr_data / name)
