@@ -24,6 +24,7 @@ THINGS = {
 }
 IMAGES = "leftImg8bit"
 GROUP = "group"  # ending of the labels of groups in the polygons
+NOT_DRAWN = "license plate"  # the id masks do not show it, but the car that it belongs to
 
 
 class Cityscapes(Dataset):
@@ -99,14 +100,15 @@ class Cityscapes(Dataset):
         ids = Image.new("I", size[::-1])
         brush, counts, unusable = ImageDraw.Draw(ids), {}, {}
         for number, thing in enumerate(objects):
-            if thing.get("deleted"):
+            label = str(thing.get("label"))
+            if thing.get("deleted") or label == NOT_DRAWN:
                 continue
             try:
                 corners = _corners(thing.get("polygon"))
             except ValueError as error:
                 unusable[f"{path.name}, object {number}"] = str(error)
                 continue
-            brush.polygon(corners, fill=_id(str(thing.get("label")), counts))
+            brush.polygon(corners, fill=_id(label, counts))
         log_dropped(path, {place: reason for place, reason in unusable.items() if place not in self.dropped})
         self.dropped.update(unusable)
         return np.array(ids, np.int32)

@@ -1,6 +1,5 @@
 """Open Images, version 5 and later: a CSV table with one mask file per object (Benenson, Popov, Ferrari, CVPR 2019)."""
 
-import collections
 import csv
 import pathlib
 from typing import NamedTuple
@@ -24,6 +23,22 @@ class Row(NamedTuple):
     mask: str
     label: str
     box: tuple | None
+
+
+class Table(NamedTuple):
+    """A table of masks.
+
+    Attributes:
+        rows: dict from the ids of the images that are in the folder to lists of `Row`.
+        missing: ids of the other images, a set.
+        labels: ids of all classes, a set.
+        dropped: dict from lines that cannot be used to reasons.
+    """
+
+    rows: dict
+    missing: set
+    labels: set
+    dropped: dict
 
 
 class OpenImages(Dataset):
@@ -53,27 +68,23 @@ class OpenImages(Dataset):
         for folder in (self.folder, self.masks):
             if not folder.is_dir():
                 raise DataError(folder, "no such folder")
-        rows, self.dropped = read_rows(self.path)
+        table = read_table(self.path, {path.stem for path in self.folder.glob("*.jpg")})
+        self._rows, self.names, self.dropped = table.rows, sorted(table.rows), table.dropped
         log_dropped(self.path, self.dropped)
-        found = {row.label for of_image in rows.values() for row in of_image}
-        self.class_ids = sorted(found) if class_ids is None else list(class_ids)
-        if unknown := sorted(found.difference(self.class_ids)):
+        if not self.names:
+            raise DataError(self.path, f"names {len(table.missing)} images, none of which is in {self.folder}")
+        if table.missing:
+            count = f"{len(table.missing)} of {len(table.missing) + len(self.names)} images"
+            logger.warning("%s: %s are not in %s", self.path, count, self.folder)
+        self.class_ids = sorted(table.labels) if class_ids is None else list(class_ids)
+        if unknown := sorted(table.labels.difference(self.class_ids)):
             raise DataError(self.path, f"has the class {unknown[0]!r}, which is not one of {len(self.class_ids)}")
         names = {} if descriptions is None else read_names(pathlib.Path(descriptions))
         self.class_names = [names.get(number, number) for number in self.class_ids]
         self._labels = {number: label for label, number in enumerate(self.class_ids, 1)}
-        self._rows = {name: rows[name] for name in sorted(rows) if self._image(name).is_file()}
-        self.names = list(self._rows)
-        if not self.names:
-            raise DataError(self.path, f"names {len(rows)} images, none of which is in {self.folder}")
-        if missing := len(rows) - len(self.names):
-            logger.warning("%s: %d of %d images are not in %s", self.path, missing, len(rows), self.folder)
 
     def __len__(self):
         return len(self.names)
-
-    def _image(self, name):
-        return inside(self.folder, f"{name}.jpg", self.path)
 
     def _kept(self, position):
         return [row for row in self._rows[self.names[position]] if row.mask not in self.dropped]
@@ -84,7 +95,7 @@ class OpenImages(Dataset):
 
     def read(self, position):
         """Returns one image with its objects."""
-        path, rows, unusable = self._image(self.names[position]), self._kept(position), {}
+        path, rows, unusable = self.folder / f"{self.names[position]}.jpg", self._kept(position), {}
         image = read_stored(path).turned()
         size = image.shape[:2]
         check_mask_memory(len(rows), size, path)
@@ -123,27 +134,42 @@ def class_ids_of(tables, listed=None):
     """Returns the ids of the classes in a file with one per line, or else in all tables of masks, sorted."""
     if listed is not None:
         return [row[0] for row in _table(listed) if row and row[0] != "LabelName"]
-    return sorted({row.label for table in tables for of_image in read_rows(table)[0].values() for row in of_image})
+    return sorted(set().union(*(read_table(table, ()).labels for table in tables)))
 
 
-def read_rows(path):
-    """Returns the objects in a table of masks: dict from ids of images to lists of `Row`, and the lines left out."""
-    table, found, dropped = _table(path), collections.defaultdict(list), {}
-    header = next(table, [])
+def read_table(path, images):
+    """Reads a table of masks: a `Table`.
+
+    Args:
+        path: Path of the CSV file.
+        images: ids of the images in the folder.
+
+    Raises:
+        DataError: The file cannot be read, or is no table of masks.
+    """
+    lines, found = _table(path), Table({}, set(), set(), {})
+    header = next(lines, [])
     if not set(COLUMNS) <= set(header):
         raise DataError(path, f"is no table of masks: it has no columns {', '.join(COLUMNS)}")
-    for line, values in enumerate(table, 2):
-        row = dict(zip(header, values, strict=False))
-        mask, image, label = (row.get(name) for name in COLUMNS)
+    places = [header.index(name) for name in COLUMNS]
+    box_places = [header.index(name) for name in BOX] if set(BOX) <= set(header) else []
+    for line, values in enumerate(lines, 2):
         try:
+            if len(values) != len(header):
+                raise ValueError(f"it has {len(values)} columns, not {len(header)}")
+            mask, image, label = (values[place] for place in places)
             if not (mask and image and label):
                 raise ValueError(f"it has no {', '.join(COLUMNS)}")
-            box = tuple(float(row[name]) for name in BOX) if all(row.get(name) for name in BOX) else None
+            box = tuple(float(values[place]) for place in box_places if values[place])
         except ValueError as error:
-            dropped[f"line {line}"] = str(error)
+            found.dropped[f"line {line}"] = str(error)
             continue
-        found[image].append(Row(mask, label, box))
-    return dict(found), dropped
+        found.labels.add(label)
+        if image in images:
+            found.rows.setdefault(image, []).append(Row(mask, label, box if len(box) == len(BOX) else None))
+        else:
+            found.missing.add(image)
+    return found
 
 
 def _table(path):

@@ -17,11 +17,12 @@ def rectangle(x1, y1, x2, y2):
     return [[x1, y1], [x2 - 1, y1], [x2 - 1, y2 - 1], [x1, y2 - 1]]
 
 
-# From back to front: a road, two cars that overlap, a group of cars, a person, a caravan.
+# From back to front: a road, two cars that overlap, a plate, a group of cars, a person, a caravan.
 OBJECTS = [
     {"label": "road", "polygon": rectangle(0, 0, 40, 20)},
     {"label": "car", "polygon": rectangle(2, 2, 12, 10)},
     {"label": "car", "polygon": rectangle(8, 4, 20, 12)},
+    {"label": "license plate", "polygon": rectangle(14, 8, 16, 10)},
     {"label": "cargroup", "polygon": rectangle(22, 2, 30, 8)},
     {"label": "person", "polygon": rectangle(24, 12, 26, 18)},
     {"label": "caravan", "polygon": rectangle(30, 10, 40, 18)},
@@ -111,7 +112,7 @@ def test_polygons_that_cannot_be_drawn_are_named(folder):
         "has 0 coordinates",
         "beyond 1000000 pixels",
     ]
-    assert list(val.dropped) == [f"{path.name}, object {number}" for number in range(7, 11)]
+    assert list(val.dropped) == [f"{path.name}, object {number}" for number in range(8, 12)]
     assert all(part in reason for part, reason in zip(reasons, val.dropped.values(), strict=True))
     path.write_text(json.dumps({**content, "imgWidth": 2048}))
     with pytest.raises(data.DataError, match="is of an image of 2048 x 20 pixels, not 40 x 20"):
@@ -135,3 +136,13 @@ def test_faults_are_one_line(folder):
         path.unlink()
     with pytest.raises(data.DataError, match=r"has no CITY/NAME_gtFine_instanceIds\.png and no polygons"):
         data.Cityscapes(folder, "val")
+
+
+def test_convert_data(folder, tmp_path, capsys):
+    from keras_maskrcnn.cli import main
+
+    output = tmp_path / "out" / "val.json"
+    assert main(["convert-data", str(folder), "--split", "val", "--output", str(output)]) == 0
+    assert f"{output}: 1 image in {folder / 'leftImg8bit' / 'val' / 'lindau'}" in capsys.readouterr().out
+    crowds = [annotation["iscrowd"] for annotation in json.loads(output.read_text())["annotations"]]
+    assert crowds == [1, 0, 0, 0]
