@@ -12,8 +12,11 @@ from keras_maskrcnn.data.voc import LISTS, Voc
 
 SPLITS = ("train", "val", "valid", "validation", "test")
 MASK_TABLE = "annotations-object-segmentation.csv"
-DESCRIPTIONS = ("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv", "class-descriptions.csv")
-MASK_CLASSES = "classes-segmentation.txt"
+DESCRIPTIONS = (
+    *("class-descriptions-boxable.csv", "oidv7-class-descriptions-boxable.csv"),  # the downloads
+    *("class-descriptions.csv", "classes.csv"),  # CVAT, FiftyOne
+)
+MASK_CLASSES = ("classes-segmentation.txt", "segmentation_classes.csv")
 
 
 def voc(path):
@@ -45,20 +48,21 @@ def open_images(path):
         part = table.parent.parent
         parts[part.name] = (table, (part / "data",), (table.parent / "masks",), [part / "metadata"])
     tables = [table for table, *_ in parts.values()]
-    openers = {}
+    openers, reason = {}, f"no table train-{MASK_TABLE}"
     for name, (table, images, masks, places) in parts.items():
         found = [next((folder for folder in kind if folder.is_dir()), None) for kind in (images, masks)]
         if None in found:
-            return f"no folder {(images, masks)[found.index(None)][0]} for {table.name}"
+            reason = f"no folder {(images, masks)[found.index(None)][0]} for {table.name}"
+            continue
         openers[name] = functools.partial(_open_images, table, *found, places, tables)
-    return openers or f"no table train-{MASK_TABLE}"
+    return openers or reason
 
 
 def _open_images(table, images, masks, places, tables):
     """Opens a part with the classes of all, so that they agree."""
     names, listed = (
         next((file for place in places for name in kind if (file := place / name).is_file()), None)
-        for kind in ((*DESCRIPTIONS, "classes.csv"), (MASK_CLASSES, "segmentation_classes.csv"))
+        for kind in (DESCRIPTIONS, MASK_CLASSES)
     )
     return OpenImages(table, images, masks, names, class_ids_of(tables, listed))
 

@@ -45,8 +45,8 @@ class OpenImages(Dataset):
     """Reads `IMAGEID.jpg` with the masks of `SPLIT-annotations-object-segmentation.csv`.
 
     Most masks have another size than the images of the download, and are scaled to it. Boxes are those of the table;
-    without its box columns they are computed from the masks. Images of the table that are not in the folder are left
-    out and counted in the log; so are images without a row in the table, since nothing says what they show.
+    without its box columns they are computed from the masks. Images of the table that are not in the folder are
+    counted in the log; images without a row are left out, since nothing says what they show.
 
     Args:
         annotations: Path of the CSV file.

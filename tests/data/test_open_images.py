@@ -66,6 +66,12 @@ def test_classes_are_those_of_the_list_of_classes_with_masks(folder):
     assert data.open(folder, "train").class_names == ["/m/0cat", "Dog", "/m/0fish"]
 
 
+def test_a_part_without_images_is_left_out(folder):
+    shutil.rmtree(folder / "train")
+    [sample] = data.open(folder)
+    assert sample["image_id"] == "0c" and sample["labels"].tolist() == [2, 1]
+
+
 def test_other_layouts(folder, tmp_path_factory):
     expected = [sample["boxes"] for sample in data.open(folder, "train")]
     cvat, fiftyone, archives = (tmp_path_factory.mktemp(name) for name in ("cvat", "fiftyone", "archives"))
