@@ -12,8 +12,9 @@ proposed from the boxes and printed. The features come with `pip install "keras3
 
 `--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`.
 
-`--data` takes COCO folders and files, VIA (matterport's balloon layout), LabelMe, YOLO segmentation, Penn-Fudan and
-nuclei, see `data.splits`. Without a validation set every tenth image is held out.
+`--data` takes COCO folders and files, LVIS, Open Images, VIA (matterport's balloon layout), LabelMe, YOLO segmentation,
+Pascal VOC, Cityscapes, Penn-Fudan, nuclei and folders of mask files, see `data.splits`. Without a validation set every
+tenth image is held out.
 """
 
 import pathlib

@@ -9,7 +9,7 @@ EXAMPLE = "balloon --split train --output balloon_train.json"
 def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
-    add("data", type=pathlib.Path, metavar="PATH", help="COCO, VIA, LabelMe, YOLO, Penn-Fudan or nuclei")
+    add("data", type=pathlib.Path, metavar="PATH", help="any format of data.splits: COCO, VIA, YOLO, …")
     add("--split", help="part of the data set, if it has several")
     add("--output", type=pathlib.Path, required=True, metavar="FILE", help="COCO JSON file to write")
 

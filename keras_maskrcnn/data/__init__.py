@@ -1,9 +1,12 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
-Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`, one reader per format, `grouped`,
-`geometry`, `colour`, `augment`, `centred`, `mini_masks`, `prepare`, `pipeline`.
+Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; one reader per format: `coco`,
+`coco_keypoints`, `lvis` (JSON files), `outlines`, `via`, `labelme` and `yolo` (polygons), `id_masks`, `penn_fudan`,
+`nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays), `shapes`;
+`formats` finds the reader of a path; then `grouped`, `geometry`, `colour`, `augment`, `centred`, `mini_masks`,
+`prepare`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py; TensorFlow and
-Keras are imported when `batches` runs. `open` finds the reader of a path.
+Keras are imported when `batches` runs.
 """
 
 from keras_maskrcnn.lazy import exports
@@ -15,6 +18,7 @@ _MODULES = {
     "Cached": "cache",
     "Centred": "centred",
     "Cis680": "cis680",
+    "Cityscapes": "cityscapes",
     "Coco": "coco",
     "DataError": "sample",
     "Dataset": "sample",
@@ -22,7 +26,10 @@ _MODULES = {
     "Grouped": "grouped",
     "ImageType": "image_type",
     "LabelMe": "labelme",
+    "Lvis": "lvis",
+    "MaskFolder": "mask_folder",
     "Nuclei": "nuclei",
+    "OpenImages": "open_images",
     "PennFudan": "penn_fudan",
     "Points": "fields",
     "Shapes": "shapes",

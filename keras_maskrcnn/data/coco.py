@@ -7,7 +7,7 @@ import reprlib
 import numpy as np
 from pycocotools import mask as run_length
 
-from keras_maskrcnn.data import coco_file
+from keras_maskrcnn.data import coco_file, coco_keypoints
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.run_lengths import decode, is_box, run_lengths, scored_annotation
@@ -25,6 +25,8 @@ class Coco(Dataset):
         annotations: Path of the JSON file; `info` and `licenses` may be missing.
         images: Folder of the image files.
         allow_outside: Whether a `file_name` may be absolute or lead out of that folder.
+        keypoints: Whether samples have the field `keypoints`, float32 [n, K, 3], see `fields.Points`: x and y in
+            continuous pixels, and visibility. Points change sides by the words left and right in their names.
 
     Attributes:
         class_names: Names of the categories in the order of their ids.
@@ -33,17 +35,22 @@ class Coco(Dataset):
 
     Raises:
         DataError: The file or the folder is missing or is not in the COCO format.
+        DataError: `keypoints` is set, and no category has some.
     """
 
-    def __init__(self, annotations, images, allow_outside=False):
+    address = None  # key of an image's web address where it replaces `file_name`, see `coco_file.load`
+
+    def __init__(self, annotations, images, allow_outside=False, keypoints=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
-        content = coco_file.load(self.path, allow_outside)
+        content = coco_file.load(self.path, allow_outside, self.address)
         if not self.folder.is_dir():
             raise DataError(self.folder, "no such folder of images")
         self.images = content["images"]
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.category_ids = [category["id"] for category in categories]
         self.class_names = [str(category["name"]) for category in categories]
+        if keypoints:
+            self.fields = (coco_keypoints.points_of(categories, self.path),)
         self._sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in self.images}
         self._labels = {number: label for label, number in enumerate(self.category_ids, 1)}
         self.dropped = {}
@@ -72,7 +79,8 @@ class Coco(Dataset):
                     reason = f"annotation {number} has the unknown {key.removesuffix('_id')} {value}"
                     raise DataError(self.path, reason)
             groups[annotation["image_id"]].append(annotation)
-            if reason := _unusable(annotation, self._sizes[annotation["image_id"]]):
+            reason = _unusable(annotation, self._sizes[annotation["image_id"]])
+            if reason := reason or coco_keypoints.fault(annotation, self.fields):
                 self.dropped[annotation["id"]] = reason
         log_dropped(self.path, self.dropped)
         return groups
@@ -116,6 +124,7 @@ class Coco(Dataset):
             "crowd": np.array([bool(a.get("iscrowd")) for a in annotations], bool),
             "image_id": record["id"],
             "source": str(path),
+            **coco_keypoints.values(annotations, self.fields, size),
         }
 
     def _masks(self, annotations, size, path):

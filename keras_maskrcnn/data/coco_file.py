@@ -14,12 +14,14 @@ KEYS = {
 MAX_SIDE = 2**31  # pixels of an image's width and height
 
 
-def load(path, allow_outside=False):
+def load(path, allow_outside=False, address=None):
     """Returns the content of a COCO file; `annotations` is an empty list if the file has none.
 
     Args:
         path: Path of the JSON file.
         allow_outside: Whether a `file_name` may be absolute or lead out of the folder of images.
+        address: Key of the web address of an image, such as "coco_url", whose last two parts replace its `file_name`;
+            None reads `file_name`.
 
     Raises:
         DataError: The file cannot be read, is not in the COCO format, or has two records with the same id.
@@ -29,6 +31,7 @@ def load(path, allow_outside=False):
         raise DataError(path, "is no COCO file: it lists no images")
     content.setdefault("annotations", [])  # missing in a file of negatives, or of images to predict on
     for kind, keys in KEYS.items():
+        keys = [address if address and key == "file_name" else key for key in keys]
         records = content.get(kind)
         if not isinstance(records, list) or (not records and kind != "annotations"):
             raise DataError(path, f"is no COCO file: it lists no {kind}")
@@ -40,6 +43,8 @@ def load(path, allow_outside=False):
         for key in ("height", "width"):
             if not _is_side(image[key]):
                 raise DataError(path, f"images[{index}] has the {key} {_shown(image[key])}, not a number of pixels")
+        if address:
+            image["file_name"] = "/".join(str(image[address]).split("/")[-2:])
         _check_name(path, index, image["file_name"], allow_outside)
     for index, category in enumerate(content["categories"]):
         if not isinstance(category["name"], str | int | float):

@@ -147,7 +147,10 @@ def numbers(values):
     """Returns a list of finite numbers as float64 [n]; raises a ValueError for anything else."""
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
         raise ValueError("its coordinates are not numbers")
-    found = np.array(values, float)
+    try:
+        found = np.array(values, float)
+    except OverflowError:
+        found = np.array([np.inf])
     if not np.isfinite(found).all():
         raise ValueError("its coordinates are not finite")
     return found

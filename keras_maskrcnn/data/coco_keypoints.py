@@ -1,0 +1,113 @@
+"""Keypoints of COCO files: their names, which of them change sides when mirrored, and their values."""
+
+import numpy as np
+
+from keras_maskrcnn.data.fields import Points
+from keras_maskrcnn.data.outlines import numbers
+from keras_maskrcnn.data.sample import DataError
+
+NAME = "keypoints"
+SIDES = ("left", "right")
+VISIBILITY = (0, 1, 2)  # not labelled, hidden, visible
+CENTRE = 0.5  # COCO states indices of pixels; see data/fields.py
+
+
+def points_of(categories, path):
+    """Returns the field of the keypoints that the categories of a file declare.
+
+    Args:
+        categories: List of the records; those without keypoints may be among them.
+        path: Path of the file, for messages.
+
+    Returns:
+        `Points` of the shape (K, 3) with the names of the keypoints.
+
+    Raises:
+        DataError: No category has keypoints, or two have different ones.
+    """
+    found = {category["name"]: category[NAME] for category in categories if category.get(NAME)}
+    if not found:
+        raise DataError(path, "has no category with keypoints")
+    (first, names), *others = found.items()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(path, f"the keypoints of the category {first!r} are no list of names")
+    if len({name.lower() for name in names}) < len(names):
+        raise DataError(path, f"the category {first!r} has two keypoints of the same name")
+    if other := next((name for name, these in others if these != names), None):
+        raise DataError(path, f"the categories {first!r} and {other!r} have different keypoints")
+    return Points(NAME, (len(names), 3), mirrored=mirrored(names), names=tuple(names))
+
+
+def mirrored(names):
+    """Returns the permutation of keypoints in a mirrored image: left and right change places.
+
+    Args:
+        names: Sequence of K names, such as "left_eye".
+
+    Returns:
+        Tuple of K indices; a point in the middle, or whose other side has no name, stays.
+    """
+    places = {name.lower(): index for index, name in enumerate(names)}
+    return tuple(places.get(_other_side(name.lower()), index) for index, name in enumerate(names))
+
+
+def _other_side(name):
+    left, right = SIDES
+    return name.replace(left, "\0").replace(right, left).replace("\0", right)
+
+
+def fault(annotation, fields):
+    """Returns why the keypoints of an annotation cannot be used, or None; they may be missing.
+
+    Args:
+        annotation: A record of the file.
+        fields: Tuple of the `Points` that are read: one or none.
+    """
+    stated = annotation.get(NAME)
+    for field in fields if stated else ():
+        if not isinstance(stated, list) or len(stated) != 3 * field.shape[0]:
+            return f"its keypoints are not {3 * field.shape[0]} numbers"
+        try:
+            visibility = numbers(stated)[2::3]
+        except ValueError as error:
+            return f"its keypoints: {error}"
+        if not np.isin(visibility, VISIBILITY).all():
+            return "its keypoints have a visibility that is not 0, 1 or 2"
+    return None
+
+
+def values(annotations, fields, size):
+    """Returns the keypoints of annotations without fault: dict from the name of each field to float32 [n, K, 3].
+
+    Args:
+        annotations: List of n records.
+        fields: Tuple of the `Points` that are read: one or none.
+        size: (H, W) of the image; a point outside counts as not labelled.
+    """
+    found = {}
+    for field in fields:
+        points = np.zeros((len(annotations), *field.shape), np.float32)
+        for row, annotation in zip(points, annotations, strict=True):
+            if annotation.get(NAME):
+                row[:] = np.reshape(annotation[NAME], field.shape)
+        found[field.name] = field.move(points, np.array([[1, 0, CENTRE], [0, 1, CENTRE]]), size)
+    return found
+
+
+def named(fields):
+    """Returns those of a data set's fields that a COCO file can state, one or none: keypoints with names."""
+    return [field for field in fields if field.name == NAME and isinstance(field, Points) and field.names]
+
+
+def records(points):
+    """Returns the keypoints of instances as a COCO file states them: list of n dicts.
+
+    Args:
+        points: float32 [n, K, 3].
+    """
+    labelled = points[..., 2:] > 0
+    stated = np.where(labelled, points - np.array([CENTRE, CENTRE, 0]), 0).reshape(len(points), -1).tolist()
+    return [
+        {NAME: [int(value) if value == int(value) else value for value in row], "num_keypoints": int(count)}
+        for row, count in zip(stated, labelled.sum((1, 2)), strict=True)
+    ]
