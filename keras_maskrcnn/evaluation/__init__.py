@@ -16,6 +16,7 @@ from keras_maskrcnn.evaluation.coco_format import (
 )
 from keras_maskrcnn.evaluation.collected import Collected, collect
 from keras_maskrcnn.evaluation.dsb import dsb_score
+from keras_maskrcnn.evaluation.explain import explain, explained
 from keras_maskrcnn.evaluation.predictions import predictions
 from keras_maskrcnn.evaluation.regions import (
     anchor_counts,
@@ -26,7 +27,7 @@ from keras_maskrcnn.evaluation.regions import (
     region_report,
 )
 from keras_maskrcnn.evaluation.report import best_f1, best_threshold, precision_recall
-from keras_maskrcnn.evaluation.tables import format_report, format_scores
+from keras_maskrcnn.evaluation.tables import format_explanation, format_report, format_scores
 from keras_maskrcnn.evaluation.tide import tide
 
 __all__ = [
@@ -47,7 +48,10 @@ __all__ = [
     "collect",
     "dsb_score",
     "encode_mask",
+    "explain",
+    "explained",
     "for_json",
+    "format_explanation",
     "format_report",
     "format_scores",
     "precision_recall",

@@ -65,15 +65,14 @@ def coco_scores(
 
     Returns:
         dict: `bbox_AP`, `bbox_AP50`, … `segm_ARl` (12 per kind, 0..1, NaN where no object of that size exists), and
-        `per_class`: {class name: {"bbox_AP": …, "segm_AP": …}}.
+        `per_class`: {class name: {"bbox_AP": …, "bbox_AP50": …, "bbox_AR100": …, "segm_AP": …}}.
 
     Raises:
         ValueError: no image could be read, a kind is unknown, or the model has another number of classes.
     """
     found = collect(model, dataset, score_threshold, max_detections, batch_size, limit, progress)
-    return score_detections(
-        found.ground_truth, found.detections, found.kinds if kinds is None else kinds, max_detections
-    )
+    kinds = found.kinds if kinds is None else kinds
+    return score_detections(found.ground_truth, found.detections, kinds, max_detections)
 
 
 def boundary_scores(found, max_detections=100):

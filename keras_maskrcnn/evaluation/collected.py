@@ -41,10 +41,7 @@ class Collected:
         Raises:
             ValueError: the detections cannot be scored by this kind.
         """
-        kind = self.kinds[-1] if kind is None else kind
-        if kind not in self.kinds:
-            raise ValueError(f"kind must be one of {self.kinds}, got {kind!r}")
-        return kind
+        return checked_kind(kind, self.kinds)
 
     def images(self, kind):
         """`matching.ImageResult` of each image in the order of their ids, which is COCOeval's; computed once per kind.
@@ -108,6 +105,14 @@ def collect(model, dataset, score_threshold=0.0, max_detections=100, batch_size=
         results.extend(coco_results([found], [image_id]))
         positions[image_id] = position
     return Collected(truth, results, scored_kinds(model), positions, score_threshold)
+
+
+def checked_kind(kind, kinds):
+    """The kind, or the last of `kinds` for None; raises ValueError for one that is not among them."""
+    kind = kinds[-1] if kind is None else kind
+    if kind not in kinds:
+        raise ValueError(f"kind must be one of {kinds}, got {kind!r}")
+    return kind
 
 
 def scored_kinds(model):

@@ -56,9 +56,8 @@ def dsb_scores(found, thresholds):
     scores = []
     for image in found.images("segm"):
         size = image.image["height"], image.image["width"]
-        true, masks = (
-            decode([row["segmentation"] for row in rows], size) for rows in (image.objects, image.detections)
-        )
+        objects = [row for row, crowd in zip(image.objects, image.crowd, strict=True) if not crowd]
+        true, masks = (decode([row["segmentation"] for row in rows], size) for rows in (objects, image.detections))
         truth = label_image(true, -true.sum(axis=(1, 2)))
         kept = (image.scores > threshold for threshold in thresholds)
         scores.append([image_score(truth, label_image(masks[k], image.scores[k])) for k in kept])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_maskrcnn.evaluation.collected import KINDS, collect, scored_kinds
+from keras_maskrcnn.evaluation.collected import checked_kind, collect, scored_kinds
 from keras_maskrcnn.evaluation.matching import match
 from keras_maskrcnn.evaluation.ranked import ranked
 
@@ -39,7 +39,7 @@ def precision_recall(
     Raises:
         ValueError: `kind` is neither "segm" nor "bbox", or no image could be read.
     """
-    kind = _checked(model, kind)
+    kind = checked_kind(kind, scored_kinds(model))
     found = collect(model, dataset, score_threshold, max_detections, batch_size, limit)
     return rates_at(found, score_threshold, iou, kind)
 
@@ -83,7 +83,7 @@ def best_threshold(
     Returns:
         float, one of `candidates`.
     """
-    kind = _checked(model, kind)
+    kind = checked_kind(kind, scored_kinds(model))
     rows = ranked(collect(model, dataset, min(candidates), max_detections, batch_size, limit), kind, iou)
     kept = [rows.scores > threshold for threshold in candidates]
     f1 = [2 * rows.right[k].sum() / max(np.count_nonzero(k) + rows.objects.sum(), 1) for k in kept]
@@ -127,13 +127,6 @@ def _best(rows, floor):
     last = int(f1.argmax())
     threshold = (scores[last] + np.append(scores, floor)[last + 1]) / 2
     return {"threshold": float(threshold), **rates(rows.right[: last + 1].sum(), last + 1, objects)}
-
-
-def _checked(model, kind):
-    kind = scored_kinds(model)[-1] if kind is None else kind
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
-    return kind
 
 
 def _summary(confusion, class_names):
