@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_maskrcnn import plots
+from keras_maskrcnn.evaluation import drawn
 from keras_maskrcnn.evaluation.ranked import RECALLS, precision_envelope
 from keras_maskrcnn.evaluation.tide import ERRORS
 
@@ -84,9 +85,8 @@ def calibration_plot(figures):
     )
     axes.plot([0, 1], [0, 1], color=plots.INK, linestyle="--", linewidth=1.2, label="as the score states")
     axes.plot(figures["scores"][used], figures["precisions"][used], "o", color=TINTS[5], label="at the mean score")
-    for left, precision, count in zip(edges, figures["precisions"], figures["counts"], strict=False):
-        if count:
-            axes.text(left + 0.5 * np.diff(edges)[0], precision + 0.01, f"{count}", ha="center", fontsize=7)
+    for centre, count in zip((edges[:-1] + edges[1:]) / 2, figures["counts"], strict=True):
+        axes.text(centre, 0.01, f"{count}", ha="center", fontsize=7)
     axes.set(xlim=(0, 1), ylim=(0, 1.08))
     _legend(axes)
     return sheet
@@ -105,11 +105,10 @@ def error_bars(figures):
     more = {"false positives": figures["false_positives"], "false negatives": figures["false_negatives"]}
     errors = {**{name: figures["errors"][name] for name in ERRORS}, **more}
     gains = [np.nan_to_num(error["dAP"]) for error in errors.values()]
-    tints = [*(TINTS[index % len(TINTS)] for index in range(len(ERRORS))), GREY, GREY]
-    drawn = axes.barh(list(errors), gains, color=tints, height=0.65)
-    axes.bar_label(
-        drawn, [f"{error['dAP']:.3f} ({error['count']})" for error in errors.values()], padding=3, fontsize=8
-    )
+    tints = [*(np.array(drawn.TINTS[name]) / 255 for name in ERRORS), GREY, GREY]
+    bars = axes.barh(list(errors), gains, color=tints, height=0.65)
+    texts = [f"{error['dAP']:.3f} ({error['count']})" for error in errors.values()]
+    axes.bar_label(bars, texts, padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.set_xlim(left=min(0, *gains))
@@ -128,7 +127,9 @@ def confusion_matrix(report):
     matrix, names = np.asarray(report["confusion"]), report["names"]
     errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
     shown = np.append(np.sort(np.argsort(-errors[:-1], kind="stable")[:CLASSES]), len(names) - 1)
-    return plots.confusion(matrix[np.ix_(shown, shown)], [names[index] for index in shown])
+    sheet = plots.confusion(matrix[np.ix_(shown, shown)], [names[index] for index in shown])
+    sheet.axes[0].set_title("Confusion" if len(shown) == len(names) else f"Confusion ({CLASSES} of {len(names) - 1})")
+    return sheet
 
 
 def _axes(width, height, **texts):

@@ -5,6 +5,7 @@ import numpy as np
 from keras_maskrcnn import visualize
 from keras_maskrcnn.data.run_lengths import decode
 from keras_maskrcnn.drawing.sheets import grid, titled, with_legend
+from keras_maskrcnn.evaluation.per_image import WORDS
 from keras_maskrcnn.evaluation.tide import IGNORED, RIGHT
 
 ORANGE, SKY, GREEN, YELLOW, PURPLE, BLUE, RED = visualize.PALETTE
@@ -47,7 +48,8 @@ def draw_errors(pixels, image, errors, class_names):
         drawn = visualize.draw(pixels, rows, class_names, colour_by=tints, boxes="masks" not in rows, scale=scale)
         panels.append(titled(drawn, f"{title}: {len(kinds)}"))
     used = {kind for _, kinds in sides.values() for kind in kinds}
-    return with_legend(grid(panels, columns=2), {kind: tint for kind, tint in TINTS.items() if kind in used})
+    legend = {WORDS.get(kind, kind): tint for kind, tint in TINTS.items() if kind in used}
+    return with_legend(grid(panels, columns=2), legend)
 
 
 def object_kinds(errors):

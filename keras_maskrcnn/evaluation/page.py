@@ -45,8 +45,8 @@ def page(found, figures, dataset, count=20):
     """The text of the page, see `write_page`."""
     overlap = {"segm": "masks", "bbox": "boxes"}[figures["kind"]]
     summary = (
-        f"{figures['images']} images, {figures['objects']} objects, {figures['detections']} detections of all scores, at "
-        f"most {figures['max_detections']} per image. Unless a table states otherwise, a detection is right if its "
+        f"{figures['images']} images, {figures['objects']} objects, {figures['detections']} detections of all scores, "
+        f"at most {figures['max_detections']} per image. Unless a table states otherwise, a detection is right if its "
         f"{overlap[:-1]} overlaps an object of its class by an IoU of 0.5 or more."
     )
     sections = [

@@ -8,9 +8,9 @@ from keras_maskrcnn.evaluation.tide import ERRORS, IGNORED, RIGHT, image_errors
 NAMED = 5  # errors of a type that are named one by one
 WORDS = {
     "missed": "missed",
-    "classification": "of the wrong class",
+    "classification": "wrong class",
     "localisation": "badly placed",
-    "both": "of the wrong class and badly placed",
+    "both": "wrong class and place",
     "duplicate": "duplicate",
     "background": "on background",
 }
