@@ -5,7 +5,6 @@ them in one pass of the model, with a report as an HTML page; and scores of the 
 """
 
 from keras_maskrcnn.evaluation.boundary import boundary_iou
-from keras_maskrcnn.evaluation.calibration import calibration
 from keras_maskrcnn.evaluation.coco import boundary_scores, coco_scores, score_detections
 from keras_maskrcnn.evaluation.coco_format import (
     add_sample,
@@ -16,7 +15,8 @@ from keras_maskrcnn.evaluation.coco_format import (
 )
 from keras_maskrcnn.evaluation.collected import Collected, collect
 from keras_maskrcnn.evaluation.dsb import dsb_score
-from keras_maskrcnn.evaluation.explain import explain, explained
+from keras_maskrcnn.evaluation.errors import tide
+from keras_maskrcnn.evaluation.explanation import explain, explained
 from keras_maskrcnn.evaluation.predictions import predictions
 from keras_maskrcnn.evaluation.regions import (
     anchor_counts,
@@ -26,9 +26,9 @@ from keras_maskrcnn.evaluation.regions import (
     proposal_recall,
     region_report,
 )
+from keras_maskrcnn.evaluation.reliability import calibration
 from keras_maskrcnn.evaluation.report import best_f1, best_threshold, precision_recall
 from keras_maskrcnn.evaluation.tables import format_explanation, format_report, format_scores
-from keras_maskrcnn.evaluation.tide import tide
 
 __all__ = [
     "Collected",

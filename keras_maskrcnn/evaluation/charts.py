@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 
 from keras_maskrcnn import plots
 from keras_maskrcnn.evaluation import drawn
+from keras_maskrcnn.evaluation.errors import ERRORS
 from keras_maskrcnn.evaluation.ranked import RECALLS, precision_envelope
-from keras_maskrcnn.evaluation.tide import ERRORS
 
 CLASSES = 12  # classes that are drawn one by one, those with the most objects or errors
 TINTS = plots.TINTS

@@ -5,8 +5,8 @@ import numpy as np
 from keras_maskrcnn import visualize
 from keras_maskrcnn.data.run_lengths import decode
 from keras_maskrcnn.drawing.sheets import grid, titled, with_legend
+from keras_maskrcnn.evaluation.errors import IGNORED, RIGHT
 from keras_maskrcnn.evaluation.per_image import WORDS
-from keras_maskrcnn.evaluation.tide import IGNORED, RIGHT
 
 ORANGE, SKY, GREEN, YELLOW, PURPLE, BLUE, RED = visualize.PALETTE
 TINTS = {
@@ -29,7 +29,7 @@ def draw_errors(pixels, image, errors, class_names):
     Args:
         pixels: uint8 [H, W, 3].
         image: its `matching.ImageResult`, with the detections that are to be drawn.
-        errors: its `tide.ImageErrors`.
+        errors: its `errors.ImageErrors`.
         class_names: K names.
 
     Returns:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from keras_maskrcnn.evaluation import charts, tables
 from keras_maskrcnn.evaluation.drawn import draw_errors
+from keras_maskrcnn.evaluation.errors import image_errors
 from keras_maskrcnn.evaluation.per_image import worst
 from keras_maskrcnn.evaluation.ranked import ranked
-from keras_maskrcnn.evaluation.tide import image_errors
 
 WIDTH = 1400  # pixels, maximum width of a drawn image
 STYLE = """

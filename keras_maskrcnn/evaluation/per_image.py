@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from keras_maskrcnn.evaluation.errors import ERRORS, IGNORED, RIGHT, image_errors
 from keras_maskrcnn.evaluation.report import rates
-from keras_maskrcnn.evaluation.tide import ERRORS, IGNORED, RIGHT, image_errors
 
 NAMED = 5  # errors of a type that are named one by one
 WORDS = {
@@ -27,7 +27,7 @@ def per_image(found, kind=None, iou=0.5, score_threshold=0.5):
 
     Returns:
         list of dicts, one per image: `image` (its source), `image_id`; `precision`, `recall`, `f1`, `true_positives`,
-        `false_positives`, `false_negatives`; `errors`: {type: count}, see `evaluation.tide`; `wrong`: the errors in
+        `false_positives`, `false_negatives`; `errors`: {type: count}, see `evaluation.errors`; `wrong`: the errors in
         words, such as "2 missed: person (area 54 px), …; 1 duplicate: person (score 0.71)", empty without errors.
     """
     rows = []
@@ -60,7 +60,7 @@ def in_words(image, errors, class_names):
 
     Args:
         image: `matching.ImageResult`.
-        errors: its `tide.ImageErrors`.
+        errors: its `errors.ImageErrors`.
         class_names: K names.
     """
     groups = {"missed": [_object(image, index, class_names) for index in np.flatnonzero(errors.missed)]}

@@ -4,7 +4,7 @@ import math
 import numbers
 
 from keras_maskrcnn.evaluation.coco import FIGURES, PER_CLASS, SCORED
-from keras_maskrcnn.evaluation.tide import ERRORS
+from keras_maskrcnn.evaluation.errors import ERRORS
 
 RATES = ("precision", "recall", "f1")
 COUNTS = ("true_positives", "false_positives", "false_negatives")

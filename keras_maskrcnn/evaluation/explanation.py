@@ -2,15 +2,14 @@
 
 import numpy as np
 
-from keras_maskrcnn.evaluation.calibration import calibration
 from keras_maskrcnn.evaluation.coco import score_detections
 from keras_maskrcnn.evaluation.collected import checked_kind, collect, scored_kinds
 from keras_maskrcnn.evaluation.dsb import dsb_scores
-from keras_maskrcnn.evaluation.page import write_page
+from keras_maskrcnn.evaluation.errors import tide
 from keras_maskrcnn.evaluation.per_image import per_image
+from keras_maskrcnn.evaluation.reliability import calibration
 from keras_maskrcnn.evaluation.report import best_f1, rates_at
 from keras_maskrcnn.evaluation.sizes import size_scores
-from keras_maskrcnn.evaluation.tide import tide
 
 
 def explain(
@@ -57,6 +56,8 @@ def explain(
     found = collect(model, dataset, 0.0, max_detections, batch_size, limit, progress)
     figures = explained(found, score_threshold, kind, boundary, max_detections)
     if html is not None:
+        from keras_maskrcnn.evaluation.page import write_page  # imports matplotlib, which the figures do not need
+
         write_page(html, found, figures, dataset, worst)
     return figures
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_maskrcnn import evaluation
-from keras_maskrcnn.evaluation.tide import ERRORS, image_errors
+from keras_maskrcnn.evaluation.errors import ERRORS, image_errors
 
 A, B, FAR = (0, 0, 20, 20), (40, 40, 60, 60), (70, 70, 90, 90)
 PART = (0, 0, 20, 8)  # IoU 0.4 with A
