@@ -59,7 +59,7 @@ class Collected:
         for image in sorted(self.ground_truth["images"], key=lambda image: image["id"]):
             true = objects.get(image["id"], [])
             found = sorted(detections.get(image["id"], []), key=lambda row: -row["score"])
-            crowd = [bool(row["iscrowd"]) or kind in row.get("unreadable", ()) for row in true]
+            crowd = [bool(row.get("iscrowd")) or kind in row.get("unreadable", ()) for row in true]
             yield ImageResult(
                 image=image,
                 objects=true,

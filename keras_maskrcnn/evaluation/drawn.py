@@ -9,6 +9,7 @@ from keras_maskrcnn.evaluation.errors import IGNORED, RIGHT
 from keras_maskrcnn.evaluation.per_image import WORDS
 
 ORANGE, SKY, GREEN, YELLOW, PURPLE, BLUE, RED = visualize.PALETTE
+LABELLED = 30  # maximum number of objects with labels: more labels would hide the objects
 TINTS = {
     RIGHT: GREEN,
     "missed": RED,
@@ -45,7 +46,8 @@ def draw_errors(pixels, image, errors, class_names):
     panels = []
     for title, (rows, kinds) in sides.items():
         tints = [TINTS[kind] for kind in kinds]
-        drawn = visualize.draw(pixels, rows, class_names, colour_by=tints, boxes="masks" not in rows, scale=scale)
+        shown = {"boxes": "masks" not in rows, "labels": len(kinds) <= LABELLED, "scale": scale}
+        drawn = visualize.draw(pixels, rows, class_names, colour_by=tints, **shown)
         panels.append(titled(drawn, f"{title}: {len(kinds)}"))
     used = {kind for _, kinds in sides.values() for kind in kinds}
     legend = {WORDS.get(kind, kind): tint for kind, tint in TINTS.items() if kind in used}

@@ -10,6 +10,7 @@ from keras_maskrcnn.evaluation.per_image import per_image
 from keras_maskrcnn.evaluation.reliability import calibration
 from keras_maskrcnn.evaluation.report import best_f1, rates_at
 from keras_maskrcnn.evaluation.sizes import size_scores
+from keras_maskrcnn.heads.detection import Detection
 
 
 def explain(
@@ -48,9 +49,10 @@ def explain(
         `calibration`, `sizes`, `per_image`; and `dsb_score` for a model with masks.
 
     Raises:
-        ValueError: no image could be read, the classes of the model and the data set do not match, or masks are needed
-            and the model predicts none.
+        ValueError: no image could be read, the classes of the model and the data set do not match, a number is outside
+            its range, or masks are needed and the model predicts none.
     """
+    Detection().limits(score_threshold, max_detections=max_detections)  # checks them
     for needed in (kind, "segm" if boundary else None):
         checked_kind(needed, scored_kinds(model))
     found = collect(model, dataset, 0.0, max_detections, batch_size, limit, progress)

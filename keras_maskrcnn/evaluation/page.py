@@ -91,7 +91,8 @@ def _worst_images(found, figures, dataset, count):
         image = images[row["image_id"]].above(figures["score_threshold"])
         pixels = dataset[found.positions[row["image_id"]]]["image"]
         drawing = draw_errors(pixels, image, image_errors(image), found.class_names)
-        caption = f"<b>{html.escape(row['image'])}</b> (F1 {row['f1']:.2f}): {html.escape(row['wrong'])}"
+        path, name = html.escape(row["image"]), html.escape(pathlib.PurePath(row["image"]).name)
+        caption = f'<b title="{path}">{name}</b> (F1 {row["f1"]:.2f}): {html.escape(row["wrong"])}'
         drawn.append(f"<figure>{_jpeg(drawing)}<figcaption>{caption}</figcaption></figure>")
     title = f"The {len(rows)} images with the lowest F1 at score {figures['score_threshold']:g}"
     yield _section(title, "\n".join(drawn))

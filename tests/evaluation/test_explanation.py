@@ -105,14 +105,15 @@ def test_names_are_escaped(collected, tmp_path):
     assert "&lt;b&gt;&amp;" in text and "<b>&" not in text
 
 
+A = (0, 0, 20, 20)
 EDGES = {
-    "no detections": ([([(1, (0, 0, 20, 20))], [])], ("cat",)),
-    "no objects": ([([], [(1, (0, 0, 20, 20), 0.9)])], ("cat",)),
+    "no detections": ([([(1, A)], [])], ("cat",)),
+    "no objects": ([([], [(1, A, 0.9)])], ("cat",)),
     "nothing": ([([], [])], ("cat", "dog")),
     "only crowds": ([([(1, (0, 0, 60, 60), "crowd")], [(1, (9, 9, 20, 20), 0.9)])], ("cat",)),
-    "all right": ([([(1, (0, 0, 20, 20))], [(1, (0, 0, 20, 20), 0.9)])], ("cat",)),
+    "all right": ([([(1, A)], [(1, A, 0.9)])], ("cat",)),
     "80 classes": (
-        [([(label, (label, 0, label + 9, 9))], [(label, (label, 0, label + 9, 9), 0.9)]) for label in range(1, 81)],
+        [([(label, A) for label in range(1, 81)], [(label, A, 0.9) for label in range(1, 81)])],
         tuple(f"class {label}" for label in range(1, 81)),
     ),
 }
