@@ -32,9 +32,10 @@ def calibration(found, kind=None, iou=0.5, bins=10, score_threshold=0.05):
         raise ValueError(f"bins={bins} must be 1 or more")
     rows = ranked(found, kind, iou)
     kept = rows.scores > score_threshold
-    scores, right = rows.scores[kept].astype(np.float64), rows.right[kept]
+    scores, right = rows.scores[kept], rows.right[kept]
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.digitize(scores, edges) - 1, 0, bins - 1)
+    # Edges of the precision of scores: 0.9 is in the bin that begins with 0.9.
+    place = np.clip(np.digitize(scores, edges.astype(scores.dtype)) - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     sums = (np.bincount(place, values, minlength=bins) for values in (scores, right))
     means, precisions = (np.where(counts, total / np.maximum(counts, 1), np.nan) for total in sums)

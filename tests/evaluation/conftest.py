@@ -62,7 +62,7 @@ def random_images():
                     moved = np.clip(np.array(box) + np.tile(shift, 2), 0, SIDE)
                     other = int(rng.integers(1, classes + 1))
                     label_found = label if rng.random() < 0.7 else other
-                    detections.append((label_found, tuple(map(int, moved)), round(float(rng.random()), 1)))
+                    detections.append((label_found, tuple(map(int, moved)), round(float(rng.uniform(0.1, 1)), 1)))
             if rng.random() < 0.4:
                 detections.append((int(rng.integers(1, classes + 1)), rectangle(rng), float(rng.random())))
             images.append((objects, detections))
