@@ -98,7 +98,7 @@ def tide(found, kind=None, foreground=0.5, background=0.1):
         found: `Collected`.
         kind: "segm" or "bbox"; None takes masks if there are any.
         foreground: IoU t_f of a match.
-        background: IoU t_b below which a detection lies on background.
+        background: IoU t_b up to which a detection lies on background.
 
     Returns:
         dict: `AP`, COCO's AP at the IoU t_f; `errors`: {type: {"count", "dAP"}} for the six types of `ERRORS`;
@@ -108,8 +108,8 @@ def tide(found, kind=None, foreground=0.5, background=0.1):
     Raises:
         ValueError: the detections do not have this kind, or the thresholds are not in order.
     """
-    if not 0 <= background < foreground <= 1:
-        raise ValueError(f"background={background} must be below foreground={foreground}, both from 0 to 1")
+    if not 0 < background < foreground <= 1:
+        raise ValueError(f"background={background} must be below foreground={foreground}, both in (0, 1]")
     rows = _all_errors(found, found.checked_kind(kind), foreground, background)
     classes = np.flatnonzero(rows.objects) + 1
     before = _mean_ap(classes, rows.labels, rows.right, rows.objects)
