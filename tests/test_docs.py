@@ -48,6 +48,10 @@ SMALL = {
         # Scoring as in the call before it.
         'epochs=8, callbacks=[training.CocoEval(val, log_dir="runs/tuned")]': "epochs=1",
     },
+    "docs/evaluation.md": {
+        "Shapes(50, image_size=(128, 128)": "Shapes(2, image_size=(64, 64)",
+        'backbone={"name": "resnet18", "norm": "group"}': TINY,
+    },
     "docs/fine_tuning.md": {**CANVAS, **SPLIT, "epochs=4": "epochs=1", "epochs=8": "epochs=1"},
     "docs/from_matterport.md": {
         "(128, 128)": "(64, 64)",
