@@ -61,6 +61,18 @@ def open(path, split=None):
     return found[split]()
 
 
+def parts(path):
+    """The sets in a file or folder; formats and errors as for `splits`.
+
+    Args:
+        path: str or Path.
+
+    Returns:
+        Dict from the names of splits ("all" for the only one) to functions that open them.
+    """
+    return _found(pathlib.Path(path))
+
+
 def held_out(dataset):
     """(train, val) of one data set: every tenth image is held out.
 
@@ -193,6 +205,14 @@ def _nuclei(path):
     return _listed(path, Nuclei, "stage1_train")
 
 
+def _cis680(path):
+    from keras_maskrcnn.data.cis680 import FILES, Cis680
+
+    if not all((path / name).is_file() for name in FILES.values()):
+        return f"not the files {', '.join(FILES.values())}"
+    return {"all": functools.partial(Cis680, path)}
+
+
 def _listed(path, reader, *folders):
     """Splits of a reader with lists of names, `train.txt` and so on; all images without lists."""
     if not all((path / folder).is_dir() for folder in folders):
@@ -222,4 +242,5 @@ FORMATS = {
     "Pascal VOC": _voc,
     "Penn-Fudan": _penn_fudan,
     "nuclei": _nuclei,
+    "CIS 680": _cis680,
 }

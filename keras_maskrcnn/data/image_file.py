@@ -97,10 +97,10 @@ def read_stored(path):
     """Reads an image as `read_image` does, without a decision on its orientation: a `Stored`."""
     with opened(path, "an image") as image:
         image.load()
-        return Stored(path, _to_rgb(image), _orientation(image))
+        return Stored(path, _to_rgb(image), orientation_of(image))
 
 
-def _orientation(image):
+def orientation_of(image):
     """Returns the EXIF orientation of a loaded image; Pillow has applied and removed that of a TIFF file."""
     try:
         orientation = image.getexif().get(0x0112)
