@@ -8,6 +8,7 @@ from keras_maskrcnn.data.doctor.regions import component_areas
 MOST_OFF = 2.0  # pixels between the edges of a box and of its mask
 BEYOND = 1.0  # pixels outside the image: annotation tools round outwards
 SMALL_SIDE, TINY_AREA = 16, 16
+LEAST_PART = 5  # pixels; smaller parts come from drawing thin polygons
 TWICE = 0.9  # IoU of masks
 
 
@@ -133,9 +134,9 @@ def tiny(facts):
     "Right where something in front divides the object. Otherwise two objects share an id, or a stray click was saved.",
 )
 def parts(facts):
-    """8-connected components of the mask."""
+    """8-connected components of the mask, of `LEAST_PART` pixels or more."""
     for index in _of_sample(facts):
-        areas = component_areas(facts.crops[index])
+        areas = [area for area in component_areas(facts.crops[index]) if area >= LEAST_PART]
         if len(areas) > 1:
             yield f"{len(areas)} parts of {', '.join(map(str, areas[:4]))}{', …' * (len(areas) > 4)} pixels", index
 

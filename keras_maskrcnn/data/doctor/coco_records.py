@@ -1,5 +1,7 @@
 """The records of a COCO file that can be used, where `data.Coco` refuses the file because of the others."""
 
+import itertools
+
 from keras_maskrcnn.data.coco_file import KEYS
 
 
@@ -23,13 +25,14 @@ def without_bad_records(content):
         if not isinstance(records, list):
             raise ValueError(f"{kind} is no list")
         kept, known[kind] = [], set()
+        free = itertools.count(1 + max(_whole_ids(records), default=0))
         for index, record in enumerate(records):
             if reason := _fault(kind, record, known):
                 faults.append((f"{kind}[{index}]", reason))
                 continue
             if kind == "annotations" and record["id"] in known[kind]:
                 faults.append((f"{kind}[{index}]", f"has the id {record['id']!r} of another one, and gets a new one"))
-                record = {**record, "id": _free(known[kind], index)}
+                record = {**record, "id": next(free)}
             known[kind].add(record["id"])
             kept.append(record)
         content[kind] = kept
@@ -38,7 +41,9 @@ def without_bad_records(content):
 
 def _fault(kind, record, known):
     """Why a record cannot be used, or None; `known` are the ids of the kinds of records before it."""
-    missing = [key for key in KEYS[kind] if key not in record] if isinstance(record, dict) else KEYS[kind]
+    if not isinstance(record, dict):
+        return "is no record"
+    missing = [key for key in KEYS[kind] if key not in record and not (key == "file_name" and "coco_url" in record)]
     if missing:
         return f"lacks {', '.join(missing)}"
     if any(type(record[key]) not in (int, str) for key in KEYS[kind] if key.endswith("id")):
@@ -55,8 +60,6 @@ def _fault(kind, record, known):
     return None
 
 
-def _free(known, number):
-    """A number that is no id yet."""
-    while number in known:
-        number += 1
-    return number
+def _whole_ids(records):
+    ids = (record.get("id") for record in records if isinstance(record, dict))
+    return [number for number in ids if type(number) is int]

@@ -44,6 +44,16 @@ def leak(parts):
                 yield name, row.source, f"the same pixels as {first.source} in {owner}"
 
 
+def copies(parts):
+    """Images that have the pixels of an earlier one: dict from names of parts to dicts from positions to reasons."""
+    rows, found = _owned_rows(parts), collections.defaultdict(dict)
+    for group in equal_groups([row.digest for _, row in rows]):
+        owner, first = rows[group[0]]
+        for name, row in (rows[index] for index in group[1:]):
+            found[name][row.position] = f"the same pixels as {first.source} in {owner}"
+    return found
+
+
 @comparison(
     "near-leak",
     "warning",
