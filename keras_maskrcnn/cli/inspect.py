@@ -1,10 +1,11 @@
 """`inspect`: what is wrong with annotated images, before a model is trained on them."""
 
+import json
 import pathlib
 import sys
 import time
 
-from keras_maskrcnn.cli.common import check_outputs, counted, write_json
+from keras_maskrcnn.cli.common import check_outputs, counted
 
 EXAMPLE = "balloon --html balloon.html --fix balloon_fixed.json"
 KERAS = False  # neither Keras nor its backend is imported, unless for drawing
@@ -47,7 +48,8 @@ def run(args):
     anchors = fit(report.parts, args.image_size)
     _print(report, anchors, args.examples)
     if args.json:
-        write_json(args.json, _content(report, anchors))
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(_content(report, anchors), indent=1) + "\n", encoding="utf-8")
     if args.html:
         from keras_maskrcnn.cli.inspect_page import write_page
 

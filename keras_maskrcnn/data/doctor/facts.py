@@ -49,6 +49,7 @@ class Facts:
         stated: `stated.Stated`.
         file: `File`, or None for images in memory and files that are no image.
         dropped: dict from the keys of instances that the reader leaves out to reasons.
+        boxes_of_masks: whether the boxes of the sample are those of its masks.
     """
 
     source: str
@@ -57,11 +58,12 @@ class Facts:
     stated: Stated
     file: File | None
     dropped: dict
+    boxes_of_masks: bool = False
 
     @functools.cached_property
     def boxes(self):
         """Boxes of the masks: float32 [n, 4]."""
-        return mask_boxes(self.sample["masks"])
+        return self.sample["boxes"] if self.boxes_of_masks else mask_boxes(self.sample["masks"])
 
     @functools.cached_property
     def crops(self):
@@ -187,7 +189,8 @@ class Part:
             error = caught
         path = stated.path or (sample or {}).get("source")
         dropped = getattr(self.dataset, "dropped", {})
-        return Facts(str(path or error.source), sample, error, stated, _file(path), dropped)
+        source, of_masks = str(path or error.source), self.files.boxes_of_masks
+        return Facts(source, sample, error, stated, _file(path), dropped, of_masks)
 
 
 def _file(path):

@@ -1,6 +1,5 @@
 """Opens every set in a path for inspection, also COCO files with records that `data.Coco` refuses."""
 
-import functools
 import json
 import pathlib
 import tempfile
@@ -8,7 +7,9 @@ import tempfile
 from keras_maskrcnn.data import formats
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.doctor.coco_records import without_bad_records
+from keras_maskrcnn.data.labelme import LabelMe
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.yolo import Yolo
 
 
 def sets_in(path):
@@ -28,14 +29,24 @@ def sets_in(path):
         try:
             yield name, opener(), []
         except DataError as error:
-            dataset, faults = _without_bad_records(opener)
+            dataset, faults = _leniently(opener)
             yield name, dataset, faults if dataset is not None else [(error.source, error.reason)]
 
 
-def _without_bad_records(opener):
-    """(dataset, faults) of a COCO file, read without the records that are at fault; (None, []) where that fails."""
-    if not isinstance(opener, functools.partial) or opener.func is not Coco:
+def _leniently(opener):
+    """(dataset, faults) of a set that is read without the files or records at fault; (None, []) where that fails."""
+    reader, broken = getattr(opener, "func", None), {}
+    if reader is Coco:
+        return _coco(opener)
+    if reader not in (LabelMe, Yolo):
         return None, []
+    try:
+        return opener(broken=broken), list(broken.items())
+    except DataError:
+        return None, []
+
+
+def _coco(opener):
     path, folder = map(pathlib.Path, opener.args[:2])
     try:
         content, faults = without_bad_records(json.loads(path.read_bytes()))

@@ -60,7 +60,13 @@ class Stated(NamedTuple):
 
 
 class Nothing:
-    """A reader without annotation files, or of an unknown class."""
+    """A reader without annotation files, or of an unknown class.
+
+    Attributes:
+        boxes_of_masks: whether the boxes of its samples are those of the masks.
+    """
+
+    boxes_of_masks = False
 
     def __init__(self, reader):
         self.reader = reader
@@ -105,6 +111,8 @@ class CocoFile(Nothing):
 class OutlineFiles(Nothing):
     """VIA, LabelMe, YOLO."""
 
+    boxes_of_masks = True
+
     def image(self, position):
         """Path, size, and polygons."""
         record = self.reader.records[position]
@@ -133,6 +141,8 @@ class YoloFiles(OutlineFiles):
 
 class IdMaskFiles(Nothing):
     """Penn-Fudan, nuclei, Pascal VOC: the size is that of the mask file, its folder is chosen by `places`."""
+
+    boxes_of_masks = True
 
     def image(self, position):
         """Path and size."""
