@@ -84,7 +84,7 @@ def box_off_mask(facts):
         off = np.abs(box - mask).max()
         if off > MOST_OFF:
             yield (
-                f"{instance.place}: {off:.1f} pixels, box {_box(box)}, mask {_box(mask)}{_convention(box, mask)}",
+                f"{instance.place}: {off:.2f} pixels, box {_box(box)}, mask {_box(mask)}{_convention(box, mask)}",
                 index,
             )
 

@@ -97,7 +97,7 @@ def swapped(coco_set):
     return one(coco_set, coco_set.rectangle(10, 30, 25, 25))
 
 
-@case("box-off-mask", "annotation 1: 3.0 pixels, box 5, 5, 28, 25, mask 5, 5, 25, 25")
+@case("box-off-mask", "annotation 1: 3.00 pixels, box 5, 5, 28, 25, mask 5, 5, 25, 25")
 def box_off_mask(coco_set):
     off = coco_set.rectangle(5, 5, 20, 20, bbox=[5, 5, 23, 20])
     return one(coco_set, off, coco_set.rectangle(30, 5, 20, 20, bbox=[30, 5, 22, 20]))
