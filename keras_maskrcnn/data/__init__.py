@@ -41,6 +41,7 @@ _MODULES = {
     "batches": "pipeline",
     "crop_masks": "mini_masks",
     "held_out": "formats",
+    "inspect": "doctor.survey",
     "open": "formats",
     "mask_boxes": "mini_masks",
     "paste_masks": "mini_masks",

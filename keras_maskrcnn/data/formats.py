@@ -64,6 +64,18 @@ def open(path, split=None):
     return found[split]()
 
 
+def parts(path):
+    """The sets in a file or folder; formats and errors as for `splits`.
+
+    Args:
+        path: str or Path.
+
+    Returns:
+        Dict from the names of splits ("all" for the only one) to functions that open them.
+    """
+    return _found(pathlib.Path(path))
+
+
 def held_out(dataset):
     """(train, val) of one data set: every tenth image is held out.
 

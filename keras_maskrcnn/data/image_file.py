@@ -145,7 +145,7 @@ def _decoded(path, wanted):
         if image.format == "TIFF" and 1 < image.n_frames == wanted.channels and image.mode in GREY:
             return _pages(image), 1
         image.load()
-        return _channels(image, wanted), _orientation(image)
+        return _channels(image, wanted), orientation_of(image)
 
 
 def _is_reduced(image, wanted):
@@ -162,7 +162,7 @@ def _whole(image, path, wanted):
     if pixels.ndim == 3 and pixels.shape[2] != wanted.channels:
         named = len(image.getbands())
         pixels = _over_white(pixels) if "A" in image.getbands() else pixels[..., :named]
-    return pixels, _orientation(image) if is_png else 1
+    return pixels, orientation_of(image) if is_png else 1
 
 
 def _whole_tiff(path):
@@ -215,7 +215,7 @@ def _over_white(pixels):
     return np.rint(colours * alpha + np.iinfo(pixels.dtype).max * (1 - alpha)).astype(pixels.dtype)
 
 
-def _orientation(image):
+def orientation_of(image):
     """Returns the EXIF orientation of a loaded image; Pillow has applied and removed that of a TIFF file."""
     try:
         orientation = image.getexif().get(0x0112)
