@@ -61,8 +61,13 @@ def _file(path):
         return None
     categories = content["categories"] if isinstance(content["categories"], list) else []
     keypoints = any(isinstance(category, dict) and category.get("keypoints") for category in categories)
-    folder = _folder_of(path, [path.parent, path.parent.parent]) or path.parent / "images"
-    return functools.partial(Coco, path, folder if folder.is_dir() else path.parent, keypoints=keypoints)
+    return functools.partial(Coco, path, _images_of(path), keypoints=keypoints)
+
+
+def _images_of(path):
+    """Folder of the images of one COCO file: with the name of its split, `images` next to it, or its own folder."""
+    beside, images = _folder_of(path, [path.parent]), path.parent / "images"
+    return beside or (images if images.is_dir() else _folder_of(path, [path.parent.parent]) or path.parent)
 
 
 def _name(file):

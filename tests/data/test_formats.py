@@ -1,6 +1,7 @@
 """`data.open` and `data.splits`: the format of a path is recognised, or each one says why it does not fit."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -186,8 +187,8 @@ def test_evaluate_takes_any_of_them(tmp_path, monkeypatch, capsys):
 
     layouts(tmp_path)
     seen = []
-    monkeypatch.setattr(evaluate, "load", lambda path: path)
-    monkeypatch.setattr(evaluation, "coco_scores", lambda model, dataset, **_: seen.append(dataset) or {})
+    monkeypatch.setattr(evaluate, "load", lambda path: types.SimpleNamespace(image_type=data.ImageType()))
+    monkeypatch.setattr(evaluation, "explain", lambda model, dataset, **_: seen.append(dataset) or {})
     monkeypatch.setattr(evaluation, "format_scores", lambda scores: "scores")
     for words in (["--data", "via"], ["--data", "via", "--split", "train"], ["--data", "yolo"]):
         words = [str(tmp_path / word) if word in ("via", "yolo") else word for word in words]
