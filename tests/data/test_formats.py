@@ -91,6 +91,14 @@ def test_one_set_is_divided(tmp_path):
         data.splits(tmp_path / "single" / "via_region_data.json")
 
 
+def test_parts_are_functions_that_open_each_set(tmp_path):
+    from keras_maskrcnn.data import formats
+
+    layouts(tmp_path)
+    assert {name: len(opener()) for name, opener in formats.parts(tmp_path / "coco").items()} == {"train": 2, "val": 2}
+    assert list(formats.parts(tmp_path / "labelme" / "train")) == ["all"]
+
+
 def test_other_paths_say_why_no_format_fits(tmp_path):
     photo(tmp_path / "photos" / "a.jpg")
     with pytest.raises(data.DataError) as caught:
@@ -121,6 +129,7 @@ def test_the_real_sets(kmr_data):
         "coco_tiny": ("Coco", 200, 40, 80),
         "PennFudanPed": ("PennFudan", 120, 20, 1),
         "nuclei": ("Nuclei", 534, 50, 1),
+        "cis680_hw3_sample": ("Cis680", 43, 5, 3),
     }
     for name, (kind, *counts) in expected.items():
         train, val = data.splits(kmr_data / name)
