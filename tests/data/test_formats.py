@@ -131,6 +131,14 @@ def test_one_set_is_divided(tmp_path):
         data.splits(tmp_path / "single" / "via_region_data.json")
 
 
+def test_parts_are_functions_that_open_each_set(tmp_path):
+    from keras_maskrcnn.data import formats
+
+    layouts(tmp_path)
+    assert {name: len(opener()) for name, opener in formats.parts(tmp_path / "coco").items()} == {"train": 2, "val": 2}
+    assert list(formats.parts(tmp_path / "labelme" / "train")) == ["all"]
+
+
 def test_other_paths_say_why_no_format_fits(tmp_path):
     photo(tmp_path / "photos" / "a.jpg")
     with pytest.raises(data.DataError) as caught:
