@@ -16,6 +16,7 @@ _MODULES = {
     "Centred": "centred",
     "Cis680": "cis680",
     "Coco": "coco",
+    "CroppedMasks": "cropped_masks",
     "DataError": "sample",
     "Dataset": "sample",
     "Field": "fields",
