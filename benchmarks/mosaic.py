@@ -3,8 +3,8 @@
     python benchmarks/mosaic.py --data NUCLEI --output benchmarks/results/mosaic.json
 
 The parts are the validation images of 256x256 pixels, whole, in their eight orientations, in an order that a seed
-decides. "own levels": the grey levels of each part are stretched as those of an image are, so that the mosaic is that of
-one microscope; "levels of the mosaic": the parts keep their own exposure, and the mosaic is stretched as one image.
+decides. "own levels": the grey levels of each part are stretched as those of an image are, as if the mosaic came from
+one exposure; "levels of the mosaic": the parts keep their own exposure, and the mosaic is stretched as one image.
 """
 
 import argparse
