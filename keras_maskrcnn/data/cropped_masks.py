@@ -123,13 +123,9 @@ class CroppedMasks:
 
     def __array__(self, dtype=None, copy=None):
         masks = np.zeros(self.shape, bool)
-        for crop, mask in zip(self.crops(), masks, strict=True):
-            crop.add_to(mask)
+        for packed, mask in zip(self.packed, masks, strict=True):
+            packed.crop().add_to(mask)
         return masks if dtype is None else masks.astype(dtype)
-
-    def crops(self):
-        """Yields the `Crop` of each mask, which is unpacked when its turn comes."""
-        return (packed.crop() for packed in self.packed)
 
     def encoded(self, row):
         """COCO's compressed run-length code of one mask, as `run_lengths.encode_mask` of the whole mask."""
@@ -138,6 +134,11 @@ class CroppedMasks:
         return encode_crop(*self.packed[row].crop(), self.size)
 
 
+def crop_of(masks, row):
+    """The `Crop` of one of `CroppedMasks`, or of masks of another kind, which are bool [H, W] each."""
+    return masks.packed[row].crop() if isinstance(masks, CroppedMasks) else Crop.around(np.asarray(masks[row]))
+
+
 def crops_of(masks):
     """Yields the `Crop` of each of `CroppedMasks` or of an array bool [n, H, W]."""
-    return masks.crops() if isinstance(masks, CroppedMasks) else map(Crop.around, masks)
+    return (crop_of(masks, row) for row in range(len(masks)))

@@ -20,4 +20,4 @@ def peak(case):
 @pytest.mark.slow
 def test_300_objects_in_12_megapixels_stay_under_2_gib():
     assert peak("predict") < 2 * 2**30
-    assert peak("detect, full masks") > 300 * 12e6  # what is measured contains the masks
+    assert peak("detect, full masks") > peak("detect, cropped masks") + 5e8  # what is measured contains the masks
