@@ -85,6 +85,14 @@ def test_folders_inside_folders(folder, capsys):
     assert "[3/3] photos/more/c.png: 3 objects -> out/c.png" in capsys.readouterr().out
 
 
+def test_a_link_to_a_folder_that_contains_it_is_not_followed(folder, capsys):
+    pathlib.Path("photos/more/up").symlink_to(folder / "photos")
+    run("photos", "--recursive")
+    printed = capsys.readouterr().out
+    assert "skipped: photos/more/up: is a link to a folder that contains it\n" in printed
+    assert "3 images done, 0 failed, 4 skipped\n" in printed
+
+
 def test_a_named_file_that_cannot_be_read_is_an_error(folder, capsys):
     run("photos/phone.heic", "photos/a.png", "nowhere*.png", code=2)
     printed = capsys.readouterr()

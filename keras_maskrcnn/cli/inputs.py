@@ -127,21 +127,31 @@ def _matching(pattern, recursive, tally):
 
 
 def _in_folder(folder, recursive, tally):
-    found = 0
-    for source in _chosen(sorted(folder.iterdir()), recursive, tally):
+    found, paths = 0, _content(folder, tally)
+    for source in _chosen(paths or (), recursive, tally):
         found += 1
         yield source
-    if not found:
+    if not found and paths is not None:
         tally.failed(f"no image in it ({', '.join(sorted(IMAGES))} are read)", folder)
+
+
+def _content(folder, tally):
+    """The sorted paths in a folder, or None if it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        tally.failed(error, folder)
+        return None
 
 
 def _chosen(paths, recursive, tally):
     for path in paths:
-        if path.is_dir():
-            if recursive:
-                yield from _chosen(sorted(path.iterdir()), recursive, tally)
-            else:
-                tally.skipped("is a folder; --recursive reads it", path)
+        if path.is_dir() and not recursive:
+            tally.skipped("is a folder; --recursive reads it", path)
+        elif path.is_dir() and path.parent.resolve().is_relative_to(path.resolve()):
+            tally.skipped("is a link to a folder that contains it", path)
+        elif path.is_dir():
+            yield from _chosen(_content(path, tally) or (), recursive, tally)
         elif path.suffix.lower() in IMAGES | VIDEOS:
             yield Source(path)
         else:
