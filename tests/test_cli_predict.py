@@ -160,6 +160,14 @@ def test_the_higher_score_is_visible_where_objects_overlap(folder, monkeypatch):
     assert np.asarray(Image.open("out/ids/a.png"))[:, 0].tolist() == [1] * 10 + [2] * 5 + [0] * 15
 
 
+def test_an_image_is_not_replaced_by_its_overlay(folder, capsys):
+    before = pathlib.Path("photos/a.png").read_bytes()
+    assert main(["predict", "photos/a.png", "--model", "none", "--output", "photos"]) == 2
+    reason = "its overlay would replace it; give another folder as --output"
+    assert capsys.readouterr().err == f"error: photos/a.png: {reason}\n"
+    assert pathlib.Path("photos/a.png").read_bytes() == before
+
+
 def test_classes_are_chosen_by_name(folder, capsys):
     run("photos/a.png", "--classes", "cat", "--json", "found.json")
     assert {result["category_name"] for result in json.loads(pathlib.Path("found.json").read_text())} == {"cat"}
@@ -279,6 +287,13 @@ def test_a_damaged_video_is_named_and_the_others_are_processed(clip, capsys):
     printed = capsys.readouterr()
     assert printed.err.startswith("error: bad.mp4: cannot be read as a video") and printed.err.count("\n") == 1
     assert "0 images and 6 frames done, 1 failed" in printed.out
+
+
+def test_a_video_whose_frames_cannot_be_written_is_one_message(clip, capsys):
+    assert main(["predict", clip, "--model", "none", "--output", "."]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "error: clip.mp4: its overlay would replace it; give another folder as --output\n"
+    assert "0 images done, 1 failed" in printed.out
 
 
 def test_a_camera_that_is_absent_is_named(clip, capsys):

@@ -73,7 +73,7 @@ def run(args):
                 for writer in writers:
                     writer.add(picture, found)
             except Exception as error:
-                tally.failed(error, picture.source)
+                tally.failed(error, picture.source, picture.frame)
             else:
                 tally.done(picture, len(found["labels"]), overlays and overlays.where)
     for name, path in (("COCO results", args.json), ("table", args.csv)):
@@ -170,5 +170,6 @@ def _detections(model, images, args, tally):
             if args.debug or not waiting:
                 raise
             # Results come in order: the first picture without one has failed.
-            tally.failed(error, waiting.popleft().source)
+            failed = waiting.popleft()
+            tally.failed(error, failed.source, failed.frame)
             again = [picture.image for picture in waiting]

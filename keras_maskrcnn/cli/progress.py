@@ -18,11 +18,15 @@ class Tally:
         self.debug, self.total = debug, total
         self._lock, self._counts = threading.Lock(), dict.fromkeys(("images", "frames", "failed", "skipped"), 0)
         self._video, self._frames, self._objects, self._where = None, 0, 0, None
+        self._failed = None  # the video whose last frame failed
 
-    def failed(self, error, path):
-        """An input, or a part of it, that cannot be processed."""
+    def failed(self, error, path, frame=None):
+        """An input that cannot be processed; of the frames of a video that fail one after another only the first."""
         if self.debug and isinstance(error, Exception):
             raise error
+        last, self._failed = self._failed, None if frame is None else path
+        if frame is not None and last is path:
+            return
         self._count("failed")
         fail(error, path)
 

@@ -63,13 +63,13 @@ class Overlays(Writer):
         scale = visualize.fitting_scale(picture.image)
         drawn = visualize.draw(picture.image, found, self._class_names, scale=scale)
         if picture.frame is None or self._frames:
-            self.where = created(self._folder / f"{picture.name}.png")
+            self.where = self._file(f"{picture.name}.png", picture.source)
             Image.fromarray(drawn).save(self.where)
             return
         if self._video is None:
             from keras_maskrcnn.data.video import VideoWriter
 
-            self.where = created(self._folder / f"{picture.name.rpartition('/')[0]}.mp4")
+            self.where = self._file(f"{picture.name.rpartition('/')[0]}.mp4", picture.source)
             self._source, self._video = picture.source, VideoWriter(self.where, picture.rate)
         self._video.add(drawn)
 
@@ -78,6 +78,12 @@ class Overlays(Writer):
         if self._video is not None:
             self._video.close()
         self._source = self._video = None
+
+    def _file(self, name, source):
+        path = self._folder / name
+        if source.path and path.resolve() == source.path.resolve():
+            raise ValueError("its overlay would replace it; give another folder as --output")
+        return created(path)
 
 
 class JsonResults(Writer):
