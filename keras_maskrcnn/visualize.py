@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_maskrcnn.data.cropped_masks import crop_of
 from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
 from keras_maskrcnn.drawing.colours import colour, contrasting
 from keras_maskrcnn.drawing.labels import SEAM, draw_labels, label_text
@@ -72,7 +73,7 @@ def draw(
     order = np.argsort(-areas, kind="stable")
     if found.get("masks") is not None:
         for index in order:
-            _draw_mask(pixels, np.asarray(found["masks"][index]), colours[index], opacity, line_width, scale)
+            _draw_mask(pixels, crop_of(found["masks"], index), colours[index], opacity, line_width, scale)
     canvas = Image.fromarray(pixels)
     pen = ImageDraw.Draw(canvas)
     if boxes:
@@ -261,14 +262,11 @@ def _enlarge(array, scale):
     return array if scale == 1 else array.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _draw_mask(pixels, mask, tint, opacity, line_width, scale):
-    """Blends the fill of a mask into `pixels` and draws its outline; only the bounding rectangle is processed."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    area = _enlarge(mask[top:bottom, left:right], scale)
-    view = pixels[top * scale : bottom * scale, left * scale : right * scale]
+def _draw_mask(pixels, crop, tint, opacity, line_width, scale):
+    """Blends the fill of a mask, a `data.cropped_masks.Crop`, into `pixels` and draws its outline."""
+    left, top, right, bottom = (edge * scale for edge in crop.box)
+    area = _enlarge(crop.mask, scale)
+    view = pixels[top:bottom, left:right]
     view[area] = (view[area] * (1 - opacity) + np.array(tint) * opacity).astype(np.uint8)
     edge = area & ~_eroded(area, line_width)
     view[edge] = tint

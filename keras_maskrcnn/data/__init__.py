@@ -20,6 +20,7 @@ _MODULES = {
     "Cis680": "cis680",
     "Cityscapes": "cityscapes",
     "Coco": "coco",
+    "CroppedMasks": "cropped_masks",
     "DataError": "sample",
     "Dataset": "sample",
     "Field": "fields",

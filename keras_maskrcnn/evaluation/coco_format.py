@@ -5,6 +5,7 @@ import math
 import numpy as np
 from pycocotools import mask as mask_tools
 
+from keras_maskrcnn.data.cropped_masks import CroppedMasks
 from keras_maskrcnn.data.run_lengths import encode_mask
 
 
@@ -82,7 +83,8 @@ def coco_results(detections, image_ids, category_ids=None):
                 "score": float(score),
             }
             if masks is not None:
-                result["segmentation"] = encode_mask(masks[index])
+                cropped = isinstance(masks, CroppedMasks)
+                result["segmentation"] = masks.encoded(index) if cropped else encode_mask(masks[index])
             result.update({name: found[name][index].tolist() for name in further})
             results.append(result)
     return results

@@ -103,6 +103,18 @@ class Placement:
         fitted = np.maximum(np.floor(np.asarray(size) * factor + half), 1).astype(int)
         return tuple((-(-fitted // self.multiple) * self.multiple).tolist()), tuple(fitted.tolist())
 
+    def scaled(self, factor):
+        """The rule by which the network sees every image larger by a factor; its canvas grows with it."""
+        if factor == 1:
+            return self
+        rule, size = self.resize, self.image_size
+        sides = {name: max(1, round(getattr(rule, name) * factor)) for name in ("shorter", "longer")}
+        return dataclasses.replace(
+            self,
+            image_size=size and tuple(math.ceil(side * factor / self.stride) * self.stride for side in size),
+            resize=dataclasses.replace(rule, scale=rule.scale and rule.scale * factor, **sides),
+        )
+
     def pixels(self, image):
         """The image as the network sees it, before it is resized: checked by `check_image`, and stretched."""
         image = check_image(image, self.image_type)
