@@ -10,6 +10,7 @@ from keras_maskrcnn.evaluation.ranked import RECALLS, precision_envelope
 
 CLASSES = 12  # classes that are drawn one by one, those with the most objects or errors
 TINTS = plots.TINTS
+POINTS = 1000  # of a curve over all detections
 GREY = "#b9bdc4"
 
 
@@ -27,7 +28,7 @@ def precision_recall_curves(rows, class_names):
     labels = [label for label in np.argsort(-rows.objects, kind="stable") + 1 if rows.objects[label - 1]]
     envelopes = [precision_envelope(rows.of(label).right, rows.objects[label - 1]) for label in labels]
     for index, (label, envelope) in enumerate(zip(labels[:CLASSES], envelopes, strict=False)):
-        name = f"{class_names[label - 1]} (AP {envelope.mean():.3f})"
+        name = f"{_plain(class_names[label - 1])} (AP {envelope.mean():.3f})"
         axes.plot(RECALLS, envelope, color=TINTS[index % len(TINTS)], linewidth=1.2, label=name)
     if len(labels) > 1:
         mean = np.mean(envelopes, axis=0)
@@ -51,8 +52,9 @@ def threshold_curves(rows, best, score_threshold):
     sheet, axes = _axes(5.6, 4.2, xlabel="score threshold", title="Precision, recall and F1 over the threshold")
     counts, right, objects = np.arange(1, len(rows.scores) + 1), np.cumsum(rows.right), max(1, rows.objects.sum())
     curves = {"precision": right / counts, "recall": right / objects, "F1": 2 * right / (counts + objects)}
+    places = np.unique(np.linspace(0, max(0, len(counts) - 1), POINTS).astype(int))[: len(counts)]
     for (name, values), tint in zip(curves.items(), TINTS[:3], strict=False):
-        axes.plot(rows.scores, values, color=tint, linewidth=2.4 if name == "F1" else 1.5, label=name)
+        axes.plot(rows.scores[places], values[places], color=tint, linewidth=2.4 if name == "F1" else 1.5, label=name)
     if np.isfinite(best["threshold"]):
         label = f"highest F1, {best['f1']:.3f} at {best['threshold']:.2f}"
         axes.axvline(best["threshold"], color=plots.INK, linestyle="--", linewidth=1.2, label=label)
@@ -127,9 +129,14 @@ def confusion_matrix(report):
     matrix, names = np.asarray(report["confusion"]), report["names"]
     errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
     shown = np.append(np.sort(np.argsort(-errors[:-1], kind="stable")[:CLASSES]), len(names) - 1)
-    sheet = plots.confusion(matrix[np.ix_(shown, shown)], [names[index] for index in shown])
+    sheet = plots.confusion(matrix[np.ix_(shown, shown)], [_plain(names[index]) for index in shown])
     sheet.axes[0].set_title("Confusion" if len(shown) == len(names) else f"Confusion ({CLASSES} of {len(names) - 1})")
     return sheet
+
+
+def _plain(name):
+    """A name in which matplotlib finds no formula."""
+    return name.replace("$", r"\$")
 
 
 def _axes(width, height, **texts):

@@ -12,11 +12,18 @@ COUNTS = ("true_positives", "false_positives", "false_negatives")
 
 def all_tables(figures):
     """The tables of `explain`: dict from title to rows, each a list of str."""
-    at = f"at score {figures['score_threshold']:g}"
     return {
         "COCO scores": _scores(figures),
         "COCO scores by class": _by_class(figures),
-        f"Precision and recall {at}": _rates(figures["report"]),
+        f"Precision and recall at score {figures['score_threshold']:g}": _rates(figures["report"]),
+        **_further_tables(figures),
+    }
+
+
+def _further_tables(figures):
+    """The tables of `explain` that neither `format_scores` nor `format_report` prints."""
+    at = f"at score {figures['score_threshold']:g}"
+    return {
         "Score threshold of the highest F1": _best(figures["best_f1"]),
         "Errors by type (TIDE)": _errors(figures["tide"]),
         f"By size of the objects, {at}": _sizes(figures["sizes"]),
@@ -42,7 +49,7 @@ def format_report(report):
 
 def format_explanation(figures):
     """Formats what `explain` has beyond `format_scores` and `format_report` as text tables with titles."""
-    parts = list(all_tables(figures).items())[3:]
+    parts = _further_tables(figures).items()
     return "\n\n".join("\n".join([f"{title}:", *_columns(rows)]) for title, rows in parts)
 
 

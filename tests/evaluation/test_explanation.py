@@ -97,7 +97,7 @@ def test_the_page_stands_alone(shapes, tmp_path):
 
 
 def test_names_are_escaped(collected, tmp_path):
-    found = collected(([(1, (0, 0, 20, 20))], []), class_names=("<b>&",))
+    found = collected(([(1, (0, 0, 20, 20))], []), class_names=("<b>&", "$x^$", "$"))
     figures = evaluation.explained(found)
     found.positions.update({1: 0})
     dataset = [{"image": np.zeros((100, 100, 3), np.uint8)}]
