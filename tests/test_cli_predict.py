@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn.cli import main, predict
+from keras_maskrcnn.data.image_type import RGB
 from keras_maskrcnn.data.run_lengths import decode
 from keras_maskrcnn.evaluation import encode_mask
 from keras_maskrcnn.heads.detection import OUTPUTS
@@ -22,7 +23,7 @@ LEVELS = (250, 200, 150)  # of the rectangles' red channel: objects 1 (dog), 2 (
 class Rectangles:
     """Finds each rectangle of one of the `LEVELS`; notes the options that it is called with."""
 
-    class_names, schema = ("cat", "dog"), SCHEMA
+    class_names, schema, image_type = ("cat", "dog"), SCHEMA, RGB
     called = None
 
     def detect_each(self, images, **options):
