@@ -61,7 +61,8 @@ def run(arguments):
     recipe.begin(arguments)
     train, val = readers(arguments)
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
-    batches = recipe.batches(arguments, train, augment=arguments.augment)
+    sampling = data.RepeatFactor(arguments.repeat_factor) if arguments.repeat_factor else None
+    batches = recipe.batches(arguments, train, augment=arguments.augment, sampling=sampling)
     model = build(arguments, train)
     model.compile(recipe.optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)
@@ -89,6 +90,12 @@ def parse(arguments=None):
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
     add("--augment", choices=("flip", "standard", "strong"), default="standard", help="(default: %(default)s)")
+    add(
+        "--repeat-factor",
+        type=recipe.share,
+        metavar="T",
+        help="repeat images of classes that are in less than this share of the images, see data.RepeatFactor",
+    )
     result = parser.parse_args(arguments)
     if result.weights is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET

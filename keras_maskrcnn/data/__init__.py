@@ -1,7 +1,7 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
 Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `colour`, `augment`,
-`centred`, `mini_masks`, `prepare`, `pipeline`.
+`centred`, `mini_masks`, `prepare`, `sampling`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py; TensorFlow and
 Keras are imported when `batches` runs. `open` finds the reader of a path.
 """
@@ -24,6 +24,7 @@ _MODULES = {
     "Nuclei": "nuclei",
     "PennFudan": "penn_fudan",
     "Points": "fields",
+    "RepeatFactor": "sampling",
     "Shapes": "shapes",
     "Stretched": "colour",
     "Subset": "sample",

@@ -34,6 +34,10 @@ class Cached(Wrapper):
     def __len__(self):
         return len(self.positions)
 
+    def labels_at(self, position):
+        """Returns the labels of a sample."""
+        return self._kept[position][0]["labels"]
+
     def coco_annotations(self, image_id):
         """Returns the annotations of the data set."""
         return self.dataset.coco_annotations(image_id)

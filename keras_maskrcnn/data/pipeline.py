@@ -7,6 +7,7 @@ from keras_maskrcnn.data.cache import Cached, read_or_skip
 from keras_maskrcnn.data.exit_gate import ExitGate
 from keras_maskrcnn.data.prepare import Prepare, split
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sampling import Order
 
 
 def batches(
@@ -17,6 +18,7 @@ def batches(
     mask_size=112,
     augment=None,
     shuffle=None,
+    sampling=None,
     seed=0,
     repeat=False,
     drop_remainder=None,
@@ -39,7 +41,9 @@ def batches(
         mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
             which take about fifty times the memory, see `heads.mask.MaskStage`.
         augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
-        shuffle: New order in each epoch; None means True with augmentation, else False.
+        shuffle: New order in each epoch; None means True with augmentation or sampling, else False.
+        sampling: How often each sample is in an epoch: `data.RepeatFactor(threshold)`, another callable from a data set
+            to the mean number of times of each sample, float [n], or None for once.
         seed: Non-negative int.
         repeat: Repeat the epochs without end; `fit` then needs `steps_per_epoch`. `rows.start` of the result, set
             before the first batch is taken, is the number of samples to start after, for a run that continues.
@@ -65,9 +69,9 @@ def batches(
         ValueError: `augment` or `backend` has a value that is not listed above.
     """
     augment = augmentation.get(augment)
-    shuffle = augment is not None if shuffle is None else shuffle
+    shuffle = bool(augment or sampling) if shuffle is None else shuffle
     prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields, antialias)
-    rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed)
+    rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed, sampling)
     if drop_remainder is None:
         drop_remainder = shuffle and len(rows) >= batch_size
     if drop_remainder and len(rows) < batch_size:
@@ -91,47 +95,50 @@ class Rows:
         prepare: A Prepare.
         shuffle: Whether each epoch has a new order.
         seed: Non-negative int.
+        sampling: Callable from a data set to the mean number of times that each sample is in an epoch, or None.
 
     Attributes:
         start: Position at which the sequence of all epochs starts, or goes on with the next epoch.
     """
 
-    def __init__(self, dataset, prepare, shuffle, seed):
+    def __init__(self, dataset, prepare, shuffle, seed, sampling=None):
         self.start = 0
-        self.dataset, self.prepare, self.shuffle, self.seed = dataset, prepare, shuffle, seed
+        self.dataset, self.prepare, self.seed = dataset, prepare, seed
         self._failed_in_a_row = 0
         # One readable sample is enough for an epoch that is not empty.
         if not any(read_or_skip(dataset, position) for position in range(len(dataset))):
             reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
             raise DataError(_name(dataset), reasons[0] if reasons else "has no samples")
+        self.order = Order(len(dataset), shuffle, seed, sampling and sampling(dataset))
 
     def __len__(self):
-        return len(self.dataset)
+        """Number of rows in an epoch."""
+        return len(self.order)
 
-    def order(self, epoch):
-        """Returns the positions of an epoch: int64 [n]."""
-        if not self.shuffle:
-            return np.arange(len(self))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self))
-
-    def row(self, position, epoch):
-        """Returns the row at a position of an epoch, or None where the sample cannot be read."""
+    def row(self, position, repeat, epoch):
+        """Returns the row of a sample, or None where it cannot be read; arguments as for `row_or_next`."""
         sample = read_or_skip(self.dataset, position)
         if sample is None:
             self._failed_in_a_row += 1
-            if self._failed_in_a_row > 2 * len(self):  # a lost disk would cause an endless loop of repeats
+            if self._failed_in_a_row > 2 * len(self.dataset):  # a lost disk would cause an endless loop of repeats
                 raise DataError(_name(self.dataset), "no sample can be read any more")
             return None
         self._failed_in_a_row = 0
         index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
-        return self.prepare(sample, np.random.default_rng([self.seed, epoch, index]), index)
+        return self.prepare(sample, np.random.default_rng([self.seed, epoch, index, repeat]), index)
 
-    def row_or_next(self, position, epoch):
-        """Returns the row at a position, or that of the next readable sample of the data set."""
+    def row_or_next(self, position, repeat, epoch):
+        """Returns the row of a sample, or of the next one that can be read.
+
+        Args:
+            position: Position of the sample in the data set.
+            repeat: How often the sample was in this epoch before; another one draws another augmentation.
+            epoch: Number of the epoch.
+        """
         row = None
         while row is None:  # terminates: `row` raises when no sample is readable
-            row = self.row(position, epoch)
-            position = (position + 1) % len(self)
+            row = self.row(position, repeat, epoch)
+            position = (position + 1) % len(self.dataset)
         return row
 
 
@@ -160,7 +167,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         epoch, first = divmod(rows.start, len(rows))
         rows.start = (epoch + 1) * len(rows)
         order = rows.order(epoch)[first:]
-        return np.stack([order, np.full_like(order, epoch)], 1)
+        return np.column_stack([order, np.full(len(order), epoch)])
 
     def read(place):
         with gate as is_open:
@@ -174,7 +181,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
 
     def one_epoch(_):
         places = tf.numpy_function(next_epoch, [], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 2)))
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 3)))
 
     result = tf.data.Dataset.range(1).flat_map(one_epoch)
     result = result.repeat() if repeat else result

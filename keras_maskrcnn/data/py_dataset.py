@@ -48,4 +48,4 @@ class NumpyBatches(keras.utils.PyDataset):
             epoch, place = divmod(self.rows.start + place, len(self.rows))
         else:
             epoch = self.epoch
-        return self.rows.row_or_next(int(self.rows.order(epoch)[place]), epoch)
+        return self.rows.row_or_next(*self.rows.order(epoch)[place].tolist(), epoch)
