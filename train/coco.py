@@ -18,6 +18,7 @@ import pathlib
 
 import keras_maskrcnn
 from keras_maskrcnn import data
+from keras_maskrcnn.data.augment import PRESETS
 from keras_maskrcnn.training import recipe
 
 
@@ -89,7 +90,7 @@ def parse(arguments=None):
     add("--weights", metavar="imagenet|none|FILE", help="features of the backbone (default: imagenet, ResNets: none)")
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
-    add("--augment", choices=("flip", "standard", "strong"), default="standard", help="(default: %(default)s)")
+    add("--augment", choices=tuple(PRESETS), default="standard", help="(default: %(default)s)")
     add(
         "--repeat-factor",
         type=recipe.share,

@@ -1,5 +1,7 @@
 """The input pipeline: shuffle, read, augment, resize, batch, prefetch; seeded, and the same on every backend."""
 
+import functools
+
 import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
@@ -40,7 +42,9 @@ def batches(
         max_instances: N, rows of the targets; of more instances the largest are kept.
         mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
             which take about fifty times the memory, see `heads.mask.MaskStage`.
-        augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
+        augment: "flip", "standard", "strong", "lsj", "copy_paste", a callable (sample, rng) -> sample, or None. A
+            callable with a true attribute `mixes` gets a third argument, a function from `rng` to another sample of the
+            data set, or to None where that cannot be read.
         shuffle: New order in each epoch; None means True with augmentation or sampling, else False.
         sampling: How often each sample is in an epoch: `data.RepeatFactor(threshold)`, another callable from a data set
             to the mean number of times of each sample, float [n], or None for once.
@@ -125,7 +129,14 @@ class Rows:
             return None
         self._failed_in_a_row = 0
         index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
-        return self.prepare(sample, np.random.default_rng([self.seed, epoch, index, repeat]), index)
+        partner = functools.partial(self._other, position, epoch)
+        return self.prepare(sample, np.random.default_rng([self.seed, epoch, index, repeat]), index, partner)
+
+    def _other(self, position, epoch, rng):
+        """Returns a random sample of the epoch from another position, or None where it cannot be read."""
+        positions = self.order(epoch)[:, 0]
+        positions = positions[positions != position]
+        return read_or_skip(self.dataset, int(rng.choice(positions))) if positions.size else None
 
     def row_or_next(self, position, repeat, epoch):
         """Returns the row of a sample, or of the next one that can be read.

@@ -23,7 +23,8 @@ class Prepare:
             and on the right, is zero.
         max_instances: N, rows of the targets. If a sample has more, the largest instances are kept, crowds last.
         mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
-        augment: A callable (sample, rng) -> sample, or None.
+        augment: A callable (sample, rng) -> sample, or None. One with a true attribute `mixes` gets
+            `partner` as a third argument.
         fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
         antialias: Whether images are smoothed where they shrink. None: as the model that is trained, see `follow`.
     """
@@ -31,7 +32,7 @@ class Prepare:
     def __init__(self, image_size, max_instances, mask_size, augment, fields=(), antialias=None):
         self.fields = (*STANDARD, *fields)
         self.image_size, self.max_instances, self.mask_size = tuple(image_size), max_instances, mask_size
-        if isinstance(augment, Augment) and augment.crop is None and augment.fit is None:
+        if isinstance(augment, Augment) and augment.crop in (None, "canvas") and augment.fit is None:
             augment = dataclasses.replace(augment, fit=self.image_size)
         self.augment = augment
         self._given, self._warned = antialias, False
@@ -66,19 +67,21 @@ class Prepare:
             **{field.name: ((count, *field.shape), np.dtype(field.dtype)) for field in self.fields},
         }
 
-    def __call__(self, sample, rng, index):
+    def __call__(self, sample, rng, index, partner=None):
         """Prepares one sample.
 
         Args:
             sample: A validated sample.
             rng: numpy.random.Generator for the augmentation.
             index: The sample's position in its data set, returned as `image_index`.
+            partner: Function from `rng` to another sample of the data set, for augmentations that mix two samples.
 
         Returns:
             Dict with the arrays of `signature`.
         """
         if self.augment is not None:
-            sample = self.augment(sample, rng)
+            mixed = [partner] if getattr(self.augment, "mixes", False) else []
+            sample = self.augment(sample, rng, *mixed)
         row = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self.signature().items()}
         image = sample["image"]
         size = fitted_size(image.shape[:2], self.image_size)
