@@ -22,6 +22,8 @@ class Cached(Wrapper):
         positions: For each sample kept, its position in the data set.
     """
 
+    labels_known = True
+
     def __init__(self, dataset):
         super().__init__(dataset)
         self.positions, self._kept = [], []

@@ -35,6 +35,8 @@ class Coco(Dataset):
         DataError: The file or the folder is missing or is not in the COCO format.
     """
 
+    labels_known = True
+
     def __init__(self, annotations, images, allow_outside=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
         content = coco_file.load(self.path, allow_outside)

@@ -39,7 +39,8 @@ def batches(
         dataset: A `data.Dataset`.
         image_size: (H, W) of the canvas; images are resized to fit in it with their aspect kept, at the top left.
         batch_size: B.
-        max_instances: N, rows of the targets; of more instances the largest are kept.
+        max_instances: N, rows of the targets. Of more instances the crowd regions and then the largest are kept, which
+            is logged once; `rows.prepare.overfull` of the result has the samples, by position.
         mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
             which take about fifty times the memory, see `heads.mask.MaskStage`.
         augment: "flip", "standard", "strong", "lsj", "copy_paste", a callable (sample, rng) -> sample, or None. A
@@ -114,6 +115,10 @@ class Rows:
             reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
             raise DataError(_name(dataset), reasons[0] if reasons else "has no samples")
         self.order = Order(len(dataset), shuffle, seed, sampling and sampling(dataset))
+        if dataset.labels_known and getattr(prepare.augment, "crop", None) is None:  # in a crop there are fewer
+            counts = {self._index(place): len(dataset.labels_at(place)) for place in range(len(dataset))}
+            counts = {index: count for index, count in counts.items() if count > prepare.max_instances}
+            prepare.note_overfull(counts, f"{_name(dataset)} of {len(dataset)} images")
 
     def __len__(self):
         """Number of rows in an epoch."""
@@ -128,9 +133,13 @@ class Rows:
                 raise DataError(_name(self.dataset), "no sample can be read any more")
             return None
         self._failed_in_a_row = 0
-        index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
+        index = self._index(position)
         partner = functools.partial(self._other, position, epoch)
         return self.prepare(sample, np.random.default_rng([self.seed, epoch, index, repeat]), index, partner)
+
+    def _index(self, position):
+        """Returns the position in the data set that `batches` was called with."""
+        return self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
 
     def _other(self, position, epoch, rng):
         """Returns a random sample of the epoch from another position, or None where it cannot be read."""

@@ -57,10 +57,12 @@ class Dataset(collections.abc.Sequence):
         class_names: List of K str; class k is `class_names[k - 1]`.
         fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
             masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
+        labels_known: Whether `labels_at` reads no file and decodes nothing.
     """
 
     class_names = ()
     fields = ()
+    labels_known = False
 
     @abc.abstractmethod
     def read(self, position):
@@ -123,6 +125,11 @@ class Wrapper(Dataset):
     def skipped(self):
         """The skipped samples of the wrapped data set."""
         return self.dataset.skipped
+
+    @property
+    def labels_known(self):
+        """Whether the wrapped data set knows its labels."""
+        return self.dataset.labels_known
 
 
 class Subset(Wrapper):
