@@ -54,9 +54,10 @@ def batches(
             before the first batch is taken, is the number of samples to start after, for a run that continues.
         drop_remainder: Leave out a last batch that is not full; None means True if `shuffle` and a full batch exists.
         cache: Keep decoded samples in memory; they are read by this call.
-        workers: Number of threads that prepare samples.
-        backend: "tf" (a tf.data.Dataset), "numpy" (a keras.utils.PyDataset), or "auto": "tf" where Keras runs on
-            TensorFlow.
+        workers: Number of threads, or processes with `backend="grain"`, that prepare samples.
+        backend: "tf" (a tf.data.Dataset), "numpy" (a keras.utils.PyDataset), "grain" (another one, whose batches are
+            prepared in processes, see docs/speed.md), or "auto": "tf" where Keras runs on TensorFlow, else "numpy". The
+            batches are equal. Each process of "grain" has a copy of the data set, with `cache` of the samples too.
         antialias: Whether images are smoothed where they shrink. None: as the `resize` option of the model that `fit`
             or `evaluate` is called on says; True until then.
 
@@ -71,7 +72,7 @@ def batches(
     Raises:
         DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`
             is True.
-        ValueError: `augment` or `backend` has a value that is not listed above.
+        ValueError: `augment` or `backend` has a value that is not listed above, or grain is not installed.
     """
     augment = augmentation.get(augment)
     shuffle = bool(augment or sampling) if shuffle is None else shuffle
@@ -84,9 +85,10 @@ def batches(
     if _chosen(backend) == "tf":
         result = _tf_dataset(rows, batch_size, repeat, drop_remainder, workers)
     else:
-        from keras_maskrcnn.data.py_dataset import NumpyBatches
+        from keras_maskrcnn.data import py_dataset
 
-        result = NumpyBatches(rows, batch_size, repeat, drop_remainder, workers=workers)
+        kind = py_dataset.ProcessBatches if backend == "grain" else py_dataset.NumpyBatches
+        result = kind(rows, batch_size, repeat, drop_remainder, workers=workers)
     result.rows = rows
     result.class_names = dataset.class_names  # as keras.utils.image_dataset_from_directory does
     return result
@@ -137,6 +139,32 @@ class Rows:
         partner = functools.partial(self._other, position, epoch)
         return self.prepare(sample, np.random.default_rng([self.seed, epoch, index, repeat]), index, partner)
 
+    def num_batches(self, batch_size, drop_remainder):
+        """Returns the number of batches in an epoch."""
+        full, rest = divmod(len(self), batch_size)
+        return full + (rest > 0 and not drop_remainder)
+
+    def batch(self, index, batch_size, epoch):
+        """Returns batch `index` of an epoch, or of the sequence of all epochs from `start` on if `epoch` is None.
+
+        Returns:
+            Dict of the arrays of the rows, stacked.
+        """
+        places = np.arange(index * batch_size, (index + 1) * batch_size)
+        if epoch is None:
+            epochs, places = np.divmod(self.start + places, len(self))
+        else:
+            places = places[places < len(self)]
+            epochs = np.full(len(places), epoch)
+        pairs = zip(epochs.tolist(), places.tolist(), strict=True)
+        rows = [self.row_or_next(*self.order(epoch)[place].tolist(), epoch) for epoch, place in pairs]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def numbered_batch(self, number, batch_size, per_epoch):
+        """Returns a batch of the endless sequence of epochs of `per_epoch` batches, or of one sequence for None."""
+        epoch, index = (None, number) if per_epoch is None else divmod(number, per_epoch)
+        return self.batch(index, batch_size, epoch)
+
     def _index(self, position):
         """Returns the position in the data set that `batches` was called with."""
         return self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
@@ -167,8 +195,8 @@ def _name(dataset):
 
 
 def _chosen(backend):
-    if backend not in ("auto", "tf", "numpy"):
-        raise ValueError(f"backend must be auto, tf or numpy, not {backend!r}")
+    if backend not in ("auto", "tf", "numpy", "grain"):
+        raise ValueError(f"backend must be auto, tf, numpy or grain, not {backend!r}")
     if backend != "auto":
         return backend
     from keras_maskrcnn.backend import is_tensorflow
@@ -208,8 +236,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     result = result.map(load, num_parallel_calls=workers, deterministic=True)
     result = result.batch(batch_size, drop_remainder=drop_remainder)
     # Without a known length Keras warns at the end of the first epoch that the data ran out.
-    full, rest = divmod(len(rows), batch_size)
-    length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
+    length = tf.data.INFINITE_CARDINALITY if repeat else rows.num_batches(batch_size, drop_remainder)
     result = result.apply(tf.data.experimental.assert_cardinality(length))
     return result.prefetch(2).with_options(_without_autotuning(tf))
 

@@ -286,7 +286,7 @@ def test_position_in_a_subset(sample, in_memory):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="backend must be auto, tf or numpy"):
+    with pytest.raises(ValueError, match="backend must be auto, tf, numpy or grain"):
         data.batches(SHAPES, **SMALL, backend="torch")
     with pytest.raises(ValueError, match="augment must be"):
         data.batches(SHAPES, **SMALL, augment="unknown")
