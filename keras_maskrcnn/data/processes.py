@@ -37,7 +37,7 @@ class Processes:
     def __init__(self, batch, rows, workers):
         self._grain = _grain()
         self._batch, self._rows, self._workers = batch, rows, workers
-        self._streams, self._expected = [], None
+        self._streams, self._first, self._expected = [], {}, None
         self._source = type(rows.dataset).__name__
 
     def __call__(self, number):
@@ -46,18 +46,16 @@ class Processes:
         Raises:
             DataError: No sample can be read, the data set cannot be sent to another process, or a process was killed.
         """
-        if not self._streams:
-            self._open(number)
-        elif number != self._expected:
-            self._seek(number)
+        expected, self._expected = self._expected, None  # unknown where Ctrl-C interrupts the following
         try:
-            arrays, notes = next(self._streams[number % self._workers])
-        except DataError:
+            if not self._streams:
+                self._open(number)
+            elif number != expected:
+                self._seek(number)
+            arrays, notes = self._first.pop(number, None) or next(self._streams[number % self._workers])
+        except Exception as error:
             self.close()
-            raise
-        except RuntimeError as error:
-            self.close()
-            if "was terminated unexpectedly" in str(error):  # grain's own error
+            if isinstance(error, RuntimeError) and "was terminated unexpectedly" in str(error):  # grain's own error
                 raise DataError(self._source, f"a process that prepares batches was killed: {error}") from None
             raise
         self._expected = number + 1
@@ -65,17 +63,24 @@ class Processes:
         return arrays
 
     def _open(self, first):
-        task = _Task(self._batch, self._rows)
+        """Starts all processes, and waits for the first batch of each."""
+        task = _Task(self._pickled())
         self._streams = [self._stream(task, worker) for worker in range(self._workers)]
         self._finalizer = weakref.finalize(self, _close, self._streams)
         self._seek(first)
         with _main_left_out():
             for stream in self._streams:
-                try:
-                    stream.start_prefetch()
-                except (pickle.PicklingError, TypeError, AttributeError) as error:
-                    self.close()
-                    raise DataError(self._source, f"cannot be sent to another process: {error}") from error
+                stream.start_prefetch()
+            numbers = range(first, first + self._workers)
+            self._first = {number: next(self._streams[number % self._workers]) for number in numbers}
+
+    def _pickled(self):
+        import cloudpickle  # which grain needs
+
+        try:
+            return cloudpickle.dumps((self._batch, self._rows))
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise DataError(self._source, f"cannot be sent to another process: {error}") from None
 
     def _stream(self, task, worker):
         """Returns an iterator over the batches of one process: the numbers `worker` + i · `workers`."""
@@ -85,6 +90,7 @@ class Processes:
         return iter(batches.mp_prefetch(options, worker_init_fn=_begin))
 
     def _seek(self, number):
+        self._first = {}
         for worker, stream in enumerate(self._streams):
             self._grain.experimental.set_next_index(stream, -((worker - number) // self._workers))
 
@@ -96,20 +102,22 @@ class Processes:
 
 
 class _Task:
-    """What a process does for each number: a batch, and what was noted in this process since the one before."""
+    """What a process does for each number: a batch, and what was noted in this process since the one before.
 
-    def __init__(self, batch, rows):
-        self.batch, self.rows = batch, rows
-        self.told = [len(notes) for notes in self._notes()]
+    Args:
+        pickled: bytes, the function from a number to a batch, and its `Rows`.
+    """
 
-    def _notes(self):
-        return self.rows.dataset.skipped, self.rows.prepare.overfull
+    def __init__(self, pickled):
+        self.pickled, self.batch = pickled, None
 
     def __call__(self, number):
+        if self.batch is None:  # the first call in a process
+            self.batch, rows = pickle.loads(self.pickled)
+            self.notes = rows.dataset.skipped, rows.prepare.overfull
+        known = [len(notes) for notes in self.notes]
         arrays = self.batch(number)
-        notes = [list(notes.items())[told:] for notes, told in zip(self._notes(), self.told, strict=True)]
-        self.told = [len(notes) for notes in self._notes()]
-        return arrays, notes
+        return arrays, [list(notes.items())[count:] for notes, count in zip(self.notes, known, strict=True)]
 
 
 def _take_notes(notes, rows):
