@@ -14,6 +14,8 @@ import types
 import weakref
 from multiprocessing import connection, parent_process
 
+import numpy as np
+
 from keras_maskrcnn.data.cache import skip
 from keras_maskrcnn.data.sample import DataError
 
@@ -55,24 +57,26 @@ class Processes:
             arrays, notes = self._first.pop(number, None) or next(self._streams[number % self._workers])
         except Exception as error:
             self.close()
+            if isinstance(error, DataError):  # to which grain has added lines
+                raise DataError(error.source, error.reason) from None
             if isinstance(error, RuntimeError) and "was terminated unexpectedly" in str(error):  # grain's own error
                 raise DataError(self._source, f"a process that prepares batches was killed: {error}") from None
             raise
         self._expected = number + 1
         _take_notes(notes, self._rows)
-        return arrays
+        return {name: np.array(array) for name, array in arrays.items()}  # out of memory that processes share
 
     def _open(self, first):
         """Starts all processes, and waits for the first batch of each."""
         task = _Task(self._pickled())
         self._streams = [self._stream(task, worker) for worker in range(self._workers)]
-        self._finalizer = weakref.finalize(self, _close, self._streams)
+        self._finalizer = weakref.finalize(self, _close, self._streams, self._first)
         self._seek(first)
         with _main_left_out():
             for stream in self._streams:
                 stream.start_prefetch()
             numbers = range(first, first + self._workers)
-            self._first = {number: next(self._streams[number % self._workers]) for number in numbers}
+            self._first.update({number: next(self._streams[number % self._workers]) for number in numbers})
 
     def _pickled(self):
         import cloudpickle  # which grain needs
@@ -90,7 +94,7 @@ class Processes:
         return iter(batches.mp_prefetch(options, worker_init_fn=_begin))
 
     def _seek(self, number):
-        self._first = {}
+        self._first.clear()
         for worker, stream in enumerate(self._streams):
             self._grain.experimental.set_next_index(stream, -((worker - number) // self._workers))
 
@@ -98,7 +102,6 @@ class Processes:
         """Ends the processes; the next batch starts others."""
         if self._streams:
             self._finalizer()
-        self._streams = []
 
 
 class _Task:
@@ -154,9 +157,12 @@ def _main_left_out():
         sys.modules["__main__"] = main
 
 
-def _close(streams):
+def _close(streams, first):
+    """Ends processes, and frees the memory that they share with this one: at exit it would be too late."""
     for stream in streams:
         stream.close()
+    streams.clear()
+    first.clear()
 
 
 def _grain():
