@@ -16,7 +16,7 @@ from keras_maskrcnn.drawing.sheets import grid, titled
 CANVAS, SIDE = (192, 192), 192
 
 
-def sheet(name, dataset, rows=3, columns=4, seed=1):
+def sheet(name, dataset, rows=2, columns=4, seed=1):
     """The first samples of a data set, one per row, each followed by what an augmentation makes of it."""
     batches = data.batches(
         dataset, CANVAS, rows, mask_size=56, augment=name, shuffle=False, seed=seed, repeat=True, backend="numpy"
@@ -51,7 +51,7 @@ def main():
     options.output.mkdir(parents=True, exist_ok=True)
     for name in options.augment:
         path = options.output / f"augment_{name}.jpg"
-        Image.fromarray(np.asarray(sheet(name, dataset))).save(path, quality=70)
+        Image.fromarray(np.asarray(sheet(name, dataset))).save(path, quality=60)
         print(path)
 
 
