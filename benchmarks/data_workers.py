@@ -6,10 +6,9 @@ FOLDER contains `annotations/instances_SPLIT.json` and the images in `SPLIT/`, a
 
 - images per second of `data.batches` with one and with two workers, as threads (`backend="tf"`) and as processes
   (`backend="grain"`), in turn in each round, after the first batches have been made;
-- the time per image for which preparing it holds the lock: a thread that does nothing but run Python code stands beside
-  one that prepares images, and the time in which it neither ran nor waited for a processor is the time in which it waited
-  for the lock. Linux counts both times for each thread (`schedstat`), so other programs are left out; where they slow
-  down the thread that holds the lock, the time is reduced in proportion.
+- the time per image for which preparing it holds the lock: a thread counts while another one prepares images, and the
+  share of its counts that is missing is the share of the time in which the lock was held. It counts alone before and
+  after, as other programs slow it down too.
 
 The time that the lock is held limits threads at any number of cores; processes have a lock each.
 """
@@ -23,7 +22,6 @@ import threading
 import time
 
 import machine
-import numpy as np
 
 BATCH, CANVAS = 4, (800, 1344)
 KINDS = {"threads": "tf", "processes": "grain"}
@@ -54,27 +52,30 @@ def rate(dataset, kind, workers, augment, batches):
     return batches * BATCH / seconds
 
 
-class Spinner(threading.Thread):
-    """Runs Python code, for which it needs the lock, until `goes_on` is False."""
+class Counter(threading.Thread):
+    """Counts as fast as the interpreter lets it, until `stop`."""
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.goes_on = True
+        self.count, self.goes_on = 0, True
 
     def run(self):
-        """Spins."""
+        """Counts."""
         while self.goes_on:
-            pass
+            self.count += 1
 
-
-def seconds_of(thread):
-    """Seconds that a thread of this process has run, and seconds that it has waited for a processor."""
-    numbers = pathlib.Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()
-    return np.array(numbers[:2], float) / 1e9
+    def rate(self, work):
+        """Calls a function once; returns the counts per second meanwhile, and the seconds."""
+        start, before = time.perf_counter(), self.count
+        work()
+        seconds = time.perf_counter() - start
+        return (self.count - before) / seconds, seconds
 
 
 def lock_time(dataset, augment, images):
     """Milliseconds per image for which preparing it holds the interpreter's lock."""
+    import numpy as np
+
     from keras_maskrcnn.data import augment as augmentation
     from keras_maskrcnn.data.prepare import Prepare
 
@@ -90,16 +91,14 @@ def lock_time(dataset, augment, images):
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)  # the lock changes hands as soon as the other thread waits for it
-    spinner, threads = Spinner(), [threading.main_thread()]
-    spinner.start()
-    threads.append(spinner)
-    before, start = [seconds_of(thread) for thread in threads], time.perf_counter()
-    work()
-    seconds = time.perf_counter() - start
-    worker, beside = (seconds_of(thread) - old for thread, old in zip(threads, before, strict=True))
-    spinner.goes_on = False
+    counter = Counter()
+    counter.start()
+    alone = [counter.rate(lambda: time.sleep(1.0))[0]]
+    beside, seconds = counter.rate(work)
+    alone.append(counter.rate(lambda: time.sleep(1.0))[0])
+    counter.goes_on = False
     sys.setswitchinterval(interval)
-    return (seconds - beside.sum()) * worker[0] / worker.sum() / images * 1e3
+    return (1 - beside / statistics.mean(alone)) * seconds / images * 1e3
 
 
 def table(rates):

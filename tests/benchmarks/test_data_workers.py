@@ -1,8 +1,6 @@
-import pathlib
 import time
 
 import data_workers
-import pytest
 
 
 def test_table_worked_by_hand():
@@ -14,13 +12,11 @@ def test_table_worked_by_hand():
     ]
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self/schedstat").is_file(), reason="Linux counts the time of threads")
-def test_a_spinner_runs_until_it_is_stopped():
-    spinner = data_workers.Spinner()
-    spinner.start()
-    time.sleep(0.1)
-    running, waiting = data_workers.seconds_of(spinner)
-    assert running > 0 and waiting >= 0
-    spinner.goes_on = False
-    spinner.join(timeout=5)
-    assert not spinner.is_alive()
+def test_a_counter_counts_until_it_is_stopped():
+    counter = data_workers.Counter()
+    counter.start()
+    rate, seconds = counter.rate(lambda: time.sleep(0.05))
+    counter.goes_on = False
+    counter.join(timeout=5)
+    assert rate > 0 and seconds >= 0.05 and not counter.is_alive()
+    assert counter.rate(lambda: time.sleep(0.01))[0] == 0
