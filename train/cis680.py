@@ -99,6 +99,7 @@ def parse(arguments=None):
         width=32,
         precision="auto",
         workers=2,
+        pipeline="threads",
         seed=0,
     )
     return parser.parse_args(arguments)

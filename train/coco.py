@@ -21,6 +21,7 @@ import pathlib
 
 import keras_maskrcnn
 from keras_maskrcnn import data, training
+from keras_maskrcnn.data.augment import PRESETS
 from keras_maskrcnn.training import recipe
 
 
@@ -82,7 +83,8 @@ def run(arguments):
     recipe.begin(arguments)
     train, val = (part.decoded(arguments.channels, arguments.image_dtype) for part in readers(arguments))
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
-    batches = recipe.batches(arguments, train, augment=arguments.augment)
+    sampling = data.RepeatFactor(arguments.repeat_factor) if arguments.repeat_factor else None
+    batches = recipe.batches(arguments, train, augment=arguments.augment, sampling=sampling)
     model = build(arguments, train)
     model.compile(recipe.optimizer(arguments), class_weights=class_weights(arguments, train))
     recipe.train(arguments, model, train, val, batches)
@@ -117,7 +119,13 @@ def parse(arguments=None):
         nargs="+",
         help="factors of the classes in the classification loss: by inverse frequency, or given (default: none)",
     )
-    add("--augment", choices=("flip", "standard", "strong"), default="standard", help="(default: %(default)s)")
+    add("--augment", choices=tuple(PRESETS), default="standard", help="(default: %(default)s)")
+    add(
+        "--repeat-factor",
+        type=recipe.share,
+        metavar="T",
+        help="repeat images of classes that are in less than this share of the images, see data.RepeatFactor",
+    )
     result = parser.parse_args(arguments)
     if result.weights is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET

@@ -4,7 +4,7 @@ Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; on
 `coco_keypoints`, `lvis` (JSON files), `outlines`, `via`, `labelme` and `yolo` (polygons), `id_masks`, `penn_fudan`,
 `nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays), `shapes`;
 `formats` finds the reader of a path; then `grouped`, `geometry`, `colour`, `augment`, `centred`, `mini_masks`,
-`prepare`, `pipeline`.
+`prepare`, `sampling`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py; TensorFlow and
 Keras are imported when `batches` runs.
 """
@@ -33,6 +33,7 @@ _MODULES = {
     "OpenImages": "open_images",
     "PennFudan": "penn_fudan",
     "Points": "fields",
+    "RepeatFactor": "sampling",
     "Shapes": "shapes",
     "Stretched": "colour",
     "Subset": "sample",

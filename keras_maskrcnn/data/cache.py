@@ -22,6 +22,8 @@ class Cached(Wrapper):
         positions: For each sample kept, its position in the data set.
     """
 
+    labels_known = True
+
     def __init__(self, dataset):
         super().__init__(dataset)
         self.positions, self._kept = [], []
@@ -37,6 +39,10 @@ class Cached(Wrapper):
     def decoded(self, channels=3, dtype="uint8"):
         """Reads every sample of the data set again, with images of other channels or another dtype."""
         return Cached(self.dataset.decoded(channels, dtype))
+
+    def labels_at(self, position):
+        """Returns the labels of a sample."""
+        return self._kept[position][0]["labels"]
 
     def coco_annotations(self, image_id):
         """Returns the annotations of the data set."""

@@ -51,6 +51,8 @@ class Cis680(Dataset):
         ValueError: `split` has another value.
     """
 
+    labels_known = True
+
     def __init__(self, folder, split="all"):
         self.folder, self.split = pathlib.Path(folder), split
         self.class_names = list(CLASSES)

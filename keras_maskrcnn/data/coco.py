@@ -39,6 +39,7 @@ class Coco(Dataset):
     """
 
     address = None  # key of an image's web address where it replaces `file_name`, see `coco_file.load`
+    labels_known = True
 
     def __init__(self, annotations, images, allow_outside=False, keypoints=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)

@@ -50,14 +50,26 @@ class Field:
         """
         return values
 
+    def occlude(self, values, cover):
+        """Returns the values after something was pasted over the image.
+
+        Args:
+            values: [n, *shape].
+            cover: bool [H, W], True where something is in front.
+
+        Returns:
+            [n, *shape].
+        """
+        return values
+
 
 @dataclasses.dataclass(frozen=True)
 class Points(Field):
     """Points of each instance, for example keypoints: x, y in continuous pixels, and visibility.
 
     Pixel i covers [i, i + 1), so its centre is at i + 0.5. Visibility 0 means that the point is not labelled; a point
-    outside the frame becomes such a point. Other values are kept (COCO: 1 is hidden, 2 is visible). The coordinates of
-    a point that is not labelled are 0 after a move.
+    outside the frame becomes such a point. Other values are kept (COCO: 1 is hidden, 2 is visible), but a point that
+    something is pasted over becomes 1. The coordinates of a point that is not labelled are 0 after a move.
 
     Attributes:
         shape: (K, 3).
@@ -93,6 +105,12 @@ class Points(Field):
         if self.mirrored is not None and np.linalg.det(matrix[:, :2]) < 0:
             moved = moved[:, list(self.mirrored)]
         return moved
+
+    def occlude(self, values, cover):
+        """Returns the points with those under the cover hidden; see `Field.occlude`."""
+        x, y = (np.clip(values[..., axis].astype(int), 0, cover.shape[1 - axis] - 1) for axis in (0, 1))
+        hidden = cover[y, x] & (values[..., 2] > 1)
+        return np.concatenate([values[..., :2], np.where(hidden, 1, values[..., 2])[..., None]], -1).astype(self.dtype)
 
 
 STANDARD = (Field("labels", dtype="int32"), Field("crowd", dtype="bool"))

@@ -41,7 +41,8 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour, antialias=True
         scaled: (height, width) after resizing, int array.
         offset: Position (y, x) of the top left corner in the frame, int array; negative where it is cut off.
         frame: (height, width) of the result, int array.
-        min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped.
+        min_visible: Minimum share of the mask's area inside the frame; instances below it are dropped. Crowd regions,
+            which are ignored in training, are dropped only if they are outside completely.
         recolour: Function from the pixels of the visible part of the image, without padding, to their new colours.
         antialias: Whether the image is smoothed where it shrinks.
 
@@ -54,7 +55,8 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour, antialias=True
     if (move.stop > move.start).all():
         move.part(canvas)[:] = recolour(move.pixels(image, antialias))
     boxes, cut = move.boxes(sample["boxes"])
-    kept = np.flatnonzero(move.visible_shares(sample["masks"], cut) >= max(min_visible, 1e-9))
+    least = np.where(sample["crowd"], 1e-9, max(min_visible, 1e-9))
+    kept = np.flatnonzero(move.visible_shares(sample["masks"], cut) >= least)
     for index in kept:
         move.mask(sample["masks"][index], masks[index])
     again = kept[cut[kept]]

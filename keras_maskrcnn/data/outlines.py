@@ -65,6 +65,8 @@ class Outlines(Dataset):
         DataError: there is no image, no class, or an instance of another class.
     """
 
+    labels_known = True
+
     def __init__(self, source, records, class_names=None, relative=False, dropped=None):
         self.source, self.records, self.relative = source, records, relative
         found = {instance.name for record in records for instance in record.instances}

@@ -1,5 +1,7 @@
 """The input pipeline: shuffle, read, augment, resize, batch, prefetch; seeded, and the same on every backend."""
 
+import functools
+
 import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
@@ -7,6 +9,7 @@ from keras_maskrcnn.data.cache import Cached, read_or_skip
 from keras_maskrcnn.data.exit_gate import ExitGate
 from keras_maskrcnn.data.prepare import Prepare, split
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sampling import Order
 
 
 def batches(
@@ -17,6 +20,7 @@ def batches(
     mask_size=112,
     augment=None,
     shuffle=None,
+    sampling=None,
     seed=0,
     repeat=False,
     drop_remainder=None,
@@ -35,19 +39,25 @@ def batches(
         dataset: A `data.Dataset`.
         image_size: (H, W) of the canvas; images are resized to fit in it with their aspect kept, at the top left.
         batch_size: B.
-        max_instances: N, rows of the targets; of more instances the largest are kept.
+        max_instances: N, rows of the targets. Of more instances the crowd regions and then the largest are kept, which
+            is logged once; `rows.prepare.overfull` of the result has the samples, by position.
         mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
             which take about fifty times the memory, see `heads.mask.MaskStage`.
-        augment: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
-        shuffle: New order in each epoch; None means True with augmentation, else False.
+        augment: "flip", "standard", "strong", "lsj", "copy_paste", a callable (sample, rng) -> sample, or None. A
+            callable with a true attribute `mixes` gets a third argument, a function from `rng` to another sample of the
+            data set, or to None where that cannot be read.
+        shuffle: New order in each epoch; None means True with augmentation or sampling, else False.
+        sampling: How often each sample is in an epoch: `data.RepeatFactor(threshold)`, another callable from a data set
+            to the mean number of times of each sample, float [n], or None for once.
         seed: Non-negative int.
         repeat: Repeat the epochs without end; `fit` then needs `steps_per_epoch`. `rows.start` of the result, set
             before the first batch is taken, is the number of samples to start after, for a run that continues.
         drop_remainder: Leave out a last batch that is not full; None means True if `shuffle` and a full batch exists.
         cache: Keep decoded samples in memory; they are read by this call.
-        workers: Number of threads that prepare samples.
-        backend: "tf" (a tf.data.Dataset), "numpy" (a keras.utils.PyDataset), or "auto": "tf" where Keras runs on
-            TensorFlow.
+        workers: Number of threads, or processes with `backend="grain"`, that prepare samples.
+        backend: "tf" (a tf.data.Dataset), "numpy" (a keras.utils.PyDataset), "grain" (another one, whose batches are
+            prepared in processes, see docs/speed.md), or "auto": "tf" where Keras runs on TensorFlow, else "numpy". The
+            batches are equal. Each process of "grain" has a copy of the data set, with `cache` of the samples too.
         antialias: Whether images are smoothed where they shrink. None: as the `resize` option of the model that `fit`
             or `evaluate` is called on says; True until then.
 
@@ -62,13 +72,13 @@ def batches(
     Raises:
         DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`
             is True.
-        ValueError: `augment` or `backend` has a value that is not listed above, or `augment` has changes of
-            colours that the images do not have.
+        ValueError: `augment` or `backend` has a value that is not listed above, `augment` has changes of colours that
+            the images do not have, or grain is not installed.
     """
     augment = augmentation.get(augment, dataset.image_type)
-    shuffle = augment is not None if shuffle is None else shuffle
+    shuffle = bool(augment or sampling) if shuffle is None else shuffle
     prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields, antialias, dataset.image_type)
-    rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed)
+    rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed, sampling)
     if drop_remainder is None:
         drop_remainder = shuffle and len(rows) >= batch_size
     if drop_remainder and len(rows) < batch_size:
@@ -76,9 +86,10 @@ def batches(
     if _chosen(backend) == "tf":
         result = _tf_dataset(rows, batch_size, repeat, drop_remainder, workers)
     else:
-        from keras_maskrcnn.data.py_dataset import NumpyBatches
+        from keras_maskrcnn.data import py_dataset
 
-        result = NumpyBatches(rows, batch_size, repeat, drop_remainder, workers=workers)
+        kind = py_dataset.ProcessBatches if backend == "grain" else py_dataset.NumpyBatches
+        result = kind(rows, batch_size, repeat, drop_remainder, workers=workers)
     result.rows = rows
     result.class_names = dataset.class_names  # as keras.utils.image_dataset_from_directory does
     return result
@@ -92,47 +103,91 @@ class Rows:
         prepare: A Prepare.
         shuffle: Whether each epoch has a new order.
         seed: Non-negative int.
+        sampling: Callable from a data set to the mean number of times that each sample is in an epoch, or None.
 
     Attributes:
         start: Position at which the sequence of all epochs starts, or goes on with the next epoch.
     """
 
-    def __init__(self, dataset, prepare, shuffle, seed):
+    def __init__(self, dataset, prepare, shuffle, seed, sampling=None):
         self.start = 0
-        self.dataset, self.prepare, self.shuffle, self.seed = dataset, prepare, shuffle, seed
+        self.dataset, self.prepare, self.seed = dataset, prepare, seed
         self._failed_in_a_row = 0
         # One readable sample is enough for an epoch that is not empty.
         if not any(read_or_skip(dataset, position) for position in range(len(dataset))):
             reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
             raise DataError(_name(dataset), reasons[0] if reasons else "has no samples")
+        self.order = Order(len(dataset), shuffle, seed, sampling and sampling(dataset))
+        if dataset.labels_known and getattr(prepare.augment, "crop", None) is None:  # in a crop there are fewer
+            counts = {self._index(place): len(dataset.labels_at(place)) for place in range(len(dataset))}
+            counts = {index: count for index, count in counts.items() if count > prepare.max_instances}
+            prepare.note_overfull(counts, f"{_name(dataset)} of {len(dataset)} images")
 
     def __len__(self):
-        return len(self.dataset)
+        """Number of rows in an epoch."""
+        return len(self.order)
 
-    def order(self, epoch):
-        """Returns the positions of an epoch: int64 [n]."""
-        if not self.shuffle:
-            return np.arange(len(self))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self))
-
-    def row(self, position, epoch):
-        """Returns the row at a position of an epoch, or None where the sample cannot be read."""
+    def row(self, position, repeat, epoch):
+        """Returns the row of a sample, or None where it cannot be read; arguments as for `row_or_next`."""
         sample = read_or_skip(self.dataset, position)
         if sample is None:
             self._failed_in_a_row += 1
-            if self._failed_in_a_row > 2 * len(self):  # a lost disk would cause an endless loop of repeats
+            if self._failed_in_a_row > 2 * len(self.dataset):  # a lost disk would cause an endless loop of repeats
                 raise DataError(_name(self.dataset), "no sample can be read any more")
             return None
         self._failed_in_a_row = 0
-        index = self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
-        return self.prepare(sample, np.random.default_rng([self.seed, epoch, index]), index)
+        index = self._index(position)
+        partner = functools.partial(self._other, position, epoch)
+        return self.prepare(sample, np.random.default_rng([self.seed, epoch, index, repeat]), index, partner)
 
-    def row_or_next(self, position, epoch):
-        """Returns the row at a position, or that of the next readable sample of the data set."""
+    def num_batches(self, batch_size, drop_remainder):
+        """Returns the number of batches in an epoch."""
+        full, rest = divmod(len(self), batch_size)
+        return full + (rest > 0 and not drop_remainder)
+
+    def batch(self, index, batch_size, epoch):
+        """Returns batch `index` of an epoch, or of the sequence of all epochs from `start` on if `epoch` is None.
+
+        Returns:
+            Dict of the arrays of the rows, stacked.
+        """
+        places = np.arange(index * batch_size, (index + 1) * batch_size)
+        if epoch is None:
+            epochs, places = np.divmod(self.start + places, len(self))
+        else:
+            places = places[places < len(self)]
+            epochs = np.full(len(places), epoch)
+        pairs = zip(epochs.tolist(), places.tolist(), strict=True)
+        rows = [self.row_or_next(*self.order(epoch)[place].tolist(), epoch) for epoch, place in pairs]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def numbered_batch(self, number, batch_size, per_epoch):
+        """Returns a batch of the endless sequence of epochs of `per_epoch` batches, or of one sequence for None."""
+        epoch, index = (None, number) if per_epoch is None else divmod(number, per_epoch)
+        return self.batch(index, batch_size, epoch)
+
+    def _index(self, position):
+        """Returns the position in the data set that `batches` was called with."""
+        return self.dataset.positions[position] if isinstance(self.dataset, Cached) else position
+
+    def _other(self, position, epoch, rng):
+        """Returns a random sample of the epoch from another position, or None where it cannot be read."""
+        positions = self.order(epoch)[:, 0]
+        positions = positions[positions != position]
+        return read_or_skip(self.dataset, int(rng.choice(positions))) if positions.size else None
+
+    def row_or_next(self, position, repeat, epoch):
+        """Returns the row of a sample, or of the next one that can be read.
+
+        Args:
+            position: Position of the sample in the data set.
+            repeat: How often the sample was in this epoch before; another one draws another augmentation.
+            epoch: Number of the epoch.
+        """
         row = None
         while row is None:  # terminates: `row` raises when no sample is readable
-            row = self.row(position, epoch)
-            position = (position + 1) % len(self)
+            row = self.row(position, repeat, epoch)
+            position = (position + 1) % len(self.dataset)
         return row
 
 
@@ -141,8 +196,8 @@ def _name(dataset):
 
 
 def _chosen(backend):
-    if backend not in ("auto", "tf", "numpy"):
-        raise ValueError(f"backend must be auto, tf or numpy, not {backend!r}")
+    if backend not in ("auto", "tf", "numpy", "grain"):
+        raise ValueError(f"backend must be auto, tf, numpy or grain, not {backend!r}")
     if backend != "auto":
         return backend
     from keras_maskrcnn.backend import is_tensorflow
@@ -161,7 +216,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         epoch, first = divmod(rows.start, len(rows))
         rows.start = (epoch + 1) * len(rows)
         order = rows.order(epoch)[first:]
-        return np.stack([order, np.full_like(order, epoch)], 1)
+        return np.column_stack([order, np.full(len(order), epoch)])
 
     def read(place):
         with gate as is_open:
@@ -175,15 +230,14 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
 
     def one_epoch(_):
         places = tf.numpy_function(next_epoch, [], tf.int64)
-        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 2)))
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 3)))
 
     result = tf.data.Dataset.range(1).flat_map(one_epoch)
     result = result.repeat() if repeat else result
     result = result.map(load, num_parallel_calls=workers, deterministic=True)
     result = result.batch(batch_size, drop_remainder=drop_remainder)
     # Without a known length Keras warns at the end of the first epoch that the data ran out.
-    full, rest = divmod(len(rows), batch_size)
-    length = tf.data.INFINITE_CARDINALITY if repeat else full + (bool(rest) and not drop_remainder)
+    length = tf.data.INFINITE_CARDINALITY if repeat else rows.num_batches(batch_size, drop_remainder)
     result = result.apply(tf.data.experimental.assert_cardinality(length))
     return result.prefetch(2).with_options(_without_autotuning(tf))
 

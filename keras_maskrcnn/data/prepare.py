@@ -22,21 +22,27 @@ class Prepare:
     Args:
         image_size: (H, W) of the canvas. An image is resized to fit in it, keeping its aspect; the rest, at the bottom
             and on the right, is zero.
-        max_instances: N, rows of the targets. If a sample has more, the largest instances are kept, crowds last.
+        max_instances: N, rows of the targets. If a sample has more, the crowd regions are kept, because the anchors in
+            them must be ignored in training, and then the largest of the other instances.
         mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
-        augment: A callable (sample, rng) -> sample, or None.
+        augment: A callable (sample, rng) -> sample, or None. One with a true attribute `mixes` gets
+            `partner` as a third argument.
         fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
         antialias: Whether images are smoothed where they shrink. None: as the model that is trained, see `follow`.
         image_type: `ImageType` of the samples.
+
+    Attributes:
+        overfull: Dict from the position of a sample to the number of its instances, where they are more than N. The
+            first one is logged.
     """
 
     def __init__(self, image_size, max_instances, mask_size, augment, fields=(), antialias=None, image_type=RGB):
         self.image_type, self.fields = image_type, (*STANDARD, *fields)
         self.image_size, self.max_instances, self.mask_size = tuple(image_size), max_instances, mask_size
-        if isinstance(augment, Augment) and augment.crop is None and augment.fit is None:
+        if isinstance(augment, Augment) and augment.crop in (None, "canvas") and augment.fit is None:
             augment = dataclasses.replace(augment, fit=self.image_size)
         self.augment = augment
-        self._given, self._warned = antialias, False
+        self._given, self.overfull = antialias, {}
         self._set(antialias is not False)
 
     def follow(self, antialias):
@@ -68,26 +74,28 @@ class Prepare:
             **{field.name: ((count, *field.shape), np.dtype(field.dtype)) for field in self.fields},
         }
 
-    def __call__(self, sample, rng, index):
+    def __call__(self, sample, rng, index, partner=None):
         """Prepares one sample.
 
         Args:
             sample: A validated sample.
             rng: numpy.random.Generator for the augmentation.
             index: The sample's position in its data set, returned as `image_index`.
+            partner: Function from `rng` to another sample of the data set, for augmentations that mix two samples.
 
         Returns:
             Dict with the arrays of `signature`.
         """
         if self.augment is not None:
-            sample = self.augment(sample, rng)
+            mixed = [partner] if getattr(self.augment, "mixes", False) else []
+            sample = self.augment(sample, rng, *mixed)
         row = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self.signature().items()}
         image = sample["image"]
         size = fitted_size(image.shape[:2], self.image_size)
         row["images"][: size[0], : size[1]] = _resize(image, size, self.antialias)
         row["sizes"][:] = size
         row["image_index"] = np.int32(index)
-        sample = self._largest(sample)
+        sample = self._largest(sample, index)
         boxes, masks = sample["boxes"], sample["masks"]
         count, (down, across) = len(boxes), size / image.shape[:2]
         row["boxes"][:count] = boxes * [across, down, across, down]
@@ -100,17 +108,29 @@ class Prepare:
         row["valid"][:count] = True
         return row
 
-    def _largest(self, sample):
+    def _largest(self, sample, index):
         """Returns the sample with the instances that fit into the targets, in their order."""
         boxes = sample["boxes"]
         if len(boxes) <= self.max_instances:
             return sample
-        if not self._warned:
-            self._warned = True
-            values = (sample["source"], len(boxes), self.max_instances)
-            logger.warning("%s: %d instances, of which the %d largest are kept (max_instances)", *values)
+        self.note_overfull({index: len(boxes)}, sample["source"])
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        return instances(sample, np.sort(np.lexsort((-areas, sample["crowd"]))[: self.max_instances]))
+        return instances(sample, np.sort(np.lexsort((-areas, ~sample["crowd"]))[: self.max_instances]))
+
+    def note_overfull(self, counts, source):
+        """Adds to `overfull`; the first call with any logs how many images have too many instances.
+
+        Args:
+            counts: Dict from positions of samples to numbers of instances.
+            source: What the log names: an image, or a data set with the number of its images.
+        """
+        is_first = not self.overfull
+        self.overfull.update(counts)  # before the slow log, as threads share it
+        if counts and is_first:
+            most = max(counts.values())
+            found = f"{most} instances" if len(counts) == 1 else f"{len(counts)} images with up to {most} instances"
+            rule = "kept are crowd regions, then the largest instances"
+            logger.warning("%s: %s, more than max_instances=%d: %s", source, found, self.max_instances, rule)
 
 
 def split(row):

@@ -60,11 +60,13 @@ class Dataset(collections.abc.Sequence):
         fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
             masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
         image_type: `image_type.ImageType` of the images: uint8 R, G, B unless a subclass or `decoded` says otherwise.
+        labels_known: Whether `labels_at` reads no file and decodes nothing.
     """
 
     class_names = ()
     fields = ()
     image_type = RGB
+    labels_known = False
 
     @abc.abstractmethod
     def read(self, position):
@@ -150,6 +152,11 @@ class Wrapper(Dataset):
     def skipped(self):
         """The skipped samples of the wrapped data set."""
         return self.dataset.skipped
+
+    @property
+    def labels_known(self):
+        """Whether the wrapped data set knows its labels."""
+        return self.dataset.labels_known
 
 
 class Subset(Wrapper):

@@ -73,11 +73,17 @@ def parser(description, **defaults):
     add("--backbone", help="resnet10 to resnet101, efficientnet_lite0 to 2 (default: %(default)s)")
     add("--width", type=positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
-    add("--workers", type=positive, help="threads that prepare images (default: %(default)s)")
+    add("--workers", type=positive, help="threads or processes that prepare images (default: %(default)s)")
+    add(
+        "--pipeline",
+        choices=("threads", "grain"),
+        help="grain: images are prepared in processes, for many cores (default: %(default)s)",
+    )
     add("--seed", type=int, help="random seed (default: %(default)s)")
     add("--overwrite", action="store_true", help="delete the run in the output folder and start again")
     add("--debug", action="store_true", help="show the traceback of an error")
-    common = {"epochs": 10, "hold": 0.3, "precision": "auto", "seed": 0, "workers": 2, "backbone": "resnet18"}
+    common = {"epochs": 10, "hold": 0.3, "precision": "auto", "seed": 0, "workers": 2}
+    common |= {"pipeline": "threads", "backbone": "resnet18"}
     result.set_defaults(**{**common, **defaults})
     return result
 
@@ -221,6 +227,7 @@ def batches(arguments, dataset, mask_size=56, **options):
         repeat=True,
         seed=arguments.seed,
         workers=arguments.workers,
+        backend="grain" if arguments.pipeline == "grain" else "auto",
         **options,
     )
 

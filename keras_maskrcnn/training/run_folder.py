@@ -8,7 +8,7 @@ import shutil
 from keras_maskrcnn.training.backup import Backup
 
 _ARGUMENTS = pathlib.PurePath("backup", "arguments.json")  # of an unfinished run; a summary has those of a finished one
-_NO_EFFECT = ("output", "overwrite", "workers", "debug")
+_NO_EFFECT = ("output", "overwrite", "workers", "pipeline", "debug")
 
 
 class RunFolder:

@@ -107,8 +107,9 @@ def test_grey():
 def test_presets_by_name():
     assert augment.get("flip") == data.Augment(flip=0.5)
     assert augment.get("standard").flip == 0.5 and augment.get("strong").grey > 0
+    assert augment.get("lsj").scale == (0.1, 2.0) and augment.get("copy_paste").copy_paste == 0.5
     assert augment.get(None) is None and augment.get(ALL) is ALL
-    with pytest.raises(ValueError, match="flip, standard, strong, not 'hard'"):
+    with pytest.raises(ValueError, match="flip, standard, strong, lsj, copy_paste, not 'hard'"):
         augment.get("hard")
 
 

@@ -217,20 +217,46 @@ def test_an_error_of_the_program_is_not_skipped(sample, in_memory):
         arrays(data.batches(in_memory([sample([])]), **SMALL, augment=wrong, backend="tf"))
 
 
-@BACKENDS
-def test_of_a_hundred_objects_the_largest_are_kept(sample, in_memory, caplog, backend):
+def hundred(sample, seed):
+    """Number 98 is the largest object, number 97 the next; number 99 is a crowd region as large as 98."""
     boxes = [
         [3 * (i % 10), 3 * (i // 10), 3 * (i % 10) + 1 + (i > 97), 3 * (i // 10) + 1 + (i > 96)] for i in range(100)
     ]
-    crowd = np.arange(100) == 99
-    crowded = in_memory([sample(boxes, seed=i, crowd=crowd) for i in range(2)])
+    return sample(boxes, seed=seed, crowd=np.arange(100) == 99)
+
+
+@BACKENDS
+@pytest.mark.parametrize("cache", [False, True])
+def test_of_a_hundred_objects_crowd_regions_and_the_largest_are_kept(sample, in_memory, caplog, backend, cache):
+    crowded = in_memory([sample([]), *(hundred(sample, seed) for seed in range(3))])
+    options = {**SMALL, "backend": backend, "cache": cache}
+    for count, kept in ((2, [98, 99]), (3, [97, 98, 99])):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            batches = data.batches(crowded, **{**options, "max_instances": count})
+            (batch,) = arrays(batches)
+        assert caplog.text.count("max_instances") == 1
+        where = "InMemory of 4 images: 3 images with up to 100 instances" if cache else ": 100 instances"
+        assert f"{where}, more than max_instances={count}: kept are crowd regions, then the largest" in caplog.text
+        assert batches.rows.prepare.overfull == {1: 100, 2: 100, 3: 100}
+        np.testing.assert_allclose(batch["boxes"][1][:count], crowded[1]["boxes"][kept])
+        assert batch["valid"][1:].all() and batch["crowd"].sum() == 3
+    caplog.clear()
+    (batch,) = arrays(data.batches(crowded, **{**options, "max_instances": 100}))
+    assert batch["valid"][1:].all() and batch["crowd"].sum() == 3 and not caplog.text
+
+
+def test_annotations_tell_before_the_first_step_how_many_images_have_too_many_objects(coco_folder, caplog):
+    annotation = {"bbox": [1, 1, 4, 4], "segmentation": [[1, 1, 5, 1, 5, 5]]}
+    counts = {0: 3, 1: 1, 2: 5}
+    annotations = [{**annotation, "image_id": i} for i, count in counts.items() for _ in range(count)]
+    path, folder = coco_folder(annotations, images=("a.png", "b.png", "c.png"))
     with caplog.at_level(logging.WARNING):
-        (batch,) = arrays(data.batches(crowded, **{**SMALL, "max_instances": 2}, backend=backend))
-    assert caplog.text.count("100 instances, of which the 2 largest are kept") == 1
-    np.testing.assert_allclose(batch["boxes"][0], np.array(boxes, np.float32)[[97, 98]])
-    assert batch["valid"].all() and not batch["crowd"].any()
-    (batch,) = arrays(data.batches(crowded, **{**SMALL, "max_instances": 100}, backend=backend))
-    assert batch["valid"].all() and batch["crowd"].sum() == 2
+        batches = data.batches(data.Coco(path, folder), **{**SMALL, "max_instances": 2})
+    assert batches.rows.prepare.overfull == {0: 3, 2: 5}
+    assert "Coco of 3 images: 2 images with up to 5 instances, more than max_instances=2" in caplog.text
+    crops = data.batches(data.Coco(path, folder), **{**SMALL, "max_instances": 2}, augment=data.Augment(crop=(4, 4)))
+    assert not crops.rows.prepare.overfull
 
 
 @BACKENDS
@@ -260,7 +286,7 @@ def test_position_in_a_subset(sample, in_memory):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="backend must be auto, tf or numpy"):
+    with pytest.raises(ValueError, match="backend must be auto, tf, numpy or grain"):
         data.batches(SHAPES, **SMALL, backend="torch")
     with pytest.raises(ValueError, match="augment must be"):
         data.batches(SHAPES, **SMALL, augment="unknown")
