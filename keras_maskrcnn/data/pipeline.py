@@ -1,5 +1,7 @@
 """The input pipeline: shuffle, read, augment, resize, batch, prefetch; seeded, and the same on every backend."""
 
+import contextlib
+
 import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
@@ -28,7 +30,8 @@ def batches(
     """Returns batches for `model.fit`.
 
     A sample that cannot be read is logged once and noted in `dataset.skipped`. With `cache` it is left out, otherwise
-    the next readable sample replaces it, so that the length of an epoch is known. Order and augmentation differ between
+    the next readable sample replaces it, so that the length of an epoch is known; with `strict.Strict` it stops the
+    iteration. Order and augmentation differ between
     epochs (each iteration over a tf.data.Dataset is one) and depend only on the seed.
 
     Args:
@@ -99,7 +102,7 @@ class Rows:
     def __init__(self, dataset, prepare, shuffle, seed):
         self.start = 0
         self.dataset, self.prepare, self.shuffle, self.seed = dataset, prepare, shuffle, seed
-        self._failed_in_a_row = 0
+        self._failed_in_a_row, self._failure = 0, None
         # One readable sample is enough for an epoch that is not empty.
         if not any(read_or_skip(dataset, position) for position in range(len(dataset))):
             reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
@@ -129,10 +132,24 @@ class Rows:
     def row_or_next(self, position, epoch):
         """Returns the row at a position, or that of the next readable sample of the data set."""
         row = None
-        while row is None:  # terminates: `row` raises when no sample is readable
-            row = self.row(position, epoch)
-            position = (position + 1) % len(self)
+        try:
+            while row is None:  # terminates: `row` raises when no sample is readable
+                row = self.row(position, epoch)
+                position = (position + 1) % len(self)
+        except DataError as error:
+            self._failure = error
+            raise
         return row
+
+    @contextlib.contextmanager
+    def raising(self):
+        """A block in which a DataError of a row is raised as it is: TensorFlow makes an error of its own of it."""
+        try:
+            yield
+        except Exception as error:
+            if self._failure is None or error is self._failure:
+                raise
+            raise self._failure from error
 
 
 def _name(dataset):
