@@ -3,6 +3,7 @@
 import functools
 import pathlib
 
+from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
 from keras_maskrcnn.data.sample import DataError, Subset
 
@@ -207,6 +208,8 @@ def _folders(path):
 
 def _is_json(path, keys):
     """Whether a file is JSON, a dict with some keys."""
+    if "categories" in keys and coco_file.is_indexed(path):
+        return True
     try:
         content = read_json(path)
     except DataError:
