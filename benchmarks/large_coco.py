@@ -2,10 +2,10 @@
 
     python benchmarks/large_coco.py [--annotations 1000000] [--folder FOLDER]
 
-The file is made first, with seven polygons of 8 to 40 corners per image, about as in COCO's train2017 (860,001 annotations
-of 118,287 images). No image file is opened. Each opening is a process of its own; its memory is what it holds more than
-a process that only imports the reader: resident at the end, and at the peak. Then it reads the annotations of 1,000 images
-in random order, masks included.
+The file is made first, with seven polygons of 8 to 40 corners per image, about as in COCO's train2017 (860,001
+annotations of 118,287 images). No image file is opened. Each opening is a process of its own; its memory is what it
+holds more than a process that only imports the reader: resident at the end, and at the peak. Then it reads the
+annotations of 1,000 images in random order, masks included.
 """
 
 import argparse
