@@ -28,11 +28,13 @@ _MODULES = {
     "Stretched": "colour",
     "Strict": "strict",
     "Subset": "sample",
+    "TfRecord": "tf_record",
     "Via": "via",
     "Voc": "voc",
     "Yolo": "yolo",
     "batches": "pipeline",
     "crop_masks": "mini_masks",
+    "every_split": "formats",
     "held_out": "formats",
     "left_out": "strict",
     "open": "formats",
@@ -44,6 +46,8 @@ _MODULES = {
     "stretch": "colour",
     "validate": "sample",
     "write_coco": "to_coco",
+    "write_tfrecord": "to_tf_record",
+    "write_yolo": "to_yolo",
 }
 __all__ = list(_MODULES)
 __getattr__, __dir__ = exports(__name__, _MODULES)

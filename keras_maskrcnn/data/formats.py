@@ -2,11 +2,13 @@
 
 import functools
 import pathlib
+import re
 
 from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
 from keras_maskrcnn.data.sample import DataError, Subset
 
+RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")
 VALIDATION = ("val", "valid", "validation", "test")  # names of the second split, in this order
 
 
@@ -15,8 +17,8 @@ def splits(path):
 
     Formats: COCO (the layout of its downloads, Roboflow's, or a JSON file with its images next to it or in a folder
     `images` there), VIA (matterport's layout, or a JSON file), LabelMe, YOLO segmentation (`data.yaml`, `images/train`,
-    or `train/images`), Pascal VOC, Penn-Fudan, and the nuclei of the Data Science Bowl 2018. Where there is one set
-    only, every tenth image is held out.
+    or `train/images`), Pascal VOC, Penn-Fudan, the nuclei of the Data Science Bowl 2018, and TFRecord files with a
+    label map. Where there is one set only, every tenth image is held out.
 
     Args:
         path: str or Path.
@@ -60,6 +62,18 @@ def open(path, split=None):
     if split not in found:
         raise DataError(path, f"holds the splits {', '.join(sorted(found))}: choose one by split=")
     return found[split]()
+
+
+def every_split(path):
+    """Opens all that is in a file or folder; formats and errors as for `splits`.
+
+    Args:
+        path: str or Path.
+
+    Returns:
+        Dict from the names of the splits to functions that open them, "all" for the only one.
+    """
+    return _found(pathlib.Path(path))
 
 
 def held_out(dataset):
@@ -194,6 +208,28 @@ def _nuclei(path):
     return _listed(path, Nuclei, "stage1_train")
 
 
+def _tfrecord(path):
+    from keras_maskrcnn.data.tf_record import SHARD, TfRecord
+
+    def is_record(file):
+        return file.suffix in RECORD_ENDINGS or bool(SHARD.search(file.name))
+
+    if path.is_file():
+        return {"all": functools.partial(TfRecord, path)} if is_record(path) else f"no {' or '.join(RECORD_ENDINGS)}"
+    files = [file for root in (path, *_folders(path)) for file in sorted(root.iterdir()) if is_record(file)]
+    names = {file.with_name(SHARD.sub("", file.name)) for file in files}
+    found = {_split_of(name, path): functools.partial(TfRecord, name) for name in sorted(names)}
+    if len(found) < len(names):
+        return f"several TFRecord files of one split, such as {min(names).name}: give one of them"
+    return {"all": next(iter(found.values()))} if len(found) == 1 else found or "no TFRecord file"
+
+
+def _split_of(file, root):
+    """Split in the name of a TFRecord file, or the name of its folder."""
+    found = [split for split in ("train", *VALIDATION) if re.search(rf"(?<![a-z]){split}(?![a-z])", file.name.lower())]
+    return found[0] if found else file.name if file.parent == root else file.parent.name
+
+
 def _listed(path, reader, *folders):
     """Splits of a reader with lists of names, `train.txt` and so on; all images without lists."""
     if not all((path / folder).is_dir() for folder in folders):
@@ -225,4 +261,5 @@ FORMATS = {
     "Pascal VOC": _voc,
     "Penn-Fudan": _penn_fudan,
     "nuclei": _nuclei,
+    "TFRecord": _tfrecord,
 }

@@ -1,6 +1,7 @@
 """Image files of any mode as uint8 RGB."""
 
 import contextlib
+import io
 import logging
 from typing import NamedTuple
 
@@ -93,9 +94,14 @@ class Stored(NamedTuple):
         return self.turned() if fits_both and upright else np.array(self.image)
 
 
-def read_stored(path):
-    """Reads an image as `read_image` does, without a decision on its orientation: a `Stored`."""
-    with opened(path, "an image") as image:
+def read_stored(path, content=None):
+    """Reads an image as `read_image` does, without a decision on its orientation: a `Stored`.
+
+    Args:
+        path: str or Path; with `content` only for messages.
+        content: bytes of the file; None reads them.
+    """
+    with opened(path, "an image", content) as image:
         image.load()
         return Stored(path, _to_rgb(image), _orientation(image))
 
@@ -110,10 +116,13 @@ def _orientation(image):
 
 
 @contextlib.contextmanager
-def opened(path, kind):
-    """Opens an image file with Pillow; an error inside the block becomes a DataError ("cannot be read as `kind`")."""
+def opened(path, kind, content=None):
+    """Opens an image file, or its bytes, with Pillow.
+
+    An error inside the block becomes a DataError ("cannot be read as `kind`").
+    """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as image:
             _check_pixels(image, path)
             yield image
     except FileNotFoundError:
