@@ -41,15 +41,16 @@ def arguments(parser):
         metavar="S",
         help="minimum score in --report (default: %(default)s)",
     )
+    add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     add("--json", type=pathlib.Path, metavar="FILE", help="also write the scores to a JSON file")
 
 
 def run(args):
     """Prints the COCO scores of a model on a data set."""
-    from keras_maskrcnn import evaluation
+    from keras_maskrcnn import data, evaluation
 
     check_outputs(args)
-    dataset = _dataset(args)
+    dataset = data.Strict(_dataset(args)) if args.strict else _dataset(args)
     model = load(args.model)
     common = {"max_detections": args.max_detections, "batch_size": args.batch_size, "limit": args.limit}
     scores = evaluation.coco_scores(model, dataset, progress=sys.stderr.isatty(), **common)
@@ -62,6 +63,7 @@ def run(args):
         scores["report"] = report
     if args.json:
         write_json(args.json, scores)
+    data.print_left_out(dataset)
     return 0
 
 
