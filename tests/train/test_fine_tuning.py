@@ -1,6 +1,7 @@
 """`train/coco.py` from a whole model: presets, earlier runs, frozen layers, heads first; and what is left out."""
 
 import importlib.util
+import itertools
 import json
 import pathlib
 
@@ -136,9 +137,43 @@ def test_heads_first_then_all_layers(photos, earlier, recipe, tmp_path, eager_fu
     moved = [bool((backbone != first).any()) for backbone, _ in clock.seen]
     assert moved == [False, False, True, True]
     heads = [head for _, head in clock.seen]
-    assert all((one != other).any() for one, other in zip(heads, heads[1:], strict=False))
+    assert all((one != other).any() for one, other in itertools.pairwise(heads))
     assert all(name.startswith("backbone/stem") for name in frozen_names(model))
     assert capsys.readouterr().out.count("the backbone is frozen for the first 50%") == 1
+
+
+class Line(keras.Model):
+    """Two scalars between input and output, the first of them the backbone."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = keras.layers.Dense(1, name="first"), keras.layers.Dense(1, name="second")
+        self.backbone.build((None, 1))
+        self.head.build((None, 1))
+        self.built = True
+
+    def parts(self):
+        return {"backbone": self.backbone, "head": self.head}
+
+    def call(self, inputs):
+        return self.head(self.backbone(inputs))
+
+
+def test_a_compiled_step_is_traced_again_when_the_backbone_is_released():
+    model, values = Line(), np.ones((8, 1), np.float32)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    model.optimizer.build(model.trainable_variables)
+    seen = []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(
+            [float(part.kernel[0, 0]) for part in model.parts().values()]
+        )
+    )
+    first = fine_tuning.HeadsFirst(0.5, lambda: len(seen) / 8)
+    before = float(model.backbone.kernel[0, 0])
+    model.fit(values, 5 * values, batch_size=1, verbose=0, callbacks=[watch, first])
+    assert [kernel == before for kernel, _ in seen] == [True] * 4 + [False] * 4
+    assert len({kernel for _, kernel in seen}) == 8 and not frozen_names(model)
 
 
 def test_the_whole_run_survives_a_truncated_photo(photos, earlier, tmp_path, run_here, eager_functions, monkeypatch):
