@@ -1,8 +1,8 @@
 """Recipes that start from a whole model: a preset or an earlier run; frozen layers; heads first, then all layers."""
 
-import pathlib
+from keras_maskrcnn.quiet import keras  # isort: skip, before TensorFlow
 
-import keras
+import pathlib
 
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.backend import is_tensorflow
