@@ -2,8 +2,9 @@
 
 Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `colour`, `augment`,
 `centred`, `mini_masks`, `prepare`, `pipeline`.
-Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py; TensorFlow and
-Keras are imported when `batches` runs. `open` finds the reader of a path.
+Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py, `TfRecord`
+google-crc32c; TensorFlow and Keras are imported when `batches` runs. `open` finds the reader of a path, `Strict` makes
+bad input an error, `write_coco`, `write_tfrecord` and `write_yolo` write what a reader reads.
 """
 
 from keras_maskrcnn.lazy import exports
