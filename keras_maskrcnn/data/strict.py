@@ -28,7 +28,11 @@ class Strict(Wrapper):
         if self.dropped:
             number, reason = next(iter(self.dropped.items()))
             others = f" (and {len(self.dropped) - 1} more)" if len(self.dropped) > 1 else ""
-            raise DataError(getattr(self.dataset, "path", "annotation"), f"{number}: {reason}{others}")
+            reader = self.dataset
+            while isinstance(reader, Wrapper):
+                reader = reader.dataset
+            place = getattr(reader, "path", type(reader).__name__)
+            raise DataError(f"{place}, annotation {number}", f"{reason}{others}")
 
     def __len__(self):
         return len(self.dataset)
