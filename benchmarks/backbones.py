@@ -17,10 +17,11 @@ NORMS = ("batch", "frozen_batch")
 OBJECTS = 4
 
 
-def network(backbone, norm, size):
-    """The network of `train/penn_fudan.py` with a backbone, compiled."""
+def network(backbone, norm, size, precision="auto"):
+    """The network of `train/penn_fudan.py` with a backbone, compiled; "auto" is the precision of the recipes."""
     from keras_maskrcnn.quiet import keras  # isort: skip  # before TensorFlow
     from keras_maskrcnn import MaskRCNN
+    from keras_maskrcnn.backend.precision import fastest_policy
     from keras_maskrcnn.training import recipe
 
     options = {"name": backbone, "norm": norm, **({"width": 32} if backbone.startswith("resnet") else {})}
@@ -32,6 +33,7 @@ def network(backbone, norm, size):
         anchors={"sizes": ((32,), (64,), (112,), (160,), (224,)), "ratios": (1.0, 2.0, 3.0)},
         mask_stage={"width": 96, "depth": 3},
         seed=0,
+        dtype=fastest_policy() if precision == "auto" else precision,
         **recipe.SMALL,
     )
     model.compile(keras.optimizers.AdamW(1e-6))
@@ -41,7 +43,7 @@ def network(backbone, norm, size):
 def case(name, options):
     """The training step of a case on the side of this worker."""
     backbone = options.backbone if options.worker == "ours" else "resnet18"
-    model = network(backbone, name, options.size)
+    model = network(backbone, name, options.size, options.precision)
     size = (options.size, options.size)
     x, y = scenes.training_batch(options.batch, size, size, OBJECTS, 1)
 
@@ -58,6 +60,7 @@ def parse():
     add = parser.add_argument
     add("--backbone", default="efficientnet_lite0", help="side with the name ours (default: %(default)s)")
     add("--norms", nargs="+", choices=NORMS, default=list(NORMS), help="(default: both)")
+    add("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto", help="(default: as recipes)")
     add("--size", type=pairs.positive, default=320, help="side of the crops (default: %(default)s)")
     add("--batch", type=pairs.positive, default=8, help="crops per step (default: %(default)s)")
     options = parser.parse_args()
@@ -78,7 +81,7 @@ def main():
         sys.executable,
         options.rounds,
         output=options.output,
-        options=["--backbone", options.backbone, "--size", options.size, "--batch", options.batch],
+        options=[f"--{name}={getattr(options, name)}" for name in ("backbone", "size", "batch", "precision")],
         peer_name="resnet18 of half width",
         fresh=True,
     )

@@ -55,7 +55,7 @@ def ours(folder, split, pictures):
     import tensorflow as tf
 
     from keras_maskrcnn import MaskRCNN, data
-    from keras_maskrcnn.models.base import IMAGENET_MEAN, IMAGENET_STD
+    from keras_maskrcnn.models.images import IMAGENET_MEAN, IMAGENET_STD
 
     dataset = data.Coco.from_folder(folder, split)
     options = dict(batch_size=BATCH, augment="flip", shuffle=False, drop_remainder=False, workers=WORKERS)
@@ -65,7 +65,7 @@ def ours(folder, split, pictures):
         for positions, canvas in zip(by_shape(dataset.images, pictures), canvases, strict=True)
         if positions
     ]
-    scale = types.SimpleNamespace(pixel_mean=IMAGENET_MEAN, pixel_std=IMAGENET_STD)
+    scale = types.SimpleNamespace(pixel_mean=IMAGENET_MEAN, pixel_std=IMAGENET_STD, image_type=data.ImageType())
     normalise = tf.function(lambda images, sizes: MaskRCNN.normalise(scale, images, sizes), reduce_retracing=True)
 
     def epoch():

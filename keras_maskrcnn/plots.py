@@ -96,7 +96,7 @@ def histograms(panels):
         axes.axvline(mark, color=INK, linewidth=1.2, linestyle="--", label=f"mode {mark:.3g}")
         if not _equal(edges):
             axes.set_xscale("log")
-            ticks = [tick for tick in (0.125, 0.25, 0.5, 1, 2, 4, 8) if edges[0] <= tick <= edges[-1]]
+            ticks = [2.0**power for power in range(-6, 16) if edges[0] <= 2.0**power <= edges[-1]]
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
         axes.set(xlabel=name, ylabel="count")
@@ -119,6 +119,54 @@ def bars(panels):
         axes.bar_label(drawn, fmt="{:.3g}", padding=2, fontsize=9)
         axes.set_title(title, fontsize=11)
         axes.margins(y=0.14)
+    return sheet
+
+
+def ranking(counts, title, most=40):
+    """Draws horizontal bars of counts, the largest on top, on a logarithmic axis.
+
+    Args:
+        counts: dict from names to numbers; those of zero are named without a bar.
+        title: title of the plot.
+        most: maximum number of bars; the smallest of more are left out, which the title then says.
+
+    Returns:
+        Figure.
+    """
+    ordered = sorted(counts.items(), key=lambda item: -item[1])[:most]
+    title += f" ({len(counts) - most} smaller ones not shown)" if len(counts) > most else ""
+    sheet, (axes,) = _sheet(1, 7.0, 1.2 + 0.22 * len(ordered))
+    drawn = axes.barh([name for name, _ in ordered], [count for _, count in ordered], color=TINTS[1], height=0.7)
+    axes.bar_label(drawn, padding=3, fontsize=8)
+    axes.set_xscale("symlog")
+    axes.set_title(title, fontsize=11)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.margins(x=0.12, y=0.01)
+    axes.invert_yaxis()
+    return sheet
+
+
+def reached(values, thresholds, xlabel):
+    """Draws which share of numbers in 0..1 reaches each threshold.
+
+    Args:
+        values: dict from names to numbers [n], n > 0.
+        thresholds: numbers that are marked on the horizontal axis.
+        xlabel: name of the horizontal axis.
+
+    Returns:
+        Figure.
+    """
+    sheet, (axes,) = _sheet(1, 5.4, 3.8)
+    levels = np.linspace(0, 1, 101)
+    for index, (name, numbers) in enumerate(values.items()):
+        shares = (np.asarray(numbers)[:, None] >= levels).mean(axis=0)
+        axes.plot(levels, shares, color=TINTS[index % len(TINTS)], linewidth=1.8, label=name)
+    for threshold in thresholds:
+        axes.axvline(threshold, color=INK, linewidth=1.0, linestyle="--")
+    axes.set(xlabel=xlabel, ylabel="share", xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False)
     return sheet
 
 

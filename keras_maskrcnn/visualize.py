@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_maskrcnn.data.cropped_masks import crop_of
 from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
 from keras_maskrcnn.drawing.colours import colour, contrasting
 from keras_maskrcnn.drawing.labels import SEAM, draw_labels, label_text
@@ -40,7 +41,7 @@ def draw(
     name.
 
     Args:
-        image: uint8 [H, W, 3] or greyscale [H, W]; it is not changed.
+        image: uint8 [H, W, 3], or of other channels or 16 bits, see `drawing.sheets.as_rgb`; it is not changed.
         found: result of `MaskRCNN.detect`, or a sample: `boxes` [n, 4] in pixels, `labels` [n] in 1..K, optionally
             `scores` [n] and `masks` [n, H, W]. Crowd regions of a sample are labelled "crowd". Outputs with a caption
             in the schema of the detections are added to the label.
@@ -58,7 +59,7 @@ def draw(
         uint8 [H·scale, W·scale, 3].
 
     Raises:
-        ValueError: the image is not uint8 [H, W, 3] or [H, W], or `colour_by` is unknown.
+        ValueError: the image cannot be shown, or `colour_by` is unknown.
     """
     image = as_rgb(image)
     colours = _colours(image, found, colour_by)
@@ -72,7 +73,7 @@ def draw(
     order = np.argsort(-areas, kind="stable")
     if found.get("masks") is not None:
         for index in order:
-            _draw_mask(pixels, np.asarray(found["masks"][index]), colours[index], opacity, line_width, scale)
+            _draw_mask(pixels, crop_of(found["masks"], index), colours[index], opacity, line_width, scale)
     canvas = Image.fromarray(pixels)
     pen = ImageDraw.Draw(canvas)
     if boxes:
@@ -91,7 +92,7 @@ def side_by_side(image, truth, found, class_names=None, titles=("ground truth", 
     Detections without such an object have further colours.
 
     Args:
-        image: uint8 [H, W, 3].
+        image: as for `draw`.
         truth: a sample, or any dict that `draw` takes.
         found: detections.
         class_names: K names.
@@ -118,7 +119,7 @@ def save(path, image, found, class_names=None, **options):
 
     Args:
         path: file to write; the suffix selects the format.
-        image: uint8 [H, W, 3].
+        image: as for `draw`.
         found: detections or a sample.
         class_names: K names.
         **options: as for `draw`; `scale` defaults to `fitting_scale(image)`.
@@ -137,7 +138,7 @@ def outline(image, groups, scale=None):
     """Draws groups of boxes or points, one colour per group, with a legend below the image.
 
     Args:
-        image: uint8 [H, W, 3] or [H, W].
+        image: as for `draw`.
         groups: list of (name, marks, colour, width), drawn in this order. `marks` are boxes [n, 4] or points [n, 2] as
             (x, y), in image pixels; `width` is the line width or the radius, in pixels of the result. Thin lines (1)
             and small points (below 5) have no seam. A group with an empty name is not in the legend.
@@ -164,7 +165,7 @@ def anchor_roles(image, anchors, role, crossing, boxes):
     """Draws the centre of each anchor in the colour of its role, and the boxes of positive anchors.
 
     Args:
-        image: uint8 [H, W, 3].
+        image: as for `draw`.
         anchors: float [A, 4] in image pixels.
         role: int [A]: 1 positive, 0 negative, -1 ignored.
         crossing: bool [A]: the anchor extends beyond the image and has the role -1.
@@ -261,14 +262,11 @@ def _enlarge(array, scale):
     return array if scale == 1 else array.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def _draw_mask(pixels, mask, tint, opacity, line_width, scale):
-    """Blends the fill of a mask into `pixels` and draws its outline; only the bounding rectangle is processed."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    area = _enlarge(mask[top:bottom, left:right], scale)
-    view = pixels[top * scale : bottom * scale, left * scale : right * scale]
+def _draw_mask(pixels, crop, tint, opacity, line_width, scale):
+    """Blends the fill of a mask, a `data.cropped_masks.Crop`, into `pixels` and draws its outline."""
+    left, top, right, bottom = (edge * scale for edge in crop.box)
+    area = _enlarge(crop.mask, scale)
+    view = pixels[top:bottom, left:right]
     view[area] = (view[area] * (1 - opacity) + np.array(tint) * opacity).astype(np.uint8)
     edge = area & ~_eroded(area, line_width)
     view[edge] = tint

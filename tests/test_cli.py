@@ -137,12 +137,14 @@ def test_predict_on_all_kinds_of_photos(model_file, kmr_data, tmp_path, capsys):
 def test_evaluate_prints_a_table_and_writes_json(model_file, tmp_path, capsys):
     figures = tmp_path / "figures.json"
     arguments = ["--dataset", "shapes", "--count", "4", "--image-size", "64", "--report", "--json", str(figures)]
-    assert main(["evaluate", "--model", str(model_file), *arguments]) == 0
+    assert main(["evaluate", "--model", str(model_file), "--boundary", *arguments]) == 0
     printed = capsys.readouterr()
     assert "AP50" in printed.out and "triangle" in printed.out and "recall" in printed.out
+    assert "Errors by type (TIDE)" in printed.out and "boundary" in printed.out
     scores = json.loads(figures.read_text())
-    assert 0 <= scores["segm_AP"] <= 1 and scores["segm_APl"] is None
+    assert 0 <= scores["segm_AP"] <= 1 and scores["segm_APl"] is None and scores["boundary_AP"] <= scores["segm_AP"]
     assert np.shape(scores["report"]["confusion"]) == (4, 4)
+    assert {"best_f1", "tide", "calibration", "sizes", "per_image", "dsb_score"} <= set(scores)
 
 
 def test_evaluate_on_real_data_needs_matching_classes(model_file, kmr_data, capsys):
@@ -275,6 +277,7 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
         (["predict", "--model", "m", "x", "--output", "file"], "--output file: is a file, not a folder"),
         (["predict", "--model", "m", "x", "--output", "o", "--json", "."], "--json .: is a folder, not a file"),
         (["evaluate", "--model", "m", "--dataset", "shapes", "--json", "."], "--json .: is a folder, not a file"),
+        (["evaluate", "--model", "m", "--dataset", "shapes", "--html", "."], "--html .: is a folder, not a file"),
         (["export", "--model", "m", "--output", "file"], "--output file: is a file, not a folder"),
         (["export", "--model", ".", "--output", "out"], "is not a SavedModel (there is no saved_model.pb)"),
         (["export", "--model", "saved", "--output", "out"], "saved: is a SavedModel already; export takes a .keras"),
@@ -349,9 +352,15 @@ def test_a_model_of_another_class_is_predicted_evaluated_and_counted(photos, tmp
     assert main(["export", "--model", str(path), "--output", str(tmp_path / "exported")]) == 0
     for source in (path, tmp_path / "exported"):
         dataset = ["--dataset", "shapes", "--count", "2", "--image-size", "64", "--report", "--json", str(figures)]
-        assert main(["evaluate", "--model", str(source), *dataset]) == 0
-        assert "at IoU 0.5 of boxes" in capsys.readouterr().out
-        assert "segm_AP" not in json.loads(figures.read_text())
+        page = tmp_path / f"{source.name}.html"
+        assert main(["evaluate", "--model", str(source), *dataset, "--html", str(page)]) == 0
+        printed = capsys.readouterr().out
+        assert "at IoU 0.5 of boxes" in printed and f"report: {page}" in printed
+        assert "segm_AP" not in json.loads(figures.read_text()) and "missed: " in page.read_text()
+    assert main(["evaluate", "--model", str(path), *dataset, "--boundary"]) == 2
+    assert "kind must be one of ('bbox',)" in capsys.readouterr().err
+    assert main(["evaluate", "--model", str(path), *dataset, "--score-threshold", "1.5"]) == 2
+    assert capsys.readouterr().err == "error: score_threshold=1.5 must be a number from 0 to 1\n"
 
 
 def test_predict_takes_the_options_of_the_model(photos, tmp_path):

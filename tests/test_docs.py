@@ -48,6 +48,10 @@ SMALL = {
         # Scoring as in the call before it.
         'epochs=8, callbacks=[training.CocoEval(val, log_dir="runs/tuned")]': "epochs=1",
     },
+    "docs/evaluation.md": {
+        "Shapes(50, image_size=(128, 128)": "Shapes(2, image_size=(64, 64)",
+        'backbone={"name": "resnet18", "norm": "group"}': TINY,
+    },
     "docs/fine_tuning.md": {**CANVAS, **SPLIT, "epochs=4": "epochs=1", "epochs=8": "epochs=1"},
     "docs/from_matterport.md": {
         "(128, 128)": "(64, 64)",
@@ -56,6 +60,7 @@ SMALL = {
     },
     "docs/from_torchvision.md": {**CANVAS, "(480, 640, 3)": "(48, 64, 3)", "epochs=10": "epochs=1"},
     "docs/nuclei.md": {'backbone={"name": "resnet18", "norm": "batch", "width": 32}': TINY},
+    "docs/predict.md": {},
     "docs/pretrained_weights.md": {},
 }
 # Commands that are not run here, and why.
@@ -82,6 +87,12 @@ def commands(page):
     """Commands of a page in its blocks, without comments."""
     lines = (re.sub(r"\s+#.*", "", line).strip() for block in fenced(page, "") for line in block.splitlines())
     return [line for line in lines if line]
+
+
+def words_of(command):
+    """The words of a command, and the file that `<` redirects to its stdin, or None."""
+    command, _, file = command.partition(" < ")
+    return shlex.split(command), file.strip() or None
 
 
 def mentioned(page):
@@ -141,7 +152,7 @@ def test_lists_of_this_file_are_those_of_the_pages():
 def test_commands_exist_with_their_options(page):
     for command in commands(page):
         if command.startswith("python -m keras_maskrcnn "):
-            cli._parser().parse_args(shlex.split(command)[3:])
+            cli._parser().parse_args(words_of(command)[0][3:])
     for command in [*commands(page), *mentioned(page)]:
         words = [word for word in command.split() if word != "…"]
         known = "--help"
@@ -273,15 +284,19 @@ def test_pages_run(page, folder, eager_functions):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
-@pytest.mark.parametrize("page", ["README.md", "docs/fine_tuning.md", "docs/pretrained_weights.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/fine_tuning.md", "docs/predict.md", "docs/pretrained_weights.md"])
 def test_commands_run(page, folder, eager_functions, run_script, monkeypatch):
     """In the order of the page; its Python blocks, which leave files for them, run first."""
     monkeypatch.setattr(sys, "argv", ["docs"])
     if page == "docs/fine_tuning.md":
         run_blocks(page)
+    if page == "docs/predict.md":
+        make_clip_and_list()
     sizes = ["--steps", "1", "--epochs", "1", "--batch-size", "1", "--image-size", "64", "--precision", "float32"]
     for command in commands(page):
-        words = shlex.split(command)
+        words, file = words_of(command)
+        if file:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(pathlib.Path(file).read_text()))
         if words[0] in ELSEWHERE or " ".join(words[:2]) in ELSEWHERE:
             continue
         if words[1] == "-m":
@@ -295,3 +310,16 @@ def test_commands_run(page, folder, eager_functions, run_script, monkeypatch):
             ]
             answer = run_script(ROOT / words[1], *words[2:], *length, *width)
             assert answer.returncode == 0, f"{command}: {answer.stderr[-2000:]}"
+
+
+def make_clip_and_list():
+    """A video of the photos, and the paths of two of them."""
+    pytest.importorskip("av", reason="the extra video is not installed")
+    from keras_maskrcnn.data.video import VideoWriter
+
+    photos = sorted(pathlib.Path("photos").iterdir())
+    writer = VideoWriter("clip.mp4", rate=10)
+    for path in photos:
+        writer.add(np.asarray(Image.open(path)))
+    writer.close()
+    pathlib.Path("list.txt").write_text("".join(f"{path}\n" for path in photos[:2]))

@@ -14,7 +14,7 @@ from keras_maskrcnn.heads.rpn import RPNHead, select_proposals
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.norm import norm
 from keras_maskrcnn.layers.roi_align import RoIAlign
-from keras_maskrcnn.models.base import _inside
+from keras_maskrcnn.models.images import _inside
 from keras_maskrcnn.ops import boxes, gather, losses, masks, matching, sampling
 
 RNG = np.random.default_rng(0)

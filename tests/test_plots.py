@@ -30,6 +30,8 @@ FIGURES = {
     ]),
     "curves": lambda: plots.curves({"": {"loss": [3, 2, 1.0], "val_loss": [3, 3, 3.0], "box_loss": [1, 1, 0.5]}}),
     "bars": lambda: plots.bars({"seconds": {"joint": 10, "alternating": 14}, "AP": {"joint": 0.5, "alternating": 0.4}}),
+    "ranking": lambda: plots.ranking({"pear": 40, "fig": 3, "date": 0}, "objects"),
+    "reached": lambda: plots.reached({"default": [0.2, 0.6, 0.9], "proposed": [0.5, 0.8, 0.9]}, (0.5, 0.7), "IoU"),
     "confusion": lambda: plots.confusion(np.array([[5, 1], [0, 9]]), ["car", "background"]),
     "gradient": lambda: plots.gradient_map(np.random.default_rng(0).random((30, 40)), (5, 5, 25, 25), "field"),
 }  # fmt: skip
@@ -76,3 +78,16 @@ def test_components_separate_regions_and_accept_a_constant_map():
 def test_shades_run_from_dark_to_light():
     image = plots.shaded([[0.0, 1.0], [2.0, 3.0]])
     assert image.shape == (2, 2, 3) and (np.diff(image.astype(int).sum(axis=2).ravel()) > 0).all()
+
+
+def test_ranking_has_the_largest_on_top_and_names_what_it_leaves_out():
+    axes = plots.ranking({"fig": 3, "pear": 40, "date": 0}, "objects", most=2).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["pear", "fig"] and axes.yaxis_inverted()
+    assert axes.get_title() == "objects (1 smaller ones not shown)"
+
+
+def test_reached_is_the_share_at_or_above_each_threshold():
+    (line, *marks) = plots.reached({"all": [0.25, 0.5, 0.75, 1.0]}, (0.5, 0.7), "IoU").axes[0].lines
+    shares = dict(zip(line.get_xdata().round(2).tolist(), line.get_ydata().tolist(), strict=True))
+    assert [shares[level] for level in (0, 0.25, 0.26, 0.5, 0.8, 1)] == [1, 1, 0.75, 0.75, 0.25, 0.25]
+    assert [mark.get_xdata()[0] for mark in marks] == [0.5, 0.7]

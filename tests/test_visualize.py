@@ -225,11 +225,27 @@ def test_sample_without_scores_and_detections_without_masks():
 
 def test_grey_is_accepted_and_other_arrays_are_rejected():
     assert visualize.draw(np.zeros((20, 30), np.uint8), objects(20, 30, 0)).shape == (20, 30, 3)
-    for image in (np.zeros((20, 30, 3), np.float32), np.zeros((20, 30, 4), np.uint8)):
+    for image in (np.zeros((20, 30, 3), np.float32), np.zeros((20, 30, 9), np.uint8), np.zeros(5, np.uint8)):
         with pytest.raises(ValueError, match="an image must be uint8"):
             visualize.draw(image, objects(20, 30, 0))
     with pytest.raises(ValueError, match="colour_by"):
         visualize.draw(blank(), objects(120, 160, 1), colour_by="score")
+
+
+@pytest.mark.parametrize(
+    ("channels", "shown"),
+    [(1, [0, 0, 0]), (2, [0, 1, 0]), (3, [0, 1, 2]), (4, [0, 1, 2]), (8, [0, 1, 2])],
+)
+def test_channels_are_shown_by_a_rule(channels, shown):
+    """Grey; magenta and green; the first three of more. 16 bits are stretched from their darkest to their brightest."""
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, channels), np.uint8)
+    image[0, 0], image[0, 1] = 0, 255
+    nothing = objects(20, 30, 0)
+    expected = image[..., shown]
+    np.testing.assert_array_equal(visualize.draw(image, nothing), expected)
+    dim = visualize.draw(image.astype(np.uint16) * 16 + 100, nothing)
+    assert dim.dtype == np.uint8 and np.abs(dim.astype(int) - expected).max() <= 2
+    assert visualize.side_by_side(image, nothing, nothing).shape[2] == 3
 
 
 def test_scale_enlarges_image_and_boxes_together():

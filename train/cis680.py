@@ -65,6 +65,11 @@ def parse(arguments=None):
     add("--steps-b", type=recipe.positive, help="joint training steps of part B (default: %(default)s)")
     add("--alternating-steps", type=recipe.positive, help="steps of all four phases (default: %(default)s)")
     add("--transfer-steps", type=recipe.positive, help="steps of each network of step 8 (default: %(default)s)")
+    add(
+        "--minutes",
+        type=recipe.minutes,
+        help="length of all trainings together, shared out by these steps; the report takes time on top",
+    )
     add("--batch-size", type=recipe.positive, help="images per step (default: %(default)s)")
     add(
         "--image-size",

@@ -17,26 +17,32 @@ the network of published weights, whose file is `--weights`. The `.keras` file o
 also if its classes are others. `--heads-first 0.3` trains with a frozen backbone for 30 % of the time, then all layers.
 The learning rate is 1e-4 then, if no other is given; it was not tuned.
 
-`--data` takes COCO folders and files, VIA (matterport's balloon layout), LabelMe, YOLO segmentation, Pascal VOC,
-TFRecord files, Penn-Fudan and nuclei, see `data.splits`. Without a validation set every tenth image is held out. Images
-and annotations that cannot be used are left out, counted and listed at the end; with `--strict` the first one stops.
+`--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`. A network
+that is started from has its own, which these options change.
+
+`--data` takes COCO folders and files, LVIS, Open Images, VIA (matterport's balloon layout), LabelMe, YOLO segmentation,
+Pascal VOC, Cityscapes, TFRecord files, Penn-Fudan, nuclei and folders of mask files, see `data.splits`. Without a
+validation set every tenth image is held out. Images and annotations that cannot be used are left out, counted and
+listed at the end; with `--strict` the first one stops.
 """
 
 import pathlib
 
 import keras_maskrcnn
-from keras_maskrcnn import data
+from keras_maskrcnn import data, training
 from keras_maskrcnn.training import fine_tuning, recipe
 
 
 def build(arguments, train):
     """EfficientNet-Lite or ResNet with a pyramid of 96 channels; 256 for the ResNets of the paper's width."""
     wide = arguments.backbone.startswith("resnet") and arguments.width >= 64
-    size = recipe.canvas(arguments)
+    size, train = recipe.canvas(arguments), train.decoded(arguments.channels, arguments.image_dtype)
     return keras_maskrcnn.MaskRCNN(
         train.num_classes,
         **recipe.backbone(arguments, arguments.norm),
         image_size=size,
+        channels=arguments.channels,
+        image_dtype=arguments.image_dtype,
         fpn_channels=256 if wide else 96,
         anchors=recipe.proposed_anchors(train, size) if arguments.anchors == "data" else None,
         box_stage={"width": 1024 if wide else 256},
@@ -45,6 +51,22 @@ def build(arguments, train):
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
     )
+
+
+def class_weights(arguments, train):
+    """Factors of the classes from `--class-weights`, which are printed; None without."""
+    if arguments.class_weights is None:
+        return None
+    if arguments.class_weights == ["data"]:
+        found = training.class_weights(train)
+    else:
+        pairs = [text.rpartition("=") for text in arguments.class_weights]
+        try:
+            found = {name: float(factor) for name, _, factor in pairs}
+        except ValueError:
+            raise ValueError("--class-weights takes the word data, or NAME=FACTOR for each class") from None
+    print("class weights: " + ", ".join(f"{name} {factor:.3g}" for name, factor in found.items()))
+    return found
 
 
 def readers(arguments):
@@ -71,9 +93,10 @@ def run(arguments):
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     model = (fine_tuning.build if fine_tuning.from_whole_model(arguments) else build)(arguments, train)
     fine_tuning.freeze_parts(model, arguments.freeze)
+    train, val = (part.decoded(model.image_type.channels, model.image_type.dtype) for part in (train, val))
     seen = data.Stretched(train, model.stretch) if model.stretch else train
     batches = recipe.batches(arguments, seen, augment=arguments.augment)
-    model.compile(recipe.optimizer(arguments))
+    model.compile(recipe.optimizer(arguments), class_weights=class_weights(arguments, train))
     recipe.train(arguments, model, train, val, batches, callbacks=[heads_first(arguments)])
 
 
@@ -105,6 +128,8 @@ def parse(arguments=None):
     add("--images", type=pathlib.Path, help="folder of the training images")
     add("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")
     add("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
+    add("--channels", type=int, default=3, help="channels of the images, 1 to 8 (default: %(default)s, R, G, B)")
+    add("--image-dtype", choices=("uint8", "uint16"), default="uint8", help="(default: %(default)s)")
     add(
         "--weights",
         metavar="imagenet|none|FILE",
@@ -114,11 +139,17 @@ def parse(arguments=None):
     fine_tuning.add_arguments(parser)
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
+    add(
+        "--class-weights",
+        metavar="data|NAME=FACTOR",
+        nargs="+",
+        help="factors of the classes in the classification loss: by inverse frequency, or given (default: none)",
+    )
     add("--augment", choices=("flip", "standard", "strong"), default="standard", help="(default: %(default)s)")
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     result = parser.parse_args(arguments)
     if fine_tuning.from_whole_model(result):
-        parser.set_defaults(learning_rate=fine_tuning.LEARNING_RATE)
+        parser.set_defaults(learning_rate=fine_tuning.LEARNING_RATE, channels=None, image_dtype=None)
         result = parser.parse_args(arguments)
     elif result.weights is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET

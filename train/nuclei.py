@@ -18,7 +18,7 @@ import keras_maskrcnn.quiet  # before TensorFlow
 from keras_maskrcnn import data, evaluation
 from keras_maskrcnn.training import recipe
 
-HELD_OUT = 34  # images of `--select`, chosen by a generator of seed 0
+HELD_OUT = 34  # images of `--select`
 INSTANCES = 400  # the training images have up to 375
 
 
@@ -47,7 +47,7 @@ def build(arguments, num_classes):
     smallest = 6 * arguments.scale
     return keras_maskrcnn.MaskRCNN(
         num_classes,
-        backbone={"name": arguments.backbone, "norm": "batch", "width": arguments.width},
+        **recipe.backbone(arguments, arguments.norm),
         resize={"scale": arguments.scale, "multiple": 64, "tiles": arguments.tiles, "overlap": 96},
         stretch=arguments.stretch,
         fpn_channels=64,
@@ -66,12 +66,7 @@ def build(arguments, num_classes):
 def readers(arguments):
     """Training and validation set."""
     train = data.Nuclei(arguments.data, split="train")
-    if not arguments.select:
-        return train, data.Nuclei(arguments.data, split="val")
-    if len(train) <= HELD_OUT:
-        raise ValueError(f"--select holds out {HELD_OUT} training images, {arguments.data} has {len(train)}")
-    order = np.random.default_rng(0).permutation(len(train))
-    return data.Subset(train, order[HELD_OUT:]), data.Subset(train, order[:HELD_OUT])
+    return recipe.select(train, HELD_OUT) if arguments.select else (train, data.Nuclei(arguments.data, split="val"))
 
 
 def stretched(arguments, dataset):
@@ -113,6 +108,8 @@ def parse(arguments=None):
     add = parser.add_argument
     add("--data", type=pathlib.Path, required=True, help="folder with stage1_train, train.txt and val.txt")
     add("--select", action="store_true", help=f"score {HELD_OUT} training images, which are not trained with")
+    add("--weights", metavar="imagenet|none", help="features of the backbone")
+    add("--norm", choices=("batch", "frozen_batch", "group"), default="batch", help="(default: %(default)s)")
     add("--scale", type=float, default=2.0, help="enlargement of the images (default: %(default)s)")
     add(
         "--stretch",

@@ -31,8 +31,9 @@ from keras_maskrcnn import data, training
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.training import recipe
 
+HELD_OUT = 24  # photos of `--select`
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
-IMAGENET = {"backbone": "efficientnet_lite0", "learning_rate": 5e-4}
+IMAGENET = {"backbone": "efficientnet_lite0", "learning_rate": 5e-4, "norm": "frozen_batch"}
 FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "learning_rate": 2e-3, "epochs": 6, "hold": 0.5}
 
 
@@ -62,11 +63,11 @@ def build(arguments, train):
     """A small backbone, a ResNet-18 of half width or EfficientNet-Lite0, with a 96-channel pyramid."""
     return keras_maskrcnn.MaskRCNN(
         train.num_classes,
-        **recipe.backbone(arguments, "batch"),
+        **recipe.backbone(arguments, arguments.norm),
         image_size=canvas(arguments),
         fpn_channels=96,
         anchors=anchors(arguments, train),
-        mask_stage={"width": 96, "depth": 3},
+        mask_stage={"width": 96, "depth": 3, "pool": arguments.mask_pool},
         seed=arguments.seed,
         dtype=recipe.policy(arguments),
         **recipe.SMALL,
@@ -95,12 +96,17 @@ def run(arguments):
     recipe.begin(arguments)
     train = data.PennFudan(arguments.data, split="train")
     val = data.PennFudan(arguments.data, split="val")
+    if arguments.select:
+        train, val = recipe.select(train, HELD_OUT)
     published = arguments.weights not in (None, recipe.IMAGENET)
     if published and arguments.anchors == "data":
         raise ValueError(f"--anchors data: the anchors of {arguments.preset} belong to its weights")
     make, optimizer = (build_from_weights, sgd) if published else (build, recipe.optimizer)
     model = make(arguments, train)
-    batches = recipe.batches(arguments, train, max_instances=16, augment=augment(arguments), cache=True)
+    cells = 4 * arguments.mask_pool
+    batches = recipe.batches(
+        arguments, train, max_instances=16, mask_size=cells, augment=augment(arguments), cache=True
+    )
     model.compile(optimizer(arguments))
     recipe.train(arguments, model, train, val, batches)
 
@@ -110,6 +116,10 @@ def parse(arguments=None):
     parser = recipe.parser(__doc__, steps=3000, batch_size=8, image_size=320, learning_rate=1e-3, width=32, epochs=10)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder PennFudanPed")
     parser.add_argument("--weights", metavar="imagenet|FILE", help="features, or the file of a whole Mask R-CNN")
+    add = parser.add_argument
+    add("--norm", choices=("batch", "frozen_batch", "group"), help="(default: batch, --weights imagenet: frozen_batch)")
+    add("--mask-pool", type=recipe.positive, help="half the cells per side of a mask (default: %(default)s)")
+    add("--select", action="store_true", help=f"score {HELD_OUT} training photos, which are left out of the training")
     parser.add_argument("--anchors", choices=("people", "data"), default="people", help="(default: %(default)s)")
     parser.add_argument(
         "--preset",
@@ -117,6 +127,7 @@ def parse(arguments=None):
         choices=presets.published(),
         help="preset that fits the weights",
     )
+    parser.set_defaults(norm="batch", mask_pool=14)
     if weights := parser.parse_args(arguments).weights:
         parser.set_defaults(**(IMAGENET if weights == recipe.IMAGENET else FINE_TUNING))
     return parser.parse_args(arguments)

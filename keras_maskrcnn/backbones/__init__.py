@@ -19,7 +19,7 @@ _MAKERS = {
 NAMES = tuple(_MAKERS)
 
 
-def get(backbone, dtype=None, weights=None):
+def get(backbone, dtype=None, weights=None, input_channels=3):
     """Create a backbone.
 
     Args:
@@ -29,21 +29,27 @@ def get(backbone, dtype=None, weights=None):
         dtype: Keras dtype policy of a new backbone.
         weights: initial weights of a new backbone: "imagenet", the path of a classifier's file, or None for random
             ones, see `weights.imagenet`. They are not part of the backbone's configuration.
+        input_channels: channels of the images. For other than 3, the first kernel of the weights is adapted, see
+            `weights.channels`.
 
     Returns:
         A Keras model.
 
     Raises:
-        ValueError: for an unknown name, invalid options, a model with other outputs, or weights that are missing or do
-            not fit.
+        ValueError: for an unknown name, invalid options, a model with other inputs or outputs, or weights that are
+            missing or do not fit.
     """
     if isinstance(backbone, str | dict):
         options = {"weights": weights, **({"name": backbone} if isinstance(backbone, str) else backbone)}
-        return _make(options.pop("name", None), options.pop("weights"), {"dtype": dtype, **options})
+        defaults = {"dtype": dtype, "input_channels": input_channels}
+        return _make(options.pop("name", None), options.pop("weights"), {**defaults, **options})
     if not isinstance(backbone, keras.Model) or not isinstance(getattr(backbone, "output", None), dict):
         raise ValueError(f"backbone={backbone!r} must be a name or a Keras model with outputs {{'C2': …}}")
     if weights is not None:
         raise ValueError(f"weights={str(weights)!r} need the name of a backbone, and {backbone.name} is a model")
+    if backbone.inputs[0].shape[-1] != input_channels:
+        taken = backbone.inputs[0].shape[-1]
+        raise ValueError(f"{backbone.name} takes images of {taken} channels, the model has channels={input_channels}")
     return backbone
 
 

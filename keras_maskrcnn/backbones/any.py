@@ -28,14 +28,14 @@ def from_keras(model, levels=None):
     statistics when batches are small.
 
     Args:
-        model: functional `keras.Model` with one `[B, H, W, 3]` input and without classifier, such as
+        model: functional `keras.Model` with one `[B, H, W, C]` input and without classifier, such as
             `keras.applications.MobileNetV2(include_top=False, input_shape=(None, None, 3))`. A model with a fixed input
             size supports that canvas size only. It keeps its dtype policy.
         levels: dict from levels to layer names, such as {"C3": "block_6_expand_relu", …}. None for the model's
             `pyramid_outputs` if it has them (KerasHub), else for the last layer of each of the strides 4, 8, 16 and 32.
 
     Returns:
-        Functional `keras.Model` from `[B, H, W, 3]` to {"C2": `[B, H/4, W/4, …]`, …, "C5": `[B, H/32, W/32, …]`}, for
+        Functional `keras.Model` from `[B, H, W, C]` to {"C2": `[B, H/4, W/4, …]`, …, "C5": `[B, H/32, W/32, …]`}, for
         H and W that are multiples of 32, or of the coarsest stride in `levels`.
 
     Raises:
@@ -53,13 +53,13 @@ def from_keras(model, levels=None):
 
 
 def _image_input(model):
-    """The model's only input, a symbolic `[B, H, W, 3]`."""
+    """The model's only input, a symbolic `[B, H, W, C]`."""
     inputs = getattr(model, "inputs", None)
     if not isinstance(model, keras.Model) or not inputs:
         raise ValueError(f"{model!r} is not a functional Keras model: from_keras requires symbolic layer outputs")
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] is None:
         found = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        raise ValueError(f"{model.name} takes inputs of shape {found}, not one of (None, height, width, 3)")
+        raise ValueError(f"{model.name} takes inputs of shape {found}, not one of (None, height, width, channels)")
     return inputs[0]
 
 
@@ -116,7 +116,7 @@ def _check_strides(model, image, outputs):
 def _strides(image, outputs):
     """Strides of tensors by name, without those whose shape is not `[B, H / stride, W / stride, C]`."""
     height, width = (given or usual for given, usual in zip(image.shape[1:3], _CANVAS, strict=True))
-    shapes = keras.Model(image, outputs).compute_output_shape((1, height, width, 3))
+    shapes = keras.Model(image, outputs).compute_output_shape((1, height, width, image.shape[-1]))
     strides = {}
     for name, shape in shapes.items():
         stride = height // shape[1] if len(shape) == 4 and shape[1] else 0

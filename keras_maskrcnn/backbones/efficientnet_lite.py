@@ -29,7 +29,7 @@ EPSILON = 1e-3
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class EfficientNetLite(FoldingModel):
-    """EfficientNet-Lite without classifier: `[B, H, W, 3]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
+    """EfficientNet-Lite without classifier: `[B, H, W, C]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
 
     The levels are outputs of the blocks' last, linear convolutions, with 24, 40, 112 and 320 channels in Lite0. Padding
     is TensorFlow's "same": at even sizes, the window of a unit of stride s reaches further right and down than left and
@@ -39,6 +39,7 @@ class EfficientNetLite(FoldingModel):
         variant: 0, 1 or 2.
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
         freeze_at: 0 trains all layers, 1 freezes the stem, 2 also the layers up to C2, and so on up to 5.
+        input_channels: C, channels of the images.
 
     Attributes:
         pixel_mean: mean of the R, G, B values 0…255 that the published weights expect.
@@ -51,13 +52,13 @@ class EfficientNetLite(FoldingModel):
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
 
-    def __init__(self, variant=0, norm="batch", freeze_at=0, dtype=None, name=None):
+    def __init__(self, variant=0, norm="batch", freeze_at=0, input_channels=3, dtype=None, name=None):
         if variant not in VARIANTS:
             raise ValueError(f"variant={variant} is not one of {tuple(VARIANTS)}")
         if freeze_at not in range(6):
             raise ValueError(f"freeze_at={freeze_at} is not one of 0, 1, 2, 3, 4, 5")
         make = _Builder(norm, dtype)
-        inputs = keras.Input((None, None, 3), name="images", dtype="float32")
+        inputs = keras.Input((None, None, input_channels), name="images", dtype="float32")
         x = make.conv_norm(inputs, layers.Conv2D, 3, stride=2, filters=STEM, name="stem")
         outputs = {}
         for stage, (repeats, kernel, stride, expansion, channels) in enumerate(stages(variant), start=1):
@@ -68,7 +69,7 @@ class EfficientNetLite(FoldingModel):
         outputs = {level: outputs[stage] for level, stage in LEVELS.items()}
         super().__init__(inputs=inputs, outputs=outputs, name=name or f"efficientnet_lite{variant}")
         self.variant, self.norm, self.freeze_at = variant, norm, freeze_at
-        self._dtype_argument = dtype
+        self.input_channels, self._dtype_argument = input_channels, dtype
         self._freeze(freeze_at)
 
     def _freeze(self, freeze_at):
@@ -86,6 +87,7 @@ class EfficientNetLite(FoldingModel):
             "variant": self.variant,
             "norm": self.norm,
             "freeze_at": self.freeze_at,
+            "input_channels": self.input_channels,
             "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
             "name": self.name,
         }

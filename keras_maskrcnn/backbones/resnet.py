@@ -11,7 +11,7 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class ResNet(FoldingModel):
-    """Residual network without classifier: `[B, H, W, 3]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
+    """Residual network without classifier: `[B, H, W, C]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
 
     Args:
         depth: 18, 34, 50 or 101; or 10, half of 18, for experiments and tests.
@@ -26,6 +26,7 @@ class ResNet(FoldingModel):
         pixel_mean: mean of the R, G, B values 0…255 that the weights expect, which `MaskRCNN` takes as its default;
             None for ImageNet's as torchvision has it.
         pixel_std: their standard deviation; None likewise.
+        input_channels: C, channels of the images.
 
     Raises:
         ValueError: for an unknown depth or `stem_pool`, or `freeze_at` outside 0…5.
@@ -42,6 +43,7 @@ class ResNet(FoldingModel):
         stem_pool="symmetric",
         pixel_mean=None,
         pixel_std=None,
+        input_channels=3,
         dtype=None,
         name=None,
     ):
@@ -53,7 +55,7 @@ class ResNet(FoldingModel):
             raise ValueError(f"stem_pool={stem_pool!r} is not 'symmetric' or 'same'")
         make = _Builder(norm, norm_epsilon, stride_in_1x1, dtype)
         block, expansion = (make.basic_block, 1) if depth < 50 else (make.bottleneck, 4)
-        inputs = keras.Input((None, None, 3), name="images", dtype="float32")
+        inputs = keras.Input((None, None, input_channels), name="images", dtype="float32")
         x = make.conv_norm(inputs, width, 7, stride=2, name="stem")
         x = make.stem_pool(x, stem_pool)
         outputs = {}
@@ -67,7 +69,7 @@ class ResNet(FoldingModel):
         self.depth, self.norm, self.width, self.freeze_at = depth, norm, width, freeze_at
         self.norm_epsilon, self.stride_in_1x1, self.stem_pool = norm_epsilon, stride_in_1x1, stem_pool
         self.pixel_mean, self.pixel_std = (None if v is None else tuple(v) for v in (pixel_mean, pixel_std))
-        self._dtype_argument = dtype
+        self.input_channels, self._dtype_argument = input_channels, dtype
         self._freeze(freeze_at)
 
     def _freeze(self, freeze_at):
@@ -88,6 +90,7 @@ class ResNet(FoldingModel):
             "stem_pool": self.stem_pool,
             "pixel_mean": self.pixel_mean,
             "pixel_std": self.pixel_std,
+            "input_channels": self.input_channels,
             "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
             "name": self.name,
         }

@@ -11,17 +11,26 @@ from keras_maskrcnn.layers.norm import norm as make_norm
 class SimpleCNN(FoldingModel):
     """Five convolutions, each with normalisation and ReLU, with 2×2 max pooling between them.
 
-    Maps `[B, H, W, 3]` to {"C1", "C2", "C3", "C4"} with strides 2 to 16; C4 has 256 channels. H and W must be multiples
+    Maps `[B, H, W, C]` to {"C1", "C2", "C3", "C4"} with strides 2 to 16; C4 has 256 channels. H and W must be multiples
     of 16.
 
     Args:
         channels: channels of each convolution.
         kernel_size: side of all kernels.
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
+        input_channels: C, channels of the images.
     """
 
-    def __init__(self, channels=(16, 32, 64, 128, 256), kernel_size=5, norm="batch", dtype=None, name="simple_cnn"):
-        inputs = keras.Input((None, None, 3), name="images", dtype="float32")
+    def __init__(
+        self,
+        channels=(16, 32, 64, 128, 256),
+        kernel_size=5,
+        norm="batch",
+        input_channels=3,
+        dtype=None,
+        name="simple_cnn",
+    ):
+        inputs = keras.Input((None, None, input_channels), name="images", dtype="float32")
         x, outputs = inputs, {}
         for i, width in enumerate(channels, start=1):
             x = layers.Conv2D(
@@ -41,7 +50,7 @@ class SimpleCNN(FoldingModel):
                 x = layers.MaxPooling2D(2, name=f"pool{i}", dtype=dtype)(x)
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.channels, self.kernel_size, self.norm = tuple(channels), kernel_size, norm
-        self._dtype_argument = dtype
+        self.input_channels, self._dtype_argument = input_channels, dtype
 
     def get_config(self):
         """Constructor arguments."""
@@ -49,6 +58,7 @@ class SimpleCNN(FoldingModel):
             "channels": list(self.channels),
             "kernel_size": self.kernel_size,
             "norm": self.norm,
+            "input_channels": self.input_channels,
             "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
             "name": self.name,
         }

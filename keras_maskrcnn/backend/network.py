@@ -20,8 +20,8 @@ class Network:
     Weights may change between calls. Make a new `Network` after `compile`.
 
     Args:
-        model: Keras model whose `call` takes a dict of `images` float32 `[B, H, W, 3]` and `sizes` float32 `[B, 2]`,
-            and the fields of `heads.detection.Limits` under their names.
+        model: Keras model with an `image_type` whose `call` takes a dict of `images` float32 `[B, H, W, C]` and `sizes`
+            float32 `[B, 2]`, and the fields of `heads.detection.Limits` under their names.
         detection: `heads.detection.Detection`.
     """
 
@@ -64,7 +64,9 @@ class Network:
             if "dynamic" not in self._functions:
                 from keras_maskrcnn.backend.tensorflow import network
 
-                self._functions["dynamic"] = network.dynamic(lambda inputs: self._model(inputs, training=False))
+                self._functions["dynamic"] = network.dynamic(
+                    lambda inputs: self._model(inputs, training=False), self._model.image_type.channels
+                )
         return self._functions["dynamic"]({**inputs, **limits._asdict()})
 
     def _run_compiled(self, inputs, limits):

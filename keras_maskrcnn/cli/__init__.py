@@ -2,17 +2,18 @@
 
 A verb is a module here with `run(args)`, which does the work and returns an exit code, `arguments(parser)`, and
 `EXAMPLE`; the docstring of `run` is its help text. An error is one line on stderr and exit code 2; `--debug` shows the
-traceback. Keras and TensorFlow are imported when a verb runs, so that `--help` is fast.
+traceback. Keras and TensorFlow are imported when a verb runs, so that `--help` is fast; a verb with `KERAS = False`
+runs without them.
 """
 
 import argparse
 import importlib
 import sys
 
-from keras_maskrcnn.cli import convert, convert_data, evaluate, export, info, predict
+from keras_maskrcnn.cli import convert, convert_data, evaluate, export, info, inspect, predict
 from keras_maskrcnn.cli.common import fail
 
-VERBS = (predict, evaluate, export, convert, convert_data, info)
+VERBS = (predict, evaluate, export, convert, convert_data, inspect, info)
 
 
 def main(argv=None):
@@ -26,7 +27,10 @@ def main(argv=None):
     """
     args = _parser().parse_args(argv)
     try:
-        importlib.import_module("keras_maskrcnn.quiet")  # before a verb imports Keras, so that only its output is seen
+        if args.keras:
+            importlib.import_module(
+                "keras_maskrcnn.quiet"
+            )  # before a verb imports Keras, so that only its output is seen
         return args.run(args)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -55,5 +59,5 @@ def _parser():
         )
         verb.arguments(one)
         one.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        one.set_defaults(run=verb.run)
+        one.set_defaults(run=verb.run, keras=getattr(verb, "KERAS", True))
     return parser

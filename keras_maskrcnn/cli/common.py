@@ -55,12 +55,14 @@ def _not_found(model, presets):
 
 
 def check_outputs(args):
-    """Raises a ValueError, before any work, if `--output` is a file or `--json` a folder."""
-    output, figures = getattr(args, "output", None), getattr(args, "json", None)
+    """Raises a ValueError, before any work, if `--output` is a file, or `--json` or `--html` a folder."""
+    output = getattr(args, "output", None)
     if output and output.exists() and not output.is_dir():
         raise ValueError(f"--output {output}: is a file, not a folder")
-    if figures and figures.is_dir():
-        raise ValueError(f"--json {figures}: is a folder, not a file")
+    for name in ("json", "html"):
+        file = getattr(args, name, None)
+        if file and file.is_dir():
+            raise ValueError(f"--{name} {file}: is a folder, not a file")
 
 
 def write_json(path, content):

@@ -11,7 +11,7 @@ YOLO_SPLITS = {"all": "train", "valid": "val", "validation": "val"}  # names of 
 def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
-    add("data", type=pathlib.Path, metavar="IN", help="COCO, VIA, LabelMe, YOLO, Pascal VOC, TFRecord, …")
+    add("data", type=pathlib.Path, metavar="IN", help="any format of data.splits: COCO, VIA, YOLO, TFRecord, …")
     add("out", type=pathlib.Path, metavar="OUT", nargs="?", help="NAME.json, NAME.tfrecord, data.yaml, or a folder")
     add("--output", type=pathlib.Path, metavar="OUT", help="the same as OUT")
     add("--format", choices=("coco", "yolo", "tfrecord"), help="format to write (default: by the ending of OUT)")
@@ -23,6 +23,7 @@ def arguments(parser):
 def run(args):
     """Writes the annotations of a data set as COCO JSON, YOLO text or TFRecord files."""
     from keras_maskrcnn import data
+    from keras_maskrcnn.data import formats
 
     out = _out(args)
     kind = args.format or ENDINGS.get(out.suffix)
@@ -30,11 +31,13 @@ def run(args):
         raise ValueError(f"{out}: give --format coco, yolo or tfrecord, or one of the endings {', '.join(ENDINGS)}")
     if args.shards and kind != "tfrecord":
         raise ValueError("--shards is for --format tfrecord")
-    splits = [args.split] if args.split else sorted(data.every_split(args.data))
-    datasets = {split: data.open(args.data, split) for split in splits}
+    if args.split:
+        datasets = {args.split: data.open(args.data, args.split)}
+    else:
+        datasets = {split: opener() for split, opener in sorted(formats.parts(args.data).items())}
     if args.strict:
         datasets = {split: data.Strict(dataset) for split, dataset in datasets.items()}
-    several, write = len(splits) > 1, {"coco": _coco, "yolo": _yolo, "tfrecord": _tfrecord}[kind]
+    several, write = len(datasets) > 1, {"coco": _coco, "yolo": _yolo, "tfrecord": _tfrecord}[kind]
     try:
         for split, dataset in datasets.items():
             write(dataset, out, split, several, args)

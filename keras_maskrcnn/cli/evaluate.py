@@ -1,4 +1,4 @@
-"""`evaluate`: COCO scores of a model on a data set."""
+"""`evaluate`: scores of a model on a data set, and a report of its errors."""
 
 import pathlib
 import sys
@@ -33,36 +33,54 @@ def arguments(parser):
         metavar="N",
         help="maximum number of objects per image (default: %(default)s)",
     )
-    add("--report", action="store_true", help="also print precision, recall and confusion by class")
+    add(
+        "--report",
+        action="store_true",
+        help="also print precision, recall, F1, confusion, error types, sizes and calibration",
+    )
     add(
         "--score-threshold",
         type=float,
         default=0.5,
         metavar="S",
-        help="minimum score in --report (default: %(default)s)",
+        help="minimum score where --report and --html count detections (default: %(default)s)",
     )
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
-    add("--json", type=pathlib.Path, metavar="FILE", help="also write the scores to a JSON file")
+    add("--boundary", action="store_true", help="also compute boundary AP (Cheng et al. 2021)")
+    add("--html", type=pathlib.Path, metavar="FILE", help="also write a page with plots, tables and the worst images")
+    add("--worst", type=int, default=20, metavar="N", help="images with errors in --html (default: %(default)s)")
+    add("--json", type=pathlib.Path, metavar="FILE", help="also write all figures to a JSON file")
 
 
 def run(args):
-    """Prints the COCO scores of a model on a data set."""
+    """Prints the COCO scores of a model on a data set, and what it does wrong; writes a report with pictures."""
     from keras_maskrcnn import data, evaluation
 
     check_outputs(args)
-    dataset = data.Strict(_dataset(args)) if args.strict else _dataset(args)
     model = load(args.model)
-    common = {"max_detections": args.max_detections, "batch_size": args.batch_size, "limit": args.limit}
-    scores = evaluation.coco_scores(model, dataset, progress=sys.stderr.isatty(), **common)
-    print(evaluation.format_scores(scores))
+    dataset = _dataset(args).decoded(model.image_type.channels, model.image_type.dtype)
+    dataset = data.Strict(dataset) if args.strict else dataset
+    figures = evaluation.explain(
+        model,
+        dataset,
+        score_threshold=args.score_threshold,
+        boundary=args.boundary,
+        html=args.html,
+        worst=args.worst,
+        max_detections=args.max_detections,
+        batch_size=args.batch_size,
+        limit=args.limit,
+        progress=sys.stderr.isatty(),
+    )
+    print(evaluation.format_scores(figures))
     if args.report:
-        kind = "segm" if "segm_AP" in scores else "bbox"
-        report = evaluation.precision_recall(model, dataset, 0.5, args.score_threshold, kind, **common)
-        overlap = {"segm": "masks", "bbox": "boxes"}[kind]
-        print(f"\nat IoU 0.5 of {overlap} and score {args.score_threshold}:\n{evaluation.format_report(report)}")
-        scores["report"] = report
+        overlap = {"segm": "masks", "bbox": "boxes"}[figures["kind"]]
+        print(f"\nat IoU 0.5 of {overlap} and score {args.score_threshold}:")
+        print(f"{evaluation.format_report(figures['report'])}\n\n{evaluation.format_explanation(figures)}")
+    if args.html:
+        print(f"report: {args.html}")
     if args.json:
-        write_json(args.json, scores)
+        write_json(args.json, figures)
     data.print_left_out(dataset)
     return 0
 

@@ -148,6 +148,7 @@ def _model(path):
         ("model", str(path)),
         ("class", type(model).__name__),
         ("classes", f"{model.num_classes}{names}"),
+        ("pixels", str(model.image_type)),
         ("images", _images(model.predictor.placement)),
         ("thresholds", _thresholds(model.predictor.detection)),
         ("precision", getattr(model, "layer_dtype", None)),

@@ -1,77 +1,105 @@
-"""`predict`: images to overlays and COCO results."""
+"""`predict`: images, videos and cameras to overlays, COCO results, tables, id images and cut-outs."""
 
 import collections
+import contextlib
 import itertools
 import pathlib
-import typing
 
-from keras_maskrcnn.cli.common import check_outputs, counted, fail, load, model_argument, write_json
+import numpy as np
 
-EXAMPLE = "--model runs/demo/model.keras photos --output predictions --json found.json"
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+from keras_maskrcnn.cli.common import check_outputs, load, model_argument
+from keras_maskrcnn.cli.inputs import pictures, sources, unique_names
+from keras_maskrcnn.cli.progress import Tally
+
+__all__ = ["EXAMPLE", "arguments", "run", "unique_names"]
+
+EXAMPLE = "--model runs/demo/model.keras photos --output predictions --json found.json --csv found.csv"
 
 
 def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
-    add("inputs", nargs="+", type=pathlib.Path, metavar="INPUT", help="images and folders of images")
+    inputs = "images, videos, folders of them, patterns, - (paths on stdin, one a line), webcam, number of a camera"
+    add("inputs", nargs="+", metavar="INPUT", help=inputs)
     model_argument(parser)
-    add("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder for the overlays (PNG)")
-    add("--json", type=pathlib.Path, metavar="FILE", help="also write COCO results, masks as run lengths")
+    add("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder for the overlays (PNG, videos MP4)")
+    add("--recursive", action="store_true", help="read folders inside folders")
+    add("--every", type=int, default=1, metavar="N", help="of videos, read each N-th frame only (default: all)")
+    results = parser.add_argument_group("results, each written image by image")
+    add = results.add_argument
+    add("--json", type=pathlib.Path, metavar="FILE", help="COCO results, masks as run lengths")
     add("--annotations", type=pathlib.Path, metavar="FILE", help="COCO file with the image and category ids for --json")
-    add("--score-threshold", type=float, metavar="S", help="minimum score (default: the model's option, or 0.5)")
-    add("--max-detections", type=int, metavar="N", help="maximum number of objects per image (default: the model's)")
-
-
-class Item(typing.NamedTuple):
-    """An image to process.
-
-    Attributes:
-        path: the file.
-        name: of the overlay, without suffix.
-        image_id: in the COCO results.
-        size: (height, width) that a COCO file has for the image, or None.
-    """
-
-    path: pathlib.Path
-    name: str
-    image_id: object
-    size: tuple | None = None
+    add(
+        "--csv", type=pathlib.Path, metavar="FILE", help="one row per object: class, score, box, area, circumference, …"
+    )
+    add("--ids", action="store_true", help="DIR/ids: 16-bit PNG files, each pixel the number of its object")
+    add("--cutouts", action="store_true", help="DIR/cutouts: a PNG file of each object, transparent outside its mask")
+    add("--frames", action="store_true", help="overlays of videos as a PNG file per frame")
+    add("--no-overlays", action="store_true", help="draw nothing")
+    detection = parser.add_argument_group("detection")
+    add = detection.add_argument
+    threshold = "minimum score (default: the model's option, or 0.5)"
+    add("--score", "--score-threshold", dest="score_threshold", type=float, metavar="S", help=threshold)
+    overlap = "maximum overlap of two boxes of a class (default: the model's)"
+    add("--nms", "--nms-iou", dest="nms_iou", type=float, metavar="IOU", help=overlap)
+    most = "maximum number of objects per image, and per tile (default: the model's)"
+    add("--max", "--max-detections", dest="max_detections", type=int, metavar="N", help=most)
+    add("--classes", nargs="+", metavar="NAME", help="only objects of these classes, of those that --max allows")
+    add("--tiles", nargs=2, type=int, metavar=("H", "W"), help="larger images are detected in by tiles of H x W pixels")
+    add("--overlap", type=int, metavar="N", help="pixels that neighbouring tiles share (default: the model's)")
+    views = "merge detections in the flipped image (flip) and in other sizes, such as flip,0.75,1.25"
+    add("--tta", metavar="VIEWS", help=f"test-time augmentation: {views}")
 
 
 def run(args):
-    """Detects objects in images and writes overlays and COCO results. A file that fails does not stop the others."""
-    from keras_maskrcnn import visualize
+    """Detects objects in images and videos, and writes overlays and results. A file that fails does not stop others."""
+    _check(args)
+    model = load(args.model)
+    wanted = _labels(args.classes, model.class_names)
+    ids = _coco_ids(args.annotations, model.class_names)
+    tally = Tally(args.debug)
+    inputs = sources(args.inputs, args.recursive, tally)
+    if "-" not in args.inputs:
+        inputs = list(inputs)
+        tally.total = len(inputs)
+    with contextlib.ExitStack() as opened:
+        overlays, writers = _writers(args, model.class_names, ids, opened)
+        images = pictures(inputs, args.every, ids, model.image_type, tally)
+        for picture, found in _detections(_detector(model, args), images, args, tally):
+            if wanted is not None:
+                found = found.rows(np.isin(found["labels"], wanted))
+            try:
+                for writer in writers:
+                    writer.add(picture, found)
+            except Exception as error:
+                tally.failed(error, picture.source, picture.frame)
+            else:
+                tally.done(picture, len(found["labels"]), overlays and overlays.where)
+    for name, path in (("COCO results", args.json), ("table", args.csv)):
+        if path:
+            print(f"{name}: {path}")
+    return tally.finish()
 
+
+def _check(args):
     check_outputs(args)
     if args.annotations and not args.json:
         raise ValueError("--annotations sets the ids in --json, which is not given")
-    model = load(args.model)
-    ids = _coco_ids(args.annotations, model.class_names)
-    files, missing = _image_files(args.inputs)
-    for path in missing:
-        read = ", ".join(sorted(SUFFIXES))
-        fail(f"no image in it ({read} are read)" if path.is_dir() else "no such file or folder", path)
-    items, results, done = _items(files, ids), [], 0
-    for number, image, found in _detections(model, items, args):
-        item = items[number]
-        try:
-            overlay = visualize.save(args.output / f"{item.name}.png", image, found, model.class_names)
-            results += _results(item, found, model.class_names, ids)
-        except Exception as error:
-            if args.debug:
-                raise
-            fail(error, item.path)
-            continue
-        done += 1
-        objects = counted(len(found["labels"]), "object")
-        print(f"[{number + 1}/{len(items)}] {item.path}: {objects} -> {overlay}", flush=True)
-    if args.json:
-        write_json(args.json, results)
-        print(f"COCO results: {args.json}")
-    failed = len(files) + len(missing) - done
-    print(f"{counted(done, 'image')} done, {failed} failed")
-    return 2 if failed else 0
+    if args.csv and args.csv.is_dir():
+        raise ValueError(f"--csv {args.csv}: is a folder, not a file")
+    if args.every < 1:
+        raise ValueError(f"--every {args.every}: must be at least 1")
+
+
+def _labels(names, class_names):
+    """Labels of the classes of these names, or None for all."""
+    if names is None:
+        return None
+    unknown = [name for name in names if name not in (class_names or ())]
+    if unknown:
+        known = ", ".join(class_names or ["no class names"])
+        raise ValueError(f"--classes {', '.join(unknown)}: the model has {known}")
+    return [class_names.index(name) + 1 for name in names]
 
 
 def _coco_ids(path, class_names):
@@ -87,104 +115,60 @@ def _coco_ids(path, class_names):
     return ids
 
 
-def _items(files, ids):
-    """`Item`s of the files; prints an error for each file that the COCO file does not list once."""
-    names = unique_names(files)
-    if ids is None:
-        return [Item(path, name, name) for path, name in zip(files, names, strict=True)]
-    items = {}
-    for path, name in zip(files, names, strict=True):
-        try:
-            record = ids.record(path)
-        except ValueError as error:
-            fail(error)
-            continue
-        item = Item(path, name, record["id"], (record["height"], record["width"]))
-        if items.setdefault(item.image_id, item) is not item:
-            fail(f"has the file name of {items[item.image_id].path} in {ids.path}", path)
-    return list(items.values())
+def _writers(args, class_names, ids, opened):
+    """The writer of overlays or None, and all writers in a list; `opened`, an ExitStack, closes them."""
+    from keras_maskrcnn.cli import results
+
+    asked = (
+        (not args.no_overlays, lambda: results.Overlays(args.output, class_names, args.frames)),
+        (args.json, lambda: results.JsonResults(args.json, class_names, ids)),
+        (args.csv, lambda: results.CsvRows(args.csv, class_names)),
+        (args.ids, lambda: results.IdImages(args.output / "ids")),
+        (args.cutouts, lambda: results.CutOuts(args.output / "cutouts")),
+    )
+    writers = [opened.enter_context(contextlib.closing(make())) for is_asked, make in asked if is_asked]
+    return (None if args.no_overlays else writers[0]), writers
 
 
-def _detections(model, items, args):
-    """Yields (position, image, detections) of every item that can be processed; prints an error for the others."""
-    read, again = collections.deque(), []  # images without detections so far
-    reading = _readable(items, read, args.debug)
-    options = {"score_threshold": args.score_threshold, "max_detections": args.max_detections, "batch_size": 1}
+def _detector(model, args):
+    """The model, or with --tta its detections merged over views."""
+    if args.tta is None:
+        return model
+    from keras_maskrcnn.inference.augmented import TestTimeAugmentation
+
+    return TestTimeAugmentation(model, **_views(args.tta))
+
+
+def _views(text):
+    words = [word.strip() for word in text.split(",")]
+    try:
+        return {"flip": "flip" in words, "scales": tuple(float(word) for word in words if word != "flip")}
+    except ValueError:
+        raise ValueError(f"--tta {text}: must be flip, factors of the size, or both, such as flip,0.75,1.25") from None
+
+
+def _detections(model, images, args, tally):
+    """Yields (picture, detections) of every picture that can be processed; `tally` notes the others."""
+    waiting, again = collections.deque(), []  # pictures without detections so far
+    names = ("score_threshold", "nms_iou", "max_detections", "overlap")
+    options = {"batch_size": 1, "masks": "cropped", "tiles": args.tiles and tuple(args.tiles)}
+    options |= {name: getattr(args, name) for name in names}
+
+    def read():
+        for picture in images:
+            waiting.append(picture)
+            yield picture.image
+
+    reading = read()
     while True:
         try:
             for found in model.detect_each(itertools.chain(again, reading), **options):
-                yield *read.popleft(), found
+                yield waiting.popleft(), found
             return
         except Exception as error:
-            if args.debug or not read:
+            if args.debug or not waiting:
                 raise
-            # Results come in order: the first image without one has failed.
-            fail(error, items[read.popleft()[0]].path)
-            again = [image for _, image in read]
-
-
-def _readable(items, read, debug):
-    """Yields the images that can be read and appends (position, image) to `read`; prints an error for the others."""
-    for number, item in enumerate(items):
-        try:
-            image = _read(item)
-        except Exception as error:
-            if debug:
-                raise
-            fail(error, item.path)
-            continue
-        read.append((number, image))
-        yield image
-
-
-def _read(item):
-    """The image with its EXIF orientation; with a COCO file, in the orientation that has the size in it."""
-    from keras_maskrcnn.data.image_file import read_image, read_stored
-    from keras_maskrcnn.data.sample import DataError
-
-    if item.size is None:
-        return read_image(item.path)
-    stored = read_stored(item.path)
-    if item.size not in stored.sizes:
-        (height, width), *_ = stored.sizes
-        listed = f"{item.size[1]} x {item.size[0]} in the COCO file"
-        raise DataError(item.path, f"is {width} x {height} pixels, but {listed}")
-    return stored.fitted(item.size, item.path.parent)
-
-
-def _image_files(inputs):
-    """Files to read, in the order of the inputs and sorted within folders; and the inputs without any."""
-    files, missing = [], []
-    for path in inputs:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        inside = [p for p in inside if p.exists()]
-        files += inside
-        if not inside:
-            missing.append(path)
-    return files, missing
-
-
-def unique_names(files):
-    """Names of the overlays: the stems of the files, with a number where an earlier file has the same."""
-    names = []
-    for path in files:
-        name, number = path.stem, 1
-        while name in names:
-            number += 1
-            name = f"{path.stem}_{number}"
-        names.append(name)
-    return names
-
-
-def _results(item, found, class_names, ids):
-    """COCO results of an image; detections of classes that the COCO file lacks are removed."""
-    from keras_maskrcnn.evaluation import coco_results
-
-    if ids:
-        found = found.rows([ids.category_ids[label - 1] is not None for label in found["labels"]])
-    results = coco_results([found], [item.image_id], ids and ids.category_ids)
-    for result, label in zip(results, found["labels"], strict=True):
-        result["file_name"] = str(item.path)
-        if class_names:
-            result["category_name"] = class_names[label - 1]
-    return results
+            # Results come in order: the first picture without one has failed.
+            failed = waiting.popleft()
+            tally.failed(error, failed.source, failed.frame)
+            again = [picture.image for picture in waiting]

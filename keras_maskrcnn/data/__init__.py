@@ -1,10 +1,13 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
-Reading order: `sample` (the contract), `fields`, one reader per format, `grouped`, `geometry`, `colour`, `augment`,
-`centred`, `mini_masks`, `prepare`, `pipeline`.
+Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; one reader per format: `coco`,
+`coco_keypoints`, `lvis` (JSON files), `outlines`, `via`, `labelme` and `yolo` (polygons), `id_masks`, `penn_fudan`,
+`nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays),
+`tf_record`, `shapes`; `formats` finds the reader of a path; `to_coco`, `to_tf_record` and `to_yolo` write what a reader
+reads, `strict` makes bad input an error; then `grouped`, `geometry`, `colour`, `augment`, `centred`, `mini_masks`,
+`prepare`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py, `TfRecord`
-google-crc32c; TensorFlow and Keras are imported when `batches` runs. `open` finds the reader of a path, `Strict` makes
-bad input an error, `write_coco`, `write_tfrecord` and `write_yolo` write what a reader reads.
+google-crc32c; TensorFlow and Keras are imported when `batches` runs.
 """
 
 from keras_maskrcnn.lazy import exports
@@ -16,13 +19,19 @@ _MODULES = {
     "Cached": "cache",
     "Centred": "centred",
     "Cis680": "cis680",
+    "Cityscapes": "cityscapes",
     "Coco": "coco",
+    "CroppedMasks": "cropped_masks",
     "DataError": "sample",
     "Dataset": "sample",
     "Field": "fields",
     "Grouped": "grouped",
+    "ImageType": "image_type",
     "LabelMe": "labelme",
+    "Lvis": "lvis",
+    "MaskFolder": "mask_folder",
     "Nuclei": "nuclei",
+    "OpenImages": "open_images",
     "PennFudan": "penn_fudan",
     "Points": "fields",
     "Shapes": "shapes",
@@ -35,9 +44,9 @@ _MODULES = {
     "Yolo": "yolo",
     "batches": "pipeline",
     "crop_masks": "mini_masks",
-    "every_split": "formats",
     "held_out": "formats",
     "left_out": "strict",
+    "inspect": "doctor.survey",
     "open": "formats",
     "mask_boxes": "mini_masks",
     "paste_masks": "mini_masks",

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.data.run_lengths import decode, run_lengths
 from keras_maskrcnn.data.sample import DataError, Dataset
 
@@ -10,7 +11,8 @@ class Arrays(Dataset):
     """Samples from arrays, the shortest way to a data set.
 
     Args:
-        images: sequence of uint8 `[H, W, 3]`, or one array `[N, H, W, 3]`.
+        images: sequence of uint8 or uint16 `[H, W, C]` or, if grey, `[H, W]`; or one array `[N, H, W, C]`. The type of
+            the first image is the data set's `image_type`; `decoded` converts all to another one.
         masks: sequence with the objects of each image: an array of ids `[H, W]` (0 is background, k is object k), bool
             `[n, H, W]`, or a list of n polygons, each a flat list x1, y1, x2, y2, … in pixels.
         labels: sequence with the label of each object, from 1 to K, or its class name; None if there is one class.
@@ -25,6 +27,7 @@ class Arrays(Dataset):
         if len(set(lengths.values())) > 1:
             raise DataError("Arrays", ", ".join(f"{count} {name}" for name, count in lengths.items()))
         self.images, self.masks, self.labels = images, masks, labels
+        self.image_type = _type_of(images)
         self.class_names = _names(labels) if class_names is None else [str(name) for name in class_names]
 
     def __len__(self):
@@ -32,7 +35,8 @@ class Arrays(Dataset):
 
     def read(self, position):
         """Returns one image with its objects."""
-        image, source = np.asarray(self.images[position]), f"Arrays[{position}]"
+        source = f"Arrays[{position}]"
+        image = _converted(np.asarray(self.images[position]), self.image_type, source)
         masks = _masks(self.masks[position], image.shape[:2], source)
         if self.labels is None:
             labels = np.ones(len(masks), np.int32)
@@ -56,6 +60,22 @@ def _names(labels):
     if not found or not all(isinstance(label, str) for label in found):
         raise DataError("Arrays", "labels are numbers: give class_names, the names of 1, 2, …")
     return sorted(found)
+
+
+def _type_of(images):
+    """`ImageType` of the first image; R, G, B where there is none, or it has no type of an image."""
+    first = np.asarray(images[0]) if len(images) else np.zeros((1, 1, 3), np.uint8)
+    try:
+        return ImageType(1 if first.ndim == 2 else first.shape[-1], first.dtype.name)
+    except (ValueError, IndexError):
+        return RGB
+
+
+def _converted(image, image_type, source):
+    try:
+        return image_type.convert(image)
+    except ValueError as error:
+        raise DataError(source, str(error)) from error
 
 
 def _masks(masks, size, source):

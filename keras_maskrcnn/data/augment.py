@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_maskrcnn.data import colour
 from keras_maskrcnn.data.geometry import flip, reframe, transpose
+from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.ops.placement import fitted_size
 
 
@@ -15,7 +16,8 @@ from keras_maskrcnn.ops.placement import fitted_size
 class Augment:
     """A random change of a sample: geometry (one resize, of the part inside the frame only) and colour.
 
-    Each share below is the probability of the change; amounts are drawn for each sample.
+    Each share below is the probability of the change; amounts are drawn for each sample. Images may have any
+    `ImageType`, except for `saturation`, `grey` and `stain`, see `check`.
 
     Attributes:
         flip: Share of samples mirrored left to right.
@@ -54,6 +56,16 @@ class Augment:
     min_visible: float = 0.25
     antialias: bool = True
 
+    def check(self, image_type):
+        """Raises a ValueError if a change is not defined for a type of images.
+
+        `saturation` and `grey` are changes of R, G and B, and `stain` is one of R, G and B of 8 bits.
+        """
+        if image_type.channels != 3 and (self.saturation or self.grey):
+            raise ValueError(f"saturation and grey of an Augment are for R, G, B; the images are {image_type}")
+        if image_type != RGB and self.stain:
+            raise ValueError(f"stain of an Augment is for {RGB} images; these are {image_type}")
+
     def __call__(self, sample, rng):
         """Returns a changed copy.
 
@@ -64,6 +76,7 @@ class Augment:
         Returns:
             A sample without the instances that left the frame.
         """
+        self.check(ImageType(sample["image"].shape[2], sample["image"].dtype.name))
         mirror, upside_down, exchange, grey = rng.random(4) < [self.flip, self.vertical_flip, self.transpose, self.grey]
         amounts = np.array([self.brightness, self.contrast, self.saturation])
         brightness, contrast, saturation = 1 + amounts * rng.uniform(-1, 1, 3)
@@ -111,20 +124,25 @@ PRESETS = {
 }
 
 
-def get(identifier):
+def get(identifier, image_type=RGB):
     """Returns an augmentation by name.
 
     Args:
         identifier: "flip", "standard", "strong", a callable (sample, rng) -> sample, or None.
+        image_type: `ImageType` of the samples; for other than three channels the presets change no `saturation` and
+            make no image `grey`.
 
     Returns:
         The callable, or None.
 
     Raises:
-        ValueError: No preset has that name.
+        ValueError: No preset has that name, or an `Augment` has changes that the images do not allow.
     """
+    if isinstance(identifier, Augment):
+        identifier.check(image_type)
     if identifier is None or callable(identifier):
         return identifier
     if identifier not in PRESETS:
         raise ValueError(f"augment must be a callable or one of {', '.join(PRESETS)}, not {identifier!r}")
-    return PRESETS[identifier]
+    preset = PRESETS[identifier]
+    return preset if image_type.channels == 3 else dataclasses.replace(preset, saturation=0.0, grey=0.0)

@@ -34,6 +34,10 @@ class Cached(Wrapper):
     def __len__(self):
         return len(self.positions)
 
+    def decoded(self, channels=3, dtype="uint8"):
+        """Reads every sample of the data set again, with images of other channels or another dtype."""
+        return Cached(self.dataset.decoded(channels, dtype))
+
     def coco_annotations(self, image_id):
         """Returns the annotations of the data set."""
         return self.dataset.coco_annotations(image_id)

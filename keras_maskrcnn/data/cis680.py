@@ -142,6 +142,10 @@ class Cis680(Dataset):
         start = int(self._starts[number])
         return [index for index in range(len(self._labels[number])) if start + index not in self.dropped]
 
+    def boxes_of(self, number):
+        """Returns the boxes of an image in the files, clipped to it, and the number of its first mask."""
+        return self._boxes[number], int(self._starts[number])
+
     def __len__(self):
         return len(self.positions)
 

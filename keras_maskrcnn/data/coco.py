@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from pycocotools import mask as run_length
 
-from keras_maskrcnn.data import coco_file
+from keras_maskrcnn.data import coco_file, coco_keypoints
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.json_text import Elements
 from keras_maskrcnn.data.mini_masks import mask_boxes
@@ -28,6 +28,8 @@ class Coco(Dataset):
         annotations: Path of the JSON file; `info` and `licenses` may be missing.
         images: Folder of the image files.
         allow_outside: Whether a `file_name` may be absolute or lead out of that folder.
+        keypoints: Whether samples have the field `keypoints`, float32 [n, K, 3], see `fields.Points`: x and y in
+            continuous pixels, and visibility. Points change sides by the words left and right in their names.
 
     Attributes:
         images: Sequence of the records of the images.
@@ -37,17 +39,24 @@ class Coco(Dataset):
 
     Raises:
         DataError: The file or the folder is missing or is not in the COCO format.
+        DataError: `keypoints` is set, and no category has some.
     """
 
-    def __init__(self, annotations, images, allow_outside=False):
+    options = coco_file.Options()
+    keeps_index = True  # of a large file
+
+    def __init__(self, annotations, images, allow_outside=False, keypoints=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
-        self._index = coco_file.load(self.path, allow_outside)
+        options = self.options._replace(allow_outside=bool(allow_outside), keypoints=bool(keypoints))
+        self._index = coco_file.load(self.path, options, self.keeps_index)
         if not self.folder.is_dir():
             raise DataError(self.folder, "no such folder of images")
-        self.images = Elements(self.path, self._index.images, self._index.version)
+        self.images = Elements(self.path, self._index.images, self._index.version, self._image)
         self._annotations = Elements(self.path, self._index.annotations, self._index.version)
         self.category_ids = [category["id"] for category in self._index.categories]
         self.class_names = [str(category["name"]) for category in self._index.categories]
+        if keypoints:
+            self.fields = (coco_keypoints.points_of(self._index.categories, self.path),)
         self.dropped = dict(self._index.dropped)
         log_dropped(self.path, self.dropped)
 
@@ -67,6 +76,10 @@ class Coco(Dataset):
 
     def __len__(self):
         return len(self.images)
+
+    def _image(self, record):
+        """The record of an image, in which `file_name` leads from the folder of images to its file."""
+        return {**record, "file_name": self.options.file_name(record)}
 
     def _rows(self, position):
         """Positions of the annotations of an image."""
@@ -95,7 +108,7 @@ class Coco(Dataset):
         """Returns one image with its instances."""
         record = self.images[position]
         path = self.folder / record["file_name"]
-        image = read_stored(path).fitted((record["height"], record["width"]), self.folder)
+        image = read_stored(path, self.image_type).fitted((record["height"], record["width"]), self.folder)
         size = image.shape[:2]
         if size != (record["height"], record["width"]):
             listed = f"{record['width']} x {record['height']}"
@@ -109,6 +122,7 @@ class Coco(Dataset):
             "crowd": np.array([bool(a.get("iscrowd")) for a in annotations], bool),
             "image_id": record["id"],
             "source": str(path),
+            **coco_keypoints.values(annotations, self.fields, size),
         }
 
     def _masks(self, rows, size, path):

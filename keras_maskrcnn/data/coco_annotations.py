@@ -5,6 +5,7 @@ import reprlib
 
 import numpy as np
 
+from keras_maskrcnn.data import coco_keypoints
 from keras_maskrcnn.data.run_lengths import is_box
 from keras_maskrcnn.data.sample import DataError, box_fault
 
@@ -12,11 +13,15 @@ from keras_maskrcnn.data.sample import DataError, box_fault
 class Annotations:
     """Collects what an index needs of each annotation.
 
+    Args:
+        keypoints: Whether annotations with faulty keypoints are unusable.
+
     Attributes:
         ids: list of the annotations' ids.
     """
 
-    def __init__(self):
+    def __init__(self, keypoints=False):
+        self._keypoints = coco_keypoints.Faults() if keypoints else None
         self.ids, self._image_ids, self._category_ids = [], [], []
         self._places = array.array("q")
         self._boxes = array.array("d")  # x, y, w, h
@@ -31,22 +36,28 @@ class Annotations:
         self._category_ids.append(record["category_id"])
         self._places.extend((start, end - start))
         self._boxes.extend((0, 0, 1, 1) if reason or "bbox" not in record else record["bbox"])
+        if self._keypoints:
+            self._keypoints.add(record)
 
-    def arrays(self, path, image_ids, sizes, category_ids):
+    def arrays(self, path, image_ids, sizes, categories):
         """Returns the arrays of `coco_file.Index`, and a dict from the ids of unusable annotations to reasons.
 
         Args:
             path: Path of the file, for messages.
             image_ids: ids of the n images.
             sizes: int64 [n, 2], height and width of the images.
-            category_ids: ids of the categories in the order of the labels 1, 2, …
+            categories: records of the categories in the order of the labels 1, 2, …
 
         Raises:
-            DataError: An annotation belongs to no image or no category of these.
+            DataError: An annotation belongs to no image or no category of these, or the keypoints of these cannot be
+                used.
         """
+        category_ids = [category["id"] for category in categories]
         labels = self._positions(path, "category_id", self._category_ids, category_ids) + 1
         images = self._positions(path, "image_id", self._image_ids, image_ids)
         faults = self._all_faults(sizes[images])
+        if self._keypoints:
+            faults = self._keypoints.found(coco_keypoints.points_of(categories, path)) | faults
         usable = np.ones(len(images), bool)
         usable[list(faults)] = False
         order = np.argsort(images, kind="stable")

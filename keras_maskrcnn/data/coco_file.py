@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_maskrcnn.data import kept
+from keras_maskrcnn.data import coco_keypoints, kept
 from keras_maskrcnn.data.coco_annotations import Annotations
 from keras_maskrcnn.data.json_text import Scanner
 from keras_maskrcnn.data.sample import DataError
@@ -23,11 +23,42 @@ KEYS = {
 MAX_SIDE = 2**31  # pixels of an image's width and height
 
 
+class Options(NamedTuple):
+    """What changes the index of a file.
+
+    Attributes:
+        allow_outside: Whether a `file_name` may be absolute or lead out of the folder of images.
+        keypoints: Whether annotations with faulty keypoints are unusable.
+        address: Key of the web address of an image, such as "coco_url", whose last two parts replace its `file_name`;
+            None reads `file_name`.
+        lists: Keys of lists of category ids that the record of each image must have.
+    """
+
+    allow_outside: bool = False
+    keypoints: bool = False
+    address: str | None = None
+    lists: tuple = ()
+
+    @property
+    def kind(self):
+        """Name of what is kept with these options."""
+        return f"COCO {tuple(self)}"
+
+    def keys(self, kind):
+        """Keys that each record of a kind must have."""
+        return [self.address if self.address and key == "file_name" else key for key in KEYS[kind]]
+
+    def file_name(self, image):
+        """Path of an image's file in the folder of images, as its record states it."""
+        return "/".join(str(image[self.address]).split("/")[-2:]) if self.address else image["file_name"]
+
+
 class Index(NamedTuple):
     """What is known of a COCO file without its records; annotations are ordered by image, then as in the file.
 
     Attributes:
-        categories: list of dicts with `id` and `name`, in the order of their ids; class k is entry k - 1.
+        categories: list of dicts with `id`, `name` and, where stated, `keypoints`, in the order of their ids; class k
+            is entry k - 1.
         image_ids: list of int, float or str.
         images: int64 [n, 2], start and length of the records of the images, in bytes of the file.
         sizes: int64 [n, 2], height and width.
@@ -51,24 +82,25 @@ class Index(NamedTuple):
     version: tuple
 
 
-def is_indexed(path):
-    """Whether a file is known to be a COCO file, because its index is kept."""
-    return any(kept.is_kept(path, _kind(outside)) for outside in (False, True))
+def kept_index(path, options):
+    """Returns the `Index` of a COCO file if it is kept, else None without reading the file."""
+    return load(path, options) if kept.is_kept(path, options.kind) else None
 
 
-def load(path, allow_outside=False):
+def load(path, options, keep=True):
     """Returns the `Index` of a COCO file, which may have no `annotations`.
 
     Args:
         path: Path of the JSON file. The index of a large one is kept, see `kept`.
-        allow_outside: Whether a `file_name` may be absolute or lead out of the folder of images.
+        options: `Options`.
+        keep: Whether the index may be kept.
 
     Raises:
         DataError: The file cannot be read, is not in the COCO format, or has two records with the same id.
     """
     try:
         version = kept.state(path)
-        arrays = kept.arrays_of(path, _kind(allow_outside), lambda: _made(path, allow_outside))
+        arrays = kept.arrays_of(path, options.kind, lambda: _made(path, options)) if keep else _made(path, options)
     except FileNotFoundError:
         raise DataError(path, "no such annotation file") from None
     except OSError as error:
@@ -78,26 +110,21 @@ def load(path, allow_outside=False):
     return Index(**texts, dropped=dropped, version=version, **{k: v for k, v in arrays.items() if k != "texts"})
 
 
-def _kind(allow_outside):
-    return f"COCO outside={bool(allow_outside)}"
-
-
-def _made(path, allow_outside):
+def _made(path, options):
     """The arrays of a file's index; texts and ids are one of them, as JSON."""
-    images, categories, annotations = _scanned(path)
+    images, categories, annotations = _scanned(path, options)
+    known = {category["id"] for category, *_ in categories}
     for index, (image, *_) in enumerate(images):
-        for key in ("height", "width"):
-            if not _is_side(image[key]):
-                raise DataError(path, f"images[{index}] has the {key} {_shown(image[key])}, not a number of pixels")
-        _check_name(path, index, image["file_name"], allow_outside)
+        _check_image(path, f"images[{index}]", image, options, known)
     for index, (category, *_) in enumerate(categories):
         if not isinstance(category["name"], str | int | float):
             raise DataError(path, f"categories[{index}] has the name {_shown(category['name'])}, not a text")
-    categories = sorted(({key: record[key] for key in KEYS["categories"]} for record, *_ in categories), key=_id)
+    keys = (*KEYS["categories"], coco_keypoints.NAME)
+    categories = sorted(({key: record[key] for key in keys if key in record} for record, *_ in categories), key=_id)
     _check_ids(path, "annotations", annotations.ids)
     sizes = np.array([(int(image["height"]), int(image["width"])) for image, *_ in images], np.int64)
     image_ids = [image["id"] for image, *_ in images]
-    rows, dropped = annotations.arrays(path, image_ids, sizes, [category["id"] for category in categories])
+    rows, dropped = annotations.arrays(path, image_ids, sizes, categories)
     texts = json.dumps({"categories": categories, "image_ids": image_ids, "dropped": list(dropped.items())})
     return {
         "texts": np.frombuffer(texts.encode(), np.uint8),
@@ -111,10 +138,10 @@ def _id(record):
     return record["id"]
 
 
-def _scanned(path):
+def _scanned(path, options):
     """Images and categories, as lists of (record, start, end), and `Annotations`."""
     text = path.read_bytes()
-    found = {"images": [], "categories": [], "annotations": Annotations()}
+    found = {"images": [], "categories": [], "annotations": Annotations(options.keypoints)}
     try:
         if json.detect_encoding(text) not in ("utf-8", "utf-8-sig"):
             raise DataError(path, "is not UTF-8 text")
@@ -124,13 +151,13 @@ def _scanned(path):
             if key in KEYS and not hasattr(value, "__next__"):
                 raise DataError(path, f"is no COCO file: it lists no {key}")
             if key == "annotations":
-                found[key] = Annotations()
+                found[key] = Annotations(options.keypoints)
                 for index, (record, start, end) in enumerate(value):
-                    _check_record(path, key, index, record)
+                    _check_record(path, key, index, record, options)
                     found[key].add(record, start, end)
             elif key in KEYS:
                 found[key] = list(value)
-                _check_records(path, key, [record for record, *_ in found[key]])
+                _check_records(path, key, [record for record, *_ in found[key]], options)
     except RecursionError:
         raise DataError(path, "is no COCO file: its lists are nested too deeply") from None
     except DataError:
@@ -154,15 +181,15 @@ def _invalid(text, error):
     return f"is not valid JSON ({error})"
 
 
-def _check_records(path, kind, records):
+def _check_records(path, kind, records, options):
     for index, record in enumerate(records):
-        _check_record(path, kind, index, record)
+        _check_record(path, kind, index, record, options)
     _check_ids(path, kind, [record["id"] for record in records])
 
 
-def _check_record(path, kind, index, record):
+def _check_record(path, kind, index, record, options):
     """Checks that a record has what readers need, and that all ids can be keys."""
-    keys = KEYS[kind]
+    keys = options.keys(kind)
     if not isinstance(record, dict) or not all(key in record for key in keys):
         raise DataError(path, f"is no COCO file: {kind}[{index}] lacks one of {', '.join(sorted(keys))}")
     for key in (key for key in keys if key.endswith("id")):
@@ -183,16 +210,30 @@ def _check_ids(path, kind, numbers):
             places[number] = index
 
 
+def _check_image(path, place, image, options, category_ids):
+    for key in ("height", "width"):
+        if not _is_side(image[key]):
+            raise DataError(path, f"{place} has the {key} {_shown(image[key])}, not a number of pixels")
+    name = options.file_name(image)
+    if not isinstance(name, str) or not name:
+        raise DataError(path, f"{place} has the file_name {_shown(name)}, not a text")
+    if not options.allow_outside and (os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir):
+        reason = "which is outside the folder of images (read it with allow_outside=True)"
+        raise DataError(path, f"{place} has the file_name {_shown(name)}, {reason}")
+    for key in options.lists:
+        if not _are_known(image.get(key), category_ids):
+            raise DataError(path, f"{place} has no {key}, or one with unknown categories")
+
+
 def _is_side(value):
     return type(value) in (int, float) and 1 <= value <= MAX_SIDE and value == int(value)
 
 
-def _check_name(path, index, name, allow_outside):
-    if not isinstance(name, str) or not name:
-        raise DataError(path, f"images[{index}] has the file_name {_shown(name)}, not a text")
-    if not allow_outside and (os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir):
-        reason = "which is outside the folder of images (read it with allow_outside=True)"
-        raise DataError(path, f"images[{index}] has the file_name {_shown(name)}, {reason}")
+def _are_known(numbers, category_ids):
+    try:
+        return category_ids.issuperset(numbers)
+    except TypeError:  # no list, or one of lists
+        return False
 
 
 def _shown(value):

@@ -1,4 +1,4 @@
-"""Colours of uint8 RGB images: the percentile stretch, and the changes that `Augment` draws. NumPy and Pillow only."""
+"""Colours and grey levels: the percentile stretch, and the changes that `Augment` draws. NumPy and Pillow only."""
 
 import functools
 
@@ -8,7 +8,9 @@ from PIL import Image
 from keras_maskrcnn.data.sample import Wrapper
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
-MIN_RANGE = 16  # grey levels: the noise of an empty image is amplified at most 255 / 16 times
+# Grey levels: the noise of an empty image is amplified at most 16 times; that of a camera of 12 bits, which uses the
+# lowest sixteenth of uint16, likewise in relation to its own range.
+MIN_RANGE = {"uint8": 16, "uint16": 256}
 # Optical densities of haematoxylin, eosin and DAB in R, G, B (Ruifrok & Johnston 2001, table 1); unit vectors.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 STAINS /= np.linalg.norm(STAINS, axis=1, keepdims=True)
@@ -18,22 +20,40 @@ LIGHT = (np.arange(256) + 1) / 256  # share of the light that each grey level le
 
 
 def stretch(image, percentiles):
-    """Returns an image with its grey levels stretched linearly, so that two percentiles become 0 and 255.
+    """Returns an image with its grey levels stretched linearly, so that two percentiles become 0 and the highest level.
 
-    The percentiles are those of all values of the three channels together, so that hues stay. If they are less than
-    `MIN_RANGE` levels apart, the lower one and the level `MIN_RANGE` above it become 0 and 255.
+    The percentiles are those of all values of R, G and B together, so that hues stay; in an image of another number of
+    channels, each channel has its own. If they are less than `MIN_RANGE` levels apart, the lower one and the level
+    `MIN_RANGE` above it become 0 and the highest level.
 
     Args:
-        image: uint8 [H, W, 3].
+        image: uint8 or uint16 [H, W, C]; the highest level is 255 or 65535.
         percentiles: (low, high) in [0, 100]; (1, 99.8) is usual for fluorescence images.
 
     Returns:
-        uint8 [H, W, 3]; stretching it once more changes it by rounding at most.
+        [H, W, C] of the same dtype; stretching it once more changes it by rounding at most.
     """
-    rows = Image.fromarray(np.ascontiguousarray(image).reshape(len(image), -1))
-    reached = np.cumsum(rows.histogram())
+    if image.shape[2] not in (1, 3):
+        planes = np.split(image, image.shape[2], axis=2)
+        return np.concatenate([stretch(plane, percentiles) for plane in planes], axis=2)
+    top = np.iinfo(image.dtype).max
+    reached = np.cumsum(_histogram(image))
     low, high = (int(np.argmax(reached >= rank)) for rank in ranks(image.size, percentiles))
-    table = np.clip(np.rint((np.arange(256) - low) * 255 / max(high - low, MIN_RANGE)), 0, 255).astype(np.uint8)
+    table = np.clip(np.rint((np.arange(top + 1) - low) * top / max(high - low, MIN_RANGE[image.dtype.name])), 0, top)
+    return _looked_up(table.astype(image.dtype), image)
+
+
+def _histogram(image):
+    if image.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(image).reshape(len(image), -1)).histogram()
+    return np.bincount(image.ravel(), minlength=65536)
+
+
+def _looked_up(table, image):
+    """`table[image]`; Pillow is faster with 8 bits."""
+    if image.dtype != np.uint8:
+        return np.take(table, image)
+    rows = Image.fromarray(np.ascontiguousarray(image).reshape(len(image), -1))
     return np.asarray(rows.point(table.tolist())).reshape(image.shape)
 
 
@@ -81,7 +101,7 @@ def restain(amounts, image):
 
     Args:
         amounts: float [2, 3]: factor, and summand in units of optical density, for haematoxylin, eosin and DAB.
-        image: uint8 [H, W, 3].
+        image: uint8 [H, W, 3]; the colours of stains are those of bright-field photos, which have this type.
     """
     sparse = image[::4, ::4].astype(int)
     if (sparse.max(axis=-1) - sparse.min(axis=-1)).mean() < 2:  # the noise of a JPEG file is no stain
@@ -103,19 +123,29 @@ def retone(exponent, inverted, image):
     """Raises brightness, 0 to 1, to a power, after inverting it if `inverted`."""
     if exponent == 1 and not inverted:
         return image
-    levels = np.linspace(1, 0, 256) if inverted else np.linspace(0, 1, 256)
-    return np.take(np.rint(255 * levels**exponent).astype(np.uint8), image)
+    top = np.iinfo(image.dtype).max
+    levels = np.linspace(1, 0, top + 1) if inverted else np.linspace(0, 1, top + 1)
+    return np.take(np.rint(top * levels**exponent).astype(image.dtype), image)
 
 
 def recolour(brightness, contrast, saturation, image):
-    """Changes brightness, contrast and saturation: all are affine in the colour, so one 3 x 4 matrix is enough."""
+    """Changes brightness, contrast and saturation: all are affine in the colour, so one C x (C + 1) matrix is enough.
+
+    The grey of a pixel of other than R, G and B is the mean of its channels.
+    """
     if (brightness, contrast, saturation) == (1, 1, 1):
         return image
-    matrix = contrast * brightness * (saturation * np.eye(3) + (1 - saturation) * GREY)
-    middle = brightness * image[::4, ::4].reshape(-1, 3).mean(0) @ GREY
-    rows = np.column_stack([matrix, np.full(3, (1 - contrast) * middle)])
-    pixels = Image.fromarray(np.ascontiguousarray(image))
-    return np.array(pixels.convert("RGB", tuple(rows.ravel().tolist())))
+    channels = image.shape[2]
+    grey = GREY if channels == 3 else np.full(channels, 1 / channels)
+    matrix = contrast * brightness * (saturation * np.eye(channels) + (1 - saturation) * grey)
+    middle = brightness * image[::4, ::4].reshape(-1, channels).mean(0) @ grey
+    offset = np.full(channels, (1 - contrast) * middle)
+    if channels == 3 and image.dtype == np.uint8:
+        rows = np.column_stack([matrix, offset])
+        pixels = Image.fromarray(np.ascontiguousarray(image))
+        return np.array(pixels.convert("RGB", tuple(rows.ravel().tolist())))
+    changed = image.astype(np.float32) @ matrix.T.astype(np.float32) + offset.astype(np.float32)
+    return np.clip(np.rint(changed), 0, np.iinfo(image.dtype).max).astype(image.dtype)
 
 
 def chain(*changes):

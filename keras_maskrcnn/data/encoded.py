@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.image_file import opened, read_stored
+from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.sample import DataError
 
 ENDINGS = {"JPEG": "jpg", "PNG": "png"}  # formats whose bytes are kept
@@ -19,6 +20,9 @@ def encoded_image(sample):
 
     The bytes are those of the sample's file where they are JPEG or PNG, upright, and decode to the sample's image
     without an orientation or transparency to consider; else they are PNG, which is exact.
+
+    Raises:
+        DataError: the image has a number of channels or bits that Pillow does not write as PNG.
     """
     source = sample["source"]
     if os.path.isfile(source):
@@ -26,18 +30,22 @@ def encoded_image(sample):
         found = _format(content, source, sample["image"])
         if found:
             return content, found
-    stream = io.BytesIO()
-    Image.fromarray(sample["image"]).save(stream, "PNG")
+    stream, image = io.BytesIO(), sample["image"]
+    try:
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(stream, "PNG")
+    except (TypeError, OSError, ValueError):
+        raise DataError(source, f"cannot be written as PNG: it is {image.dtype} {list(image.shape)}") from None
     return stream.getvalue(), "PNG"
 
 
 def _format(content, source, wanted):
     """Format of the bytes if they can stand for the image, else None."""
     try:
-        if read_stored(source, content).orientation > 1:
+        stored = read_stored(source, ImageType(wanted.shape[2], str(wanted.dtype)), content)
+        if stored.orientation > 1 or not np.array_equal(stored.image, wanted):
             return None
         with opened(source, "an image", content) as image:
-            same = image.mode in MODES and np.array_equal(np.asarray(image.convert("RGB")), wanted)
+            same = wanted.shape[2] != 3 or (image.mode in MODES and np.array_equal(image.convert("RGB"), wanted))
             return image.format if same and image.format in ENDINGS else None
     except DataError:  # the sample comes from elsewhere, and only names this file
         return None

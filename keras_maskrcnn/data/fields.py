@@ -63,12 +63,14 @@ class Points(Field):
         shape: (K, 3).
         mirrored: Permutation of the K points that a mirrored image needs (left eye, right eye); entry k is the point
             that becomes point k. None for none.
+        names: Tuple of the names of the K points; None if they have none.
 
     Raises:
-        ValueError: `shape` or `mirrored` does not fit the description.
+        ValueError: `shape`, `mirrored` or `names` does not fit the description.
     """
 
     mirrored: tuple | None = None
+    names: tuple | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,6 +80,8 @@ class Points(Field):
             raise ValueError(f"points {self.name!r} need the shape (K, 3), not {self.shape}")
         if self.mirrored is not None and sorted(self.mirrored) != list(range(self.shape[0])):
             raise ValueError(f"mirrored must be a permutation of {self.shape[0]} points, not {self.mirrored}")
+        if self.names is not None and len(self.names) != self.shape[0]:
+            raise ValueError(f"{self.shape[0]} points need as many names, not {len(self.names)}")
 
     def move(self, values, matrix, frame=None):
         """Returns the transformed points; see `Field.move`."""

@@ -4,8 +4,9 @@ import functools
 import pathlib
 import re
 
-from keras_maskrcnn.data import coco_file
+from keras_maskrcnn.data import coco_layouts, mask_layouts
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
+from keras_maskrcnn.data.paths import folders, is_json
 from keras_maskrcnn.data.sample import DataError, Subset
 
 RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")
@@ -15,10 +16,11 @@ VALIDATION = ("val", "valid", "validation", "test")  # names of the second split
 def splits(path):
     """Opens the training and the validation set in a file or folder.
 
-    Formats: COCO (the layout of its downloads, Roboflow's, or a JSON file with its images next to it or in a folder
-    `images` there), VIA (matterport's layout, or a JSON file), LabelMe, YOLO segmentation (`data.yaml`, `images/train`,
-    or `train/images`), Pascal VOC, Penn-Fudan, the nuclei of the Data Science Bowl 2018, and TFRecord files with a
-    label map. Where there is one set only, every tenth image is held out.
+    Formats: COCO (the layout of its downloads, Roboflow's, TrashCan's, or a JSON file with its images next to it or in
+    a folder `images` there; with keypoints if its categories have some), LVIS, VIA (matterport's layout, or a JSON
+    file), LabelMe, YOLO segmentation (`data.yaml`, `images/train`, or `train/images`), Pascal VOC, Cityscapes, Open
+    Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map,
+    and folders of images and mask files. Where there is one set only, every tenth image is held out.
 
     Args:
         path: str or Path.
@@ -31,7 +33,7 @@ def splits(path):
     """
     found = _found(pathlib.Path(path))
     if "train" not in found:
-        return held_out(found["all"]())
+        return held_out(open(path))
     second = next((name for name in VALIDATION if name in found), None)
     train = found["train"]()
     if second is None:
@@ -64,14 +66,14 @@ def open(path, split=None):
     return found[split]()
 
 
-def every_split(path):
-    """Opens all that is in a file or folder; formats and errors as for `splits`.
+def parts(path):
+    """The sets in a file or folder; formats and errors as for `splits`.
 
     Args:
         path: str or Path.
 
     Returns:
-        Dict from the names of the splits to functions that open them, "all" for the only one.
+        Dict from the names of splits ("all" for the only one) to functions that open them.
     """
     return _found(pathlib.Path(path))
 
@@ -98,32 +100,10 @@ def _found(path):
         if isinstance(found, dict):
             return found
         reasons.append(f"{name}: {found}")
+    for file in [path] if path.is_file() else sorted(path.glob("*.json")):
+        if file.suffix == ".json":
+            read_json(file)  # a damaged file is the reason why none fits
     raise DataError(path, f"no known format ({'; '.join(reasons)})")
-
-
-def _coco(path):
-    from keras_maskrcnn.data.coco import Coco
-
-    if path.is_file():
-        if not _is_json(path, ("images", "categories")):
-            return "no JSON with images and categories"
-        return {"all": functools.partial(Coco, path, _images_of(path))}
-    files = {file.stem.removeprefix("instances_"): file for file in sorted(path.glob("annotations/instances_*.json"))}
-    found = {name: functools.partial(Coco, file, path / name) for name, file in files.items() if (path / name).is_dir()}
-    found |= {
-        file.parent.name: functools.partial(Coco, file, file.parent)
-        for file in sorted(path.glob("*/_annotations.coco.json"))
-    }  # Roboflow
-    plain = {name.rstrip("0123456789"): opener for name, opener in sorted(found.items())}  # train2017
-    alone = [file for file in sorted(path.glob("*.json")) if _is_json(file, ("images", "categories"))]
-    if not plain and len(alone) == 1:
-        return {"all": functools.partial(Coco, alone[0], _images_of(alone[0]))}
-    return plain or "neither annotations/instances_NAME.json with a folder NAME, nor one JSON file"
-
-
-def _images_of(path):
-    """Folder of the images of a COCO file: `images` next to it, if there is one."""
-    return path.parent / "images" if (path.parent / "images").is_dir() else path.parent
 
 
 def _via(path):
@@ -135,7 +115,7 @@ def _via(path):
         except DataError:
             return "no JSON with regions"
         return {"all": functools.partial(Via, path)}
-    for root in (path, *_folders(path)):
+    for root in (path, *folders(path)):
         found = {file.parent.name: functools.partial(Via, file.parent) for file in sorted(root.glob(f"*/{FILE}"))}
         if found:
             return found
@@ -147,11 +127,11 @@ def _labelme(path):
 
     def has(folder):
         first = next(iter(sorted(folder.glob("*.json"))), None)
-        return first is not None and _is_json(first, ("shapes", "imagePath"))
+        return first is not None and is_json(first, ("shapes", "imagePath"))
 
     if not path.is_dir():
         return "not a folder of JSON files"
-    found = {child.name: functools.partial(LabelMe, child) for child in _folders(path) if has(child)}
+    found = {child.name: functools.partial(LabelMe, child) for child in folders(path) if has(child)}
     if has(path):
         return {"all": functools.partial(LabelMe, path)}
     return found or "no JSON with shapes and imagePath"
@@ -168,8 +148,8 @@ def _yolo(path):
             return {split: functools.partial(Yolo, folder, names) for split, folder in found.items()}
     if not path.is_dir():
         return "no data.yaml"
-    found = {child.name.rstrip("0123456789"): child for child in _folders(path / "images")}
-    found |= {child.name: child / "images" for child in _folders(path) if (child / "images").is_dir()}
+    found = {child.name.rstrip("0123456789"): child for child in folders(path / "images")}
+    found |= {child.name: child / "images" for child in folders(path) if (child / "images").is_dir()}
     if not found and (path / "images").is_dir():
         found = {"all": path / "images"}
     found = {split: folder for split, folder in found.items() if _has_label_files(folder)}
@@ -187,25 +167,12 @@ def _has_label_files(folder):
     return has_images and labels != folder and labels.is_dir() and any(labels.glob("*.txt"))
 
 
-def _voc(path):
-    from keras_maskrcnn.data.voc import LISTS, Voc
+def _cis680(path):
+    from keras_maskrcnn.data.cis680 import FILES, Cis680
 
-    if not all((path / folder).is_dir() for folder in ("JPEGImages", "SegmentationObject", "SegmentationClass")):
-        return "no folders JPEGImages, SegmentationObject, SegmentationClass"
-    lists = [name for name in ("train", "val") if (path / LISTS / f"{name}.txt").is_file()]
-    return {name: functools.partial(Voc, path, name) for name in lists or ["all"]}
-
-
-def _penn_fudan(path):
-    from keras_maskrcnn.data.penn_fudan import PennFudan
-
-    return _listed(path, PennFudan, "PNGImages", "PedMasks")
-
-
-def _nuclei(path):
-    from keras_maskrcnn.data.nuclei import Nuclei
-
-    return _listed(path, Nuclei, "stage1_train")
+    if not (path / FILES["images"]).is_file():
+        return f"no {FILES['images']}"
+    return {split: functools.partial(Cis680, path, split) for split in ("train", "test")}
 
 
 def _tfrecord(path):
@@ -216,7 +183,7 @@ def _tfrecord(path):
 
     if path.is_file():
         return {"all": functools.partial(TfRecord, path)} if is_record(path) else f"no {' or '.join(RECORD_ENDINGS)}"
-    files = [file for root in (path, *_folders(path)) for file in sorted(root.iterdir()) if is_record(file)]
+    files = [file for root in (path, *folders(path)) for file in sorted(root.iterdir()) if is_record(file)]
     names = {file.with_name(SHARD.sub("", file.name)) for file in files}
     found = {_split_of(name, path): functools.partial(TfRecord, name) for name in sorted(names)}
     if len(found) < len(names):
@@ -230,36 +197,20 @@ def _split_of(file, root):
     return found[0] if found else file.name if file.parent == root else file.parent.name
 
 
-def _listed(path, reader, *folders):
-    """Splits of a reader with lists of names, `train.txt` and so on; all images without lists."""
-    if not all((path / folder).is_dir() for folder in folders):
-        return f"no folder {' and '.join(folders)}"
-    lists = [name for name in ("train", *VALIDATION) if (path / f"{name}.txt").is_file()]
-    return {name: functools.partial(reader, path, name) for name in lists or ["all"]}
-
-
-def _folders(path):
-    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
-
-
-def _is_json(path, keys):
-    """Whether a file is JSON, a dict with some keys."""
-    if "categories" in keys and coco_file.is_indexed(path):
-        return True
-    try:
-        content = read_json(path)
-    except DataError:
-        return False
-    return isinstance(content, dict) and all(key in content for key in keys)
-
-
+# From names to functions of a path, which return a dict from the names of splits to functions that open them, or why
+# the format does not fit. Layouts of folders without a file that is particular to the format come last.
 FORMATS = {
-    "COCO": _coco,
+    "COCO": coco_layouts.coco,
+    "LVIS": coco_layouts.lvis,
     "VIA": _via,
     "LabelMe": _labelme,
     "YOLO": _yolo,
-    "Pascal VOC": _voc,
-    "Penn-Fudan": _penn_fudan,
-    "nuclei": _nuclei,
+    "Pascal VOC": mask_layouts.voc,
+    "Cityscapes": mask_layouts.cityscapes,
+    "Open Images": mask_layouts.open_images,
+    "Penn-Fudan": mask_layouts.penn_fudan,
+    "CIS 680": _cis680,
+    "nuclei": mask_layouts.nuclei,
     "TFRecord": _tfrecord,
+    "mask files": mask_layouts.mask_folder,
 }

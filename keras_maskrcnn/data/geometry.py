@@ -50,7 +50,7 @@ def reframe(sample, scaled, offset, frame, min_visible, recolour, antialias=True
     """
     image, masks = sample["image"], np.zeros((len(sample["masks"]), *frame), bool)
     move = _Move(np.array(image.shape[:2]), scaled, offset, np.maximum(0, offset), np.minimum(frame, offset + scaled))
-    canvas = np.zeros((*frame, 3), np.uint8)
+    canvas = np.zeros((*frame, image.shape[2]), image.dtype)
     if (move.stop > move.start).all():
         move.part(canvas)[:] = recolour(move.pixels(image, antialias))
     boxes, cut = move.boxes(sample["boxes"])

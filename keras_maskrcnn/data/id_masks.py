@@ -1,4 +1,4 @@
-"""Lists of image names, and mask files with one id per instance: shared by `PennFudan`, `Nuclei` and `Voc`."""
+"""Lists of image names, and mask files with one id per instance: shared by the readers of mask files."""
 
 import numpy as np
 
@@ -69,6 +69,19 @@ def read_id_masks(path, sizes, void=None):
     """
     ids = read_ids(path, sizes)
     numbers = np.unique(ids)
-    numbers = numbers[(numbers > 0) & (numbers != void)]
+    return masks_of(ids, numbers[(numbers > 0) & (numbers != void)], path)
+
+
+def masks_of(ids, numbers, path):
+    """Returns one mask per number in an id mask: bool [n, H, W].
+
+    Args:
+        ids: int [H, W].
+        numbers: int [n].
+        path: Path of the file, for messages.
+
+    Raises:
+        DataError: There are more numbers than `sample.MAX_MASK_BYTES` allows.
+    """
     check_mask_memory(len(numbers), ids.shape, path)
-    return ids == numbers[:, None, None]
+    return ids == np.reshape(numbers, (-1, 1, 1))

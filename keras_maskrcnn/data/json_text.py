@@ -87,10 +87,11 @@ class Elements(collections.abc.Sequence):
         path: Path of the file.
         places: int64 [n, 2], start and length of each element in bytes.
         version: `kept.state` of the file that the places belong to.
+        convert: function of an element that returns what stands for it; None changes nothing.
     """
 
-    def __init__(self, path, places, version):
-        self.path, self.places, self.version = pathlib.Path(path), places, version
+    def __init__(self, path, places, version, convert=None):
+        self.path, self.places, self.version, self.convert = pathlib.Path(path), places, version, convert
 
     def __len__(self):
         return len(self.places)
@@ -113,9 +114,10 @@ class Elements(collections.abc.Sequence):
             if state(self.path) != self.version:
                 raise DataError(self.path, "has been changed since it was opened")
             with self.path.open("rb") as file:
-                return [json.loads(_at(file, *place)) for place in places.tolist()]
+                found = [json.loads(_at(file, *place)) for place in places.tolist()]
         except OSError as error:
             raise DataError(self.path, f"cannot be read ({error.strerror})") from error
+        return found if self.convert is None else [self.convert(element) for element in found]
 
 
 def _at(file, start, length):

@@ -58,7 +58,8 @@ def arrays_of(path, kind, make):
 def is_kept(path, kind):
     """Whether arrays of this kind are kept for a file as it is now; they are not read."""
     try:
-        return _stored_key(_place(path, kind)) == _key(path, kind)
+        stored = _stored_key(_place(path, kind))
+        return stored is not None and stored == _key(path, kind)
     except (OSError, RuntimeError):
         return False
 

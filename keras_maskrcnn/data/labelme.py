@@ -17,19 +17,25 @@ class LabelMe(Outlines):
     Args:
         folder: Folder of the JSON files. Each image lies next to its file; of `imagePath` only the name is used.
         class_names: names of the classes; None takes those of the shapes, sorted.
+        broken: dict that receives the paths of files that cannot be read, with reasons; None raises an error for them.
 
     Raises:
-        DataError: the folder has no JSON file of this tool.
+        DataError: the folder has no JSON file of this tool, or one cannot be read.
     """
 
-    def __init__(self, folder, class_names=None):
+    def __init__(self, folder, class_names=None, broken=None):
         folder = pathlib.Path(folder)
         paths = sorted(folder.glob("**/*.json"))
         if not paths:
             raise DataError(folder, "has no JSON file of LabelMe" if folder.is_dir() else "no such folder")
         records, dropped = [], {}
         for path in paths:
-            records.append(_record(folder, path, dropped))
+            try:
+                records.append(_record(folder, path, dropped))
+            except DataError as error:
+                if broken is None:
+                    raise
+                broken[str(path)] = error.reason
         super().__init__(folder, records, class_names, dropped=dropped)
 
 

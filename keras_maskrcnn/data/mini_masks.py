@@ -70,13 +70,13 @@ def resample(pixels, window, size, antialias=True):
     """Resizes the part of an image or mask inside a window; only that part and a margin are read.
 
     Args:
-        pixels: uint8 [H, W] or [H, W, 3], or a mask, bool [H, W].
+        pixels: uint8 [H, W], uint8 or uint16 [H, W, C], or a mask, bool [H, W].
         window: Four floats x1, y1, x2, y2 inside the frame of `pixels`.
         size: (height, width) of the result.
         antialias: Average along an axis that shrinks; else four pixels are interpolated there too.
 
     Returns:
-        uint8 of that size (coverage 0..255 for a mask), bilinear.
+        Pixels of that size (uint8 coverage 0..255 for a mask), bilinear.
     """
     x1, y1, x2, y2 = (float(value) for value in window)
     height, width = (int(side) for side in size)
@@ -87,11 +87,23 @@ def resample(pixels, window, size, antialias=True):
         part = part.astype(np.uint8) * np.uint8(255)
     x1, x2 = max(0.0, x1 - left), min(x2 - left, float(part.shape[1]))  # rounding must not exceed the part
     y1, y2 = max(0.0, y1 - top), min(y2 - top, float(part.shape[0]))
-    part = Image.fromarray(np.ascontiguousarray(part))
+    window = x1, y1, x2, y2
+    if part.ndim == 2 or (part.shape[2] == 3 and part.dtype == np.uint8):
+        return _resized(part, window, (width, height), antialias)
+    if part.dtype == np.uint8:
+        return np.stack([_resized(plane, window, (width, height), antialias) for plane in np.moveaxis(part, 2, 0)], -1)
+    planes = np.moveaxis(part.astype(np.float32), 2, 0)  # the one mode of more than 8 bits that Pillow resizes exactly
+    planes = [_resized(plane, window, (width, height), antialias) for plane in planes]
+    return np.rint(np.stack(planes, -1)).astype(part.dtype)
+
+
+def _resized(pixels, window, size, antialias):
+    """Resizes the window of an array that Pillow has a mode for to (width, height)."""
+    image, (x1, y1, x2, y2) = Image.fromarray(np.ascontiguousarray(pixels)), window
     if antialias:
-        return np.asarray(part.resize((width, height), Image.Resampling.BILINEAR, box=(x1, y1, x2, y2)))
-    to_part = ((x2 - x1) / width, 0, x1, 0, (y2 - y1) / height, y1)
-    return np.asarray(part.transform((width, height), Image.Transform.AFFINE, to_part, Image.Resampling.BILINEAR))
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=window))
+    to_image = ((x2 - x1) / size[0], 0, x1, 0, (y2 - y1) / size[1], y1)
+    return np.asarray(image.transform(size, Image.Transform.AFFINE, to_image, Image.Resampling.BILINEAR))
 
 
 def paste_masks(crops, boxes, image_size, threshold=0.5):

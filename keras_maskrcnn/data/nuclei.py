@@ -40,7 +40,7 @@ class Nuclei(Dataset):
         name = self.names[position]
         folder = self.folder / self.part / name
         path = folder / "images" / f"{name}.png"
-        stored = read_stored(path)
+        stored = read_stored(path, self.image_type)
         masks = _masks(folder, stored.sizes)
         image = stored.fitted(masks.shape[1:], self.folder)
         labels = np.ones(len(masks), np.int32)

@@ -90,7 +90,7 @@ class Outlines(Dataset):
     def read(self, position):
         """Returns one image with its instances."""
         record = self.records[position]
-        stored = read_stored(record.path)
+        stored = read_stored(record.path, self.image_type)
         image = stored.turned() if record.size is None else stored.fitted(record.size, self.source, upright=True)
         if record.size not in (None, image.shape[:2]):
             (height, width), (h, w) = image.shape[:2], record.size
@@ -147,7 +147,10 @@ def numbers(values):
     """Returns a list of finite numbers as float64 [n]; raises a ValueError for anything else."""
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
         raise ValueError("its coordinates are not numbers")
-    found = np.array(values, float)
+    try:
+        found = np.array(values, float)
+    except OverflowError:
+        found = np.array([np.inf])
     if not np.isfinite(found).all():
         raise ValueError("its coordinates are not finite")
     return found

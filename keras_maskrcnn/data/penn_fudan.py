@@ -37,7 +37,7 @@ class PennFudan(Dataset):
         """Returns one photo with its pedestrians."""
         name = self.names[position]
         path = self.folder / "PNGImages" / f"{name}.png"
-        stored = read_stored(path)
+        stored = read_stored(path, self.image_type)
         masks = read_id_masks(self.folder / "PedMasks" / f"{name}_mask.png", stored.sizes)
         image = stored.fitted(masks.shape[1:], self.folder)
         labels = np.ones(len(masks), np.int32)

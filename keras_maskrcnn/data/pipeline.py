@@ -56,8 +56,8 @@ def batches(
 
     Returns:
         An iterable of (x, y):
-        x: "images" uint8 [B, H, W, 3], "sizes" float32 [B, 2] (height and width of the resized image in the canvas),
-        "image_index" int32 [B] (position in the data set);
+        x: "images" uint8 [B, H, W, 3], or as the data set's `image_type` says; "sizes" float32 [B, 2] (height and width
+        of the resized image in the canvas), "image_index" int32 [B] (position in the data set);
         y: "boxes" float32 [B, N, 4] in canvas pixels, "labels" int32 [B, N] (0 is padding), "masks" uint8
         [B, N, M, M] coverage of the instance inside its own box, "crowd" and "valid" bool [B, N], and each of the data
         set's `fields`, [B, N, *shape] in canvas pixels.
@@ -65,11 +65,12 @@ def batches(
     Raises:
         DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`
             is True.
-        ValueError: `augment` or `backend` has a value that is not listed above.
+        ValueError: `augment` or `backend` has a value that is not listed above, or `augment` has changes of
+            colours that the images do not have.
     """
-    augment = augmentation.get(augment)
+    augment = augmentation.get(augment, dataset.image_type)
     shuffle = augment is not None if shuffle is None else shuffle
-    prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields, antialias)
+    prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields, antialias, dataset.image_type)
     rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed)
     if drop_remainder is None:
         drop_remainder = shuffle and len(rows) >= batch_size

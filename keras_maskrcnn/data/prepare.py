@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_maskrcnn.data.augment import Augment
 from keras_maskrcnn.data.fields import STANDARD, instances, move_fields
+from keras_maskrcnn.data.image_type import RGB
 from keras_maskrcnn.data.mini_masks import crop_masks, place_masks, resample
 from keras_maskrcnn.ops.placement import fitted_size
 
@@ -26,10 +27,11 @@ class Prepare:
         augment: A callable (sample, rng) -> sample, or None.
         fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
         antialias: Whether images are smoothed where they shrink. None: as the model that is trained, see `follow`.
+        image_type: `ImageType` of the samples.
     """
 
-    def __init__(self, image_size, max_instances, mask_size, augment, fields=(), antialias=None):
-        self.fields = (*STANDARD, *fields)
+    def __init__(self, image_size, max_instances, mask_size, augment, fields=(), antialias=None, image_type=RGB):
+        self.image_type, self.fields = image_type, (*STANDARD, *fields)
         self.image_size, self.max_instances, self.mask_size = tuple(image_size), max_instances, mask_size
         if isinstance(augment, Augment) and augment.crop is None and augment.fit is None:
             augment = dataclasses.replace(augment, fit=self.image_size)
@@ -57,7 +59,7 @@ class Prepare:
         (height, width), count = self.image_size, self.max_instances
         mask = self.image_size if self.mask_size == "canvas" else (self.mask_size, self.mask_size)
         return {
-            "images": ((height, width, 3), np.uint8),
+            "images": ((height, width, self.image_type.channels), np.dtype(self.image_type.dtype)),
             "sizes": ((2,), np.float32),
             "image_index": ((), np.int32),
             "boxes": ((count, 4), np.float32),

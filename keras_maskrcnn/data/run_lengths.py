@@ -105,6 +105,28 @@ def encode_mask(mask):
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
+def encode_crop(left, top, mask, size):
+    """`encode_mask` of a mask whose pixels lie in a rectangle; the time depends on the rectangle only.
+
+    Args:
+        left: x of the rectangle's first column.
+        top: y of its first row.
+        mask: bool [h, w], inside the image.
+        size: (H, W) of the image.
+    """
+    height, width = map(int, size)
+    columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)
+    columns[:, 1:-1] = mask.T
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    # A run that ends at the bottom of the image and goes on at the top of the next column is one run.
+    places, times = np.unique((left + column) * height + top + row, return_counts=True)
+    counts = np.diff(places[times == 1], prepend=0, append=height * width)
+    if len(counts) > 1 and counts[-1] == 0:
+        counts = counts[:-1]
+    code = run_length.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+
+
 def is_box(value):
     """Whether a value of a COCO file is a list of four numbers, which may be NaN or infinite."""
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))

@@ -2,7 +2,7 @@
 
 A sample is a dict of NumPy arrays:
 
-    image     uint8 [H, W, 3], RGB
+    image     uint8 [H, W, 3], RGB; or of the data set's `image_type`: uint8 or uint16 [H, W, C] of 1 to 8 channels
     boxes     float32 [n, 4], x1, y1, x2, y2 in continuous pixels (pixel i covers [i, i + 1))
     labels    int32 [n], 1..K (0 is background, which no instance has)
     masks     bool [n, H, W]
@@ -15,6 +15,7 @@ A sample is a dict of NumPy arrays:
 
 import abc
 import collections.abc
+import copy
 import functools
 import logging
 import math
@@ -23,6 +24,7 @@ import operator
 import numpy as np
 
 from keras_maskrcnn.data.fields import STANDARD
+from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.data.mini_masks import mask_boxes
 
 logger = logging.getLogger(__name__)
@@ -58,11 +60,13 @@ class Dataset(collections.abc.Sequence):
         fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
             masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
         strict: Whether bad input stops the program instead of being left out, see `strict.Strict`.
+        image_type: `image_type.ImageType` of the images: uint8 R, G, B unless a subclass or `decoded` says otherwise.
     """
 
     class_names = ()
     fields = ()
     strict = False
+    image_type = RGB
 
     @abc.abstractmethod
     def read(self, position):
@@ -94,6 +98,18 @@ class Dataset(collections.abc.Sequence):
         """K, the number of classes without background."""
         return len(self.class_names)
 
+    def decoded(self, channels=3, dtype="uint8"):
+        """Returns this data set with images of other channels or another dtype, see `data.read_image`.
+
+        Args:
+            channels: 1 to 8.
+            dtype: "uint8" or "uint16".
+        """
+        result = copy.copy(self)
+        result.__dict__.pop("skipped", None)
+        result.image_type = ImageType(channels, dtype)
+        return result
+
     @functools.cached_property
     def skipped(self):
         """Samples that a pipeline could not use: a dict from source to reason."""
@@ -112,19 +128,30 @@ class Dataset(collections.abc.Sequence):
         position += len(self) if position < 0 else 0
         if not 0 <= position < len(self):
             raise IndexError(f"index {index} of a data set of {len(self)} samples")
-        return validate(self.read(position), self.num_classes, self.fields)
+        return validate(self.read(position), self.num_classes, self.fields, self.image_type)
 
 
 class Wrapper(Dataset):
     """A data set whose samples come from another one.
 
     Args:
-        dataset: A Dataset. Its classes, fields, and what is left out of it are those of the wrapper.
+        dataset: A Dataset. Its classes, fields, type of images, and what is left out of it are those of the wrapper.
     """
 
     def __init__(self, dataset):
         self.dataset = dataset
         self.class_names, self.fields = dataset.class_names, dataset.fields
+
+    @property
+    def image_type(self):
+        """The type of the images of the wrapped data set."""
+        return self.dataset.image_type
+
+    def decoded(self, channels=3, dtype="uint8"):
+        """Returns a wrapper of the data set with images of other channels or another dtype."""
+        result = copy.copy(self)
+        result.dataset = self.dataset.decoded(channels, dtype)
+        return result
 
     @property
     def skipped(self):
@@ -170,7 +197,7 @@ class Subset(Wrapper):
         return self.dataset[self.indices[position]]
 
 
-def validate(sample, num_classes, fields=()):
+def validate(sample, num_classes, fields=(), image_type=RGB):
     """Checks a sample against the contract and returns it with the contract's dtypes.
 
     Boxes that overlap the border by at most one pixel are clipped. `boxes` may be missing (then they are those of the
@@ -180,6 +207,7 @@ def validate(sample, num_classes, fields=()):
         sample: Dict as in the module's docstring; arrays may be lists or have other integer or float dtypes.
         num_classes: K; labels must lie in 1..K.
         fields: Tuple of `fields.Field`, the further arrays that the sample must hold.
+        image_type: `ImageType` that the image must have.
 
     Returns:
         A new dict with exactly the contract's keys and the names of the fields.
@@ -191,7 +219,7 @@ def validate(sample, num_classes, fields=()):
     missing = [key for key in ("image", "labels", "masks", *(field.name for field in fields)) if key not in sample]
     if missing:
         raise DataError(source, f"the sample has no {', '.join(missing)}")
-    image = _checked_image(sample["image"], source)
+    image = _checked_image(sample["image"], image_type, source)
     labels = _checked_labels(sample["labels"], num_classes, source)
     masks = _checked_masks(sample["masks"], len(labels), image.shape[:2], source)
     boxes = sample["boxes"] if "boxes" in sample else mask_boxes(masks)
@@ -241,12 +269,13 @@ def log_dropped(path, dropped):
         logger.warning("%s: %d annotations left out (%s: %s)", path, len(dropped), first, reason)
 
 
-def _checked_image(image, source):
+def _checked_image(image, image_type, source):
     image = np.asarray(image)
-    if image.dtype != np.uint8:
-        raise DataError(source, f"the image is {image.dtype}, not uint8")
-    if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
-        raise DataError(source, f"the image has shape {list(image.shape)}, not [height, width, 3]")
+    if image.dtype != image_type.dtype:
+        raise DataError(source, f"the image is {image.dtype}, not {image_type.dtype}")
+    if not image_type.fits(image):
+        want = f"[height, width, {image_type.channels}]"
+        raise DataError(source, f"the image has shape {list(image.shape)}, not {want}")
     return image
 
 

@@ -59,7 +59,7 @@ class Shapes(Dataset):
         kept = [i for i, mask in enumerate(masks) if mask.sum() >= max(1, self.min_visible * areas[i])]
         masks = np.array([masks[i] for i in kept], bool).reshape(-1, *self.image_size)
         return {
-            "image": np.clip(canvas, 0, 255).astype(np.uint8),
+            "image": self.image_type.convert(np.clip(canvas, 0, 255).astype(np.uint8)),
             "labels": np.array([labels[i] for i in kept], np.int32),
             "masks": masks,
             "image_id": position,

@@ -77,7 +77,7 @@ class TfRecord(Dataset):
         """Returns one image with its objects."""
         features, place = self._record(position)
         encoded = _only(features, "image/encoded", place)
-        image = np.array(read_stored(place, encoded).image)
+        image = read_stored(place, self.image_type, encoded).image
         objects = _objects(features, image.shape[:2], place)
         check_mask_memory(len(objects["ids"]), image.shape[:2], place)
         runs = self._usable(objects, image.shape[:2], place)

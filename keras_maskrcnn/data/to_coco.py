@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from keras_maskrcnn.data import coco_keypoints
 from keras_maskrcnn.data.cache import read_or_skip, skip
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.run_lengths import encode_mask
@@ -15,9 +16,10 @@ from keras_maskrcnn.data.sample import DataError
 def write_coco(dataset, path, step=None):
     """Writes the annotations of a data set; the images stay where they are.
 
-    Masks are run lengths, so that `Coco(path, folder)` has the same images, boxes, labels, masks and crowds. Ids of
-    images are kept where all are whole numbers, else counted from 1. Samples that cannot be read are left out and noted
-    in `dataset.skipped`; so are photos whose EXIF orientation COCO files cannot state.
+    Masks are run lengths, so that `Coco(path, folder)` has the same images, boxes, labels, masks and crowds, and with
+    `keypoints=True` the same keypoints, if these have names. Ids of images are kept where all are whole numbers, else
+    counted from 1. Samples that cannot be read are left out and noted in `dataset.skipped`; so are photos whose EXIF
+    orientation COCO files cannot state.
 
     Args:
         dataset: `Dataset` whose samples come from image files.
@@ -31,11 +33,12 @@ def write_coco(dataset, path, step=None):
         DataError: the samples do not come from image files, or none can be read.
     """
     samples, annotations = [], []
+    keypoints = coco_keypoints.named(dataset.fields)
     for position in range(len(dataset)):
         sample = read_or_skip(dataset, position)
         if sample is not None and _is_usable(dataset, sample):
             samples.append((sample["image_id"], sample["source"], sample["image"].shape[:2]))
-            annotations.append(_annotations(sample))
+            annotations.append(_annotations(sample, keypoints))
         if step:
             step(position + 1)
     if not samples:
@@ -50,6 +53,8 @@ def write_coco(dataset, path, step=None):
         first = len(content["annotations"]) + 1
         content["annotations"] += [{"id": first + i, "image_id": image_id, **a} for i, a in enumerate(of_image)]
     content["categories"] = [{"id": label, "name": name} for label, name in enumerate(dataset.class_names, 1)]
+    for field in keypoints:
+        content["categories"] = [{**c, field.name: list(field.names)} for c in content["categories"]]
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -61,16 +66,16 @@ def _is_usable(dataset, sample):
     source = sample["source"]
     if not os.path.isfile(source):
         raise DataError(source, "is no image file, and a COCO file lists image files")
-    stored = read_stored(source)
+    stored = read_stored(source, dataset.image_type)
     if stored.orientation > 1 and not np.array_equal(stored.fitted(sample["image"].shape[:2], source), sample["image"]):
         skip(dataset, DataError(source, f"its EXIF orientation {stored.orientation} cannot be stated in a COCO file"))
         return False
     return True
 
 
-def _annotations(sample):
+def _annotations(sample, keypoints):
     rows = zip(sample["boxes"].tolist(), sample["labels"].tolist(), sample["masks"], sample["crowd"], strict=True)
-    return [
+    found = [
         {
             "category_id": label,
             "bbox": [x1, y1, x2 - x1, y2 - y1],
@@ -80,3 +85,8 @@ def _annotations(sample):
         }
         for (x1, y1, x2, y2), label, mask, crowd in rows
     ]
+    for field in keypoints:
+        found = [
+            {**one, **points} for one, points in zip(found, coco_keypoints.records(sample[field.name]), strict=True)
+        ]
+    return found

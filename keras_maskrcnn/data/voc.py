@@ -65,7 +65,7 @@ class Voc(Dataset):
         """Returns one photo with its objects."""
         name = self.names[position]
         path = self.folder / "JPEGImages" / f"{name}.jpg"
-        stored = read_stored(path)
+        stored = read_stored(path, self.image_type)
         place = self.folder / "SegmentationObject" / f"{name}.png"
         masks = read_id_masks(place, stored.sizes, void=VOID)
         size = masks.shape[1:]

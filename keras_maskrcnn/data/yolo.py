@@ -18,12 +18,13 @@ class Yolo(Outlines):
         class_names: list of names, or dict from numbers to names, as in `data.yaml`; None names the classes by their
             numbers.
         names: names of the image files without ending, such as those of a list; None takes all.
+        broken: dict that receives the paths of label files that cannot be read, with reasons; None raises an error.
 
     Raises:
         DataError: there is no such folder or no image, or a line names a class that is not among the names.
     """
 
-    def __init__(self, images, class_names=None, names=None):
+    def __init__(self, images, class_names=None, names=None, broken=None):
         folder = pathlib.Path(images)
         if not folder.is_dir():
             raise DataError(folder, "no such folder of images")
@@ -34,7 +35,14 @@ class Yolo(Outlines):
         records, dropped = [], {}
         for path in paths:
             name = path.relative_to(folder).with_suffix("")
-            records.append(Record(path, name.as_posix(), _instances(labels / f"{name}.txt", name, classes, dropped)))
+            try:
+                instances = _instances(labels / f"{name}.txt", name, classes, dropped)
+            except DataError as error:
+                if broken is None:
+                    raise
+                broken[str(labels / f"{name}.txt")] = error.reason
+                continue
+            records.append(Record(path, name.as_posix(), instances))
         left = {file.relative_to(labels).with_suffix("").as_posix() for file in labels.rglob("*.txt")}
         if names is None and (left := sorted(left.difference(record.image_id for record in records))):
             logger.warning("%s: %d label files have no image (%s.txt)", labels, len(left), left[0])

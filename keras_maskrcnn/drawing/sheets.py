@@ -3,9 +3,12 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_maskrcnn.data.colour import stretch
+from keras_maskrcnn.data.image_type import DTYPES, MAX_CHANNELS, ImageType
 from keras_maskrcnn.drawing.labels import SEAM
 
 PAPER = (245, 245, 245)
+SHOWN = (0.1, 99.9)  # percentiles of 16-bit images
 ENLARGED = 2  # maximum factor by which `grid` enlarges an image
 
 
@@ -16,7 +19,7 @@ def grid(images, columns=None, gap=8):
     no image to more than `ENLARGED` times its size.
 
     Args:
-        images: list of uint8 [h, w, 3] or [h, w].
+        images: list of images as `as_rgb` takes them.
         columns: images per row; by default the square root of their number, rounded up.
         gap: pixels between images.
 
@@ -110,10 +113,25 @@ def _resized(image, height):
 
 
 def as_rgb(image):
-    """An image as uint8 [h, w, 3], also from greyscale [h, w]."""
+    """An image as it is shown: uint8 [h, w, 3].
+
+    One channel is grey; of two, the first is magenta and the second green, which can be told apart under any colour
+    vision; of more, the first three are R, G, B. 16 bits are stretched, so that the percentiles in `SHOWN` become black
+    and white, see `data.stretch`.
+
+    Args:
+        image: uint8 or uint16 [h, w] or [h, w, C] of 1 to 8 channels.
+
+    Raises:
+        ValueError: in one line, for other arrays.
+    """
     image = np.asarray(image)
-    if image.dtype == np.uint8 and image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"an image must be uint8 [H, W, 3] or [H, W], got {image.dtype} {list(image.shape)}")
-    return image
+    channels = 1 if image.ndim == 2 else image.shape[-1] if image.ndim == 3 else 0
+    if image.dtype.name not in DTYPES or not 1 <= channels <= MAX_CHANNELS:
+        wanted = f"uint8 or uint16 [H, W] or [H, W, C] of 1 to {MAX_CHANNELS} channels"
+        raise ValueError(f"an image must be {wanted}, got {image.dtype} {list(image.shape)}")
+    if channels == 3 and image.dtype == np.uint8:
+        return image
+    image = image[..., None] if image.ndim == 2 else image[..., :3]
+    image = image if image.dtype == np.uint8 else ImageType(image.shape[2]).convert(stretch(image, SHOWN))
+    return image[..., {1: [0, 0, 0], 2: [0, 1, 0]}.get(channels, [0, 1, 2])]

@@ -1,18 +1,22 @@
-"""Evaluation: COCO scores by pycocotools; precision, recall and confusion matrix at one score threshold; the score of
-the Data Science Bowl 2018; and scores of the stages inside a detector (`anchor_report`, `proposal_recall`,
-`region_report`).
+"""Evaluation: COCO scores by pycocotools; precision, recall and confusion matrix at one score threshold, and the best
+threshold; the error types of TIDE; calibration; boundary AP; the score of the Data Science Bowl 2018; `explain`, all of
+them in one pass of the model, with a report as an HTML page; and scores of the stages inside a detector
+(`anchor_report`, `proposal_recall`, `region_report`).
 """
 
-from keras_maskrcnn.evaluation.coco import (
+from keras_maskrcnn.evaluation.boundary import boundary_iou
+from keras_maskrcnn.evaluation.coco import boundary_scores, coco_scores, score_detections
+from keras_maskrcnn.evaluation.coco_format import (
     add_sample,
     coco_ground_truth,
     coco_results,
-    coco_scores,
     encode_mask,
     for_json,
-    score_detections,
 )
+from keras_maskrcnn.evaluation.collected import Collected, collect
 from keras_maskrcnn.evaluation.dsb import dsb_score
+from keras_maskrcnn.evaluation.errors import tide
+from keras_maskrcnn.evaluation.explanation import explain, explained
 from keras_maskrcnn.evaluation.predictions import predictions
 from keras_maskrcnn.evaluation.regions import (
     anchor_counts,
@@ -22,21 +26,32 @@ from keras_maskrcnn.evaluation.regions import (
     proposal_recall,
     region_report,
 )
-from keras_maskrcnn.evaluation.report import best_threshold, format_report, format_scores, precision_recall
+from keras_maskrcnn.evaluation.reliability import calibration
+from keras_maskrcnn.evaluation.report import best_f1, best_threshold, precision_recall
+from keras_maskrcnn.evaluation.tables import format_explanation, format_report, format_scores
 
 __all__ = [
+    "Collected",
     "add_sample",
     "anchor_counts",
     "anchor_report",
     "anchor_roles",
+    "best_f1",
     "best_threshold",
+    "boundary_iou",
+    "boundary_scores",
+    "calibration",
     "candidate_counts",
     "coco_ground_truth",
     "coco_results",
     "coco_scores",
+    "collect",
     "dsb_score",
     "encode_mask",
+    "explain",
+    "explained",
     "for_json",
+    "format_explanation",
     "format_report",
     "format_scores",
     "precision_recall",
@@ -44,4 +59,5 @@ __all__ = [
     "proposal_recall",
     "region_report",
     "score_detections",
+    "tide",
 ]

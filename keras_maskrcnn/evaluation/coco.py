@@ -10,15 +10,14 @@ with 1, 10 and 100 detections per image and by size. They are read from COCOeval
 
 import contextlib
 import io
-import math
 
 import numpy as np
 from pycocotools import mask as mask_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from keras_maskrcnn.data.run_lengths import encode_mask
-from keras_maskrcnn.evaluation.predictions import predictions
+from keras_maskrcnn.evaluation.boundary import BoundaryEval
+from keras_maskrcnn.evaluation.collected import KINDS, collect
 
 # name: (table of COCOeval, IoU threshold or None for the mean of all ten, areas, which of three detection limits)
 FIGURES = {
@@ -35,7 +34,9 @@ FIGURES = {
     "ARm": ("recall", None, "medium", 2),
     "ARl": ("recall", None, "large", 2),
 }
-KINDS = ("bbox", "segm")
+SCORED = (*KINDS, "boundary")
+# Figures of each class.
+PER_CLASS = ("AP", "AP50", "AR100")
 
 
 def coco_scores(
@@ -53,7 +54,8 @@ def coco_scores(
     Args:
         model: an object with `detect`, as `MaskRCNN`.
         dataset: any reader of samples.
-        kinds: overlaps to score: "bbox", "segm" or both; None for those that the model predicts.
+        kinds: overlaps to score, any of "bbox", "segm" and "boundary" (the smaller of mask IoU and boundary IoU, see
+            `evaluation.boundary`); None for boxes and masks, if the model predicts them.
         score_threshold: minimum score of a detection. AP integrates over all scores, so 0 gives the true value.
         max_detections: maximum number of detections per image. A number above 100 (microscope images with hundreds of
             nuclei) is also COCOeval's largest limit, and `AR100` and every AP are then at this limit.
@@ -63,29 +65,31 @@ def coco_scores(
 
     Returns:
         dict: `bbox_AP`, `bbox_AP50`, … `segm_ARl` (12 per kind, 0..1, NaN where no object of that size exists), and
-        `per_class`: {class name: {"bbox_AP": …, "segm_AP": …}}.
+        `per_class`: {class name: {"bbox_AP": …, "bbox_AP50": …, "bbox_AR100": …, "segm_AP": …}}.
 
     Raises:
         ValueError: no image could be read, a kind is unknown, or the model has another number of classes.
     """
-    kinds = scored_kinds(model) if kinds is None else kinds
-    truth = coco_ground_truth([], dataset.class_names)
-    results = []
-    for sample, found in predictions(
-        model, dataset, score_threshold, max_detections, batch_size=batch_size, limit=limit, progress=progress
-    ):
-        annotations = getattr(dataset, "coco_annotations", lambda _: None)(sample.get("image_id"))
-        image_id = add_sample(truth, sample, annotations)
-        # As run lengths, since the boolean masks of a thousand images would not fit in memory.
-        results.extend(coco_results([found], [image_id]))
-    return score_detections(truth, results, kinds, max_detections)
+    found = collect(model, dataset, score_threshold, max_detections, batch_size, limit, progress)
+    kinds = found.kinds if kinds is None else kinds
+    return score_detections(found.ground_truth, found.detections, kinds, max_detections)
 
 
-def scored_kinds(model):
-    """The kinds of `coco_scores` that a model's schema allows; both for a model without a schema."""
-    schema = getattr(model, "schema", None)
-    predicted = {"boxes", "box_masks"} if schema is None else {output.kind for output in schema}
-    return tuple(kind for kind, output in zip(KINDS, ("boxes", "box_masks"), strict=True) if output in predicted)
+def boundary_scores(found, max_detections=100):
+    """Boundary AP and the further COCO figures with the overlap of `evaluation.boundary`.
+
+    Args:
+        found: `Collected` with masks.
+        max_detections: maximum number of detections per image that count, at least 100.
+
+    Returns:
+        dict: `boundary_AP`, `boundary_AP50`, … and `per_class`, as `coco_scores`.
+
+    Raises:
+        ValueError: there are no masks.
+    """
+    found.checked_kind("segm")
+    return score_detections(found.ground_truth, found.detections, ("boundary",), max_detections)
 
 
 def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
@@ -96,7 +100,7 @@ def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
             file.
         detections: a list in the COCO result format, see `coco_results`. `segmentation` may be absent if only "bbox" is
             scored, and `bbox` if only "segm" is.
-        kinds: "bbox", "segm" or both.
+        kinds: any of "bbox", "segm" and "boundary".
         max_detections: maximum number of detections per image that count, at least 100.
 
     Returns:
@@ -105,8 +109,8 @@ def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
     Raises:
         ValueError: a kind is unknown, or a detection belongs to an image that is not in the ground truth.
     """
-    if unknown := set(kinds) - set(KINDS):
-        raise ValueError(f"kinds must be among {KINDS}, got {sorted(unknown)}")
+    if unknown := set(kinds) - set(SCORED):
+        raise ValueError(f"kinds must be among {SCORED}, got {sorted(unknown)}")
     unknown_images = {found["image_id"] for found in detections} - {image["id"] for image in ground_truth["images"]}
     if unknown_images:
         raise ValueError(f"detections on images that the ground truth does not have: {sorted(unknown_images)[:5]}")
@@ -117,116 +121,9 @@ def score_detections(ground_truth, detections, kinds=KINDS, max_detections=100):
         for figure, where in FIGURES.items():
             scores[f"{kind}_{figure}"] = _figure(evaluator, *where)
         for column, category_id in enumerate(evaluator.params.catIds):
-            per_class[names[category_id]][f"{kind}_AP"] = _figure(evaluator, *FIGURES["AP"], classes=[column])
+            figures = {f"{kind}_{name}": _figure(evaluator, *FIGURES[name], classes=[column]) for name in PER_CLASS}
+            per_class[names[category_id]].update(figures)
     return {**scores, "per_class": per_class}
-
-
-def coco_ground_truth(samples, class_names):
-    """COCO dictionary of an iterable of samples: image ids 1…n in their order, category ids 1…K."""
-    categories = [{"id": label, "name": name} for label, name in enumerate(class_names, start=1)]
-    truth = {"images": [], "annotations": [], "categories": categories}
-    for sample in samples:
-        add_sample(truth, sample)
-    return truth
-
-
-def add_sample(truth, sample, annotations=None):
-    """Appends one sample to a dictionary from `coco_ground_truth`.
-
-    Args:
-        truth: the dictionary, changed in place.
-        sample: a sample. Its `image_id` is used only with `annotations`, and only if it is a number, as COCOeval
-            requires.
-        annotations: its annotations from `Dataset.coco_annotations`; None takes those of the sample's arrays.
-
-    Returns:
-        int: the image id of the sample in the dictionary; a count from 1, or the id in the COCO file.
-    """
-    height, width = sample["image"].shape[:2]
-    image_id = len(truth["images"]) + 1
-    if annotations is not None and not isinstance(sample["image_id"], str):
-        image_id = sample["image_id"]  # the order of ids decides between equal scores
-    truth["images"].append({"id": image_id, "height": height, "width": width, "file_name": str(sample["source"])})
-    for annotation in _annotations(sample) if annotations is None else annotations:
-        number = len(truth["annotations"]) + 1  # from 1: COCOeval reads a match with id 0 as no match
-        truth["annotations"].append({"id": number, "image_id": image_id, **annotation})
-    return image_id
-
-
-def _annotations(sample):
-    """Yields the annotations of a sample's arrays."""
-    for box, label, mask, crowd in zip(
-        sample["boxes"], sample["labels"], np.asarray(sample["masks"]), sample["crowd"], strict=True
-    ):
-        run_lengths = encode_mask(mask)
-        yield {
-            "category_id": int(label),
-            "bbox": _to_xywh(box),
-            "area": float(mask_tools.area(run_lengths)),
-            "iscrowd": int(crowd),
-            "segmentation": run_lengths,
-        }
-
-
-def coco_results(detections, image_ids, category_ids=None):
-    """Detections in COCO's result format, for `json.dump` and `score_detections`.
-
-    Args:
-        detections: list of dicts from `MaskRCNN.detect`, one per image; `masks` may be absent.
-        image_ids: one id per image.
-        category_ids: category ids of the labels 1…K (COCO's own ids have gaps); None uses the labels as ids.
-
-    Returns:
-        list of dicts: `image_id`, `category_id`, `bbox` [x, y, width, height], `score`; `segmentation`, a
-        compressed run-length code whose `counts` is text; and further values and points in the schema of the
-        detections, by name.
-    """
-    results = []
-    for found, image_id in zip(detections, image_ids, strict=True):
-        schema = [output for output in getattr(found, "schema", ()) if output.name in found]
-        masks = next((found[output.name] for output in schema if output.kind == "box_masks"), found.get("masks"))
-        further = [output.name for output in schema if output.kind in ("values", "points")]
-        further = [name for name in further if name not in ("labels", "scores")]
-        for index, (box, label, score) in enumerate(zip(found["boxes"], found["labels"], found["scores"], strict=True)):
-            result = {
-                "image_id": image_id,
-                "category_id": int(label) if category_ids is None else category_ids[int(label) - 1],
-                "bbox": _to_xywh(box),
-                "score": float(score),
-            }
-            if masks is not None:
-                result["segmentation"] = encode_mask(masks[index])
-            result.update({name: found[name][index].tolist() for name in further})
-            results.append(result)
-    return results
-
-
-def for_json(figures, digits=None):
-    """Figures in the types of JSON: NumPy numbers and arrays become Python's, NaN and infinity become None.
-
-    Args:
-        figures: number, array, string or None, or dicts, lists and tuples of them. Keys of dicts become strings.
-        digits: decimal places of floats; None keeps all.
-
-    Returns:
-        the same structure for `json.dumps`.
-    """
-    if isinstance(figures, dict):
-        return {str(name): for_json(value, digits) for name, value in figures.items()}
-    if isinstance(figures, np.ndarray | np.generic):
-        figures = figures.tolist()
-    if isinstance(figures, list | tuple):
-        return [for_json(value, digits) for value in figures]
-    if not isinstance(figures, float):
-        return figures
-    if not math.isfinite(figures):
-        return None
-    return figures if digits is None else round(figures, digits)
-
-
-def _to_xywh(box):
-    x1, y1, x2, y2 = (float(edge) for edge in box)
-    return [x1, y1, x2 - x1, y2 - y1]
 
 
 def _evaluate(ground_truth, detections, kind, max_detections):
@@ -234,7 +131,7 @@ def _evaluate(ground_truth, detections, kind, max_detections):
     with contextlib.redirect_stdout(io.StringIO()):
         truth = _indexed(ground_truth, [_as_truth(annotation, kind) for annotation in ground_truth["annotations"]])
         found = _indexed(ground_truth, [_as_annotation(f, number, kind) for number, f in enumerate(detections, 1)])
-        evaluator = COCOeval(truth, found, kind)
+        evaluator = BoundaryEval(truth, found) if kind == "boundary" else COCOeval(truth, found, kind)
         evaluator.params.maxDets = [1, 10, max(100, max_detections)]
         evaluator.evaluate()
         evaluator.accumulate()
@@ -251,7 +148,8 @@ def _indexed(ground_truth, annotations):
 
 def _as_truth(annotation, kind):
     """A copy of an annotation; a crowd, which COCOeval ignores, if its overlap of this kind cannot be read."""
-    return {**annotation, "iscrowd": 1} if kind in annotation.get("unreadable", ()) else dict(annotation)
+    overlap = "bbox" if kind == "bbox" else "segm"
+    return {**annotation, "iscrowd": 1} if overlap in annotation.get("unreadable", ()) else dict(annotation)
 
 
 def _as_annotation(found, number, kind):

@@ -12,7 +12,8 @@ overlaps at most one object of the other side by more than half, so that matches
 
 import numpy as np
 
-from keras_maskrcnn.evaluation.predictions import predictions
+from keras_maskrcnn.data.run_lengths import decode
+from keras_maskrcnn.evaluation.collected import collect
 
 IOU_THRESHOLDS = np.arange(50, 100, 5) / 100
 
@@ -37,13 +38,30 @@ def dsb_score(model, dataset, score_threshold=0.5, max_detections=400, batch_siz
         ValueError: no image could be read, or the classes of the model and the data set do not match.
     """
     thresholds = np.atleast_1d(score_threshold).tolist()
-    scores = []
-    for sample, found in predictions(model, dataset, min(thresholds), max_detections, batch_size, limit, progress):
-        truth = label_image(sample["masks"], -sample["masks"].sum(axis=(1, 2)))
-        kept = (found["scores"] > threshold for threshold in thresholds)
-        scores.append([image_score(truth, label_image(found["masks"][k], found["scores"][k])) for k in kept])
-    means = dict(zip(thresholds, np.mean(scores, axis=0).tolist(), strict=True))
+    found = collect(model, dataset, min(thresholds), max_detections, batch_size, limit, progress)
+    means = dsb_scores(found, thresholds)
     return means[score_threshold] if np.ndim(score_threshold) == 0 else means
+
+
+def dsb_scores(found, thresholds):
+    """The score of detections that were collected before.
+
+    Args:
+        found: `Collected` with masks.
+        thresholds: minimum scores of a detection.
+
+    Returns:
+        dict from threshold to float.
+    """
+    scores = []
+    for image in found.images("segm"):
+        size = image.image["height"], image.image["width"]
+        objects = [row for row, crowd in zip(image.objects, image.crowd, strict=True) if not crowd]
+        true, masks = (decode([row["segmentation"] for row in rows], size) for rows in (objects, image.detections))
+        truth = label_image(true, -true.sum(axis=(1, 2)))
+        kept = (image.scores > threshold for threshold in thresholds)
+        scores.append([image_score(truth, label_image(masks[k], image.scores[k])) for k in kept])
+    return dict(zip(thresholds, np.mean(scores, axis=0).tolist(), strict=True))
 
 
 def label_image(masks, priority):

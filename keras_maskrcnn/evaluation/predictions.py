@@ -39,19 +39,25 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
             read.
         DataError: a sample of a strict data set cannot be read.
     """
+    pairs = numbered_predictions(model, dataset, score_threshold, max_detections, batch_size, limit, progress)
+    return ((sample, found) for _, sample, found in pairs)
+
+
+def numbered_predictions(model, dataset, score_threshold, max_detections, batch_size, limit, progress):
+    """`predictions` with the position of each sample in the data set: yields `(position, sample, found)`."""
     labels = check_classes(model, dataset)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     bar = _progress_bar(total) if progress else None
     done, samples = 0, collections.deque()
 
     def images():
-        for sample in _readable(dataset, total):
-            samples.append(sample)
+        for position, sample in _readable(dataset, total):
+            samples.append((position, sample))
             yield sample["image"]
 
     options = {"score_threshold": score_threshold, "max_detections": max_detections}
     for found in _detect_each(model, images(), batch_size, options):
-        yield samples.popleft(), found if labels is None else _relabelled(found, labels)
+        yield *samples.popleft(), found if labels is None else _relabelled(found, labels)
         done += 1
         if bar:
             bar.update(done)
@@ -75,10 +81,10 @@ def _detect_each(model, images, batch_size, options):
 
 
 def _readable(dataset, total):
-    """Yields those of the first `total` samples that can be read, see `data.cache.skip`."""
+    """Yields those of the first `total` samples that can be read, with their positions, see `data.cache.skip`."""
     for index in range(total):
         try:
-            yield dataset[index]
+            yield index, dataset[index]
         except (DataError, OSError) as error:
             skip(dataset, error if isinstance(error, DataError) else DataError(f"sample {index}", error))
 

@@ -10,8 +10,9 @@ import itertools
 import numpy as np
 from keras import ops
 
+from keras_maskrcnn.evaluation.matching import overlap_matrix
 from keras_maskrcnn.evaluation.predictions import predictions
-from keras_maskrcnn.evaluation.report import overlap_matrix, rates
+from keras_maskrcnn.evaluation.report import rates
 from keras_maskrcnn.heads.anchors import assign_anchors
 from keras_maskrcnn.heads.ground_truth import ground_truth
 from keras_maskrcnn.ops import boxes as box_ops

@@ -1,12 +1,10 @@
-"""Precision, recall, F1 and confusion matrix of detections at one score threshold; text tables of scores."""
-
-import math
+"""Precision, recall, F1 and confusion matrix of detections at one score threshold, and the threshold of highest F1."""
 
 import numpy as np
-from pycocotools import mask as mask_tools
 
-from keras_maskrcnn.evaluation.coco import FIGURES, KINDS, encode_mask, scored_kinds
-from keras_maskrcnn.evaluation.predictions import predictions
+from keras_maskrcnn.evaluation.collected import checked_kind, collect, scored_kinds
+from keras_maskrcnn.evaluation.matching import match
+from keras_maskrcnn.evaluation.ranked import ranked
 
 THRESHOLDS = tuple(step / 20 for step in range(6, 20))  # 0.3 … 0.95
 
@@ -41,15 +39,28 @@ def precision_recall(
     Raises:
         ValueError: `kind` is neither "segm" nor "bbox", or no image could be read.
     """
-    kind = scored_kinds(model)[-1] if kind is None else kind
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
-    background = len(dataset.class_names)
+    kind = checked_kind(kind, scored_kinds(model))
+    found = collect(model, dataset, score_threshold, max_detections, batch_size, limit)
+    return rates_at(found, score_threshold, iou, kind)
+
+
+def rates_at(found, score_threshold=0.5, iou=0.5, kind=None):
+    """`precision_recall` of detections that were collected before.
+
+    Args:
+        found: `Collected`.
+        score_threshold: detections that score higher than this are counted.
+        iou: minimum intersection over union of a match, 0..1.
+        kind: "segm" or "bbox"; None takes masks if there are any.
+
+    Returns:
+        dict, see `precision_recall`.
+    """
+    background = len(found.class_names)
     confusion = np.zeros((background + 1, background + 1), np.int64)
-    for sample, found in predictions(model, dataset, score_threshold, max_detections, batch_size, limit):
-        truth, taken = match(sample, found, iou, kind)
-        np.add.at(confusion, (truth, taken), 1)
-    return {**_summary(confusion, dataset.class_names), "confusion": confusion}
+    for image in found.images(found.checked_kind(kind)):
+        np.add.at(confusion, match(image.above(score_threshold), iou), 1)
+    return {**_summary(confusion, found.class_names), "confusion": confusion}
 
 
 def best_threshold(
@@ -72,79 +83,50 @@ def best_threshold(
     Returns:
         float, one of `candidates`.
     """
-    kind = scored_kinds(model)[-1] if kind is None else kind
-    right, taken = (np.zeros(len(candidates)) for _ in range(2))
-    for sample, found in predictions(model, dataset, min(candidates), max_detections, batch_size, limit):
-        for index, threshold in enumerate(candidates):
-            kept = {name: values[found["scores"] > threshold] for name, values in found.items()}
-            truth, label = match(sample, kept, iou, kind)
-            right[index] += np.count_nonzero((truth == label) & (truth >= 0))
-            taken[index] += np.count_nonzero(truth >= 0) + np.count_nonzero(label >= 0)
-    return float(candidates[np.argmax(2 * right / np.maximum(taken, 1))])
+    kind = checked_kind(kind, scored_kinds(model))
+    rows = ranked(collect(model, dataset, min(candidates), max_detections, batch_size, limit), kind, iou)
+    kept = [rows.scores > threshold for threshold in candidates]
+    f1 = [2 * rows.right[k].sum() / max(np.count_nonzero(k) + rows.objects.sum(), 1) for k in kept]
+    return float(candidates[int(np.argmax(f1))])
 
 
-def match(sample, found, iou=0.5, kind="segm"):
-    """Matches the detections in one image with its objects.
+def best_f1(found, iou=0.5, kind=None):
+    """The score thresholds that maximise F1, over all classes and for each class.
+
+    F1 changes only where a threshold passes a score, so all thresholds are compared. The one that is returned lies
+    halfway between the lowest score that is counted and the next lower one. Use validation data; a threshold chosen on
+    the test set biases the scores of the test set.
 
     Args:
-        sample: ground truth.
-        found: detections, `scores` in descending order.
-        iou: minimum overlap.
-        kind: "segm" or "bbox".
+        found: `Collected`.
+        iou: minimum intersection over union of a match, 0..1.
+        kind: "segm" or "bbox"; None takes masks if there are any.
 
     Returns:
-        (truth, taken): int64 [p] each, one entry per pair: the class 0…K-1 of the object and that of its detection,
-        -1 for background (as an index: the last row and column of the confusion matrix).
+        dict: `overall`: {"threshold", "precision", "recall", "f1", "true_positives", "false_positives",
+        "false_negatives"}; `classes`: {name: the same}. The threshold is NaN where no detection is right.
     """
-    crowd = np.asarray(sample["crowd"], bool)
-    true_labels = np.asarray(sample["labels"], np.int64)
-    labels = np.asarray(found["labels"], np.int64)
-    overlaps = overlap_matrix(sample, found, kind)
-    same = labels[:, None] == true_labels[None, :]
-
-    partner = _greedy(np.where(same & ~crowd, overlaps, 0.0), iou)
-    on_crowd = (np.where(same & crowd, overlaps, 0.0) >= iou).any(axis=1) & (partner < 0)
-    taken_objects = np.isin(np.arange(len(true_labels)), partner)
-    open_pairs = ((partner < 0) & ~on_crowd)[:, None] & ~(taken_objects | crowd)[None, :]
-    partner = np.maximum(partner, _greedy(np.where(open_pairs, overlaps, 0.0), iou))
-
-    counted = ~on_crowd
-    missed = true_labels[~np.isin(np.arange(len(true_labels)), partner) & ~crowd]
-    objects = np.append(true_labels, 0)[partner]  # partner -1 selects the appended 0, background
-    truth = np.concatenate([objects[counted], missed]) - 1
-    taken = np.concatenate([labels[counted], np.zeros_like(missed)]) - 1
-    return truth, taken
+    rows = ranked(found, kind, iou)
+    one_class = (rows.of(label) for label in range(1, len(rows.objects) + 1))
+    return {
+        "overall": _best(rows, found.score_threshold),
+        "classes": {
+            name: _best(part, found.score_threshold) for name, part in zip(found.class_names, one_class, strict=True)
+        },
+    }
 
 
-def overlap_matrix(sample, found, kind):
-    """Intersection over union of every detection and object; for crowd regions, intersection over detection area.
-
-    Returns:
-        float64 [detections, objects].
-    """
-    shape = (len(found["labels"]), len(sample["labels"]))
-    if 0 in shape:
-        return np.zeros(shape)
-    if kind == "segm":
-        sides = [[encode_mask(mask) for mask in np.asarray(part["masks"])] for part in (found, sample)]
-    else:
-        boxes = [np.asarray(part["boxes"], np.float64) for part in (found, sample)]
-        sides = [np.concatenate([box[:, :2], box[:, 2:] - box[:, :2]], axis=1) for box in boxes]
-    crowd = [int(flag) for flag in sample["crowd"]]
-    return np.asarray(mask_tools.iou(*sides, crowd), np.float64).reshape(shape)
-
-
-def _greedy(overlaps, minimum):
-    """The free column of largest overlap of each row in turn, or -1 if it is below `minimum`: int64 [rows]."""
-    free = overlaps.copy()
-    partner = np.full(len(free), -1, np.int64)
-    # Rows without a candidate are skipped, for speed.
-    for row in np.flatnonzero((overlaps >= minimum).any(axis=1) & (overlaps > 0).any(axis=1)):
-        column = int(free[row].argmax())
-        if free[row, column] >= minimum and free[row, column] > 0:
-            partner[row] = column
-            free[:, column] = 0.0
-    return partner
+def _best(rows, floor):
+    """The threshold of highest F1 (the highest of equals), and the rates there."""
+    objects = int(rows.objects.sum())
+    counts, scores = np.arange(1, len(rows.scores) + 1), rows.scores.astype(np.float64)
+    # A threshold cannot separate equal scores: only the last of them is a place to cut.
+    f1 = np.where(np.append(scores[1:] < scores[:-1], True), 2 * np.cumsum(rows.right) / (counts + objects), 0.0)
+    if not rows.right.any():
+        return {"threshold": float("nan"), **rates(0, 0, objects)}
+    last = int(f1.argmax())
+    threshold = (scores[last] + np.append(scores, floor)[last + 1]) / 2
+    return {"threshold": float(threshold), **rates(rows.right[: last + 1].sum(), last + 1, objects)}
 
 
 def _summary(confusion, class_names):
@@ -173,40 +155,3 @@ def rates(true_positives, detected, objects):
         "false_positives": int(detected - true_positives),
         "false_negatives": int(objects - true_positives),
     }
-
-
-def format_scores(scores):
-    """Formats `coco_scores` as a text table: one line per score, then one per class; "-" for NaN."""
-    kinds = [kind for kind in KINDS if f"{kind}_AP" in scores]
-    table = [["", *kinds], *[[figure, *(_number(scores[f"{k}_{figure}"]) for k in kinds)] for figure in FIGURES]]
-    lines = _columns(table)
-    if per_class := scores.get("per_class"):
-        rows = [[name, *(_number(found[f"{kind}_AP"]) for kind in kinds)] for name, found in per_class.items()]
-        lines += ["", *_columns([["AP by class", *kinds], *rows])]
-    return "\n".join(lines)
-
-
-def format_report(report):
-    """Formats `precision_recall` as a text table, followed by the confusion matrix (rows: ground truth)."""
-    counts = ("true_positives", "false_positives", "false_negatives")
-    rows = [
-        [name, *(_number(rates[key]) for key in ("precision", "recall", "f1")), *(str(rates[key]) for key in counts)]
-        for name, rates in [*report["classes"].items(), ("overall", report["overall"])]
-    ]
-    table = _columns([["", "precision", "recall", "F1", "right", "wrong", "missed"], *rows])
-    names = report["names"]
-    matrix = [[name, *map(str, row)] for name, row in zip(names, report["confusion"].tolist(), strict=True)]
-    return "\n".join([*table, "", *_columns([["truth \\ found", *names], *matrix])])
-
-
-def _number(value):
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _columns(rows):
-    """Lines of text: the first column left-aligned, all others right-aligned, two spaces between columns."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    ]

@@ -96,4 +96,4 @@ def assign_anchors(anchors, truth, sampling, sizes):
         inside = box_ops.clip(ops.tile(anchors[None], (ops.shape(sizes)[0], 1, 1)), sizes)
         usable = ops.all(inside == anchors, axis=-1)
     boxes, valid, crowd = truth["boxes"], truth["valid"], truth["crowd"]
-    return match(anchors, boxes, valid, crowd, sampling.high, sampling.low, keep_best=True, usable=usable)
+    return match(anchors, boxes, valid, crowd, keep_best=True, usable=usable, **sampling.matching())

@@ -108,10 +108,9 @@ def sample_regions(proposed, truth, sampling, seed):
         truth["boxes"],
         truth["valid"],
         truth["crowd"],
-        sampling.high,
-        sampling.low,
-        sampling.keep_best,
+        keep_best=sampling.keep_best,
         usable=usable,
+        **sampling.matching(),
     )
     index, valid = sample(role, sampling.size, sampling.positive_fraction, seed)
     positive = ops.logical_and(take_rows(role, index) == POSITIVE, valid)
@@ -210,7 +209,7 @@ class BoxHead(RegionHead):
         count, outputs = boxes.shape[1], self.num_classes + 1
         return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
 
-    def losses(self, levels, proposed, truth, seed, training=False):
+    def losses(self, levels, proposed, truth, seed, training=False, class_weights=None):
         """Sample regions and compute the losses of the second stage (Fast R-CNN, eq. 1), divided by their number.
 
         Args:
@@ -219,6 +218,7 @@ class BoxHead(RegionHead):
             truth: dict of ground truth.
             seed: `keras.random.SeedGenerator` of the sampler.
             training: whether batch normalisation uses the batch's statistics.
+            class_weights: as for `region_losses`.
 
         Returns:
             (`SampledRegions`, dict of the scalars in `LOSSES` and `HEALTH`).
@@ -228,22 +228,28 @@ class BoxHead(RegionHead):
         images = ops.cast(ops.shape(regions.boxes)[0], "float32")
         positive, count = (ops.sum(ops.cast(mask, "float32")) for mask in (regions.positive, regions.valid))
         health = {"foreground": positive / images, "background": (count - positive) / images}
-        return regions, {**self.region_losses(logits, deltas, regions, truth), **health}
+        return regions, {**self.region_losses(logits, deltas, regions, truth, class_weights), **health}
 
-    def region_losses(self, logits, deltas, regions, truth):
+    def region_losses(self, logits, deltas, regions, truth, class_weights=None):
         """Classification loss, and box loss of the deltas of each region's own class.
+
+        With class weights the classification error of a region is multiplied by the factor of its true class; the
+        number of regions stays the divisor.
 
         Args:
             logits: float32 `[B, S, K + 1]`.
             deltas: float32 `[B, S, K + 1, 4]`.
             regions: `SampledRegions`.
             truth: dict of ground truth.
+            class_weights: float32 `[K + 1]`, factors of background and of the classes; None for 1.
 
         Returns:
             dict of scalars.
         """
         count = ops.sum(ops.cast(regions.valid, "float32"))
         class_error = softmax_cross_entropy(logits, regions.label)
+        if class_weights is not None:
+            class_error = class_error * ops.take(class_weights, regions.label)
         own = ops.take_along_axis(deltas, regions.label[..., None, None], axis=2)[:, :, 0]
         target = box_ops.encode(take_rows(truth["boxes"], regions.matched), regions.boxes, self.stage.delta_weights)
         box_error = smooth_l1(own - target, self.stage.beta)

@@ -18,8 +18,8 @@ def ground_truth(inputs, fields=()):
         fields: names of the fields that the heads need besides boxes, labels, crowd and valid.
 
     Returns:
-        dict of `boxes` float32 `[B, N, 4]`, `labels` int32 `[B, N]`, `crowd` and `valid` bool `[B, N]`, and the given
-        fields `[B, N, ...]`; or None if there are no boxes among the inputs.
+        dict of `boxes` float32 `[B, N, 4]`, 0 in padding, `labels` int32 `[B, N]`, `crowd` and `valid` bool `[B, N]`,
+        and the given fields `[B, N, ...]`; or None if there are no boxes among the inputs.
 
     Raises:
         ValueError: naming the fields that are missing.
@@ -30,6 +30,8 @@ def ground_truth(inputs, fields=()):
     if missing:
         raise ValueError(f"the batch has no {', '.join(missing)}, which this model is trained with")
     truth = {name: ops.cast(inputs[name], dtype) for name, dtype in DTYPES.items()}
+    # Gradients of masked errors are 0 times a derivative, which is NaN where padding is not finite.
+    truth["boxes"] = ops.where(truth["valid"][..., None], truth["boxes"], 0.0)
     return {**truth, **{name: inputs[name] for name in fields}}
 
 
@@ -47,9 +49,17 @@ class Sampling(Options):
         positive_fraction: maximum share of positives.
         high: minimum IoU of a positive.
         low: IoU below which a candidate is negative.
+        crowd_cover: share of its own area inside the box of a crowd region from which a negative is ignored: the
+            overlap of COCO's evaluation, at its lowest threshold. None makes it background, as in torchvision and
+            detectron2, whose data loaders leave crowds out.
     """
 
     size: int = 256
     positive_fraction: float = 0.5
     high: float = 0.7
     low: float = 0.3
+    crowd_cover: float | None = 0.5
+
+    def matching(self):
+        """Thresholds as arguments of `ops.matching.match`."""
+        return {"high": self.high, "low": self.low, "crowd_cover": self.crowd_cover}

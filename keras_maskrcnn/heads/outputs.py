@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from keras_maskrcnn.ops.masks import paste
+from keras_maskrcnn.data.cropped_masks import Crop, CroppedMasks
+from keras_maskrcnn.ops.masks import paste, paste_crops
 
 KINDS = ("values", "boxes", "points", "box_masks")
 
@@ -82,8 +83,12 @@ class Detections(dict):
         """The detections with these rows only; `index` is any NumPy index of one axis."""
         return Detections({name: values[index] for name, values in self.items()}, self.schema)
 
+    def full(self):
+        """The detections with masks as arrays bool `[n, H, W]` in place of `CroppedMasks`."""
+        return Detections({name: np.asarray(values) for name, values in self.items()}, self.schema)
 
-def to_image(schema, rows, scale, image_size, how="continuous"):
+
+def to_image(schema, rows, scale, image_size, how="continuous", masks="full"):
     """Detections of one image, from pixels of the network's input to pixels of the image.
 
     Args:
@@ -92,19 +97,32 @@ def to_image(schema, rows, scale, image_size, how="continuous"):
         scale: (x, y), image pixels per input pixel.
         image_size: (height, width) of the image.
         how: how masks are pasted, see `ops.masks.paste`.
+        masks: "full" for arrays bool `[n, H, W]`, "cropped" for `CroppedMasks`, "probabilities" for `[n, m, m]` inside
+            the boxes as they are.
 
     Returns:
         `Detections`.
     """
+    pasted = {
+        "full": lambda values: paste(values, boxes, image_size, how=how),
+        "cropped": lambda values: CroppedMasks(
+            paste_crops(values, boxes, image_size, how=how, keep=_packed), image_size
+        ),
+        "probabilities": lambda values: values,
+    }
     scale = np.asarray(scale, "float32")
     boxes = rows["boxes"] * np.tile(scale, 2)
     convert = {
         "values": lambda values: values,
         "boxes": lambda values: values * np.tile(scale, 2),
         "points": lambda values: np.concatenate([values[..., :2] * scale, values[..., 2:]], axis=-1),
-        "box_masks": lambda values: paste(values, boxes, image_size, how=how),
+        "box_masks": pasted[masks],
     }
     return Detections({output.name: convert[output.kind](rows[output.name]) for output in schema}, schema)
+
+
+def _packed(left, top, mask):
+    return Crop(left, top, mask).packed()
 
 
 def exported(schema, found, sizes):

@@ -1,6 +1,12 @@
 """Inference: image → canvas → network → image, for a model and for a SavedModel alike.
 
 Reading order: `placement` (one resize rule), `predictor` (batching, running, decoding), `tiles` (of large images),
-`export` and `saved_model`.
+`augmented` (views of an image), `export` and `saved_model`.
 Nothing here imports models, training or evaluation.
 """
+
+from keras_maskrcnn.lazy import exports
+
+_MODULES = {"SavedModel": "saved_model", "TestTimeAugmentation": "augmented"}
+__all__ = list(_MODULES)
+__getattr__, __dir__ = exports(__name__, _MODULES)

@@ -10,20 +10,22 @@ from keras_maskrcnn.heads.outputs import exported
 
 CLASS_NAMES = "class_names.txt"
 DESCRIPTION = "model.json"
+DECODED = (1, 3, 4)  # numbers of channels that `tf.io.decode_image` gives
 
 
 def saved_model(model, folder):
     """Write a model as a SavedModel.
 
     Signatures:
-        serving_default(images uint8 [B, H, W, 3]): images of one size, any H and W.
+        serving_default(images [B, H, W, C] of the model's `image_type`): images of one size, any H and W.
         serve_bytes(image_bytes string [B]): JPEG and PNG files of unequal sizes; the EXIF orientation is not applied.
-            All outputs are 0 for a file that cannot be decoded.
-        detect_on_canvas(images float32 [B, H, W, 3], sizes float32 [B, 2], score_threshold, nms_iou, max_detections):
+            All outputs are 0 for a file that cannot be decoded. TensorFlow decodes files to 1, 3 or 4 channels (grey,
+            R, G, B, and R, G, B with the stored alpha); models of other channels have no such signature.
+        detect_on_canvas(images float32 [B, H, W, C], sizes float32 [B, 2], score_threshold, nms_iou, max_detections):
             the network, for images that are placed on a canvas already and for thresholds of the call.
 
-    The first two return, under the names of TensorFlow's own detection models, `detection_boxes` float32 [B, D, 4] as
-    ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
+    All but `detect_on_canvas` return, under the names of TensorFlow's own detection models, `detection_boxes` float32
+    [B, D, 4] as ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
     `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box),
     `num_detections` int32 [B], and what other heads export. Images are stretched and placed as in `model.detect`, so
     that both give the same detections, except where `detect` cuts a large image into tiles.
@@ -113,21 +115,23 @@ def _asset(path, text):
 
 
 def _signatures(model):
-    """The three signatures as traced TensorFlow functions."""
+    """The signatures as traced TensorFlow functions."""
     import tensorflow as tf
 
-    from keras_maskrcnn.backend.tensorflow.network import SIGNATURE
+    from keras_maskrcnn.backend.tensorflow.network import signature
 
-    placement = model.placement
+    placement, image_type = model.placement, model.image_type
+    specs = signature(image_type.channels)
+    images_spec = tf.TensorSpec([None, None, None, image_type.channels], image_type.dtype, name="images")
 
     # There is no Python control flow to convert, and autograph would read the source files again. The network is traced
     # once for both signatures that serve images.
-    @tf.function(input_signature=[SIGNATURE["images"], SIGNATURE["sizes"]], autograph=False)
+    @tf.function(input_signature=[specs["images"], specs["sizes"]], autograph=False)
     def detect(images, sizes):
         with backend.static_shapes_scope(False):
             return exported(model.schema, model({"images": images, "sizes": sizes}, training=False), sizes)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
+    @tf.function(input_signature=[images_spec], autograph=False)
     def serve(images):
         placed, size = placement.graph(_at_least_one(images))
         found = detect(placed, tf.repeat(size[None], tf.shape(placed)[0], axis=0))
@@ -140,7 +144,7 @@ def _signatures(model):
             images, sizes, read = _placed_together(placement, files)
             found = detect(images, sizes)
         else:
-            found, read = _one_by_one(serve, files)
+            found, read = _one_by_one(serve, files, image_type)
 
         def rows(values):
             read_rows = tf.reshape(read, [-1, *[1] * (values.shape.rank - 1)])
@@ -148,12 +152,15 @@ def _signatures(model):
 
         return {name: rows(values) for name, values in found.items()}
 
-    @tf.function(input_signature=list(SIGNATURE.values()), autograph=False)
+    @tf.function(input_signature=list(specs.values()), autograph=False)
     def detect_on_canvas(*inputs):
         with backend.static_shapes_scope(False):
-            return model(dict(zip(SIGNATURE, inputs, strict=True)), training=False)
+            return model(dict(zip(specs, inputs, strict=True)), training=False)
 
     functions = {"serving_default": serve, "serve_bytes": serve_bytes, "detect_on_canvas": detect_on_canvas}
+    if image_type.channels not in DECODED:
+        print(f"{model.name}: no signature serve_bytes, TensorFlow decodes no files of {image_type.channels} channels")
+        del functions["serve_bytes"]
     return {name: function.get_concrete_function() for name, function in functions.items()}
 
 
@@ -170,19 +177,19 @@ def _placed_together(placement, image_bytes):
     import tensorflow as tf
 
     def one(encoded):
-        image, read = _decode(encoded)
+        image, read = _decode(encoded, placement.image_type)
         placed, size = placement.graph(image)
         return placed[0], size, read
 
     specs = (
-        tf.TensorSpec([*placement.image_size, 3], tf.float32),
+        tf.TensorSpec([*placement.image_size, placement.image_type.channels], tf.float32),
         tf.TensorSpec([2], tf.float32),
         tf.TensorSpec([], tf.bool),
     )
     return tf.map_fn(one, image_bytes, fn_output_signature=specs)
 
 
-def _one_by_one(serve, image_bytes):
+def _one_by_one(serve, image_bytes, image_type):
     """Detections in encoded images, each on a canvas of its own, and whether each was decoded."""
     import tensorflow as tf
 
@@ -190,21 +197,22 @@ def _one_by_one(serve, image_bytes):
     specs = {name: tf.TensorSpec(output.shape[1:], output.dtype) for name, output in outputs.items()}
 
     def one(encoded):
-        image, read = _decode(encoded)
+        image, read = _decode(encoded, image_type)
         return {name: found[0] for name, found in serve(image).items()}, read
 
     return tf.map_fn(one, image_bytes, fn_output_signature=(specs, tf.TensorSpec([], tf.bool)))
 
 
-def _decode(encoded):
-    """A JPEG or PNG file as uint8 [1, H, W, 3], and True; a black pixel and False if it cannot be decoded."""
+def _decode(encoded, image_type):
+    """A JPEG or PNG file as [1, H, W, C], and True; a black pixel and False if it cannot be decoded."""
     import tensorflow as tf
 
     def decode(encoded):
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        return tf.ensure_shape(image, [None, None, 3])[None], True
+        dtype = tf.as_dtype(image_type.dtype)
+        image = tf.io.decode_image(encoded, image_type.channels, dtype, expand_animations=False)
+        return tf.ensure_shape(image, [None, None, image_type.channels])[None], True
 
     # An error in a graph ends the call, except in a data set.
     read = tf.data.Dataset.from_tensors(encoded).map(decode).ignore_errors()
-    black = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 1, 3], tf.uint8), False))
+    black = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 1, image_type.channels], image_type.dtype), False))
     return read.concatenate(black).take(1).get_single_element()

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn.data.colour import MIN_RANGE, stretch
+from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.inference.tiles import check_tiles
 from keras_maskrcnn.ops.placement import fitted_size
 from keras_maskrcnn.options import Options, check_choice
@@ -70,13 +71,15 @@ class Placement:
         image_size: (height, width) of the one canvas of all images, or None for a canvas per image.
         resize: `Resize`.
         stride: pixels of which the sides of a canvas are multiples, the backbone's coarsest stride.
-        stretch: percentiles of an image that become 0 and 255, see `data.stretch`; None keeps its pixels.
+        stretch: percentiles of an image that become 0 and the highest level, see `data.stretch`; None keeps its pixels.
+        image_type: `ImageType` of the images.
     """
 
     image_size: tuple | None
     resize: Resize
     stride: int
     stretch: tuple | None = None
+    image_type: ImageType = RGB
 
     @property
     def multiple(self):
@@ -100,23 +103,35 @@ class Placement:
         fitted = np.maximum(np.floor(np.asarray(size) * factor + half), 1).astype(int)
         return tuple((-(-fitted // self.multiple) * self.multiple).tolist()), tuple(fitted.tolist())
 
+    def scaled(self, factor):
+        """The rule by which the network sees every image larger by a factor; its canvas grows with it."""
+        if factor == 1:
+            return self
+        rule, size = self.resize, self.image_size
+        sides = {name: max(1, round(getattr(rule, name) * factor)) for name in ("shorter", "longer")}
+        return dataclasses.replace(
+            self,
+            image_size=size and tuple(math.ceil(side * factor / self.stride) * self.stride for side in size),
+            resize=dataclasses.replace(rule, scale=rule.scale and rule.scale * factor, **sides),
+        )
+
     def pixels(self, image):
         """The image as the network sees it, before it is resized: checked by `check_image`, and stretched."""
-        image = check_image(image)
+        image = check_image(image, self.image_type)
         return image if self.stretch is None else stretch(image, self.stretch)
 
     def batch(self, images, rows):
         """Images on one canvas, and empty ones up to `rows`: a batch for the network.
 
         Args:
-            images: list of uint8 `[H, W, 3]` from `pixels` that have the same canvas.
+            images: list of `[H, W, C]` from `pixels` that have the same canvas.
             rows: number of images in the batch.
 
         Returns:
-            dict of `images` float32 `[rows, *canvas, 3]` and `sizes` float32 `[rows, 2]`.
+            dict of `images` float32 `[rows, *canvas, C]` and `sizes` float32 `[rows, 2]`.
         """
-        canvas, _ = self.place(images[0].shape[:2])
-        batch = {"images": np.zeros((rows, *canvas, 3), "float32"), "sizes": np.ones((rows, 2), "float32")}
+        shape = (rows, *self.place(images[0].shape[:2])[0], self.image_type.channels)
+        batch = {"images": np.zeros(shape, "float32"), "sizes": np.ones((rows, 2), "float32")}
         for i, image in enumerate(images):
             _, (height, width) = self.place(image.shape[:2])
             batch["images"][i, :height, :width] = resized(image, (height, width), self.resize.antialias)
@@ -127,15 +142,15 @@ class Placement:
         """`pixels`, `place` and `batch` as a TensorFlow graph, for images of one size that is known at run time only.
 
         Args:
-            images: uint8 tensor `[B, H, W, 3]`.
+            images: tensor `[B, H, W, C]` of `image_type`.
 
         Returns:
-            float32 `[B, *canvas, 3]`, and float32 `[2]`, height and width that the images take there.
+            float32 `[B, *canvas, C]`, and float32 `[2]`, height and width that the images take there.
         """
         import tensorflow as tf
 
         if self.stretch is not None:
-            images = _stretch_graph(images, self.stretch)
+            images = _stretch_graph(images, self.stretch, self.image_type)
         given, rule = tf.cast(tf.shape(images)[1:3], tf.float64), self.resize
         if self.image_size:
             canvas = tf.constant(self.image_size)
@@ -148,45 +163,53 @@ class Placement:
             canvas = -(-size // self.multiple) * self.multiple
         placed = tf.image.resize(images, size, antialias=rule.antialias)
         padding = tf.pad((canvas - size)[:, None], [[1, 1], [1, 0]])
-        placed = tf.ensure_shape(tf.pad(placed, padding), [None, *(self.image_size or (None, None)), 3])
+        shape = [None, *(self.image_size or (None, None)), self.image_type.channels]
+        placed = tf.ensure_shape(tf.pad(placed, padding), shape)
         return placed, tf.cast(size, tf.float32)
 
 
-def _stretch_graph(images, percentiles):
-    """`data.stretch` of each image as a TensorFlow graph: uint8 `[B, H, W, 3]` to the same."""
+def _stretch_graph(images, percentiles, image_type):
+    """`data.stretch` of each image as a TensorFlow graph: `[B, H, W, C]` to the same."""
     import tensorflow as tf
 
+    if image_type.channels not in (1, 3):
+        alone = dataclasses.replace(image_type, channels=1)
+        planes = tf.split(images, image_type.channels, axis=-1)
+        return tf.concat([_stretch_graph(plane, percentiles, alone) for plane in planes], axis=-1)
+    top = 255 * image_type.scale
     values = tf.cast(tf.reshape(images, [tf.shape(images)[0], -1]), tf.int32)
-    reached = tf.cumsum(tf.math.bincount(values, minlength=256, maxlength=256, axis=-1), axis=-1)
+    reached = tf.cumsum(tf.math.bincount(values, minlength=top + 1, maxlength=top + 1, axis=-1), axis=-1)
     size = tf.cast(tf.shape(values)[1], tf.float64)
     low, high = (
         tf.argmax(tf.cast(reached, tf.float64) >= tf.maximum(tf.math.ceil(size * (share / 100)), 1.0), axis=-1)
         for share in percentiles
     )
-    low, distance = (tf.cast(level[:, None], tf.float64) for level in (low, tf.maximum(high - low, MIN_RANGE)))
-    table = tf.clip_by_value(tf.round((tf.range(256, dtype=tf.float64) - low) * 255 / distance), 0, 255)
-    return tf.reshape(tf.gather(tf.cast(table, tf.uint8), values, batch_dims=1), tf.shape(images))
+    distance = tf.maximum(high - low, MIN_RANGE[image_type.dtype])
+    low, distance = (tf.cast(level[:, None], tf.float64) for level in (low, distance))
+    table = tf.clip_by_value(tf.round((tf.range(top + 1, dtype=tf.float64) - low) * top / distance), 0, top)
+    return tf.reshape(tf.gather(tf.cast(table, images.dtype), values, batch_dims=1), tf.shape(images))
 
 
-def check_image(image):
-    """The image as an array.
+def check_image(image, image_type=RGB):
+    """The image as an array; grey `[H, W]` becomes `[H, W, 1]` where that is the type.
 
     Raises:
-        ValueError: if it is not uint8 `[H, W, 3]` with at least one pixel.
+        ValueError: if it is not of the type, with at least one pixel.
     """
     if isinstance(image, str | os.PathLike):
         raise ValueError("detect takes arrays; read files with `data.read_image`")
     image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
+    image = image[..., None] if image.ndim == 2 and image_type.channels == 1 else image
+    if not image_type.fits(image):
+        raise ValueError(f"an image must be {image_type}, not {image.dtype} {list(image.shape)}")
     return image
 
 
 def resized(image, size, antialias=True):
-    """An image at another size, bilinear: uint8 `[H, W, 3]` to float32 `[*size, 3]`, 0…255, as an array.
+    """An image at another size, bilinear: `[H, W, C]` to float32 `[*size, C]` of the same levels, as an array.
 
     Args:
-        image: uint8 `[H, W, 3]`.
+        image: uint8 or uint16 `[H, W, C]`.
         size: (height, width).
         antialias: whether it is smoothed when it shrinks.
     """

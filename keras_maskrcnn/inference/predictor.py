@@ -10,6 +10,7 @@ from keras_maskrcnn.heads.detection import SHOWN, check_count
 from keras_maskrcnn.heads.outputs import to_image
 from keras_maskrcnn.inference import tiles as tiling
 from keras_maskrcnn.inference.ahead import ahead
+from keras_maskrcnn.options import check_choice
 
 # Images that are decoded at a time, in addition to the one that the caller works on.
 DECODED_AHEAD = 3
@@ -19,7 +20,7 @@ class Predictor:
     """Detection by any function of a canvas. Its options do not change, and threads can share it.
 
     Args:
-        network: function of a dict of `images` float32 `[B, *canvas, 3]` and `sizes` float32 `[B, 2]`, and of
+        network: function of a dict of `images` float32 `[B, *canvas, C]` and `sizes` float32 `[B, 2]`, and of
             `heads.detection.Limits`, to a dict of arrays `[B, D, ...]` with "valid". Its attribute `dynamic` states
             whether batches of any size are equally good.
         placement: `placement.Placement`.
@@ -36,25 +37,37 @@ class Predictor:
             return list(self.detect_each(image, **options))
         return next(self.detect_each([image], **options))
 
-    def detect_each(self, images, batch_size=8, tiles=None, overlap=None, **limits):
+    def detect_each(self, images, batch_size=8, tiles=None, overlap=None, masks="full", **limits):
         """As `Detector.detect_each`."""
+        check_choice("masks", masks, ("full", "cropped"))
         limits = self.detection.limits(**limits, default_score=SHOWN)
         rows = check_count("batch_size", batch_size)
-        detect = functools.partial(self._detect_each, limits=limits, rows=rows if self.placement.image_size else 1)
+        detect = functools.partial(self.run, limits=limits, rows=rows if self.placement.image_size else 1)
         tiles = self.placement.resize.tiles if tiles is None else tiles
         overlap = self.placement.resize.overlap if overlap is None else overlap
         tiling.check_tiles(tiles, overlap)
         images = map(self.placement.pixels, images)  # of the whole image, whose percentiles a tile does not have
-        return tiling.detect_each(detect, images, tiles, overlap, limits.max_detections) if tiles else detect(images)
+        if not tiles:
+            return detect(images, masks=masks)
+        detect = functools.partial(detect, masks="cropped")
+        return tiling.detect_each(detect, images, tiles, overlap, limits.max_detections, masks == "cropped")
 
-    def _detect_each(self, images, limits, rows):
+    def run(self, images, limits, rows, masks):
+        """Yields the `Detections` in images whose pixels are those of `Placement.pixels`, without tiles.
+
+        Args:
+            images: iterable of uint8 `[H, W, 3]`.
+            limits: `heads.detection.Limits`.
+            rows: maximum number of images in a batch, which have one canvas.
+            masks: as for `heads.outputs.to_image`.
+        """
         reading, decoding = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
         found = iter(())
         try:
             for chunk, inputs in ahead(self._batches(images, rows), reading):
                 batch = self.network(inputs, limits)
                 yield from found
-                found = ahead(self._decoded(chunk, batch, limits), decoding, DECODED_AHEAD)
+                found = ahead(self._decoded(chunk, batch, limits, masks), decoding, DECODED_AHEAD)
             yield from found
         except Exception:
             yield from found
@@ -80,17 +93,21 @@ class Predictor:
                 return
         raise error
 
-    def _decoded(self, images, batch, limits):
-        return (self._decode(batch, i, image, limits) for i, image in enumerate(images))
+    def _decoded(self, images, batch, limits, masks):
+        rows = (self._decode(batch, i, image, limits) for i, image in enumerate(images))
+        return (self._placed(found, image, masks) for found, image in zip(rows, images, strict=True))
 
     def _decode(self, batch, i, image, limits):
-        """Detections of image `i` of a batch in pixels of the image."""
+        """Detections of image `i` of a batch in pixels of the network's input: dict of arrays."""
+        keep = np.flatnonzero(batch["valid"][i] & (batch["scores"][i] > limits.score_threshold))
+        return {output.name: batch[output.name][i][keep[: limits.max_detections]] for output in self.schema}
+
+    def _placed(self, rows, image, masks):
+        """`Detections` in pixels of the image."""
         height, width = image.shape[:2]
         _, fitted = self.placement.place((height, width))
-        keep = np.flatnonzero(batch["valid"][i] & (batch["scores"][i] > limits.score_threshold))
-        rows = {output.name: batch[output.name][i][keep[: limits.max_detections]] for output in self.schema}
         scale = (width / fitted[1], height / fitted[0])
-        return to_image(self.schema, rows, scale, (height, width), self.detection.paste)
+        return to_image(self.schema, rows, scale, (height, width), self.detection.paste, masks)
 
 
 class Detector:
@@ -105,13 +122,15 @@ class Detector:
         batch_size=8,
         tiles=None,
         overlap=None,
+        masks="full",
     ):
         """Find the objects in images of any size.
 
         Thresholds belong to the call: they change nothing in the model, and threads may call with different ones.
 
         Args:
-            image: uint8 `[H, W, 3]`, or a list of such arrays of unequal sizes.
+            image: uint8 `[H, W, 3]`, or of the model's `image_type`; or a list of such arrays of unequal sizes. Grey
+                images may be `[H, W]`.
             score_threshold: only objects that score higher are returned; float in [0, 1]. None takes the model's
                 `detection` option, and 0.5 where that is None.
             nms_iou: overlap in [0, 1] above which the lower-scored one of two boxes of a class is removed; None takes
@@ -122,6 +141,8 @@ class Detector:
             tiles: (height, width) of the tiles of larger images, see `inference.tiles`; None takes the model's `resize`
                 option, which by default detects in whole images.
             overlap: minimum number of pixels that neighbouring tiles share; None takes the model's option.
+            masks: "full" for arrays, "cropped" for `data.CroppedMasks`, which take the bits of the objects' boxes: for
+                hundreds of objects in large images.
 
         Returns:
             `heads.outputs.Detections`, a dict in pixels of the given image: `boxes` float32 `[n, 4]` x1, y1, x2, y2;
@@ -129,13 +150,14 @@ class Detector:
             as `masks` bool `[n, H, W]`. For a list, a list of them.
 
         Raises:
-            ValueError: if an image is not uint8 `[H, W, 3]`, or a threshold is outside its range.
+            ValueError: if an image has another type, or a threshold is outside its range.
         """
         return self.predictor.detect(
             image,
             batch_size=batch_size,
             tiles=tiles,
             overlap=overlap,
+            masks=masks,
             score_threshold=score_threshold,
             nms_iou=nms_iou,
             max_detections=max_detections,
@@ -150,22 +172,24 @@ class Detector:
         batch_size=8,
         tiles=None,
         overlap=None,
+        masks="full",
     ):
-        """As `detect` for a list, but one result at a time, because pasted masks of large images need much memory.
+        """As `detect` for a list, but one result at a time, because full masks of large images need much memory.
 
         While the network runs, one thread reads and resizes the next images, and one pastes the masks of the last; at
         most four images have their masks pasted at a time. Results before an error are yielded before it is raised.
 
         Args:
-            images: iterable of uint8 `[H, W, 3]`, such as a generator that reads files. A thread reads it, up to two
-                batches ahead, so it must not depend on the results. Closing the generator of results waits until the
-                image that is being read has been read.
+            images: iterable of images as for `detect`, such as a generator that reads files. A thread reads it, up to
+                two batches ahead, so it must not depend on the results. Closing the generator of results waits until
+                the image that is being read has been read.
             score_threshold: as for `detect`.
             nms_iou: as for `detect`.
             max_detections: as for `detect`.
             batch_size: as for `detect`.
             tiles: as for `detect`.
             overlap: as for `detect`.
+            masks: as for `detect`.
 
         Yields:
             `Detections` as `detect` returns them, in the order of `images`.
@@ -178,6 +202,7 @@ class Detector:
             batch_size=batch_size,
             tiles=tiles,
             overlap=overlap,
+            masks=masks,
             score_threshold=score_threshold,
             nms_iou=nms_iou,
             max_detections=max_detections,

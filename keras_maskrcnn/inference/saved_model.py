@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.outputs import Output
@@ -21,6 +22,7 @@ class SavedModel(Detector):
         class_names: list of K names, or None.
         num_classes: K, classes without background.
         schema: tuple of `heads.outputs.Output`, what the model predicts.
+        image_type: `ImageType` of the images that it takes.
         layer_dtype: name of the dtype policy of the layers; None in exports of earlier versions.
 
     Raises:
@@ -42,10 +44,11 @@ class SavedModel(Detector):
         self.layer_dtype = description.get("precision")
         placement = description["placement"]
         size, stretch = (placement.get(name) and tuple(placement[name]) for name in ("image_size", "stretch"))
+        self.image_type = ImageType(**placement.get("image_type", {}))
         self.schema = tuple(Output(**output) for output in description["outputs"])
         self.predictor = Predictor(
-            _Signature(tf.saved_model.load(str(folder))),
-            Placement(size, Resize.of(placement["resize"]), placement["stride"], stretch),
+            _Signature(tf.saved_model.load(str(folder)), self.image_type.channels),
+            Placement(size, Resize.of(placement["resize"]), placement["stride"], stretch, self.image_type),
             self.schema,
             Detection.of(description["detection"]),
         )
@@ -56,15 +59,16 @@ class _Signature:
 
     dynamic = True
 
-    def __init__(self, loaded):
+    def __init__(self, loaded, channels):
+        from keras_maskrcnn.backend.tensorflow.network import signature
+
+        self.specs = signature(channels)
         self.loaded = loaded  # its variables live as long as this reference
         self.function = loaded.signatures["detect_on_canvas"]
 
     def __call__(self, inputs, limits):
         import tensorflow as tf
 
-        from keras_maskrcnn.backend.tensorflow.network import SIGNATURE
-
         given = {**inputs, **limits._asdict()}
-        found = self.function(**{name: tf.constant(given[name], spec.dtype) for name, spec in SIGNATURE.items()})
+        found = self.function(**{name: tf.constant(given[name], spec.dtype) for name, spec in self.specs.items()})
         return {name: values.numpy() for name, values in found.items()}

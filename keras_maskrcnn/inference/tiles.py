@@ -23,7 +23,7 @@ import typing
 
 import numpy as np
 
-from keras_maskrcnn.data.mini_masks import mask_boxes
+from keras_maskrcnn.data.cropped_masks import Crop, CroppedMasks, crops_of
 from keras_maskrcnn.heads.outputs import Detections
 
 EDGE = 2.0  # pixels of the image within which a box reaches a border: predicted boxes end a little before the object
@@ -64,16 +64,18 @@ def grid(size, tiles, overlap):
     return np.array([(x, y, x + width, y + height) for (y, height), (x, width) in itertools.product(rows, columns)])
 
 
-def detect_each(detect, images, tiles, overlap, max_detections):
+def detect_each(detect, images, tiles, overlap, max_detections, cropped=False):
     """Yields the `Detections` in each image, merged from those in its tiles.
 
     Args:
         detect: function of an iterable of images to an iterator of their `Detections` in this order.
-        images: iterable of uint8 `[H, W, 3]`. An image that is not larger than a tile goes to `detect` as it is.
+        images: iterable of `[H, W, C]`. An image that is not larger than a tile goes to `detect` as it is.
         tiles: (height, width) of a tile.
         overlap: minimum number of pixels that neighbours share.
         max_detections: maximum number of detections per image.
+        cropped: whether masks are `CroppedMasks` instead of arrays bool `[n, H, W]`.
     """
+    as_asked = (lambda found: found) if cropped else Detections.full
     plans = collections.deque()  # of the images that `detect` has taken tiles of
 
     def parts():
@@ -87,44 +89,20 @@ def detect_each(detect, images, tiles, overlap, max_detections):
         for first in results:
             size, windows = plans.popleft()
             if len(windows) == 1:
-                yield first
+                yield as_asked(first)
                 continue
             found = itertools.chain([first], itertools.islice(results, len(windows) - 1))
             seen = [_Seen.of(part, window) for part, window in zip(found, windows, strict=True)]
-            yield merged(seen, windows, size, max_detections)
+            yield as_asked(merged(seen, windows, size, max_detections))
 
 
 # Detections of the tiles ------------------------------------------------------------------------------------------
 
 
-class _Region(typing.NamedTuple):
-    """Pixels of a detection: bool `[h, w]` with its top left pixel at (left, top) of the image."""
-
-    left: int
-    top: int
-    mask: np.ndarray
-
-    def inside(self, window):
-        """The pixels inside a window x1, y1, x2, y2."""
-        left, top, mask = self
-        x1, y1 = max(window[0], left), max(window[1], top)
-        part = mask[y1 - top : max(window[3] - top, 0), x1 - left : max(window[2] - left, 0)]
-        return _Region(x1, y1, part)
-
-    def box(self):
-        """x1, y1, x2, y2 of the array."""
-        return self.left, self.top, self.left + self.mask.shape[1], self.top + self.mask.shape[0]
-
-    def add_to(self, image):
-        """Sets the pixels in an image, bool `[H, W]`."""
-        x1, y1, x2, y2 = self.box()
-        image[y1:y2, x1:x2] |= self.mask
-
-
 def _iou(one, other, window):
     """IoU of two regions inside a window; 0 if both are empty there."""
     one, other = one.inside(window), other.inside(window)
-    common = np.count_nonzero(one.inside(other.box()).mask & other.inside(one.box()).mask)
+    common = np.count_nonzero(one.inside(other.box).mask & other.inside(one.box).mask)
     either = np.count_nonzero(one.mask) + np.count_nonzero(other.mask) - common
     return common / max(either, 1)
 
@@ -134,7 +112,7 @@ class _Seen(typing.NamedTuple):
 
     Attributes:
         rows: `Detections`, without those of the kind "box_masks".
-        regions: dict of lists of `_Region` by the names of these; the whole boxes under "boxes" if there are none.
+        regions: dict of lists of `Packed` by the names of these; the whole boxes under "boxes" if there are none.
     """
 
     rows: Detections
@@ -151,19 +129,14 @@ class _Seen(typing.NamedTuple):
         }
         masks = [output.name for output in found.schema if output.kind == "box_masks"]
         rows = {o.name: move[o.kind](found[o.name]) for o in found.schema if o.name not in masks}
-        regions = {name: _cropped(found[name], window) for name in masks} or {"boxes": _filled(rows["boxes"])}
-        return cls(Detections(rows, found.schema), regions)
-
-
-def _cropped(masks, window):
-    extents = mask_boxes(masks).astype(int)
-    parts = zip(masks, extents, strict=True)
-    return [_Region(window[0] + x1, window[1] + y1, mask[y1:y2, x1:x2].copy()) for mask, (x1, y1, x2, y2) in parts]
+        crops = {name: crops_of(found[name]) for name in masks}
+        regions = {name: [crop.moved(*window[:2]).packed() for crop in crops[name]] for name in masks}
+        return cls(Detections(rows, found.schema), regions or {"boxes": _filled(rows["boxes"])})
 
 
 def _filled(boxes):
     corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int)
-    return [_Region(x1, y1, np.ones((y2 - y1, x2 - x1), bool)) for x1, y1, x2, y2 in corners]
+    return [Crop(x1, y1, np.ones((y2 - y1, x2 - x1), bool)).packed() for x1, y1, x2, y2 in corners]
 
 
 # Merging ----------------------------------------------------------------------------------------------------------
@@ -176,7 +149,10 @@ def merged(seen, windows, size, limit):
         seen: list of `_Seen`, one per tile.
         windows: int `[T, 4]`, the tiles.
         size: (height, width) of the image.
-        limit: maximum number of detections; whole masks are made of these only.
+        limit: maximum number of detections.
+
+    Returns:
+        `Detections` with `CroppedMasks`.
     """
     schema = seen[0].rows.schema
     rows = {name: np.concatenate([part.rows[name] for part in seen]) for name in seen[0].rows}
@@ -200,28 +176,34 @@ def _reaches(boxes, windows, size):
 def _same_objects(rows, regions, tile, windows, alive):
     """Pairs of detections of two tiles that are the same object, see the module: dict of sets, in both directions."""
     boxes, labels, same = rows["boxes"], rows["labels"], collections.defaultdict(set)
-    for a, b in itertools.combinations(range(len(windows)), 2):
-        shared = (*np.maximum(windows[a, :2], windows[b, :2]), *np.minimum(windows[a, 2:], windows[b, 2:]))
-        if shared[0] >= shared[2] or shared[1] >= shared[3]:
-            continue
+    for a, b, shared in _neighbours(windows):
         touching = alive & (boxes[:, :2] < shared[2:]).all(axis=1) & (boxes[:, 2:] > shared[:2]).all(axis=1)
+        others = np.flatnonzero(touching & (tile == b))
         for i in np.flatnonzero(touching & (tile == a)):
-            near = (boxes[:, :2] < boxes[i, 2:]).all(axis=1) & (boxes[:, 2:] > boxes[i, :2]).all(axis=1)
-            for j in np.flatnonzero(touching & (tile == b) & near & (labels == labels[i])):
-                if _iou(regions[i], regions[j], shared) > SAME:
+            near = (boxes[others, :2] < boxes[i, 2:]).all(axis=1) & (boxes[others, 2:] > boxes[i, :2]).all(axis=1)
+            for j in others[near & (labels[others] == labels[i])]:
+                if _iou(regions[i].crop(), regions[j].crop(), shared) > SAME:
                     same[i].add(j)
                     same[j].add(i)
     return same
 
 
+def _neighbours(windows):
+    """Yields (a, b, x1, y1, x2, y2 of the part that they share) for each pair of windows that overlap."""
+    low = np.maximum(windows[:, None, :2], windows[None, :, :2])
+    high = np.minimum(windows[:, None, 2:], windows[None, :, 2:])
+    for a, b in np.argwhere(np.triu((low < high).all(axis=-1), k=1)):
+        yield a, b, np.concatenate([low[a, b], high[a, b]])
+
+
 def _groups(scores, cut, alive, same):
     """Lists of the detections that form one result each, the one with the highest score first."""
     order = np.argsort(-scores, kind="stable")
-    whole = []
+    whole = {}  # in the order of the scores
     for i in order[~cut[order]]:
-        if not same[i].intersection(whole):
-            whole.append(i)
-    groups, left = [[i] for i in whole], [i for i in order[(cut & alive)[order]] if not same[i].intersection(whole)]
+        if same[i].isdisjoint(whole):
+            whole[i] = None
+    groups, left = [[i] for i in whole], [i for i in order[(cut & alive)[order]] if same[i].isdisjoint(whole)]
     while left:
         group = [left[0]]
         for i in group:  # grows while it is read
@@ -238,8 +220,9 @@ def _assembled(schema, rows, regions, groups, size):
         joined = rows["boxes"][group]
         box[:] = np.concatenate([joined[:, :2].min(axis=0), joined[:, 2:].max(axis=0)])
     for name in regions.keys() - rows.keys():
-        arrays[name] = np.zeros((len(groups), *size), bool)
-        for mask, group in zip(arrays[name], groups, strict=True):
-            for i in group:
-                regions[name][i].add_to(mask)
+        arrays[name] = CroppedMasks([_joined([regions[name][i] for i in group]) for group in groups], size)
     return Detections({output.name: arrays[output.name] for output in schema}, schema)
+
+
+def _joined(parts):
+    return parts[0] if len(parts) == 1 else Crop.joined([part.crop() for part in parts]).packed()

@@ -28,13 +28,21 @@ def conv_norm(conv, norm, inputs, training=False, valid=None):
         `norm(conv(inputs))` up to rounding, in the convolution's compute dtype.
     """
     if not hasattr(norm, "constants"):
-        return norm(conv(inputs))
+        return norm(_convolved(conv, inputs))
     constants = norm.constants(training)
     if constants is None or conv.use_bias:
-        return norm(conv(inputs), training=training, **({} if valid is None else {"valid": valid}))
+        return norm(_convolved(conv, inputs), training=training, **({} if valid is None else {"valid": valid}))
     scale, offset = constants
     outputs = _scaled_conv(conv, ops.cast(inputs, conv.compute_dtype), scale, training)
     return outputs + ops.cast(offset, conv.compute_dtype)
+
+
+def _convolved(conv, inputs):
+    """The layer's outputs."""
+    if not isinstance(conv, keras.layers.DepthwiseConv2D) or conv.use_bias:
+        return conv(inputs)
+    dtype = conv.compute_dtype
+    return depthwise_conv(conv, ops.cast(inputs, dtype), ops.cast(conv.kernel, dtype))
 
 
 def _scaled_conv(conv, inputs, scale, training):
@@ -60,6 +68,11 @@ def _scaled_conv(conv, inputs, scale, training):
 
 def depthwise_conv(conv, inputs, kernel):
     """The convolution of a `keras.layers.DepthwiseConv2D` with another kernel, without bias."""
+    is_half = keras.backend.standardize_dtype(inputs.dtype) == "bfloat16"
+    if backend.is_tensorflow() and is_half and _has_fast_gradients(conv, inputs.shape, kernel.shape):
+        from keras_maskrcnn.backend.tensorflow.convolution import depthwise_conv as run
+
+        return run(inputs, kernel, conv.strides[0])
     return ops.depthwise_conv(
         inputs,
         kernel,
@@ -68,6 +81,14 @@ def depthwise_conv(conv, inputs, kernel):
         dilation_rate=conv.dilation_rate,
         data_format="channels_last",
     )
+
+
+def _has_fast_gradients(conv, inputs, kernel):
+    """Whether `backend.tensorflow.convolution.depthwise_conv` takes inputs and kernels of these shapes."""
+    options = conv.padding == "same" and tuple(conv.dilation_rate) == (1, 1)
+    square = tuple(kernel[:2]) in ((3, 3), (5, 5)) and kernel[3] == 1
+    even = all(side is not None and side % 2 == 0 for side in inputs[1:3])
+    return options and square and (tuple(conv.strides) == (1, 1) or (tuple(conv.strides) == (2, 2) and even))
 
 
 class FoldingModel(keras.Model):

@@ -9,24 +9,25 @@ from keras import ops
 from keras_maskrcnn import backend
 from keras_maskrcnn.backend.keras_internals import BuiltModel
 from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import DTYPES, ground_truth
 from keras_maskrcnn.heads.outputs import Declarations
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
+from keras_maskrcnn.models import class_weights as weights_of_classes
 from keras_maskrcnn.models import compatibility
+from keras_maskrcnn.models.images import Images
 from keras_maskrcnn.models.presets import Presets
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
 # Names of background in other libraries, where it is class 0 and listed.
 BACKGROUND = ("bg", "background")
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
+class InstanceModel(Declarations, Detector, Images, Presets, BuiltModel, keras.Model):
     """Base of the instance segmentation models.
 
     A subclass declares what `heads.outputs.Declarations` lists, or calls `declare` with itself and the heads that it is
@@ -43,17 +44,21 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         resize: `inference.placement.Resize`, a dict of its fields, or None.
         detection: `heads.detection.Detection`, a dict of its fields, or None.
         stretch: two percentiles in [0, 100], such as (1, 99.8): the grey levels of each whole image are stretched so
-            that they become 0 and 255, see `data.stretch`. `detect` and exported models do so themselves; training data
-            must be `data.Stretched`. None keeps the pixels.
-        pixel_mean: mean of the R, G, B values 0…255 that the network expects; None for the attribute of this name of
-            `backbone`, or ImageNet's if the model has no such backbone. The configuration holds the values.
-        pixel_std: their standard deviation; None likewise.
+            that they become 0 and the highest level, see `data.stretch`. `detect` and exported models do so themselves;
+            training data must be `data.Stretched`. None keeps the pixels.
+        channels: channels C of the images, 1 to 8; 3 are R, G, B.
+        image_dtype: "uint8" or "uint16".
+        pixel_mean: mean of each channel that the network expects, in levels of `image_dtype`; None for the attribute of
+            this name of `backbone`, or ImageNet's if the model has no such backbone. These are of R, G, B of 8 bits:
+            for another number of channels each channel has their mean, and for uint16 they are multiplied by 257. The
+            configuration holds the values.
+        pixel_std: standard deviation of each channel; None likewise.
         dtype: Keras dtype policy of the layers.
         name: name of the model.
 
     Raises:
-        ValueError: in one line, for `num_classes` below 1, class names of another number, or a `stretch` that is not
-            two ascending percentiles.
+        ValueError: in one line, for `num_classes` below 1, class names of another number, a `stretch` that is not two
+            ascending percentiles, or channels, dtype or statistics that are not possible.
     """
 
     def __init__(
@@ -65,6 +70,8 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         resize=None,
         detection=None,
         stretch=None,
+        channels=3,
+        image_dtype="uint8",
         pixel_mean=None,
         pixel_std=None,
         dtype=None,
@@ -89,13 +96,14 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
         if stretch is not None and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
             raise ValueError(f"stretch={stretch!r} must be two ascending percentiles in [0, 100], or None")
         self.stretch = tuple(stretch) if stretch is not None else None
-        self._pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
+        self._set_images(ImageType(channels, image_dtype), pixel_mean, pixel_std)
         self.layer_dtype = keras.dtype_policies.get(dtype or keras.config.dtype_policy()).name
         if "float16" in self.layer_dtype.replace("bfloat16", ""):
             raise ValueError(
                 f"dtype={self.layer_dtype!r} is not supported: use 'mixed_bfloat16', which needs no scaling"
             )
         self.loss_weights = {}
+        self.class_weights = None
         self.loss_metric = keras.metrics.Mean(name="loss")
         self.gradient_norm = keras.metrics.Mean(name="gradient_norm")
         self.skipped_steps = keras.metrics.Sum(name="skipped_steps")
@@ -134,32 +142,6 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
 
     # Input ------------------------------------------------------------------------------------------------------
 
-    @property
-    def pixel_mean(self):
-        """Mean of the R, G, B values 0…255 that the network expects."""
-        return self._of_pixels("pixel_mean", IMAGENET_MEAN)
-
-    @property
-    def pixel_std(self):
-        """Standard deviation of the R, G, B values 0…255 that the network expects."""
-        return self._of_pixels("pixel_std", IMAGENET_STD)
-
-    def _of_pixels(self, name, usual):
-        values = self._pixels[name]
-        if values is None:
-            values = getattr(getattr(self, "backbone", None), name, None)
-        return tuple(usual if values is None else values)
-
-    def normalise(self, images, sizes):
-        """Pixels 0…255 to standardised float32, zero in the padding right of and below each image."""
-        mean, std = (np.asarray(v, "float32") for v in (self.pixel_mean, self.pixel_std))
-        height, width = ops.shape(images)[1:3]
-        # Rows of 3·W numbers: broadcasting along an inner axis of 3 takes TensorFlow four times as long.
-        rows = ops.cast(ops.reshape(images, (-1, height, 3 * width)), "float32")
-        rows = (rows - ops.tile(mean, [width])) / ops.tile(std, [width])
-        inside = _inside(height, 3 * width, ops.ceil(sizes) * np.array([1, 3], "float32"))
-        return ops.reshape(ops.where(inside, rows, 0.0), (-1, height, width, 3))
-
     def ground_truth(self, inputs):
         """Ground truth among the inputs, see `heads.ground_truth`; None if there is none."""
         return ground_truth(inputs, self.fields)
@@ -179,7 +161,7 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
     @property
     def placement(self):
         """`inference.placement.Placement`: where images lie on the canvas."""
-        return Placement(self.image_size, self.resize, self.canvas_stride(), self.stretch)
+        return Placement(self.image_size, self.resize, self.canvas_stride(), self.stretch, self.image_type)
 
     @property
     def predictor(self):
@@ -194,17 +176,21 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
 
     # Training ---------------------------------------------------------------------------------------------------
 
-    def compile(self, optimizer="rmsprop", *, loss_weights=None, **kwargs):
+    def compile(self, optimizer="rmsprop", *, loss_weights=None, class_weights=None, **kwargs):
         """Configure training. The losses are the model's own, so `loss` is not accepted.
 
         Args:
             optimizer: Keras optimizer.
             loss_weights: dict from names in `loss_names` to factors, 1 where a name is absent. Where all losses of a
                 stage have the factor 0, none is computed, no batch statistic is updated, and they read 0.
+            class_weights: factors of the errors of regions in the classification loss, by their true class: dict from
+                class names, and "background", to factors, 1 where a name is absent; or a sequence of a factor for each
+                class. See `training.class_weights`.
             **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
 
         Raises:
-            ValueError: for a name that is not a loss of this model, or if `loss` or `metrics` is passed.
+            ValueError: for a name that is not a loss of this model, class weights that do not fit its classes, or if
+                `loss` or `metrics` is passed.
         """
         unknown = set(loss_weights or {}) - set(self.loss_names)
         if unknown:
@@ -216,20 +202,33 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
         self.loss_weights = dict(loss_weights or {})
+        self.class_weights = weights_of_classes.plain(class_weights)
+        if self.class_names or not isinstance(class_weights, dict):  # otherwise `fit` takes the names from the data
+            self.class_factors  # noqa: B018 raises for weights that do not fit the classes
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
         self._network = Network(self, self.detection)
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
         self.optimizer.build(self.trainable_variables)
 
+    @property
+    def class_factors(self):
+        """Factors of background and of the classes in the classification loss, float32 `[K + 1]`; None without."""
+        return weights_of_classes.factors(self.class_weights, self.class_names, self.num_classes)
+
     def left_out(self, *names):
         """Whether all these losses have the weight 0."""
         return all(self.loss_weights.get(name, 1.0) == 0 for name in names)
 
+    def get_compile_config(self):
+        """What `compile_from_config` needs."""
+        config = super().get_compile_config()
+        return config and {**config, "class_weights": self.class_weights}
+
     def compile_from_config(self, config):
-        """Compile as the saved model was, loss weights included."""
+        """Compile as the saved model was, loss and class weights included."""
         config = keras.saving.deserialize_keras_object(config)
         # Not jit_compile: whether XLA pays off depends on the machine that loads, not on the one that saved.
-        keep = {"optimizer", "loss_weights", "run_eagerly", "steps_per_execution"}
+        keep = {"optimizer", "loss_weights", "class_weights", "run_eagerly", "steps_per_execution"}
         self.compile(**{key: value for key, value in config.items() if key in keep})
 
     def fit(self, x=None, y=None, **kwargs):
@@ -240,12 +239,14 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
 
         Raises:
             ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, another
-            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take.
+            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take; or if the
+            class weights name other classes.
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
         self._adopt(x)
         self._follow(x)
+        self.class_factors  # noqa: B018 raises before the step is traced
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
         return super().fit(x, y, **kwargs)
@@ -279,13 +280,14 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
             self.class_names = list(names)
 
     def _adopt_batch(self, batch):
-        """Check the fields of a batch; take its canvas, so that images are detected at the scale of the training.
+        """Check the fields and the images of a batch; take its canvas, which gives `detect` the scale of the training.
 
         With the option `scale` of `resize`, that is the scale of the training, and crops may have any canvas.
         """
         missing = [name for name in (*DTYPES, *self.fields) if name not in batch]
         if missing:
             raise ValueError(f"the data has no {', '.join(missing)}, which {self.name} is trained with")
+        self.check_images(batch["images"])
         if self.image_size is not None:
             return
         canvas = tuple(batch["images"].shape[1:3])
@@ -357,6 +359,8 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
             "resize": self.resize.asdict(),
             "detection": self.detection.asdict(),
             "stretch": self.stretch,
+            "channels": self.image_type.channels,
+            "image_dtype": self.image_type.dtype,
             "pixel_mean": self.pixel_mean,
             "pixel_std": self.pixel_std,
             "dtype": self.layer_dtype,
@@ -371,13 +375,6 @@ class InstanceModel(Declarations, Detector, Presets, BuiltModel, keras.Model):
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`."""
         return cls(**config)
-
-
-def _inside(height, width, sizes):
-    """Bool `[B, height, width]`: canvas pixels that belong to the image, `sizes` being float32 `[B, 2]`."""
-    rows = ops.cast(ops.arange(height), "float32")[None, :] < sizes[:, :1]
-    columns = ops.cast(ops.arange(width), "float32")[None, :] < sizes[:, 1:]
-    return ops.logical_and(rows[:, :, None], columns[:, None, :])
 
 
 def _merged(data):

@@ -46,6 +46,11 @@ class FirstStage(Detector, keras.Model):
         return self.model.num_classes
 
     @property
+    def image_type(self):
+        """The type of the images that the model takes."""
+        return self.model.image_type
+
+    @property
     def predictor(self):
         """`inference.predictor.Predictor` of the view."""
         return Predictor(self._network, self.model.placement, self.schema, self.detection)
@@ -58,7 +63,7 @@ class FirstStage(Detector, keras.Model):
         """Proposals, and the RPN's output for every anchor.
 
         Args:
-            inputs: dict of `images` `[B, H, W, 3]` and `sizes` `[B, 2]`, see `MaskRCNN.call`; `nms_iou` overrides the
+            inputs: dict of `images` `[B, H, W, C]` and `sizes` `[B, 2]`, see `MaskRCNN.call`; `nms_iou` overrides the
                 view's.
             training: for Keras; batch normalisation always uses the stored statistics here.
 

@@ -42,9 +42,10 @@ class MaskRCNN(InstanceModel):
         weights: initial weights of the backbone: "imagenet", the path of a classifier's file, or None for random ones,
             see `weights.imagenet`. They are read once: the configuration holds None, as a saved model has weights.
         name: name of the model.
-        **common: `class_names`, `image_size`, `resize`, `detection`, `stretch`, `pixel_mean`, `pixel_std`, `dtype`, see
-            `InstanceModel`. With `image_size=None` the model takes the canvas of the first data that `fit` is given,
-            and until then `resize` applies. Coordinates, losses, box decoding and NMS run in float32 under any dtype.
+        **common: `class_names`, `image_size`, `resize`, `detection`, `stretch`, `channels`, `image_dtype`,
+            `pixel_mean`, `pixel_std`, `dtype`, see `InstanceModel`. With `image_size=None` the model takes the canvas
+            of the first data that `fit` is given, and until then `resize` applies. Coordinates, losses, box decoding
+            and NMS run in float32 under any dtype.
 
     Raises:
         ValueError: in one line, for `num_classes` below 1, unknown names, or options that do not fit together.
@@ -76,7 +77,7 @@ class MaskRCNN(InstanceModel):
         super().__init__(num_classes, name=name, **common)
         if neck not in ("fpn", None):
             raise ValueError(f"neck={neck!r} is not 'fpn' or None")
-        self.backbone = backbones.get(backbone, self.layer_dtype, weights)
+        self.backbone = backbones.get(backbone, self.layer_dtype, weights, self.image_type.channels)
         self.neck, self.fpn_channels, self.fpn_norm, self.seed = neck, fpn_channels, fpn_norm, seed
         self.regions = Regions.of(regions)
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -103,12 +104,13 @@ class MaskRCNN(InstanceModel):
         """Losses if there is ground truth among the inputs, detections otherwise.
 
         Args:
-            inputs: dict of `images` uint8 or float `[B, H, W, 3]` with values 0…255, `sizes` float32 `[B, 2]` (height
-                and width of each image inside the canvas). For training also `boxes` float32 `[B, N, 4]`, `labels`
-                int32 `[B, N]`, `crowd` and `valid` bool `[B, N]`, and the fields of the heads, such as `masks` uint8
-                `[B, N, M, M]` (or `[B, N, H, W]`, see `heads.mask.MaskStage`). For detection optionally
-                `score_threshold`, `nms_iou` and `max_detections`, which override the model's. `proposals` float32
-                `[B, P, 4]` and `proposal_valid` bool `[B, P]` replace the RPN's where they are given (Fast R-CNN).
+            inputs: dict of `images` `[B, H, W, C]` of the model's `image_type`, or as float, and `sizes` float32
+                `[B, 2]` (height and width of each image inside the canvas). For training also `boxes` float32
+                `[B, N, 4]`, `labels` int32 `[B, N]`, `crowd` and `valid` bool `[B, N]`, and the fields of the heads,
+                such as `masks` uint8 `[B, N, M, M]` (or `[B, N, H, W]`, see `heads.mask.MaskStage`). For detection
+                optionally `score_threshold`, `nms_iou` and `max_detections`, which override the model's. `proposals`
+                float32 `[B, P, 4]` and `proposal_valid` bool `[B, P]` replace the RPN's where they are given (Fast
+                R-CNN).
             training: whether batch normalisation uses the batch's statistics.
 
         Returns:
@@ -140,7 +142,9 @@ class MaskRCNN(InstanceModel):
         losses = {**dict.fromkeys((*self.loss_names, *self.health_names), ops.zeros(())), **losses}
         if self.left_out(*(name for name in self.loss_names if name not in self.rpn.LOSSES)):
             return losses
-        regions, terms = self.box_head.losses(next(levels), proposed, truth, self.seed_generator, training)
+        regions, terms = self.box_head.losses(
+            next(levels), proposed, truth, self.seed_generator, training, self.class_factors
+        )
         losses.update(terms)
         for head in self.object_heads():
             if not self.left_out(*head.LOSSES):

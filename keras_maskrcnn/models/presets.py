@@ -11,6 +11,7 @@ from importlib import resources
 import keras
 import numpy as np
 
+from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.sample import DataError
 
 # Class of the configurations that do not state one.
@@ -68,7 +69,9 @@ class Presets:
             weights: path of a file to load: `.weights.h5` of this library; for a published configuration also what its
                 source published, see `keras_maskrcnn.weights.load`. None takes the weights that the preset holds, or
                 random ones if it holds none; False takes random ones. The sha256 of a folder's weights is checked.
-            **overrides: constructor arguments that replace the preset's. Of a group of options given as a dict, only
+            **overrides: constructor arguments that replace the preset's. With other `channels` the first convolution of
+                the weights is adapted, see `weights.channels`; with other `channels` or `image_dtype`, so are
+                `pixel_mean` and `pixel_std`. Of a group of options given as a dict, only
                 the named ones are replaced (of the backbone of a published configuration too:
                 `backbone={"name": "resnet101"}` keeps its norm).
 
@@ -134,8 +137,12 @@ def read(name):
     raise ValueError(f"there is no preset {str(name)!r}; the presets are {', '.join(names())}; no such folder either")
 
 
-def merged(config, overrides):
-    """Constructor arguments of a preset, updated with `overrides`; dicts of options are merged."""
+def overridden(config, overrides):
+    """Constructor arguments of a preset, updated with `overrides`; dicts of options are merged.
+
+    With other `channels` or `image_dtype`, the statistics of the images and the backbone's input are changed too.
+    """
+    config = _for_images(config, overrides)
 
     def one(key):
         both = isinstance(overrides[key], dict) and isinstance(config.get(key), dict)
@@ -153,7 +160,7 @@ def make(model_class, name, num_classes, weights, overrides):
     if "path" in preset["weights"]:
         return _from_folder(model_class, preset, num_classes, weights, overrides)
     classes = preset["weights"]["classes"] if num_classes is None else num_classes
-    model = model_class(classes, **merged(preset["config"], overrides))
+    model = model_class(classes, **overridden(preset["config"], overrides))
     if weights:
         _load(model, weights, preset["weights"]["source"])
     return model
@@ -184,8 +191,9 @@ def _from_folder(model_class, preset, num_classes, weights, overrides):
     if num_classes not in (None, config.get("num_classes")):
         overrides = {"num_classes": num_classes, "class_names": None, **overrides}
     overrides = {key: _serialised(value) for key, value in overrides.items()}
+    wanted = overridden(config, overrides)
     if weights is not None:
-        model = _build(model_class, preset, merged(config, overrides))
+        model = _build(model_class, preset, wanted)
         if weights:
             _load(model, weights, None)
         return model
@@ -195,9 +203,26 @@ def _from_folder(model_class, preset, num_classes, weights, overrides):
     _reset_state(model)
     if not overrides:
         return model
-    changed = _build(model_class, preset, merged(config, overrides))
+    changed = _build(model_class, preset, wanted)
     transfer.copy(model, changed, stored["path"])
     return changed
+
+
+def _for_images(config, overrides):
+    """The configuration of a preset with the statistics and the backbone's input for the images in `overrides`."""
+    ours, wanted = (
+        ImageType(source.get("channels", 3), source.get("image_dtype", "uint8"))
+        for source in (config, {**config, **overrides})
+    )
+    if wanted == ours:
+        return config
+    names = [name for name in ("pixel_mean", "pixel_std") if config.get(name) is not None]
+    config = {**config, **{name: wanted.statistics(config[name], of=ours) for name in names}}
+    backbone = config.get("backbone")
+    if isinstance(backbone, dict) and str(backbone.get("registered_name")).startswith("keras_maskrcnn>"):
+        options = {**backbone["config"], "input_channels": wanted.channels}
+        config["backbone"] = {**backbone, "config": options}
+    return config
 
 
 def _serialised(value):
@@ -240,10 +265,16 @@ def _reset_state(model):
 def _conventions(model):
     """What a reader of the weights must know besides the configuration."""
     return {
-        "pixels": f"R, G, B, 0 to 255; mean {list(model.pixel_mean)}, standard deviation {list(model.pixel_std)}",
+        "pixels": f"{_channels(model.image_type)}; mean {list(model.pixel_mean)}, "
+        f"standard deviation {list(model.pixel_std)}",
         "labels": "1 to num_classes in the order of class_names; 0 is background",
         "boxes": "x1, y1, x2, y2 in continuous pixels of the image: pixel i covers i to i + 1",
     }
+
+
+def _channels(image_type):
+    kind = "R, G, B" if image_type.channels == 3 else f"channels: {image_type.channels}"
+    return f"{kind}, 0 to {255 * image_type.scale}"
 
 
 def _compare(model, loaded, tolerance):

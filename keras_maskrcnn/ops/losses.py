@@ -23,8 +23,12 @@ def masked_mean(values, mask, count=None):
 
 
 def binary_cross_entropy(logits, targets):
-    """Element-wise `-t log σ(x) - (1 - t) log(1 - σ(x))`, in a form that does not overflow."""
-    return ops.maximum(logits, 0.0) - logits * targets + ops.log1p(ops.exp(-ops.abs(logits)))
+    """Element-wise `-t log σ(x) - (1 - t) log(1 - σ(x))`, in a form that does not overflow.
+
+    Its derivative is `σ(x) - t` everywhere. The form with max(x, 0) and |x| has another one at x = 0, where the logits
+    of empty pixels are as long as all biases are 0.
+    """
+    return ops.softplus(logits) - logits * targets
 
 
 def softmax_cross_entropy(logits, labels):

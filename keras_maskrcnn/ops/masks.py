@@ -131,29 +131,90 @@ def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
     Returns:
         bool NumPy array `[n, height, width]`.
     """
+    pasted = np.zeros((len(masks), *image_size), bool)
+
+    def one(out, mask, down, across):
+        _paste_one(out[down[0], across[0]], mask, down[1], across[1], threshold)
+
+    _each_pasted(one, pasted, *_sampling(masks, boxes, image_size, how))
+    return pasted
+
+
+def paste_crops(masks, boxes, image_size, threshold=0.5, how="continuous", keep=lambda left, top, mask: mask):
+    """`paste` without the parts of the image outside the boxes.
+
+    Args:
+        masks: as for `paste`.
+        boxes: as for `paste`.
+        image_size: as for `paste`.
+        threshold: as for `paste`.
+        how: as for `paste`.
+        keep: function of left, top and the mask bool `[h, w]` of an object; with one that packs the mask, few unpacked
+            ones are in memory at a time. It is called in threads.
+
+    Returns:
+        list of n results of `keep`.
+    """
+
+    def one(mask, down, across):
+        (rows, down), (columns, across) = down, across
+        crop = np.zeros((len(down), len(across)), bool)
+        _paste_one(crop, mask, down, across, threshold)
+        return keep(int(columns.start), int(rows.start), crop)
+
+    return _each_pasted(one, *_sampling(masks, boxes, image_size, how))
+
+
+def resample(masks, boxes, box):
+    """Mask probabilities inside boxes, on the grid of another box; sampled as by `paste`, zero outside.
+
+    Args:
+        masks: float32 array `[n, m, m]`, probabilities.
+        boxes: float32 array `[n, 4]`.
+        box: float32 array `[4]`.
+
+    Returns:
+        float32 array `[n, m, m]`.
+    """
+    cells = masks.shape[-1]
+    grid = (np.arange(cells, dtype="float32") + 0.5) / cells
+
+    def weights(axis):
+        start, end = boxes[:, axis, None], boxes[:, axis + 2, None]
+        centres = box[axis] + grid * (box[axis + 2] - box[axis])
+        position = (centres - start) / np.maximum(end - start, 1e-3) * cells - 0.5
+        return np.maximum(1 - np.abs(position[..., None] - np.arange(cells, dtype="float32")), 0)
+
+    return weights(1) @ masks @ weights(0).transpose(0, 2, 1)
+
+
+def _sampling(masks, boxes, image_size, how):
+    """The masks, and for each its pixels and weights along y and along x, see `_bilinear`."""
     masks, boxes = np.asarray(masks, "float32"), np.asarray(boxes, "float32")
     height, width = image_size
     if how == "whole_pixels":
         boxes = whole_pixel_boxes(boxes, masks.shape[-1])
-    pasted = np.zeros((len(masks), height, width), bool)
     down = _bilinear(boxes[:, 1], boxes[:, 3], height, masks.shape[-1])
     across = _bilinear(boxes[:, 0], boxes[:, 2], width, masks.shape[-1])
-    jobs = [job for job in zip(pasted, masks, down, across, strict=True) if job[2][1].size and job[3][1].size]
-    pixels = sum(len(rows) * len(columns) for _, _, (_, rows), (_, columns) in jobs)
+    return masks, down, across
+
+
+def _each_pasted(one, *arguments):
+    """Results of a function for each mask, whose last two arguments are from `_sampling`; large ones in threads."""
+    *_, down, across = arguments
+    pixels = sum(len(rows) * len(columns) for (_, rows), (_, columns) in zip(down, across, strict=True))
     threads = min(os.cpu_count(), pixels // PIXELS_PER_THREAD)
-    if threads > 1:
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda job: _paste_one(*job, threshold), jobs))
-    else:
-        for job in jobs:
-            _paste_one(*job, threshold)
-    return pasted
+    if threads <= 1:
+        return list(map(one, *arguments))
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, *arguments))
 
 
-def _paste_one(out, mask, down, across, threshold):
-    """Writes a mask `[m, m]` into `out`, bool `[height, width]`, in tiles of rows; `down`, `across` as in `paste`."""
-    (rows, down), (columns, across) = down, across
-    target, across = out[rows, columns], np.ascontiguousarray(across.T)
+def _paste_one(target, mask, down, across, threshold):
+    """Writes a mask `[m, m]` into `target`, bool `[height, width]`, in tiles of rows, by weights along y and x."""
+    if not target.size:
+        return
+    across = np.ascontiguousarray(across.T)
     height = min(max(SMALL_PRODUCT // across.size, 1), len(down))
     tiles = np.zeros((-(-len(down) // height), height, len(mask)), "float32")
     tiles.reshape(-1, len(mask))[: len(down)] = down

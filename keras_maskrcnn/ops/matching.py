@@ -15,8 +15,8 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
     the candidates with the highest IoU for an object (ties included) are positive whatever that IoU is, so that every
     object has a positive (Faster R-CNN, section 3.1.2).
 
-    Crowd regions are never matched. A negative with at least `crowd_cover` of its own area inside a crowd region is
-    ignored, because it may contain a single instance.
+    Crowd regions are never matched. A negative with at least `crowd_cover` of its own area inside the box of a crowd
+    region is ignored, because it may contain a single instance.
 
     Args:
         candidates: float32 `[A, 4]` or `[B, A, 4]`.
@@ -26,7 +26,7 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
         high: minimum IoU of a positive.
         low: IoU below which a candidate is negative.
         keep_best: whether the best candidates of each object are positive.
-        crowd_cover: minimum fraction of a candidate inside a crowd region for it to be ignored.
+        crowd_cover: minimum fraction of a candidate inside a crowd region for it to be ignored; None ignores none.
         usable: bool `[B, A]`, False for candidates that are always ignored, also by `keep_best`; None means all.
 
     Returns:
@@ -44,9 +44,12 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
         peak = ops.max(overlap, axis=2, keepdims=True)
         positive = ops.logical_or(positive, ops.any(ops.logical_and(overlap == peak, peak > 0), axis=1))
     role = ops.where(positive, POSITIVE, ops.where(best < low, NEGATIVE, IGNORED))
-    in_crowd = _inside_crowd(candidates, truth, ops.logical_and(valid, crowd), crowd_cover)
-    left_out = in_crowd if usable is None else ops.logical_or(in_crowd, ops.logical_not(usable))
-    role = ops.where(ops.logical_and(role == NEGATIVE, left_out), IGNORED, role)
+    negative = role == NEGATIVE
+    if crowd_cover is not None:
+        in_crowd = _inside_crowd(candidates, truth, ops.logical_and(valid, crowd), crowd_cover)
+        role = ops.where(ops.logical_and(negative, in_crowd), IGNORED, role)
+    if usable is not None:
+        role = ops.where(ops.logical_and(negative, ops.logical_not(usable)), IGNORED, role)
     return ops.cast(index, "int32"), ops.cast(role, "int32")
 
 

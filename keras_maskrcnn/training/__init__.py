@@ -11,6 +11,7 @@ _MODULES = {
     "Steps": "schedules",
     "WarmUp": "schedules",
     "alternate": "alternating",
+    "class_weights": "class_weights",
     "propose_anchors": "anchor_proposal",
     "warmup_cosine": "schedules",
     "warmup_steps": "schedules",

@@ -7,6 +7,7 @@ import keras
 
 from keras_maskrcnn.backend.keras_internals import flatten_layers
 from keras_maskrcnn.models.first_stage import FirstStage
+from keras_maskrcnn.training.clock import until_over
 
 # A phase trains the RPN or the detector (the other heads), with or without the shared layers; the other stage is frozen
 # and its losses are left out.
@@ -31,6 +32,7 @@ def alternate(
     epochs=1,
     callbacks=(),
     verbose="auto",
+    clock=None,
     **compile,
 ):
     """Train the two stages of a model alternately until they share one backbone.
@@ -43,8 +45,9 @@ def alternate(
     Args:
         model: `MaskRCNN`, compiled or not.
         batches: infinite batches with ground truth, see `data.batches(..., repeat=True)`.
-        steps: number of steps of each of the four phases, rounded down to multiples of `epochs`.
-        make_optimizer: function from the number of steps of a phase to an optimizer.
+        steps: number of steps of each of the four phases, rounded down to multiples of `epochs`; with `clock` their
+            minutes.
+        make_optimizer: function from the number of steps, or minutes, of a phase to an optimizer.
         loss_weights: factors of the losses, see `MaskRCNN.compile`.
         restart: initial weights of the backbone (and FPN) in phase 2: "initial", the weights before phase 1, as in the
             paper, where both stages start from ImageNet weights; or "rpn", the weights after phase 1, which is better
@@ -53,6 +56,7 @@ def alternate(
         callbacks: Keras callbacks, passed to the `fit` of each phase; callbacks with state for a single `fit`, such as
             EarlyStopping, are not supported.
         verbose: as for `fit`.
+        clock: function from the minutes of a phase to a `clock.TimeBudget` for its `fit`; None trains by steps.
         **compile: passed to `MaskRCNN.compile`, such as `jit_compile`.
 
     Returns:
@@ -63,11 +67,12 @@ def alternate(
         ValueError: if `steps` is not four numbers of at least `epochs`, or for an unknown `restart`.
     """
     steps = tuple(steps)
-    if len(steps) != len(PHASES) or min(steps) < epochs:
+    if len(steps) != len(PHASES) or (clock is None and min(steps) < epochs):
         raise ValueError(f"steps={steps} must be four numbers, each at least epochs={epochs}")
     if restart not in ("initial", "rpn"):
         raise ValueError(f"restart={restart!r} is not 'initial' or 'rpn'")
-    steps = tuple(count - count % epochs for count in steps)
+    if clock is None:
+        steps = tuple(count - count % epochs for count in steps)
     model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)  # raises for invalid arguments
     flags = [(layer, layer.trainable) for layer in flatten_layers(model)]
     initial = _shared_weights(model)
@@ -84,20 +89,24 @@ def alternate(
             left_out = [name for name in model.loss_names if (name in model.rpn.LOSSES) != (phase.stage == "rpn")]
             weights = {**(loss_weights or {}), **dict.fromkeys(left_out, 0.0)}
             model.compile(make_optimizer(count), loss_weights=weights, **compile)
-            found.append(_train(model, data, phase.name, count, epochs, callbacks, verbose))
+            found.append(_train(model, data, phase.name, count, epochs, callbacks, verbose, clock))
     finally:  # also after an interruption
         _restore(flags)
         model.compile(make_optimizer(sum(steps)), loss_weights=loss_weights, **compile)
     return found
 
 
-def _train(model, batches, name, steps, epochs, callbacks, verbose):
+def _train(model, batches, name, steps, epochs, callbacks, verbose, clock):
     start = time.perf_counter()
     if verbose:
         print(f"phase {name}")
-    history = model.fit(
-        batches, epochs=epochs, steps_per_epoch=steps // epochs, callbacks=list(callbacks), verbose=verbose
-    )
+    if clock is None:
+        options = {"x": batches, "steps_per_epoch": steps // epochs, "callbacks": list(callbacks)}
+    else:
+        budget = clock(steps)
+        options = until_over(budget, batches, callbacks)
+    history = model.fit(epochs=epochs, verbose=verbose, **options)
+    steps = steps if clock is None else budget.steps
     return {"phase": name, "steps": steps, "seconds": time.perf_counter() - start, "history": history.history}
 
 

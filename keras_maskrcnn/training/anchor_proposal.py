@@ -1,5 +1,7 @@
 """Anchors that suit a data set, by k-means on the sizes and aspect ratios of its boxes."""
 
+import itertools
+
 import numpy as np
 
 from keras_maskrcnn.data.cache import read_or_skip
@@ -11,16 +13,12 @@ BOUNDS = (2.0, 16.0)
 # Ratios are added while each raises the mean best IoU by this much.
 GAIN = 0.02
 MOST_RATIOS = 3
+STRIDES = (4, 8, 16, 32, 64)  # of a pyramid
+DEFAULT = {"sizes": tuple((8 * stride,) for stride in STRIDES), "ratios": (0.5, 1.0, 2.0)}  # of `heads.anchors`
 
 
-def propose_anchors(dataset, scale, strides=(4, 8, 16, 32, 64), limit=300):
-    """Sizes and ratios of anchors for the boxes of a data set.
-
-    Sizes: k-means on the logarithm of sqrt(width × height), with one centre per level. The centres start at `c` times
-    the level's stride, with the `c` of 2, 4 and 8 whose anchors fit best; a centre without boxes stays where it starts,
-    and all are kept between 2 and 16 strides. Ratios: k-means on the logarithm of height / width with one, two or three
-    centres; another centre is taken if it raises the mean best IoU by 0.02 or more. The IoU is that of a box and an
-    anchor with the same centre, as in YOLOv2 (Redmon & Farhadi 2017, section 2).
+def propose_anchors(dataset, scale, strides=STRIDES, limit=300):
+    """Sizes and ratios of anchors for the boxes of a data set, see `anchors_for`.
 
     Args:
         dataset: reader of samples; those that cannot be read are skipped, and crowds are not counted.
@@ -30,14 +28,35 @@ def propose_anchors(dataset, scale, strides=(4, 8, 16, 32, 64), limit=300):
         limit: maximum number of images that are read, spread over the data set.
 
     Returns:
+        (anchors, summary), as `anchors_for`.
+
+    Raises:
+        ValueError: no image has a box.
+    """
+    return anchors_for(_sides(dataset, scale, limit), strides)
+
+
+def anchors_for(sides, strides=STRIDES):
+    """Sizes and ratios of anchors for boxes of given widths and heights.
+
+    Sizes: k-means on the logarithm of sqrt(width × height), with one centre per level. The centres start at `c` times
+    the level's stride, with the `c` of 2, 4 and 8 whose anchors fit best; a centre without boxes stays where it starts,
+    and all are kept between 2 and 16 strides. Ratios: k-means on the logarithm of height / width with one, two or three
+    centres; another centre is taken if it raises the mean best IoU by 0.02 or more. The IoU is that of a box and an
+    anchor with the same centre, as in YOLOv2 (Redmon & Farhadi 2017, section 2).
+
+    Args:
+        sides: float `[N, 2]`, widths and heights in pixels of the network's input.
+        strides: of the levels.
+
+    Returns:
         (anchors, summary): dict of `sizes` and `ratios` for `MaskRCNN(anchors=…)`, and dict of `boxes`, their number,
         `mean_iou`, the mean over boxes of the IoU with the best anchor, and `covered`, the share of boxes with 0.5 or
         more.
 
     Raises:
-        ValueError: no image has a box.
+        ValueError: there is no box.
     """
-    sides = _sides(dataset, scale, limit)
     if not len(sides):
         raise ValueError("the training set has no box to propose anchors from")
     strides = np.asarray(strides, float)
@@ -75,6 +94,33 @@ def best_iou(sides, anchors):
     shapes = np.stack([size / root, size * root], axis=-1).reshape(-1, 2)
     shared = np.minimum(sides[:, None], shapes).prod(axis=-1)
     return (shared / (sides.prod(axis=1)[:, None] + shapes.prod(axis=1) - shared)).max(axis=1)
+
+
+def placed_iou(boxes, sizes, anchors, strides=STRIDES):
+    """IoU of each box with the best anchor where it stands on the grid of its level, see `ops.anchors.grid_anchors`.
+
+    Both overlaps, along x and along y, fall with the distance of the centres, so the best anchor of a shape stands at
+    the nearest location.
+
+    Args:
+        boxes: float `[N, 4]` in pixels of the network's input.
+        sizes: float `[N, 2]`, width and height of the input of each box.
+        anchors: dict of `sizes` and `ratios`.
+        strides: of the levels.
+
+    Returns:
+        float64 `[N]`.
+    """
+    boxes, best = np.asarray(boxes, float), np.zeros(len(boxes))
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    for stride, level in zip(strides, anchors["sizes"], strict=True):
+        nearest = np.clip(np.rint(centres / stride), 0, np.ceil(np.asarray(sizes) / stride) - 1) * stride
+        for size, root in itertools.product(level, np.sqrt(anchors["ratios"])):
+            shape = np.array([size / root, size * root])
+            shared = np.minimum(np.minimum(sides, shape), (sides + shape) / 2 - np.abs(centres - nearest))
+            shared = np.maximum(shared, 0).prod(axis=1)
+            best = np.maximum(best, shared / (sides.prod(axis=1) + shape.prod() - shared))
+    return best
 
 
 def _sides(dataset, scale, limit):

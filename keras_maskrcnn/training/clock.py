@@ -300,6 +300,11 @@ class TimedEval(CocoEval):
         )
 
 
+def until_over(budget, batches, callbacks=()):
+    """Arguments of a `fit` that ends when a `TimeBudget` is over: `x`, `steps_per_epoch` and `callbacks`."""
+    return {"x": endless(batches), "steps_per_epoch": ENDLESS, "callbacks": [budget, *callbacks]}
+
+
 def endless(batches):
     """Endless batches that `fit` may leave in the middle of an epoch and continue in the next.
 

@@ -50,14 +50,17 @@ def build(arguments, train):
     its anchors and its norms are those of the preset; `--backbone`, `--width`, `--norm` and `--anchors` have no effect.
 
     Args:
-        arguments: parsed arguments with `preset`, `weights` and those of `recipe.parser`.
+        arguments: parsed arguments with `preset`, `weights` and those of `recipe.parser`; and `channels` and
+            `image_dtype`, of which None takes that of the network.
         train: reader of the training samples.
 
     Raises:
         DataError: a file or folder that cannot be used.
         ValueError: an unknown preset, or both a preset and a `.keras` file.
     """
+    images = {"channels": arguments.channels, "image_dtype": arguments.image_dtype}
     options = {
+        **{name: value for name, value in images.items() if value is not None},
         "class_names": list(train.class_names),
         "image_size": recipe.canvas(arguments),
         "resize": {"scale": None, "tiles": None},  # the canvas of the training also at inference
@@ -78,7 +81,7 @@ def _from_keras_file(path, num_classes, options):
     source = keras.saving.load_model(path, compile=False)
     if not isinstance(source, InstanceModel):
         raise DataError(path, f"holds a {type(source).__name__}, not an instance segmentation model of this package")
-    config = presets.merged(source.get_config(), {"num_classes": num_classes, **options})
+    config = presets.overridden(source.get_config(), {"num_classes": num_classes, **options})
     model = type(source).from_config(config)
     transfer.copy(source, model, path)
     return model

@@ -172,10 +172,23 @@ def canvas(arguments):
     return (sides[0], sides[-1])
 
 
-def coco_split(root, part):
-    """Name of a split in a folder of COCO's layout: "train2017" if there is such a file, else "train"."""
-    found = sorted(path.stem.removeprefix("instances_") for path in (root / "annotations").glob("instances_*.json"))
-    return max((name for name in found if re.fullmatch(rf"{part}(\d{{4}})?", name)), default=part)
+def select(train, count):
+    """Training and held-out part of a training set, to choose options without the validation set.
+
+    Args:
+        train: `Dataset`.
+        count: number of images that are held out, chosen by a generator of seed 0.
+
+    Returns:
+        (train, held_out): two `Dataset`.
+
+    Raises:
+        ValueError: if no image would be left.
+    """
+    if len(train) <= count:
+        raise ValueError(f"--select holds out {count} training images, the data set has {len(train)}")
+    order = np.random.default_rng(0).permutation(len(train))
+    return data.Subset(train, order[count:]), data.Subset(train, order[:count])
 
 
 def backbone(arguments, norm):
@@ -199,13 +212,13 @@ def policy(arguments):
     return fastest_policy() if arguments.precision == "auto" else arguments.precision
 
 
-def batches(arguments, dataset, **options):
-    """Endless batches of a training set, with masks of 56×56, see `data.batches`."""
+def batches(arguments, dataset, mask_size=56, **options):
+    """Endless batches of a training set, see `data.batches`."""
     return data.batches(
         dataset,
         canvas(arguments),
         arguments.batch_size,
-        mask_size=56,
+        mask_size=mask_size,
         repeat=True,
         seed=arguments.seed,
         workers=arguments.workers,

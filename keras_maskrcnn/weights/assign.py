@@ -8,6 +8,7 @@ import numpy as np
 from keras_maskrcnn.backbones.efficientnet_lite import EfficientNetLite
 from keras_maskrcnn.backbones.resnet import ResNet
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.weights import channels
 
 SOURCES = ("torchvision", "detectron2", "matterport")
 # Sources of classifiers, which `imagenet` fills backbones from.
@@ -83,12 +84,14 @@ def fill(model, arrays, source, path):
     theirs = names.num_classes(arrays)
     reset = _class_layers(model, table) if theirs not in (None, model.num_classes) else []
     table = [row for row in table if row.layer not in reset]
-    values = [_value(path, arrays, row) for row in table]
+    first = channels.first_kernel(model.backbone)
+    values = [_value(path, arrays, row, row.variable is first) for row in table]
     for row, value in zip(table, values, strict=True):
         row.variable.assign(value)
     for name in reset:
         _reset(model, name)
     announce(model, path, theirs, reset, absent)
+    channels.announce(path, 3, model.backbone.input_channels)
     return Report(len(table), reset + absent, unused)
 
 
@@ -181,14 +184,15 @@ def _class_layers(model, table):
     return [name for name in per_class_layers(model) if name in mapped]
 
 
-def _value(path, arrays, row):
-    """Value of a row's variable, float32 of the variable's shape."""
+def _value(path, arrays, row, is_first):
+    """Value of a row's variable, float32 of the variable's shape; the first kernel is adapted to its channels."""
     given = [_numbers(path, name, arrays[name]) for name in row.sources]
     try:
         with np.errstate(all="ignore"):
             value = row.transform(*given)
     except (ValueError, IndexError) as error:  # another rank, or a shape that cannot be split
         raise DataError(path, _misfit(row, given)) from error
+    value = channels.fitting(value, row.variable.shape) if is_first else value
     if value.shape != tuple(row.variable.shape):
         raise DataError(path, _misfit(row, given))
     if not np.isfinite(value).all():

@@ -84,3 +84,20 @@ def coco_folder(tmp_path):
         return path, tmp_path
 
     return write
+
+
+@pytest.fixture
+def assert_round_trip():
+    """Function that writes a data set as a COCO file to a path, and asserts that this file has the same samples."""
+
+    def check(dataset, path):
+        keypoints = [field.name for field in dataset.fields]
+        again = data.Coco(path, data.write_coco(dataset, path), keypoints=bool(keypoints))
+        assert again.class_names == list(dataset.class_names) and len(again) == len(dataset)
+        assert again.fields == tuple(dataset.fields)
+        for one, other in zip(dataset, again, strict=True):
+            for name in ("image", "boxes", "labels", "masks", "crowd", *keypoints):
+                np.testing.assert_array_equal(one[name], other[name], err_msg=f"{name} of {one['source']}")
+        assert not again.dropped
+
+    return check

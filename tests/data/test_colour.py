@@ -37,7 +37,7 @@ def test_stretch_is_that_of_numpys_percentiles(percentiles):
 def test_stretch_of_a_uniform_image_does_not_amplify_its_noise():
     image = RNG.integers(7, 10, (20, 20, 3)).astype(np.uint8)
     found = data.stretch(image, (1, 99.8))
-    assert found.max() == 2 * 255 // colour.MIN_RANGE + 1 and found.min() == 0
+    assert found.max() == 2 * 255 // colour.MIN_RANGE["uint8"] + 1 and found.min() == 0
     assert not data.stretch(np.full((4, 4, 3), 255, np.uint8), (1, 99)).any()
 
 

@@ -1,6 +1,7 @@
 """`data.open` and `data.splits`: the format of a path is recognised, or each one says why it does not fit."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -62,7 +63,10 @@ def layouts(root):
         yolo(root / "roboflow_yolo" / part / "images", root / "roboflow_yolo" / part / "labels")
     text = "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['pear']\n"
     (root / "roboflow_yolo" / "data.yaml").write_text(text)
-    return ["coco", "roboflow", "via", "labelme", "yolo", "roboflow_yolo"]
+    for version in ("instance_version", "material_version"):
+        for part in ("train", "val"):
+            coco(root / "trashcan" / version / f"instances_{part}_trashcan.json", root / "trashcan" / version / part)
+    return ["coco", "roboflow", "via", "labelme", "yolo", "roboflow_yolo", "trashcan/instance_version"]
 
 
 def test_layouts_with_two_sets(tmp_path):
@@ -74,6 +78,42 @@ def test_layouts_with_two_sets(tmp_path):
             data.open(tmp_path / name)
         assert len(data.open(tmp_path / name, "train")) == len(train)
     assert data.splits(tmp_path / "roboflow_yolo" / "data.yaml")[0].class_names == ["pear"]
+
+
+def test_trashcan_has_two_versions(tmp_path):
+    layouts(tmp_path)
+    with pytest.raises(data.DataError, match="open instance_version or material_version in it"):
+        data.open(tmp_path / "trashcan")
+    (tmp_path / "trashcan" / "material_version").rename(tmp_path / "elsewhere")
+    train, val = data.splits(tmp_path / "trashcan")
+    folder = tmp_path / "trashcan" / "instance_version"
+    photos = [str(folder / part / "a.jpg") for part in ("train", "val")]
+    assert [train[0]["source"], val[0]["source"]] == photos
+    assert data.open(folder / "instances_val_trashcan.json")[0]["source"] == photos[1]
+
+
+def test_one_file_of_a_download(tmp_path):
+    coco(tmp_path / "annotations" / "instances_val2017.json", tmp_path / "images" / "val2017")
+    for found in (data.open(tmp_path / "annotations" / "instances_val2017.json"), data.open(tmp_path)):
+        assert found[0]["source"] == str(tmp_path / "images" / "val2017" / "a.jpg")
+
+
+def test_a_damaged_file_is_the_reason(tmp_path):
+    (tmp_path / "objects.json").write_text('{"images": [')
+    for path in (tmp_path, tmp_path / "objects.json"):
+        with pytest.raises(data.DataError, match=r"objects\.json: cannot be read as JSON \(Expecting value"):
+            data.open(path)
+
+
+def test_a_set_without_a_part_for_training(tmp_path):
+    for part in ("valid", "test"):
+        coco(tmp_path / part / "_annotations.coco.json", tmp_path / part)
+    with pytest.raises(data.DataError, match="holds the splits test, valid: choose one by split="):
+        data.splits(tmp_path)
+    assert len(data.open(tmp_path, "valid")) == 2
+    (tmp_path / "test" / "_annotations.coco.json").unlink()
+    train, val = data.splits(tmp_path)
+    assert len(train) == len(val) == 1
 
 
 def test_one_set_is_divided(tmp_path):
@@ -91,11 +131,31 @@ def test_one_set_is_divided(tmp_path):
         data.splits(tmp_path / "single" / "via_region_data.json")
 
 
+def test_parts_are_functions_that_open_each_set(tmp_path):
+    from keras_maskrcnn.data import formats
+
+    layouts(tmp_path)
+    assert {name: len(opener()) for name, opener in formats.parts(tmp_path / "coco").items()} == {"train": 2, "val": 2}
+    assert list(formats.parts(tmp_path / "labelme" / "train")) == ["all"]
+
+
 def test_other_paths_say_why_no_format_fits(tmp_path):
     photo(tmp_path / "photos" / "a.jpg")
     with pytest.raises(data.DataError) as caught:
         data.open(tmp_path / "photos")
-    for name in ("COCO", "VIA", "LabelMe", "YOLO", "Penn-Fudan", "nuclei"):
+    names = (
+        "LVIS",
+        "COCO",
+        "VIA",
+        "LabelMe",
+        "YOLO",
+        "Pascal VOC",
+        "Cityscapes",
+        "Open Images",
+        "Penn-Fudan",
+        "nuclei",
+    )
+    for name in (*names, "mask files"):
         assert f"{name}: no" in str(caught.value) or f"{name}: neither" in str(caught.value)
     assert "\n" not in str(caught.value)
     with pytest.raises(data.DataError, match="no such file or folder"):
@@ -121,6 +181,7 @@ def test_the_real_sets(kmr_data):
         "coco_tiny": ("Coco", 200, 40, 80),
         "PennFudanPed": ("PennFudan", 120, 20, 1),
         "nuclei": ("Nuclei", 534, 50, 1),
+        "cis680_hw3_sample": ("Cis680", 36, 12, 3),
     }
     for name, (kind, *counts) in expected.items():
         train, val = data.splits(kmr_data / name)
@@ -134,8 +195,8 @@ def test_evaluate_takes_any_of_them(tmp_path, monkeypatch, capsys):
 
     layouts(tmp_path)
     seen = []
-    monkeypatch.setattr(evaluate, "load", lambda path: path)
-    monkeypatch.setattr(evaluation, "coco_scores", lambda model, dataset, **_: seen.append(dataset) or {})
+    monkeypatch.setattr(evaluate, "load", lambda path: types.SimpleNamespace(image_type=data.ImageType()))
+    monkeypatch.setattr(evaluation, "explain", lambda model, dataset, **_: seen.append(dataset) or {})
     monkeypatch.setattr(evaluation, "format_scores", lambda scores: "scores")
     for words in (["--data", "via"], ["--data", "via", "--split", "train"], ["--data", "yolo"]):
         words = [str(tmp_path / word) if word in ("via", "yolo") else word for word in words]
@@ -146,23 +207,13 @@ def test_evaluate_takes_any_of_them(tmp_path, monkeypatch, capsys):
     assert "no such file or folder" in capsys.readouterr().err
 
 
-def assert_round_trip(dataset, path):
-    folder = data.write_coco(dataset, path)
-    again = data.Coco(path, folder)
-    assert again.class_names == list(dataset.class_names) and len(again) == len(dataset)
-    for one, other in zip(dataset, again, strict=True):
-        for name in ("image", "boxes", "labels", "masks", "crowd"):
-            np.testing.assert_array_equal(one[name], other[name], err_msg=f"{name} of {one['source']}")
-    assert not again.dropped
-
-
-def test_every_format_survives_a_coco_file(tmp_path):
+def test_every_format_survives_a_coco_file(tmp_path, assert_round_trip):
     for name in layouts(tmp_path):
         assert_round_trip(data.splits(tmp_path / name)[0], tmp_path / "out" / f"{name}.json")
 
 
 @pytest.mark.parametrize("name", ["droplets_via", "coco128-seg", "fruits_nuts", "coco_tiny", "PennFudanPed", "nuclei"])
-def test_real_sets_survive_a_coco_file(kmr_data, tmp_path, name):
+def test_real_sets_survive_a_coco_file(kmr_data, tmp_path, name, assert_round_trip):
     dataset = data.splits(kmr_data / name)[0]
     assert_round_trip(dataset[:: max(len(dataset) // 5, 1)], tmp_path / "out.json")
 

@@ -21,6 +21,7 @@ from keras_maskrcnn.data import cis680
 MEMORY = 2 * 2**30  # bytes of address space
 PEAK = 400_000  # KB of memory in use; 80,000 without any file
 ROUNDS = {"cis680": 250, "coco": 400, "images": 250, "penn_fudan": 150}
+ROUNDS |= {"keypoints": 200, "lvis": 100, "cityscapes": 200, "open_images": 150, "mask_folder": 100}
 NUMBERS = -1, 0, 1, 7, 2**31, 2**63, 10**400, 1e300, -1e8, float("nan"), float("inf")
 LISTS = [], [None], [[]], [[1] * 6], [[1e9] * 8], [0, 0, 1e7, 1e7]
 VALUES = (None, True, *NUMBERS, "", "0", "../a", "\ud800", {}, {"size": [8, 10], "counts": "9"}, *LISTS)
@@ -133,12 +134,81 @@ def attempts_penn_fudan(folder, rng):
     Image.new("RGB", (6, 5), (1, 2, 3)).save(folder / "PNGImages" / "a.png")
     Image.fromarray(ids).save(folder / "PedMasks" / "a_mask.png")
     (folder / "train.txt").write_text("a\n")
-    contents = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return changed_files(folder, rng, lambda: list(data.PennFudan(folder)))
+
+
+def changed_files(folder, rng, read):
+    """Yields `read` after each change of one of the files in a folder."""
+    contents = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     while True:
         path = rng.choice(list(contents))
-        path.write_bytes(changed(contents[path], rng))
-        yield lambda: list(data.PennFudan(folder))
+        if path.suffix == ".json" and rng.random() < 0.8:
+            path.write_text(json.dumps(changed_tree(json.loads(contents[path]), rng)))
+        else:
+            path.write_bytes(changed(contents[path], rng))
+        yield read
         path.write_bytes(contents[path])
+
+
+def attempts_keypoints(folder, rng):
+    Image.new("RGB", (10, 8)).save(folder / "one.png")
+    common = {"image_id": 0, "category_id": 3, "segmentation": [[2, 1, 6, 1, 6, 4, 2, 4]]}
+    points = [[1, 2, 2, 3, 4, 1], [0] * 6]
+    tree = {
+        "images": [{"id": 0, "file_name": "one.png", "height": 8, "width": 10}],
+        "categories": [{"id": 3, "name": "person", "keypoints": ["left", "right"]}],
+        "annotations": [{"id": index, **common, "keypoints": row} for index, row in enumerate(points)],
+    }
+    (folder / "a.json").write_text(json.dumps(tree))
+    return changed_files(folder, rng, lambda: list(data.Coco(folder / "a.json", folder, keypoints=True)))
+
+
+def attempts_lvis(folder, rng):
+    (folder / "val2017").mkdir()
+    Image.new("RGB", (10, 8)).save(folder / "val2017" / "1.png")
+    lists = {"neg_category_ids": [3], "not_exhaustive_category_ids": []}
+    tree = {
+        "images": [{"id": 0, "coco_url": "http://a/val2017/1.png", "height": 8, "width": 10, **lists}],
+        "categories": [{"id": 3, "name": "zebra"}],
+        "annotations": [{"id": 1, "image_id": 0, "category_id": 3, "segmentation": [[2, 1, 6, 1, 6, 4, 2, 4]]}],
+    }
+    (folder / "a.json").write_text(json.dumps(tree))
+    return changed_files(folder, rng, lambda: list(data.Lvis(folder / "a.json", folder)))
+
+
+def attempts_cityscapes(folder, rng):
+    for name in ("leftImg8bit", "gtFine"):
+        (folder / name / "val" / "ulm").mkdir(parents=True)
+    objects = [{"label": label, "polygon": [[1, 1], [6, 1], [6, 6]]} for label in ("road", "car", "cargroup")]
+    for name in "ab":
+        Image.new("RGB", (10, 8)).save(folder / "leftImg8bit" / "val" / "ulm" / f"{name}_leftImg8bit.png")
+    ids = np.array([[26, 26000, 24001, 7, 0]] * 8, np.uint16).repeat(2, axis=1)
+    Image.fromarray(ids).save(folder / "gtFine" / "val" / "ulm" / "a_gtFine_instanceIds.png")
+    text = json.dumps({"imgHeight": 8, "imgWidth": 10, "objects": objects})
+    (folder / "gtFine" / "val" / "ulm" / "b_gtFine_polygons.json").write_text(text)
+
+    return changed_files(folder, rng, lambda: list(data.Cityscapes(folder, "val")))
+
+
+def attempts_open_images(folder, rng):
+    (folder / "masks").mkdir()
+    Image.new("RGB", (10, 8)).save(folder / "0a.jpg")
+    Image.fromarray(np.ones((16, 20), bool)).save(folder / "masks" / "m.png")
+    columns = "MaskPath,ImageID,LabelName,BoxID,BoxXMin,BoxXMax,BoxYMin,BoxYMax,PredictedIoU,Clicks"
+    (folder / "table.csv").write_text(f"{columns}\nm.png,0a,/m/0cat,b,0,1,0,1,0.8,0.1 0.2 1\n")
+    (folder / "names.csv").write_text("/m/0cat,Cat\n")
+    places = [folder / name for name in ("table.csv", ".", "masks", "names.csv")]
+    return changed_files(folder, rng, lambda: list(data.OpenImages(*places)))
+
+
+def attempts_mask_folder(folder, rng):
+    for name in ("images", "masks/b"):
+        (folder / name).mkdir(parents=True)
+    for name in "ab":
+        Image.new("RGB", (6, 5)).save(folder / "images" / f"{name}.png")
+    for name in ("a", "b/0"):
+        Image.fromarray(np.eye(5, 6, dtype=np.uint8)).save(folder / "masks" / f"{name}.png")
+    return changed_files(folder, rng, lambda: list(data.MaskFolder(folder / "images", folder / "masks")))
 
 
 def main(folder, seed):

@@ -28,9 +28,9 @@ def count_scans(monkeypatch):
     """List that grows by one path for each file that is scanned."""
     scans, scanned = [], coco_file._scanned
 
-    def counted(path):
+    def counted(path, options):
         scans.append(path)
-        return scanned(path)
+        return scanned(path, options)
 
     monkeypatch.setattr(coco_file, "_scanned", counted)
     return scans
@@ -45,9 +45,9 @@ def same(one, other):
 def test_the_second_opening_reads_the_index_only(coco_folder, folder, count_scans):
     annotations = [SQUARE, FLAT, {**SQUARE, "category_id": 7, "image_id": 1}, {**SQUARE, "iscrowd": 1}]
     path, images = coco_folder(annotations, images=("a.png", "b.png", "ö.png"))
-    assert not coco_file.is_indexed(path)
+    assert coco_file.kept_index(path, coco_file.Options()) is None
     first, second = data.Coco(path, images), data.Coco(path, images)
-    assert len(count_scans) == 1 and coco_file.is_indexed(path)
+    assert len(count_scans) == 1 and coco_file.kept_index(path, coco_file.Options()).image_ids == [0, 1, 2]
     assert first.dropped == second.dropped == {11: "its box has no width"}
     assert (first.class_names, first.category_ids) == (second.class_names, second.category_ids)
     assert [dict(image) for image in first.images] == list(second.images) and second.images[-1]["file_name"] == "ö.png"

@@ -72,7 +72,8 @@ def test_perfect_detections_score_one():
         assert math.isnan(scores[f"{kind}_APm"]) and math.isnan(scores[f"{kind}_APl"])
         assert scores[f"{kind}_AR1"] == scores[f"{kind}_AR100"] == pytest.approx(1.0)
     for name in ("cat", "dog"):
-        assert scores["per_class"][name] == pytest.approx({"bbox_AP": 1.0, "segm_AP": 1.0})
+        figures = ("bbox_AP", "bbox_AP50", "bbox_AR100", "segm_AP", "segm_AP50", "segm_AR100")
+        assert scores["per_class"][name] == pytest.approx(dict.fromkeys(figures, 1.0))
     assert len(scores) == 2 * 12 + 1
 
 
@@ -149,7 +150,7 @@ def test_boxes_are_scored_without_masks():
     del prediction["masks"]
     scores = scores_of([sample([A], [1])], [prediction], kinds=("bbox",))
     assert scores["bbox_AP"] == pytest.approx(1.0)
-    assert "segm_AP" not in scores and list(scores["per_class"]["cat"]) == ["bbox_AP"]
+    assert "segm_AP" not in scores and all(figure.startswith("bbox") for figure in scores["per_class"]["cat"])
 
 
 def test_samples_are_detected_in_chunks_up_to_the_limit():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.backend.tensorflow.network import SIGNATURE
+from keras_maskrcnn.backend.tensorflow.network import signature
 from keras_maskrcnn.data import DataError
 from keras_maskrcnn.inference.saved_model import SavedModel
 
@@ -32,7 +32,7 @@ DESCRIPTION = {
 class Constant(tf.Module):
     """Returns the same two objects and a third that is not valid, in pixels of a canvas of 20 x 40."""
 
-    @tf.function(input_signature=list(SIGNATURE.values()))
+    @tf.function(input_signature=list(signature(3).values()))
     def detect(self, images, sizes, score_threshold, nms_iou, max_detections):
         boxes = tf.constant([[[10.0, 0.0, 30.0, 10.0], [0.0, 10.0, 40.0, 20.0], [0.0, 0.0, 40.0, 20.0]]])
         found = {

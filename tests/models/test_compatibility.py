@@ -31,6 +31,7 @@ def test_its_options_optimizer_and_training_state_are_kept():
         "positive_fraction": 0.25,
         "high": 0.5,
         "low": 0.5,
+        "crowd_cover": 0.5,
         "keep_best": True,
         "add_ground_truth": False,
     }

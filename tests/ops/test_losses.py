@@ -49,8 +49,8 @@ def test_binary_cross_entropy_by_hand_and_for_large_logits():
 
 
 def test_binary_cross_entropy_gradient_is_probability_minus_target():
-    logits = tf.constant([-60.0, -2.0, 0.5, 3.0, 60.0])
-    targets = tf.constant([0.0, 1.0, 0.25, 0.0, 0.0])
+    logits = tf.constant([-60.0, -2.0, 0.0, 0.0, 0.5, 3.0, 60.0])
+    targets = tf.constant([0.0, 1.0, 0.0, 1.0, 0.25, 0.0, 0.0])
     with tf.GradientTape() as tape:
         tape.watch(logits)
         loss = tf.reduce_sum(binary_cross_entropy(logits, targets))

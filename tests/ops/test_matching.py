@@ -57,6 +57,7 @@ def test_crowds_are_never_matched_and_negatives_inside_are_ignored():
     # Inside by 1, 1, exactly 0.5, 0.4 and 0 of their own area.
     assert matched(candidates, crowd, crowd=[True], keep_best=True)[1] == [-1, -1, -1, 0, 0]
     assert matched(candidates, crowd, crowd=[True], crowd_cover=0.6)[1] == [-1, -1, 0, 0, 0]
+    assert matched(candidates, crowd, crowd=[True], crowd_cover=None)[1] == [0] * 5
     # A positive inside a crowd stays positive.
     assert matched(candidates, [*crowd, [10, 10, 20, 20]], crowd=[True, False]) == ([1, 1, 1, 1, 1], [-1, 1, -1, 0, 0])
     # A crowd region that is padding has no effect.

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -109,30 +110,29 @@ def test_bad_input_is_one_line_and_exit_code_2(name, arguments, reason, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
-def test_coco_recipe_on_a_real_file(kmr_data, tmp_path, run_here, eager_functions, monkeypatch):
+@pytest.mark.parametrize("options", [(), ("--channels", 1, "--image-dtype", "uint16")])
+def test_coco_recipe_on_a_real_file(options, kmr_data, tmp_path, run_here, eager_functions, monkeypatch):
     """Without an export, which is that of `shapes_run`."""
     models = []
     monkeypatch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
     monkeypatch.setattr(recipe, "SavedModel", lambda path: models[0])
     fruits = kmr_data / "fruits_nuts"
-    answer = run_here(
+    command = (
         "coco", "--annotations", fruits / "trainval.json", "--images", fruits / "images", "--output", tmp_path / "run",
-        *TINY, "--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 96, 128,
+        *TINY, "--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 96, 128, *options, "--class-weights",
     )  # fmt: skip
+    for words, reason in ((["fig"], "the word data, or NAME=FACTOR"), (["fog=2"], "class_weights names fog; the clas")):
+        answer = run_here(*command, *words)
+        assert answer.returncode == 2 and reason in answer.stderr and "Traceback" not in answer.stderr
+    answer = run_here(*command, "data")
     assert answer.returncode == 0, answer.stderr[-2000:]
+    assert re.search(r"class weights: date [\d.]+, fig [\d.]+, hazelnut [\d.]+\n", answer.stdout)
+    assert str(models[0].image_type) == ("uint16 [H, W, 1]" if options else "uint8 [H, W, 3]")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["train_images"] == 12
     assert summary["val_images"] == 2
     assert len(summary["per_class"]) == 3
     assert len(models) == 1 and summary["saved_model"].startswith(str(tmp_path))
-
-
-def test_split_of_a_folder_is_of_a_year_or_plain(tmp_path):
-    (tmp_path / "annotations").mkdir()
-    assert recipe.coco_split(tmp_path, "train") == "train"
-    for name in ("train", "train_small", "val2014", "val2017", "val"):
-        (tmp_path / "annotations" / f"instances_{name}.json").touch()
-    assert recipe.coco_split(tmp_path, "train") == "train" and recipe.coco_split(tmp_path, "val") == "val2017"
 
 
 @pytest.mark.parametrize("image_id", [7, "a", "cam1/0001", "../../x", "/tmp/x", "x" * 500, "a\nb"])

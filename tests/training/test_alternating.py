@@ -7,6 +7,7 @@ import pytest
 from keras_maskrcnn import MaskRCNN, data, training
 from keras_maskrcnn.models import FirstStage
 from keras_maskrcnn.training import alternating
+from keras_maskrcnn.training.clock import TimeBudget
 
 PARTS = ("backbone", "fpn", "rpn", "box_head", "mask_head")
 
@@ -110,7 +111,7 @@ def test_restart_selects_the_initial_weights_of_the_second_phase(monkeypatch):
     """ "initial" restores the backbone's weights from before phase 1; "rpn" keeps those of phase 1."""
     starts = []
 
-    def note(model, batches, name, steps, epochs, callbacks, verbose):
+    def note(model, batches, name, *_):
         if name.startswith("1"):
             model.backbone.set_weights([w + 1 for w in model.backbone.get_weights()])
         if name.startswith("2"):
@@ -123,6 +124,35 @@ def test_restart_selects_the_initial_weights_of_the_second_phase(monkeypatch):
         first = model.backbone.get_weights()[0].copy()
         training.alternate(model, None, (1, 1, 1, 1), lambda steps: keras.optimizers.SGD(0.1), restart=restart)
         np.testing.assert_array_equal(starts[-1], first if restart == "initial" else first + 1)
+
+
+def test_phases_by_the_clock(monkeypatch):
+    """Steps of 10 seconds, of which the first takes 30; the learning rate falls with the time of each phase."""
+    seconds, rates = [0.0], []
+
+    def step(model, *_):
+        seconds[0] += 10 if int(model.optimizer.iterations) else 30
+        rates.append(round(float(model.optimizer.learning_rate), 3))
+        model.optimizer.iterations.assign_add(1)
+        return {"loss": 1.0}
+
+    monkeypatch.setattr(MaskRCNN, "train_step", step)
+    shapes = data.Shapes(2, image_size=(64, 64), seed=5, object_size=(12, 30))
+    batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28, repeat=True)
+    phases = training.alternate(
+        make_model(),
+        batches,
+        (1, 2, 1, 0.75),
+        lambda minutes: keras.optimizers.SGD(1.0),
+        epochs=1,
+        verbose=0,
+        clock=lambda minutes: TimeBudget(minutes, lambda share: 1 - share, 2, now=lambda: seconds[0]),
+        run_eagerly=True,
+    )
+    # Of 45 seconds 5 are left after the second step, half of one.
+    assert [phase["steps"] for phase in phases] == [4, 10, 4, 2]
+    assert seconds[0] == 60 + 120 + 60 + 40
+    assert rates[:4] == rates[14:18] == [1.0, 1.0, 0.667, 0.333]
 
 
 def test_second_phase_uses_the_proposals_of_the_first():

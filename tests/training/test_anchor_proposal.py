@@ -37,6 +37,32 @@ def test_best_iou_by_hand():
     np.testing.assert_allclose(found, [1, 100 / 200, 1600 / 3200])
 
 
+def test_placed_iou_is_the_best_of_all_anchors_of_the_grid():
+    from keras_maskrcnn.ops.anchors import pyramid_anchors
+
+    random, (height, width) = np.random.default_rng(0), (300, 420)
+    first = random.uniform(0, 1, (200, 2)) * (width, height)
+    second = random.uniform(0, 1, (200, 2)) * (width, height)
+    boxes = np.concatenate([np.minimum(first, second), np.maximum(first, second) + 1], axis=1)
+    boxes[0] = 400, 280, 420, 300  # in the corner, beyond the last location of the coarse levels
+    for anchors in (anchor_proposal.DEFAULT, {"sizes": ((9, 17), (30, 44)), "ratios": (0.7,)}):
+        strides = anchor_proposal.STRIDES[: len(anchors["sizes"])]
+        placed = np.concatenate(pyramid_anchors((height, width), strides, anchors["sizes"], anchors["ratios"]))
+        low = np.maximum(boxes[:, None, :2], placed[:, :2])
+        shared = np.maximum(np.minimum(boxes[:, None, 2:], placed[:, 2:]) - low, 0).prod(axis=-1)
+        areas, others = ((part[:, 2:] - part[:, :2]).prod(axis=1) for part in (boxes, placed))
+        expected = (shared / (areas[:, None] + others - shared)).max(axis=1)
+        found = anchor_proposal.placed_iou(boxes, np.tile((width, height), (200, 1)), anchors, strides)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_default_anchors_are_those_of_the_heads():
+    from keras_maskrcnn.heads.anchors import Anchors
+
+    assert Anchors().level_sizes(anchor_proposal.STRIDES) == anchor_proposal.DEFAULT["sizes"]
+    assert Anchors().ratios == anchor_proposal.DEFAULT["ratios"]
+
+
 def test_boxes_of_one_shape_get_an_anchor_of_that_shape():
     anchors, summary = propose_anchors(Boxes([(30, 90)] * 20), scale=2)
     assert anchors["ratios"] == (3.0,)

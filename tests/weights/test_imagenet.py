@@ -80,6 +80,19 @@ def features(backbone, images=None):
 # EfficientNet-Lite --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_grey_has_the_features_of_three_channels(package, count, capsys):
+    """The first kernel is adapted; of the others, equal weights would be enough, so the features are compared."""
+    rgb = backbones.get("efficientnet_lite0", weights="imagenet")
+    assert "adapted" not in capsys.readouterr().out
+    other = backbones.get("efficientnet_lite0", weights="imagenet", input_channels=count)
+    assert capsys.readouterr().out == f"{package}: first convolution adapted from 3 to {count} channels\n"
+    grey = np.random.default_rng(0).normal(size=(1, 64, 96, 1)).astype("float32")
+    expected = features(rgb, np.repeat(grey, 3, axis=3))
+    for level, values in features(other, np.repeat(grey, count, axis=3)).items():
+        np.testing.assert_allclose(values, expected[level], atol=1e-4 * np.abs(expected[level]).max())
+
+
 def test_every_variable_is_filled_from_the_package(package, drawn):
     backbone = backbones.get("efficientnet_lite0", weights="imagenet")
     for name, theirs, transpose in (

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn import evaluation
-from keras_maskrcnn.evaluation.report import overlap_matrix
+from keras_maskrcnn.evaluation.matching import overlap_matrix
 from keras_maskrcnn.ops import boxes as box_ops
 
 FALSE_POSITIVE = 0.3  # a prediction whose IoU with all objects is lower has no ground truth

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 
 import keras
 
@@ -72,8 +71,9 @@ def alternating(setup):
     """Trains the RPN and the detector in turns."""
     model, batches = build(setup), setup.batches(setup.canvas_b)
     steps = [max(round(share * setup.arguments.alternating_steps), 1) for share in PHASE_SHARES]
-    options = {"restart": "rpn", "epochs": min(EPOCHS // 2, *steps), "verbose": 2}
-    phases = training.alternate(model, batches, steps, setup.optimizer, LOSS_WEIGHTS, **options)
+    options = {"restart": "rpn", "epochs": min(EPOCHS // 2, *steps), "verbose": 2, "clock": setup.clock}
+    lengths = [setup.length(count) for count in steps]
+    phases = training.alternate(model, batches, lengths, setup.optimizer, LOSS_WEIGHTS, **options)
     return Trained("alternating", model, phases, evaluation.best_threshold(model, some(setup.train), kind="bbox"))
 
 
@@ -87,14 +87,8 @@ def transfer(setup, backbone, name, trainable):
 
 
 def fit(model, setup, steps):
-    """Compiles and trains; returns {"phase", "steps", "seconds", "history"}."""
-    epochs = min(EPOCHS, steps)
-    steps -= steps % epochs
-    model.compile(setup.optimizer(steps), loss_weights=LOSS_WEIGHTS)
-    start = time.perf_counter()
-    fitted = model.fit(setup.batches(setup.canvas_b), epochs=epochs, steps_per_epoch=steps // epochs, verbose=2)
-    seconds = time.perf_counter() - start
-    return {"phase": "all together", "steps": steps, "seconds": seconds, "history": fitted.history}
+    """Trains on part B's canvas; returns {"phase", "steps", "seconds", "history"}."""
+    return setup.fit(model, steps, EPOCHS, setup.canvas_b, LOSS_WEIGHTS)
 
 
 def some(dataset, count=SCORED):

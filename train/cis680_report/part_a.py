@@ -2,7 +2,6 @@
 
 import collections
 import math
-import time
 
 import keras
 import numpy as np
@@ -107,13 +106,10 @@ def build(setup, anchor, sampled):
 
 def fit(model, setup):
     """Trains backbone and RPN jointly; returns the history (dict of lists) and the seconds."""
-    steps = setup.arguments.steps_a
-    epochs = min(EPOCHS, steps)
-    model.compile(setup.optimizer(steps), loss_weights=FIRST_STAGE_ONLY)
-    options = {"epochs": epochs, "steps_per_epoch": steps // epochs, "verbose": 2}
-    start, test = time.perf_counter(), first_batches(setup.test, setup, VALIDATED)
-    history = model.fit(setup.batches(setup.canvas_a), validation_data=test, **options).history
-    return history, time.perf_counter() - start
+    test = first_batches(setup.test, setup, VALIDATED)
+    steps, canvas = setup.arguments.steps_a, setup.canvas_a
+    trained = setup.fit(model, steps, EPOCHS, canvas, FIRST_STAGE_ONLY, validation_data=test)
+    return trained["history"], trained["seconds"]
 
 
 def first_batches(dataset, setup, count):

@@ -75,6 +75,7 @@ def step_8(report, arms, figures):
         8,
         arms=Table(["backbone", *names], [[arm, *(figures[arm][name] for name in names)] for arm in figures]),
         losses=plots.curves({"": {arm.name: arm.history["loss"] for arm in arms}}, ylabel="total loss"),
+        trained_for=" or ".join(map(str, sorted({arm.steps for arm in arms}))),
         measured=", ".join(f"{arm.name} {accuracy[arm.name]:.3f} ({arm.seconds:.0f} s)" for arm in arms),
         gap=accuracy["trained, fine-tuned"] - accuracy["trained, frozen"],
     )

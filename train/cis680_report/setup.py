@@ -2,12 +2,15 @@
 
 import argparse
 import dataclasses
+import time
+import typing
 
 import keras
 
 from keras_maskrcnn import backbones, data
 from keras_maskrcnn.data.cache import Cached
 from keras_maskrcnn.training import recipe
+from keras_maskrcnn.training.clock import TimeBudget, until_over
 
 # Maximum number of images kept decoded in memory: reading the course's compressed files in random order is slow.
 KEPT_IN_MEMORY = 3000
@@ -16,12 +19,13 @@ COURSE_FILE = "hw3_mycocodata_img_comp_zlib.h5"
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """Data sets of a run, a description of them, and the arguments of the command line."""
+    """Data sets of a run, a description of them, the arguments of the command line, and a clock, in seconds."""
 
     train: data.Dataset
     test: data.Dataset
     source: str
     arguments: argparse.Namespace
+    now: typing.Callable = time.perf_counter
 
     # (height, width) of part A's input: 300 × 400 pixels rounded up to multiples of the backbone's stride of 16.
     canvas_a = (304, 400)
@@ -41,10 +45,46 @@ class Setup:
         arguments = argparse.Namespace(**{**vars(self.arguments), "image_size": canvas})
         return recipe.batches(arguments, self.train, augment="flip", shuffle=True, max_instances=16)
 
-    def optimizer(self, steps):
-        """The optimizer of the recipes, with a schedule of this many steps."""
-        rate = self.arguments.learning_rate
-        return recipe.optimizer(argparse.Namespace(learning_rate=rate, steps=steps, minutes=None, hold=0.3))
+    def length(self, steps):
+        """Length of a training: its steps or, with `--minutes`, its part of them by its share of all steps."""
+        given = self.arguments
+        if given.minutes is None:
+            return steps
+        parts = {"part-a": given.steps_a}
+        parts["part-b"] = given.steps_b + given.alternating_steps + 3 * given.transfer_steps
+        return given.minutes * steps / parts.get(given.part, sum(parts.values()))
+
+    def optimizer(self, length):
+        """The optimizer of the recipes, with a schedule of this length."""
+        return recipe.optimizer(self._plan(length))
+
+    @property
+    def clock(self):
+        """With `--minutes` a function from a length to a `TimeBudget`, else None."""
+        if self.arguments.minutes is None:
+            return None
+        return lambda length: TimeBudget(
+            length, recipe.schedule(self._plan(length)), self.arguments.batch_size, self.now
+        )
+
+    def _plan(self, length):
+        """The arguments of a recipe that determine a schedule of this length."""
+        steps, minutes = (length, None) if self.arguments.minutes is None else (None, length)
+        return argparse.Namespace(learning_rate=self.arguments.learning_rate, steps=steps, minutes=minutes, hold=0.3)
+
+    def fit(self, model, steps, epochs, canvas, loss_weights, **options):
+        """Compiles and trains for at most that many epochs; returns {"phase", "steps", "seconds", "history"}."""
+        epochs = min(epochs, steps)
+        length = self.length(steps - steps % epochs)
+        model.compile(self.optimizer(length), loss_weights=loss_weights)
+        batches, start = self.batches(canvas), time.perf_counter()
+        if self.clock:
+            options |= until_over(self.clock(length), batches)
+        else:
+            options |= {"x": batches, "steps_per_epoch": length // epochs}
+        history = model.fit(epochs=epochs, verbose=2, **options).history
+        seconds, steps = time.perf_counter() - start, int(model.optimizer.iterations)
+        return {"phase": "all together", "steps": steps, "seconds": seconds, "history": history}
 
 
 def make(arguments):
@@ -91,6 +131,5 @@ def _course(arguments):
 
 
 def _coco(arguments):
-    splits = (recipe.coco_split(arguments.data, part) for part in ("train", "val"))
-    sets = [data.Grouped(data.Coco.from_folder(arguments.data, s), data.VEHICLES_PEOPLE_ANIMALS) for s in splits]
+    sets = [data.Grouped(part, data.VEHICLES_PEOPLE_ANIMALS) for part in data.splits(arguments.data)]
     return *sets, "COCO images, categories grouped into vehicles, people and animals:"

@@ -1,0 +1,106 @@
+"""Where the JSON files and the images of COCO and its relatives lie: COCO, Roboflow, TrashCan, LVIS."""
+
+import functools
+
+from keras_maskrcnn.data import coco_file
+from keras_maskrcnn.data.coco import Coco
+from keras_maskrcnn.data.json_text import Elements
+from keras_maskrcnn.data.lvis import ABSENT, Lvis
+from keras_maskrcnn.data.paths import content_with, folders
+
+KEYS = ("images", "categories")
+STARTS = {"person_keypoints_": True, "instances_": False}  # of the names of files: whether they are about keypoints
+TRASHCAN = "_trashcan"  # ending in TrashCan 1.0 (Hong, Fulton, Sattar 2020)
+
+
+def coco(path):
+    """Finds COCO's downloads, Roboflow's and TrashCan's folders, or one file; see `formats.FORMATS`."""
+    if path.is_file():
+        opener = _file(path)
+        return {"all": opener} if opener else "no JSON with images and categories"
+    found = _named(path) | _roboflow(path)
+    versions = {} if found else {child.name: of for child in folders(path) if (of := _named(child))}
+    if len(versions) > 1:
+        return f"holds several data sets: open {' or '.join(versions)} in it"
+    if found := found or next(iter(versions.values()), {}):
+        return {name.rstrip("0123456789"): opener for name, opener in sorted(found.items())}  # train2017
+    openers = [opener for file in sorted(path.glob("*.json")) if (opener := _file(file))]
+    if len(openers) == 1:
+        return {"all": openers[0]}
+    return "neither annotations/instances_NAME.json with a folder NAME, nor one JSON file"
+
+
+def lvis(path):
+    """Finds LVIS' files, `lvis_v1_train.json` next to COCO's folders of photos or in `annotations` there."""
+    if path.is_file():
+        opener = functools.partial(Lvis, path, _photos(path))
+        return {"all": opener} if _is_lvis(path, _kept_index(path)) else f"no JSON with {ABSENT}"
+    files = [*sorted(path.glob("annotations/lvis_*.json")), *sorted(path.glob("lvis_*.json"))]
+    found = {file.stem.split("_")[-1]: functools.partial(Lvis, file, _photos(file)) for file in files}
+    return {name: opener for name, opener in found.items() if name in ("train", "val")} or "no lvis_v1_train.json"
+
+
+def _named(path):
+    """Files `instances_NAME.json`, or else `person_keypoints_NAME.json`, that have a folder NAME of images."""
+    found = {}
+    for start, keypoints in STARTS.items():
+        for file in (*path.glob(f"annotations/{start}*.json"), *path.glob(f"{start}*.json")):
+            if folder := _folder_of(file, [path]):
+                found[_name(file)] = functools.partial(Coco, file, folder, keypoints=keypoints)
+    return found
+
+
+def _roboflow(path):
+    files = path.glob("*/_annotations.coco.json")
+    return {file.parent.name: functools.partial(Coco, file, file.parent) for file in files}
+
+
+def _file(path):
+    """Opens one COCO file, with keypoints if its categories have some; None for another file."""
+    index = _kept_index(path)
+    content = None if _is_lvis(path, index) else {"categories": index.categories} if index else content_with(path, KEYS)
+    if content is None:
+        return None
+    categories = content["categories"] if isinstance(content["categories"], list) else []
+    keypoints = any(isinstance(category, dict) and category.get("keypoints") for category in categories)
+    return functools.partial(Coco, path, _images_of(path), keypoints=keypoints)
+
+
+def _images_of(path):
+    """Folder of the images of one COCO file: with the name of its split, `images` next to it, or its own folder."""
+    beside, images = _folder_of(path, [path.parent]), path.parent / "images"
+    return beside or (images if images.is_dir() else _folder_of(path, [path.parent.parent]) or path.parent)
+
+
+def _name(file):
+    """Name of a split in the name of its file."""
+    name = file.stem.removesuffix(TRASHCAN)
+    for start in STARTS:
+        name = name.removeprefix(start)
+    return name
+
+
+def _folder_of(file, roots):
+    """Folder of images with the name of a file's split, or None."""
+    places = [root / part for root in roots for part in (_name(file), f"images/{_name(file)}")]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _kept_index(path):
+    """The `coco_file.Index` of a file where one is kept, so that a large file need not be read; else None."""
+    kinds = (reader.options._replace(keypoints=keypoints) for reader in (Coco, Lvis) for keypoints in (False, True))
+    return next(filter(None, (coco_file.kept_index(path, options) for options in kinds)), None)
+
+
+def _is_lvis(path, index):
+    """Whether the records of images, of which the index may be known, have LVIS' lists of categories."""
+    if index:
+        return ABSENT in Elements(path, index.images, index.version)[0]
+    return path.suffix == ".json" and f'"{ABSENT}"'.encode() in path.read_bytes()
+
+
+def _photos(file):
+    """The folder that holds the folders of COCO's photos, for a file in it or in a folder of it."""
+    root = file.absolute().parent
+    places = (root, root.parent, root / "images", root.parent / "images")
+    return next((place for place in places if (place / "train2017").is_dir() or (place / "val2017").is_dir()), root)

@@ -1,0 +1,70 @@
+"""Opens every set in a path for inspection, also COCO files with records that `data.Coco` refuses."""
+
+import json
+import pathlib
+import tempfile
+import weakref
+
+from keras_maskrcnn.data import formats
+from keras_maskrcnn.data.coco import Coco
+from keras_maskrcnn.data.doctor.coco_records import without_bad_records
+from keras_maskrcnn.data.labelme import LabelMe
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.yolo import Yolo
+
+
+def sets_in(path):
+    """Opens the sets in a file or folder.
+
+    Args:
+        path: str or Path.
+
+    Yields:
+        (name, dataset, faults): `dataset` is None where the set cannot be opened; `faults` are pairs of a place and
+        what is wrong there: of that set, or of records that a COCO file is read without.
+
+    Raises:
+        DataError: no format fits.
+    """
+    for name, opener in formats.parts(path).items():
+        try:
+            yield name, opener(), []
+        except DataError as error:
+            dataset, faults = _leniently(opener)
+            yield name, dataset, faults if dataset is not None else [(error.source, error.reason)]
+
+
+def _leniently(opener):
+    """(dataset, faults) of a set that is read without the files or records at fault; (None, []) where that fails."""
+    reader, broken = getattr(opener, "func", None), {}
+    if reader is Coco:
+        return _coco(opener)
+    if reader not in (LabelMe, Yolo):
+        return None, []
+    try:
+        return opener(broken=broken), list(broken.items())
+    except DataError:
+        return None, []
+
+
+class _Sound(Coco):
+    """Reads a COCO file without the records at fault, from a copy that is deleted with the reader."""
+
+    keeps_index = False
+
+    def __init__(self, path, images, content):
+        temporary = tempfile.TemporaryDirectory()
+        weakref.finalize(self, temporary.cleanup)
+        copy = pathlib.Path(temporary.name) / path.name
+        copy.write_text(json.dumps(content))
+        super().__init__(copy, images)
+        self.path = path
+
+
+def _coco(opener):
+    path, folder = map(pathlib.Path, opener.args[:2])
+    try:
+        content, faults = without_bad_records(json.loads(path.read_bytes()))
+        return _Sound(path, folder, content), faults
+    except (OSError, ValueError, RecursionError):  # DataError is a ValueError
+        return None, []
