@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.image_file import opened, read_stored
-from keras_maskrcnn.data.image_type import ImageType
+from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.data.sample import DataError
 
 ENDINGS = {"JPEG": "jpg", "PNG": "png"}  # formats whose bytes are kept
@@ -41,11 +41,12 @@ def encoded_image(sample):
 def _format(content, source, wanted):
     """Format of the bytes if they can stand for the image, else None."""
     try:
-        stored = read_stored(source, ImageType(wanted.shape[2], str(wanted.dtype)), content)
+        image_type = ImageType(wanted.shape[2], str(wanted.dtype))
+        stored = read_stored(source, image_type, content)
         if stored.orientation > 1 or not np.array_equal(stored.image, wanted):
             return None
         with opened(source, "an image", content) as image:
-            same = wanted.shape[2] != 3 or (image.mode in MODES and np.array_equal(image.convert("RGB"), wanted))
+            same = image_type != RGB or (image.mode in MODES and np.array_equal(image.convert("RGB"), wanted))
             return image.format if same and image.format in ENDINGS else None
     except DataError:  # the sample comes from elsewhere, and only names this file
         return None

@@ -127,3 +127,32 @@ def test_small_files_have_no_index(coco_folder, folder, monkeypatch):
 def test_a_reader_can_be_sent_to_another_process(coco_folder):
     coco = data.Coco(*coco_folder([SQUARE]))
     same(pickle.loads(pickle.dumps(coco))[0], coco[0])
+
+
+def test_keypoints_have_an_index_of_their_own(coco_folder, folder, count_scans):
+    names = ["left_eye", "right_eye"]
+    categories = [{"id": 3, "name": "zebra", "keypoints": names}]
+    annotations = [{**SQUARE, "keypoints": [1, 1, 2, 3, 2, 1]}, {**SQUARE, "keypoints": [1, 1, 9, 0, 0, 0]}, SQUARE]
+    path, images = coco_folder(annotations, categories=categories)
+    assert data.Coco(path, images).dropped == {} and data.Coco(path, images).fields == ()
+    for _ in range(2):  # the index of either kind tells that there are keypoints
+        found = data.open(path)
+        assert list(found.dropped) == [11] and found.fields[0].names == tuple(names)
+        assert found.labels_at(0).tolist() == [1, 1] and found[0]["keypoints"][0].tolist() == [
+            [1.5, 1.5, 2],
+            [3.5, 2.5, 1],
+        ]
+    assert len(data.Coco(path, images)[0]["labels"]) == 3 and len(count_scans) == 2
+    same(pickle.loads(pickle.dumps(found))[0], found[0])
+
+
+def test_lvis_has_an_index_of_its_own(coco_folder, folder, count_scans):
+    record = {"id": 0, "file_name": "old.png", "coco_url": "http://a/val2017/one.png", "height": 8, "width": 10}
+    record |= {"neg_category_ids": [7], "not_exhaustive_category_ids": [3]}
+    path, images = coco_folder([SQUARE], records=[record])
+    assert data.Coco(path, images).images[0]["file_name"] == "old.png"
+    for _ in range(2):
+        found = data.open(path)
+        assert type(found) is data.Lvis and found[0]["source"] == str(images / "one.png")
+        assert found.absent_at(0).tolist() == [2] and found.incomplete_at(0).tolist() == [1]
+    assert len(count_scans) == 2

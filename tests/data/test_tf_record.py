@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_maskrcnn import data
 from keras_maskrcnn.data import kept, tf_record_file
+from keras_maskrcnn.data.image_file import read_stored
 
 KEYS = ("image", "boxes", "labels", "masks", "crowd", "image_id")
 
@@ -328,3 +329,36 @@ def test_real_sets_bit_for_bit(kmr_data, tmp_path, path):
         same(wanted, found[position])
         features, _ = found._record(position)
         assert features["image/encoded"][0] == pathlib.Path(wanted["source"]).read_bytes()
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (2, "uint8"), (4, "uint8"), (1, "uint16")])
+def test_images_of_other_types(sample, in_memory, tmp_path, channels, dtype):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (32, 48, channels), dtype, endpoint=True)
+    dataset = in_memory([sample([[1, 2, 9, 8]], image=pixels)])
+    dataset.image_type = data.ImageType(channels, dtype)
+    data.write_tfrecord(dataset, tmp_path / "all.tfrecord")
+    same(data.TfRecord(tmp_path / "all.tfrecord").decoded(channels, dtype)[0], dataset[0])
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_files_of_16_bits(sample, in_memory, tmp_path, ending):
+    """All bits of the colours in a PNG file are kept; a TIFF file of them would have to be written as PNG."""
+    codecs, tifffile = pytest.importorskip("imagecodecs"), pytest.importorskip("tifffile")
+    pixels = np.random.default_rng(0).integers(0, 65535, (32, 48, 3), np.uint16)
+    path = tmp_path / f"a.{ending}"
+    if ending == "png":
+        path.write_bytes(codecs.png_encode(pixels))
+    else:
+        tifffile.imwrite(path, pixels, photometric="rgb")
+    stored = read_stored("record 1", data.ImageType(3, "uint16"), path.read_bytes())
+    np.testing.assert_array_equal(stored.image, pixels)
+    dataset = in_memory([sample([[1, 2, 9, 8]], image=pixels, source=str(path))])
+    dataset.image_type = data.ImageType(3, "uint16")
+    if ending == "tif":
+        with pytest.raises(data.DataError, match=r"a\.tif: cannot be written as PNG: it is uint16 \[32, 48, 3\]"):
+            data.write_tfrecord(dataset, tmp_path / "all.tfrecord")
+        return
+    data.write_tfrecord(dataset, tmp_path / "all.tfrecord")
+    found = data.TfRecord(tmp_path / "all.tfrecord")
+    same(found.decoded(3, "uint16")[0], dataset[0])
+    assert found[0]["image"].dtype == np.uint8
