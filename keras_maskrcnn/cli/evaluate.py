@@ -45,6 +45,7 @@ def arguments(parser):
         metavar="S",
         help="minimum score where --report and --html count detections (default: %(default)s)",
     )
+    add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     add("--boundary", action="store_true", help="also compute boundary AP (Cheng et al. 2021)")
     add("--html", type=pathlib.Path, metavar="FILE", help="also write a page with plots, tables and the worst images")
     add("--worst", type=int, default=20, metavar="N", help="images with errors in --html (default: %(default)s)")
@@ -53,11 +54,12 @@ def arguments(parser):
 
 def run(args):
     """Prints the COCO scores of a model on a data set, and what it does wrong; writes a report with pictures."""
-    from keras_maskrcnn import evaluation
+    from keras_maskrcnn import data, evaluation
 
     check_outputs(args)
     model = load(args.model)
     dataset = _dataset(args).decoded(model.image_type.channels, model.image_type.dtype)
+    dataset = data.Strict(dataset) if args.strict else dataset
     figures = evaluation.explain(
         model,
         dataset,
@@ -79,6 +81,7 @@ def run(args):
         print(f"report: {args.html}")
     if args.json:
         write_json(args.json, figures)
+    data.print_left_out(dataset)
     return 0
 
 

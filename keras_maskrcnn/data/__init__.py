@@ -2,11 +2,12 @@
 
 Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; one reader per format: `coco`,
 `coco_keypoints`, `lvis` (JSON files), `outlines`, `via`, `labelme` and `yolo` (polygons), `id_masks`, `penn_fudan`,
-`nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays), `shapes`;
-`formats` finds the reader of a path; then `grouped`, `geometry`, `colour`, `augment`, `centred`, `mini_masks`,
+`nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays),
+`tf_record`, `shapes`; `formats` finds the reader of a path; `to_coco`, `to_tf_record` and `to_yolo` write what a reader
+reads, `strict` makes bad input an error; then `grouped`, `geometry`, `colour`, `augment`, `centred`, `mini_masks`,
 `prepare`, `sampling`, `pipeline`.
-Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py; TensorFlow and
-Keras are imported when `batches` runs.
+Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py, `TfRecord`
+google-crc32c; TensorFlow and Keras are imported when `batches` runs.
 """
 
 from keras_maskrcnn.lazy import exports
@@ -36,22 +37,28 @@ _MODULES = {
     "RepeatFactor": "sampling",
     "Shapes": "shapes",
     "Stretched": "colour",
+    "Strict": "strict",
     "Subset": "sample",
+    "TfRecord": "tf_record",
     "Via": "via",
     "Voc": "voc",
     "Yolo": "yolo",
     "batches": "pipeline",
     "crop_masks": "mini_masks",
     "held_out": "formats",
+    "left_out": "strict",
     "inspect": "doctor.survey",
     "open": "formats",
     "mask_boxes": "mini_masks",
     "paste_masks": "mini_masks",
+    "print_left_out": "strict",
     "read_image": "image_file",
     "splits": "formats",
     "stretch": "colour",
     "validate": "sample",
     "write_coco": "to_coco",
+    "write_tfrecord": "to_tf_record",
+    "write_yolo": "to_yolo",
 }
 __all__ = list(_MODULES)
 __getattr__, __dir__ = exports(__name__, _MODULES)

@@ -1,6 +1,7 @@
 """Image files beyond Pillow: TIFF of any number of channels and of 16 bits, PNG of 16-bit colour, and NumPy arrays."""
 
 import importlib
+import io
 
 import numpy as np
 from PIL import Image
@@ -10,14 +11,21 @@ from keras_maskrcnn.data.image_type import MAX_CHANNELS
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes of TIFF and BigTIFF files
 
 
-def is_tiff(path):
-    """Whether a file begins as TIFF files do."""
-    with open(path, "rb") as file:
-        return file.read(4) in TIFF
+def stream(source):
+    """What libraries open: the path of a file, or a binary stream of its bytes."""
+    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
-def tiff(path):
+def is_tiff(source):
+    """Whether a file, of which `source` is the path or the bytes, begins as TIFF files do."""
+    return _content(source, 4) in TIFF
+
+
+def tiff(source):
     """Decodes the first series of a TIFF file: channels side by side, in planes, or as pages.
+
+    Args:
+        source: path of the file, or its bytes.
 
     Returns:
         (pixels, orientation): an array `[H, W]` or `[H, W, n]`, and the EXIF orientation.
@@ -25,7 +33,7 @@ def tiff(path):
     Raises:
         ValueError: it has more axes than these, or more channels or pixels than the limits.
     """
-    with _library("tifffile").TiffFile(path) as file:
+    with _library("tifffile").TiffFile(stream(source)) as file:
         series = file.series[0]
         axes = [axis for axis in zip(series.axes, series.shape, strict=True) if axis[1] > 1 or axis[0] in "YX"]
         names, shape = "".join(name for name, _ in axes), tuple(length for _, length in axes)
@@ -38,10 +46,9 @@ def tiff(path):
         return np.moveaxis(pixels, others, [-1] * len(others)), int(tag.value) if tag else 1
 
 
-def png(path):
-    """Decodes all bits of a PNG file: uint8 or uint16 `[H, W]` or `[H, W, n]`."""
-    with open(path, "rb") as file:
-        return _library("imagecodecs").png_decode(file.read())
+def png(source):
+    """Decodes all bits of a PNG file, given its path or its bytes: uint8 or uint16 `[H, W]` or `[H, W, n]`."""
+    return _library("imagecodecs").png_decode(_content(source))
 
 
 def npy(path):
@@ -66,6 +73,14 @@ def check_size(width, height, channels=1):
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         limit = f"more than the {Image.MAX_IMAGE_PIXELS} of PIL.Image.MAX_IMAGE_PIXELS"
         raise ValueError(f"has {width} x {height} pixels, {limit}")
+
+
+def _content(source, count=-1):
+    """The first bytes of a file, by default all."""
+    if isinstance(source, bytes):
+        return source if count < 0 else source[:count]
+    with open(source, "rb") as file:
+        return file.read(count)
 
 
 def _library(name):

@@ -58,7 +58,7 @@ class Cached(Wrapper):
 
 
 def read_or_skip(dataset, position):
-    """Returns the sample at a position, or None where it cannot be read, which is noted in `skipped`."""
+    """Returns the sample at a position, or None where it cannot be read, see `skip`."""
     try:
         return dataset[position]
     except DataError as error:
@@ -67,9 +67,15 @@ def read_or_skip(dataset, position):
 
 
 def skip(dataset, error):
-    """Notes an unusable sample in `dataset.skipped`, and logs it the first time."""
-    if error.source not in dataset.skipped:
-        dataset.skipped[error.source] = error.reason
+    """Notes an unusable sample in `dataset.skipped` and logs it the first time; raises the error if data is strict.
+
+    All code that goes on without a sample calls this function.
+    """
+    if getattr(dataset, "strict", False):
+        raise error
+    skipped = getattr(dataset, "skipped", {})  # for sequences that are no Dataset, see `evaluation.predictions`
+    if error.source not in skipped:
+        skipped[error.source] = error.reason
         logger.warning("skipped %s", error)
 
 

@@ -1,5 +1,7 @@
 """Keypoints of COCO files: their names, which of them change sides when mirrored, and their values."""
 
+import array
+
 import numpy as np
 
 from keras_maskrcnn.data.fields import Points
@@ -56,24 +58,38 @@ def _other_side(name):
     return name.replace(left, "\0").replace(right, left).replace("\0", right)
 
 
-def fault(annotation, fields):
-    """Returns why the keypoints of an annotation cannot be used, or None; they may be missing.
+class Faults:
+    """Finds keypoints that cannot be used, annotation by annotation; the categories may be known only after all."""
 
-    Args:
-        annotation: A record of the file.
-        fields: Tuple of the `Points` that are read: one or none.
-    """
-    stated = annotation.get(NAME)
-    for field in fields if stated else ():
-        if not isinstance(stated, list) or len(stated) != 3 * field.shape[0]:
-            return f"its keypoints are not {3 * field.shape[0]} numbers"
-        try:
-            visibility = numbers(stated)[2::3]
-        except ValueError as error:
-            return f"its keypoints: {error}"
-        if not np.isin(visibility, VISIBILITY).all():
-            return "its keypoints have a visibility that is not 0, 1 or 2"
-    return None
+    def __init__(self):
+        self._lengths = array.array("q")  # of the lists, 0 where there are no keypoints, -1 for anything else
+        self._values = {}  # from positions to reasons
+
+    def add(self, annotation):
+        """Adds the record of the next annotation; its keypoints may be missing."""
+        stated = annotation.get(NAME)
+        if isinstance(stated, list) and (reason := _fault(stated)):
+            self._values[len(self._lengths)] = reason
+        self._lengths.append((len(stated) if isinstance(stated, list) else -1) if stated else 0)
+
+    def found(self, field):
+        """Returns a dict from the positions of annotations to reasons.
+
+        Args:
+            field: the `Points` of the file's categories.
+        """
+        count, lengths = 3 * field.shape[0], np.array(self._lengths)
+        wrong = np.flatnonzero((lengths != 0) & (lengths != count)).tolist()
+        return self._values | dict.fromkeys(wrong, f"its keypoints are not {count} numbers")
+
+
+def _fault(stated):
+    """Why a list of keypoints cannot be used, however long it is, or None."""
+    try:
+        visibility = numbers(stated)[2::3]
+    except ValueError as error:
+        return f"its keypoints: {error}"
+    return None if np.isin(visibility, VISIBILITY).all() else "its keypoints have a visibility that is not 0, 1 or 2"
 
 
 def values(annotations, fields, size):

@@ -2,14 +2,15 @@
 
 import functools
 
+from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.coco import Coco
-from keras_maskrcnn.data.lvis import Lvis
+from keras_maskrcnn.data.json_text import Elements
+from keras_maskrcnn.data.lvis import ABSENT, Lvis
 from keras_maskrcnn.data.paths import content_with, folders
 
 KEYS = ("images", "categories")
 STARTS = {"person_keypoints_": True, "instances_": False}  # of the names of files: whether they are about keypoints
 TRASHCAN = "_trashcan"  # ending in TrashCan 1.0 (Hong, Fulton, Sattar 2020)
-LVIS_KEY = b'"neg_category_ids"'
 
 
 def coco(path):
@@ -33,7 +34,7 @@ def lvis(path):
     """Finds LVIS' files, `lvis_v1_train.json` next to COCO's folders of photos or in `annotations` there."""
     if path.is_file():
         opener = functools.partial(Lvis, path, _photos(path))
-        return {"all": opener} if _is_lvis(path) else "no JSON with neg_category_ids"
+        return {"all": opener} if _is_lvis(path, _kept_index(path)) else f"no JSON with {ABSENT}"
     files = [*sorted(path.glob("annotations/lvis_*.json")), *sorted(path.glob("lvis_*.json"))]
     found = {file.stem.split("_")[-1]: functools.partial(Lvis, file, _photos(file)) for file in files}
     return {name: opener for name, opener in found.items() if name in ("train", "val")} or "no lvis_v1_train.json"
@@ -56,7 +57,8 @@ def _roboflow(path):
 
 def _file(path):
     """Opens one COCO file, with keypoints if its categories have some; None for another file."""
-    content = None if _is_lvis(path) else content_with(path, KEYS)
+    index = _kept_index(path)
+    content = None if _is_lvis(path, index) else {"categories": index.categories} if index else content_with(path, KEYS)
     if content is None:
         return None
     categories = content["categories"] if isinstance(content["categories"], list) else []
@@ -84,8 +86,17 @@ def _folder_of(file, roots):
     return next((place for place in places if place.is_dir()), None)
 
 
-def _is_lvis(path):
-    return path.suffix == ".json" and LVIS_KEY in path.read_bytes()
+def _kept_index(path):
+    """The `coco_file.Index` of a file where one is kept, so that a large file need not be read; else None."""
+    kinds = (reader.options._replace(keypoints=keypoints) for reader in (Coco, Lvis) for keypoints in (False, True))
+    return next(filter(None, (coco_file.kept_index(path, options) for options in kinds)), None)
+
+
+def _is_lvis(path, index):
+    """Whether the records of images, of which the index may be known, have LVIS' lists of categories."""
+    if index:
+        return ABSENT in Elements(path, index.images, index.version)[0]
+    return path.suffix == ".json" and f'"{ABSENT}"'.encode() in path.read_bytes()
 
 
 def _photos(file):

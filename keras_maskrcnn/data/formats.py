@@ -2,12 +2,14 @@
 
 import functools
 import pathlib
+import re
 
 from keras_maskrcnn.data import coco_layouts, mask_layouts
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
 from keras_maskrcnn.data.paths import folders, is_json
 from keras_maskrcnn.data.sample import DataError, Subset
 
+RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")
 VALIDATION = ("val", "valid", "validation", "test")  # names of the second split, in this order
 
 
@@ -17,8 +19,8 @@ def splits(path):
     Formats: COCO (the layout of its downloads, Roboflow's, TrashCan's, or a JSON file with its images next to it or in
     a folder `images` there; with keypoints if its categories have some), LVIS, VIA (matterport's layout, or a JSON
     file), LabelMe, YOLO segmentation (`data.yaml`, `images/train`, or `train/images`), Pascal VOC, Cityscapes, Open
-    Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, the files of CIS 680, and folders of images and mask
-    files. Where there is one set only, every tenth image is held out.
+    Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map,
+    and folders of images and mask files. Where there is one set only, every tenth image is held out.
 
     Args:
         path: str or Path.
@@ -173,6 +175,28 @@ def _cis680(path):
     return {split: functools.partial(Cis680, path, split) for split in ("train", "test")}
 
 
+def _tfrecord(path):
+    from keras_maskrcnn.data.tf_record import SHARD, TfRecord
+
+    def is_record(file):
+        return file.suffix in RECORD_ENDINGS or bool(SHARD.search(file.name))
+
+    if path.is_file():
+        return {"all": functools.partial(TfRecord, path)} if is_record(path) else f"no {' or '.join(RECORD_ENDINGS)}"
+    files = [file for root in (path, *folders(path)) for file in sorted(root.iterdir()) if is_record(file)]
+    names = {file.with_name(SHARD.sub("", file.name)) for file in files}
+    found = {_split_of(name, path): functools.partial(TfRecord, name) for name in sorted(names)}
+    if len(found) < len(names):
+        return f"several TFRecord files of one split, such as {min(names).name}: give one of them"
+    return {"all": next(iter(found.values()))} if len(found) == 1 else found or "no TFRecord file"
+
+
+def _split_of(file, root):
+    """Split in the name of a TFRecord file, or the name of its folder."""
+    found = [split for split in ("train", *VALIDATION) if re.search(rf"(?<![a-z]){split}(?![a-z])", file.name.lower())]
+    return found[0] if found else file.name if file.parent == root else file.parent.name
+
+
 # From names to functions of a path, which return a dict from the names of splits to functions that open them, or why
 # the format does not fit. Layouts of folders without a file that is particular to the format come last.
 FORMATS = {
@@ -187,5 +211,6 @@ FORMATS = {
     "Penn-Fudan": mask_layouts.penn_fudan,
     "CIS 680": _cis680,
     "nuclei": mask_layouts.nuclei,
+    "TFRecord": _tfrecord,
     "mask files": mask_layouts.mask_folder,
 }

@@ -38,18 +38,19 @@ def split_names(folder, split, part, names):
     return found
 
 
-def read_ids(path, sizes, binary=False):
+def read_ids(path, sizes, binary=False, content=None):
     """Reads a mask file: int [H, W].
 
     Args:
         path: Path of the file.
         sizes: List of the (H, W) that its image can have, see `image_file.Stored`.
         binary: Whether the mask is only zero or not zero; colours are then converted to grey.
+        content: bytes of the file; None reads them from `path`.
 
     Raises:
         DataError: The file is missing, is no image, has colours (where they are not allowed) or has another size.
     """
-    with opened(path, "a mask") as image:
+    with opened(path, "a mask", content) as image:
         if not binary and len(image.getbands()) > 1:
             channels = np.asarray(image.convert("RGB"))
             if (channels != channels[..., :1]).any():

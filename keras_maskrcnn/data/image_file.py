@@ -116,32 +116,37 @@ class Stored(NamedTuple):
         return self.turned() if fits_both and upright else self.image
 
 
-def read_stored(path, image_type=RGB):
+def read_stored(path, image_type=RGB, content=None):
     """Reads an image as `read_image` does, without a decision on its orientation: a `Stored`.
 
     Args:
-        path: str or Path.
+        path: str or Path; with `content` only for messages.
         image_type: `ImageType` of the result; readers pass that of their data set.
+        content: bytes of the file, which is no `.npy` file; None reads them.
     """
     with _one_line(path, "an image"):
-        pixels, orientation = _decoded(path, image_type)
+        if content is None and str(path).lower().endswith(".npy"):
+            pixels, orientation = array_file.npy(path), 1
+        else:
+            pixels, orientation = _decoded(path, image_type, path if content is None else content)
         return Stored(path, image_type.convert(pixels), orientation)
 
 
-def _decoded(path, wanted):
-    """Returns the pixels of a file, uint8 or uint16 [H, W] or [H, W, n], and its EXIF orientation."""
-    if str(path).lower().endswith(".npy"):
-        return array_file.npy(path), 1
+def _decoded(path, wanted, source):
+    """Returns the pixels of a file, uint8 or uint16 [H, W] or [H, W, n], and its EXIF orientation.
+
+    `source` is the path of the file, or its bytes.
+    """
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(array_file.stream(source), formats=FORMATS)
     except UnidentifiedImageError:
-        if not array_file.is_tiff(path):
+        if not array_file.is_tiff(source):
             raise
-        return _whole_tiff(path), 1
+        return _whole_tiff(source), 1
     with image:
         _check_pixels(image, path)
         if image.format in ("PNG", "TIFF") and _is_reduced(image, wanted):
-            return _whole(image, path, wanted)
+            return _whole(image, source, wanted)
         if image.format == "TIFF" and 1 < image.n_frames == wanted.channels and image.mode in GREY:
             return _pages(image), 1
         image.load()
@@ -155,19 +160,19 @@ def _is_reduced(image, wanted):
     return (is_deep and wanted.dtype == "uint16") or (bands != wanted.channels == samples)
 
 
-def _whole(image, path, wanted):
+def _whole(image, source, wanted):
     """Returns all channels and bits, or of the channels those that Pillow names, and the orientation."""
     is_png = image.format == "PNG"
-    pixels = array_file.png(path) if is_png else _whole_tiff(path)
+    pixels = array_file.png(source) if is_png else _whole_tiff(source)
     if pixels.ndim == 3 and pixels.shape[2] != wanted.channels:
         named = len(image.getbands())
         pixels = _over_white(pixels) if "A" in image.getbands() else pixels[..., :named]
     return pixels, orientation_of(image) if is_png else 1
 
 
-def _whole_tiff(path):
+def _whole_tiff(source):
     """Returns a TIFF file as tifffile reads it, turned upright as Pillow turns it."""
-    pixels, orientation = array_file.tiff(path)
+    pixels, orientation = array_file.tiff(source)
     return TURNS.get(orientation, TURNS[1])(pixels)
 
 
@@ -225,9 +230,13 @@ def orientation_of(image):
 
 
 @contextlib.contextmanager
-def opened(path, kind):
-    """Opens an image file with Pillow; an error inside the block becomes a DataError ("cannot be read as `kind`")."""
-    with _one_line(path, kind), Image.open(path, formats=FORMATS) as image:
+def opened(path, kind, content=None):
+    """Opens an image file, or its bytes, with Pillow.
+
+    An error inside the block becomes a DataError ("cannot be read as `kind`").
+    """
+    source = array_file.stream(path if content is None else content)
+    with _one_line(path, kind), Image.open(source, formats=FORMATS) as image:
         _check_pixels(image, path)
         yield image
 

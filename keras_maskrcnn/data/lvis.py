@@ -3,7 +3,9 @@
 import numpy as np
 
 from keras_maskrcnn.data.coco import Coco
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.coco_file import Options
+
+ABSENT, INCOMPLETE = "neg_category_ids", "not_exhaustive_category_ids"
 
 
 class Lvis(Coco):
@@ -21,28 +23,24 @@ class Lvis(Coco):
         DataError: As `Coco`, or the file has no lists of categories per image.
     """
 
-    address = "coco_url"
+    options = Options(address="coco_url", lists=(ABSENT, INCOMPLETE))
 
     def __init__(self, annotations, images):
         super().__init__(annotations, images)
-        for index, image in enumerate(self.images):
-            for key in ("neg_category_ids", "not_exhaustive_category_ids"):
-                image[key] = self._known(image.get(key), f"images[{index}]", key)
-            folder, _, name = image["file_name"].rpartition("/")
-            if not (self.folder / folder).is_dir():
-                image["file_name"] = name
+        self._labels = {number: label for label, number in enumerate(self.category_ids, 1)}
 
-    def _known(self, numbers, place, key):
-        """Labels of a list of category ids; a DataError for anything else."""
-        try:
-            return np.array([self._labels[number] for number in numbers], np.int32)
-        except (KeyError, TypeError):
-            raise DataError(self.path, f"{place} has no {key}, or one with unknown categories") from None
+    def _image(self, record):
+        record = super()._image(record)
+        folder, _, name = record["file_name"].rpartition("/")
+        return record if (self.folder / folder).is_dir() else {**record, "file_name": name}
+
+    def _listed(self, position, key):
+        return np.array([self._labels[number] for number in self.images[position][key]], np.int32)
 
     def absent_at(self, position):
         """Returns the labels of the classes that are checked to be absent from an image: int32 [n]."""
-        return self.images[position]["neg_category_ids"]
+        return self._listed(position, ABSENT)
 
     def incomplete_at(self, position):
         """Returns the labels of the classes of which an image shows more instances than are annotated: int32 [n]."""
-        return self.images[position]["not_exhaustive_category_ids"]
+        return self._listed(position, INCOMPLETE)

@@ -1,5 +1,6 @@
 """The input pipeline: shuffle, read, augment, resize, batch, prefetch; seeded, and the same on every backend."""
 
+import contextlib
 import functools
 
 import numpy as np
@@ -32,7 +33,8 @@ def batches(
     """Returns batches for `model.fit`.
 
     A sample that cannot be read is logged once and noted in `dataset.skipped`. With `cache` it is left out, otherwise
-    the next readable sample replaces it, so that the length of an epoch is known. Order and augmentation differ between
+    the next readable sample replaces it, so that the length of an epoch is known; with `strict.Strict` it stops the
+    iteration. Order and augmentation differ between
     epochs (each iteration over a tf.data.Dataset is one) and depend only on the seed.
 
     Args:
@@ -112,7 +114,7 @@ class Rows:
     def __init__(self, dataset, prepare, shuffle, seed, sampling=None):
         self.start = 0
         self.dataset, self.prepare, self.seed = dataset, prepare, seed
-        self._failed_in_a_row = 0
+        self._failed_in_a_row, self._failure = 0, None
         # One readable sample is enough for an epoch that is not empty.
         if not any(read_or_skip(dataset, position) for position in range(len(dataset))):
             reasons = [f"no sample can be read, among them {source}: {why}" for source, why in dataset.skipped.items()]
@@ -185,10 +187,24 @@ class Rows:
             epoch: Number of the epoch.
         """
         row = None
-        while row is None:  # terminates: `row` raises when no sample is readable
-            row = self.row(position, repeat, epoch)
-            position = (position + 1) % len(self.dataset)
+        try:
+            while row is None:  # terminates: `row` raises when no sample is readable
+                row = self.row(position, repeat, epoch)
+                position = (position + 1) % len(self.dataset)
+        except DataError as error:
+            self._failure = error
+            raise
         return row
+
+    @contextlib.contextmanager
+    def raising(self):
+        """A block in which a DataError of a row is raised as it is: TensorFlow makes an error of its own of it."""
+        try:
+            yield
+        except Exception as error:
+            if self._failure is None or error is self._failure:
+                raise
+            raise self._failure from error
 
 
 def _name(dataset):

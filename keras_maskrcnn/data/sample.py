@@ -59,12 +59,14 @@ class Dataset(collections.abc.Sequence):
         class_names: List of K str; class k is `class_names[k - 1]`.
         fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
             masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
+        strict: Whether bad input stops the program instead of being left out, see `strict.Strict`.
         image_type: `image_type.ImageType` of the images: uint8 R, G, B unless a subclass or `decoded` says otherwise.
         labels_known: Whether `labels_at` reads no file and decodes nothing.
     """
 
     class_names = ()
     fields = ()
+    strict = False
     image_type = RGB
     labels_known = False
 
@@ -115,6 +117,11 @@ class Dataset(collections.abc.Sequence):
         """Samples that a pipeline could not use: a dict from source to reason."""
         return {}
 
+    @functools.cached_property
+    def dropped(self):
+        """Annotations that the reader left out so far: a dict from their number or place to the reason."""
+        return {}
+
     def __getitem__(self, index):
         """Returns the validated sample at an index, or a Subset for a slice."""
         if isinstance(index, slice):
@@ -130,7 +137,7 @@ class Wrapper(Dataset):
     """A data set whose samples come from another one.
 
     Args:
-        dataset: A Dataset. Its classes, fields, type of images and skipped samples are those of the wrapper.
+        dataset: A Dataset. Its classes, fields, type of images, and what is left out of it are those of the wrapper.
     """
 
     def __init__(self, dataset):
@@ -157,6 +164,16 @@ class Wrapper(Dataset):
     def labels_known(self):
         """Whether the wrapped data set knows its labels."""
         return self.dataset.labels_known
+
+    @property
+    def dropped(self):
+        """The annotations that the wrapped data set left out."""
+        return self.dataset.dropped
+
+    @property
+    def strict(self):
+        """Whether the wrapped data set stops at bad input."""
+        return self.dataset.strict
 
 
 class Subset(Wrapper):

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 
+from keras_maskrcnn.data.cache import skip
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.heads.outputs import Detections
@@ -16,9 +17,9 @@ _log = logging.getLogger(__name__)
 def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_size=8, limit=None, progress=False):
     """Yields each readable sample of a data set together with the model's detections in it.
 
-    Only a few samples are in memory at the same time. A sample that cannot be read is skipped and named in a warning in
-    the log, so that the others are still evaluated. If the model has the class names of the data set in another order,
-    or further ones, its detections get the labels of the data set.
+    Only a few samples are in memory at the same time. A sample that cannot be read is skipped, noted in
+    `dataset.skipped` and named in a warning in the log, so that the others are still evaluated. If the model has the
+    class names of the data set in another order, or further ones, its detections get the labels of the data set.
 
     Args:
         model: an object with `detect_each(images, score_threshold=, max_detections=, batch_size=)` for any iterable of
@@ -36,6 +37,7 @@ def predictions(model, dataset, score_threshold=0.0, max_detections=100, batch_s
     Raises:
         ValueError: the classes of the model and the data set do not match (see `check_classes`), or no image could be
             read.
+        DataError: a sample of a strict data set cannot be read.
     """
     pairs = numbered_predictions(model, dataset, score_threshold, max_detections, batch_size, limit, progress)
     return ((sample, found) for _, sample, found in pairs)
@@ -79,12 +81,12 @@ def _detect_each(model, images, batch_size, options):
 
 
 def _readable(dataset, total):
-    """Yields the first `total` samples with their positions; logs a warning for each one that cannot be read."""
+    """Yields those of the first `total` samples that can be read, with their positions, see `data.cache.skip`."""
     for index in range(total):
         try:
             yield index, dataset[index]
         except (DataError, OSError) as error:
-            _log.warning("skipped sample %d of %d: %s", index, total, error)
+            skip(dataset, error if isinstance(error, DataError) else DataError(f"sample {index}", error))
 
 
 def check_classes(model, dataset):

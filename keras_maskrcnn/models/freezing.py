@@ -34,6 +34,19 @@ def freeze(model, names):
         named[name].trainable = False
 
 
+def matching(model, starts):
+    """Names of the layers that start with one of the texts, such as "backbone", "backbone/stage1" or "box_head/fc".
+
+    Raises:
+        ValueError: no name starts with a text.
+    """
+    names = list(_named_layers(model))
+    for start in starts:
+        if not any(name.startswith(start) for name in names):
+            raise ValueError(f"no layer's name starts with {start!r}; the parts are {', '.join(model.parts())}")
+    return [name for name in names if name.startswith(tuple(starts))]
+
+
 def _named_layers(model):
     """Layers by name, each part before the layers within it."""
     named = {}

@@ -137,8 +137,12 @@ def read(name):
     raise ValueError(f"there is no preset {str(name)!r}; the presets are {', '.join(names())}; no such folder either")
 
 
-def merged(config, overrides):
-    """Constructor arguments of a preset, updated with `overrides`; dicts of options are merged."""
+def overridden(config, overrides):
+    """Constructor arguments of a preset, updated with `overrides`; dicts of options are merged.
+
+    With other `channels` or `image_dtype`, the statistics of the images and the backbone's input are changed too.
+    """
+    config = _for_images(config, overrides)
 
     def one(key):
         both = isinstance(overrides[key], dict) and isinstance(config.get(key), dict)
@@ -156,7 +160,7 @@ def make(model_class, name, num_classes, weights, overrides):
     if "path" in preset["weights"]:
         return _from_folder(model_class, preset, num_classes, weights, overrides)
     classes = preset["weights"]["classes"] if num_classes is None else num_classes
-    model = model_class(classes, **merged(_for_images(preset["config"], overrides), overrides))
+    model = model_class(classes, **overridden(preset["config"], overrides))
     if weights:
         _load(model, weights, preset["weights"]["source"])
     return model
@@ -187,7 +191,7 @@ def _from_folder(model_class, preset, num_classes, weights, overrides):
     if num_classes not in (None, config.get("num_classes")):
         overrides = {"num_classes": num_classes, "class_names": None, **overrides}
     overrides = {key: _serialised(value) for key, value in overrides.items()}
-    wanted = merged(_for_images(config, overrides), overrides)
+    wanted = overridden(config, overrides)
     if weights is not None:
         model = _build(model_class, preset, wanted)
         if weights:

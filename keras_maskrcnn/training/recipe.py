@@ -18,6 +18,7 @@ from PIL import Image
 from keras_maskrcnn import data, evaluation, visualize
 from keras_maskrcnn.backend import is_tensorflow
 from keras_maskrcnn.backend.precision import fastest_policy
+from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.training import anchor_proposal
 from keras_maskrcnn.training.callbacks import EpochLine, SkippedSteps, TimeLine
@@ -255,7 +256,12 @@ def optimizer(arguments):
     return result
 
 
-def train(arguments, model, train_data, val_data, batches, max_detections=100, validation=None):
+def strict(arguments, *datasets):
+    """The data sets, which stop at bad input with `--strict`."""
+    return [data.Strict(dataset) for dataset in datasets] if arguments.strict else datasets
+
+
+def train(arguments, model, train_data, val_data, batches, max_detections=100, validation=None, callbacks=()):
     """Fits, scores, saves, exports and draws; prints the paths of all files.
 
     A run that was stopped continues after its last complete epoch if it is started again with the same arguments, and
@@ -270,6 +276,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
         batches: endless batches for `fit` (`data.batches(..., repeat=True)`).
         max_detections: maximum number of detections per image in the scores.
         validation: batches for `val_loss`; None for some of `val_data`, on the canvas of the model.
+        callbacks: functions from the clock to further callbacks.
 
     Returns:
         dict, the content of `OUTPUT/summary.json`.
@@ -286,22 +293,24 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
     batches.rows.start = clock.steps * arguments.batch_size
     folder.start(done)
     scores = TimedEval(clock, val_data, log_dir=output / "logs", max_detections=max_detections)
-    model.fit(
-        endless(batches) if arguments.minutes else batches,
-        epochs=done if clock.over else arguments.epochs,
-        initial_epoch=done,
-        steps_per_epoch=ENDLESS if arguments.minutes else max(arguments.steps // arguments.epochs, 1),
-        validation_data=_validation(arguments, model, val_data, batches) if validation is None else validation,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            clock,
-            scores,
-            TimeLine(clock) if arguments.minutes else EpochLine(),
-            SkippedSteps(train_data),
-            keras.callbacks.CSVLogger(output / "history.csv", append=done > 0),
-            backup,  # last, so that the scores of an epoch are on disk before its state
-        ],
-    )
+    with batches.rows.raising():
+        model.fit(
+            endless(batches) if arguments.minutes else batches,
+            epochs=done if clock.over else arguments.epochs,
+            initial_epoch=done,
+            steps_per_epoch=ENDLESS if arguments.minutes else max(arguments.steps // arguments.epochs, 1),
+            validation_data=_validation(arguments, model, val_data, batches) if validation is None else validation,
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                clock,
+                scores,
+                TimeLine(clock) if arguments.minutes else EpochLine(),
+                SkippedSteps(train_data),
+                keras.callbacks.CSVLogger(output / "history.csv", append=done > 0),
+                *(make(clock) for make in callbacks),
+                backup,  # last, so that the scores of an epoch are on disk before its state
+            ],
+        )
     start = time.perf_counter()
     figures = scores.scores
     if not scores.current:
@@ -317,6 +326,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
         "batch_size": arguments.batch_size,
         "precision": model.layer_dtype,
         "parameters": model.count_params(),
+        "left_out": data.left_out(train_data, val_data),
         **evaluation.for_json(figures, digits=4),
         "minutes": arguments.minutes,
         **clock.summary(),
@@ -326,6 +336,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
     }
     folder.finish(summary)
     _print(summary, output)
+    data.print_left_out(train_data, val_data)
     return summary
 
 
@@ -336,6 +347,7 @@ def _validation(arguments, model, val_data, batches):
     size = min(arguments.batch_size, len(val_data), 32)
     count = min(len(val_data), 32, 4 * size) // size * size  # full batches: JAX compiles for each size
     part = data.Subset(val_data, np.linspace(0, len(val_data) - 1, count).astype(int))
+    part = data.Stretched(part, model.stretch) if model.stretch else part
     rows = batches.rows.prepare
     shape = {"max_instances": rows.max_instances, "mask_size": rows.mask_size}
     return data.batches(part, model.image_size or rows.image_size, size, **shape, cache=True, workers=arguments.workers)
@@ -358,7 +370,9 @@ def _write(model, val_data, output):
         served = SavedModel(paths["saved_model"])
     paths["pictures"].mkdir(exist_ok=True)
     for i in np.unique(np.linspace(0, len(val_data) - 1, 12).astype(int)):
-        sample = val_data[int(i)]
+        sample = read_or_skip(val_data, int(i))
+        if sample is None:
+            continue
         pair = visualize.side_by_side(sample["image"], sample, served.detect(sample["image"]), val_data.class_names)
         Image.fromarray(pair).save(paths["pictures"] / image_name(i, sample["image_id"]))
     return paths

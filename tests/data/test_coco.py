@@ -179,5 +179,5 @@ def test_coco_tiny_keeps_its_negatives_and_crowds(kmr_data):
     places = {image["id"]: place for place, image in enumerate(coco.images)}
     assert len(coco) == 200
     assert all(len(coco[places[number]]["labels"]) == 0 for number in (262284, 58636))
-    crowded = {a["image_id"] for group in coco._annotations.values() for a in group if a["iscrowd"]}
+    crowded = {number for number in places if any(a["iscrowd"] for a in coco.coco_annotations(number))}
     assert sum(coco[places[number]]["crowd"].sum() for number in crowded) == 26

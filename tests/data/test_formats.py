@@ -218,21 +218,9 @@ def test_real_sets_survive_a_coco_file(kmr_data, tmp_path, name, assert_round_tr
     assert_round_trip(dataset[:: max(len(dataset) // 5, 1)], tmp_path / "out.json")
 
 
-def test_convert_data(tmp_path, capsys):
-    from keras_maskrcnn.cli import main
-
-    layouts(tmp_path)
-    output = tmp_path / "out" / "pears.json"
-    assert main(["convert-data", str(tmp_path / "labelme"), "--split", "val", "--output", str(output)]) == 0
-    printed = capsys.readouterr().out
-    assert (
-        f"{output}: 1 image in {tmp_path / 'labelme' / 'val'}" in printed and "train/coco.py --annotations" in printed
-    )
-    assert main(["convert-data", str(tmp_path / "labelme"), "--output", str(output)]) == 2
-    assert "holds the splits train, val: choose one by split=" in capsys.readouterr().err
-    assert main(["convert-data", str(tmp_path / "labelme"), "--split", "val", "--output", "x.txt"]) == 2
+def test_a_coco_file_needs_image_files(tmp_path):
     with pytest.raises(data.DataError, match="is no image file"):
-        data.write_coco(data.Shapes(2), output)
+        data.write_coco(data.Shapes(2), tmp_path / "out.json")
 
 
 def test_what_a_coco_file_cannot_state_is_named(tmp_path):

@@ -20,7 +20,7 @@ DARK, BRIGHT = 64, 160  # medians of grey values
 )
 def left_out(part):
     """`dropped` of the reader."""
-    for place, reason in getattr(part.dataset, "dropped", {}).items():
+    for place, reason in part.dataset.dropped.items():
         yield f"annotation {place}" if isinstance(place, int) else str(place), reason
 
 

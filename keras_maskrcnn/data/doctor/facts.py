@@ -188,9 +188,8 @@ class Part:
         except DataError as caught:
             error = caught
         path = stated.path or (sample or {}).get("source")
-        dropped = getattr(self.dataset, "dropped", {})
         source, of_masks = str(path or error.source), self.files.boxes_of_masks
-        return Facts(source, sample, error, stated, _file(path), dropped, of_masks)
+        return Facts(source, sample, error, stated, _file(path), self.dataset.dropped, of_masks)
 
 
 def _file(path):

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import tempfile
+import weakref
 
 from keras_maskrcnn.data import formats
 from keras_maskrcnn.data.coco import Coco
@@ -46,15 +47,24 @@ def _leniently(opener):
         return None, []
 
 
+class _Sound(Coco):
+    """Reads a COCO file without the records at fault, from a copy that is deleted with the reader."""
+
+    keeps_index = False
+
+    def __init__(self, path, images, content):
+        temporary = tempfile.TemporaryDirectory()
+        weakref.finalize(self, temporary.cleanup)
+        copy = pathlib.Path(temporary.name) / path.name
+        copy.write_text(json.dumps(content))
+        super().__init__(copy, images)
+        self.path = path
+
+
 def _coco(opener):
     path, folder = map(pathlib.Path, opener.args[:2])
     try:
         content, faults = without_bad_records(json.loads(path.read_bytes()))
-        with tempfile.TemporaryDirectory() as temporary:
-            copy = pathlib.Path(temporary) / path.name
-            copy.write_text(json.dumps(content))
-            dataset = Coco(copy, folder)
+        return _Sound(path, folder, content), faults
     except (OSError, ValueError, RecursionError):  # DataError is a ValueError
         return None, []
-    dataset.path = path
-    return dataset, faults
