@@ -84,7 +84,7 @@ def narrow_presets(monkeypatch):
         preset = read(name)
         if name not in presets.published():
             return preset
-        return {**preset, "config": presets.merged(preset["config"], widths)}
+        return {**preset, "config": presets.overridden(preset["config"], widths)}
 
     monkeypatch.setattr(presets, "read", narrow)
 

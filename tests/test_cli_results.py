@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_maskrcnn import data
 from keras_maskrcnn.cli import main, predict
 from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.heads.outputs import Detections
@@ -14,6 +15,7 @@ from keras_maskrcnn.heads.outputs import Detections
 
 class OneOfEach:
     class_names: ClassVar = ["cat", "dog"]
+    image_type = data.ImageType()
 
     def detect_each(self, images, **options):
         for image in images:

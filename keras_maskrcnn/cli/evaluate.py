@@ -57,9 +57,9 @@ def run(args):
     from keras_maskrcnn import data, evaluation
 
     check_outputs(args)
+    dataset = data.Strict(_dataset(args)) if args.strict else _dataset(args)
     model = load(args.model)
-    dataset = _dataset(args).decoded(model.image_type.channels, model.image_type.dtype)
-    dataset = data.Strict(dataset) if args.strict else dataset
+    dataset = dataset.decoded(model.image_type.channels, model.image_type.dtype)
     figures = evaluation.explain(
         model,
         dataset,

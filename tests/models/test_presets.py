@@ -63,7 +63,7 @@ def test_options_of_a_group_are_merged_and_the_rest_is_replaced():
         "resize": {"shorter": 800, "longer": 1333},
     }
     overrides = {"neck": None, "backbone": {"name": "resnet18"}, "resize": {"shorter": 600}, "seed": 3}
-    assert presets.merged(config, overrides) == {
+    assert presets.overridden(config, overrides) == {
         "neck": None,
         "backbone": {"name": "resnet18", "norm": "batch"},
         "resize": {"shorter": 600, "longer": 1333},

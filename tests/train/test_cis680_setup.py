@@ -32,7 +32,14 @@ class Toy(keras.Sequential):
 
 def setup(now=None, **changes):
     given = {"part": "all", "minutes": None, "steps_a": 100, "steps_b": 600, "alternating_steps": 200}
-    given |= {"transfer_steps": 100, "learning_rate": 1.0, "batch_size": 2, "seed": 0, "workers": 1}
+    given |= {
+        "transfer_steps": 100,
+        "learning_rate": 1.0,
+        "batch_size": 2,
+        "seed": 0,
+        "workers": 1,
+        "pipeline": "threads",
+    }
     shapes = data.Shapes(2, image_size=(32, 32), seed=5, object_size=(12, 30))
     return Setup(shapes, shapes, "shapes", argparse.Namespace(**{**given, **changes}), now)
 

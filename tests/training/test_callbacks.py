@@ -142,7 +142,9 @@ def test_tensorboard_shows_everything(tmp_path):
     assert scalars["val_segm_AP"] == figures
     assert scalars["val_segm_AP/cat"] == figures
     assert "val_segm_AP/dog" not in scalars and "val_segm_APl" not in scalars  # no dogs, and no large objects
-    assert len([tag for tag in scalars if tag.startswith("val_bbox_")]) == 12 - 4 + 1  # less APm, APl, ARm, ARl; cat
+    assert (
+        len([tag for tag in scalars if tag.startswith("val_bbox_")]) == 12 - 4 + 3
+    )  # less APm, APl, ARm, ARl; three of cat
 
 
 def test_a_figure_between_scorings_is_not_drawn(tmp_path):
