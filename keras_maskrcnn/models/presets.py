@@ -4,6 +4,7 @@ Inside the package, `presets/NAME.json` is a configuration whose weights other p
 a model that ships with it. `save_preset` writes folders of the second kind, see `weights.preset_folder`.
 """
 
+import copy
 import json
 import pathlib
 from importlib import resources
@@ -235,7 +236,7 @@ def _serialised(value):
 def _build(model_class, preset, config):
     """A model from its configuration; every error is one line with the folder."""
     try:
-        return model_class.from_config(config)
+        return model_class.from_config(copy.deepcopy(config))  # Keras changes the configuration of a functional model
     except Exception as error:  # constructors and Keras raise exceptions of any class
         folder = preset["weights"]["path"].parent
         raise DataError(folder, f"cannot be built ({type(error).__name__}: {str(error)[:300]})") from error
