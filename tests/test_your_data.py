@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn import cli, data
+from keras_maskrcnn.data import coco_file, kept
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "your_data.md").read_text(encoding="utf-8")
@@ -73,6 +74,34 @@ def test_the_only_file_of_label_studio_opens_too(tmp_path):
     assert len(data.open(tmp_path / "result.json")) == len(data.open(tmp_path)) == tools.COUNT
 
 
+def test_a_kept_index_finds_images_by_name_too(tmp_path, monkeypatch):
+    """The second opening of a large file does not read it."""
+    monkeypatch.setenv("KMR_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(kept, "MIN_BYTES", 0)
+    tools.label_studio(tmp_path / "mine", SERVER)
+    first = data.open(tmp_path / "mine")
+    monkeypatch.setattr(coco_file, "_scanned", lambda *arguments: pytest.fail("the file was read again"))
+    second = data.open(tmp_path / "mine")
+    assert [sample["source"] for sample in second] == [sample["source"] for sample in first]
+    assert first[0]["source"] == str(tmp_path / "mine" / "images" / "ab12cd30-photo0.png")
+
+
+def test_images_are_found_by_name_beside_a_faulty_record(tmp_path):
+    tools.label_studio(tmp_path, SERVER)
+    _no_size(tmp_path)
+    with pytest.raises(data.DataError, match="the height None, not a number of pixels"):
+        data.splits(tmp_path)
+    report = data.inspect(tmp_path)
+    assert report.statistics["all"]["images"] == tools.COUNT - 1 and not report.findings.of("unreadable")
+
+
+def test_a_list_of_classes_that_is_no_text(tmp_path):
+    tools.label_studio_yolo(tmp_path)
+    (tmp_path / "classes.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(data.DataError, match=r"classes\.txt: cannot be read"):
+        data.open(tmp_path)
+
+
 # What goes wrong ----------------------------------------------------------------------------------------------------
 
 
@@ -92,11 +121,11 @@ def _regions(folder, change):
 
 
 def _via_point(folder):
-    point = {"name": "point", "cx": 3, "cy": 4}
-    _regions(
-        folder,
-        lambda region: region["region_attributes"]["class"] == "circle" and region.update(shape_attributes=point),
-    )
+    def change(region):
+        if region["region_attributes"]["class"] == "circle":
+            region["shape_attributes"] = {"name": "point", "cx": 3, "cy": 4}
+
+    _regions(folder, change)
 
 
 def _cvat_brush(folder):
