@@ -144,6 +144,11 @@ def _images_gone(folder):
         path.unlink()
 
 
+def _images_gone_on_the_server(folder):
+    tools.label_studio(folder, SERVER)
+    _images_gone(folder)
+
+
 def _no_size(folder):
     _edit(folder / "result.json", lambda content: content["images"][0].update(height=None, width=None))
 
@@ -188,6 +193,7 @@ FAULTS = [
     ("cvat", lambda f: _annotations(f / "annotations" / "instances_default.json", segmentation=[]), "left-out", "mask"),
     ("label_studio", lambda f: _annotations(f / "result.json", segmentation=[]), "left-out", "mask"),
     ("label_studio", _images_gone, "unreadable", "no such"),
+    ("label_studio", _images_gone_on_the_server, "set", "outside the folder of images"),
     ("label_studio", _no_size, "set", "None"),
     ("roboflow", lambda f: None, "no-object-of-class", "objects"),
     ("roboflow", _copied, "near-leak", ""),
