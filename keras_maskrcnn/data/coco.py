@@ -28,6 +28,7 @@ class Coco(Dataset):
         annotations: Path of the JSON file; `info` and `licenses` may be missing.
         images: Folder of the image files.
         allow_outside: Whether a `file_name` may be absolute or lead out of that folder.
+        by_name: Whether only the last part of a `file_name` is used, whatever folder the file names.
         keypoints: Whether samples have the field `keypoints`, float32 [n, K, 3], see `fields.Points`: x and y in
             continuous pixels, and visibility. Points change sides by the words left and right in their names.
 
@@ -46,10 +47,11 @@ class Coco(Dataset):
     keeps_index = True  # of a large file
     labels_known = True
 
-    def __init__(self, annotations, images, allow_outside=False, keypoints=False):
+    def __init__(self, annotations, images, allow_outside=False, keypoints=False, by_name=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
-        options = self.options._replace(allow_outside=bool(allow_outside), keypoints=bool(keypoints))
-        self._index = coco_file.load(self.path, options, self.keeps_index)
+        changes = {"allow_outside": allow_outside, "keypoints": keypoints, "by_name": by_name}
+        self.options = self.options._replace(**{name: bool(value) for name, value in changes.items()})
+        self._index = coco_file.load(self.path, self.options, self.keeps_index)
         if not self.folder.is_dir():
             raise DataError(self.folder, "no such folder of images")
         self.images = Elements(self.path, self._index.images, self._index.version, self._image)

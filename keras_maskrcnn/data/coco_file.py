@@ -13,6 +13,7 @@ import numpy as np
 from keras_maskrcnn.data import coco_keypoints, kept
 from keras_maskrcnn.data.coco_annotations import Annotations
 from keras_maskrcnn.data.json_text import Scanner
+from keras_maskrcnn.data.paths import last_part
 from keras_maskrcnn.data.sample import DataError
 
 KEYS = {
@@ -32,12 +33,14 @@ class Options(NamedTuple):
         address: Key of the web address of an image, such as "coco_url", whose last two parts replace its `file_name`;
             None reads `file_name`.
         lists: Keys of lists of category ids that the record of each image must have.
+        by_name: Whether only the last part of a `file_name` is used.
     """
 
     allow_outside: bool = False
     keypoints: bool = False
     address: str | None = None
     lists: tuple = ()
+    by_name: bool = False
 
     @property
     def kind(self):
@@ -50,7 +53,10 @@ class Options(NamedTuple):
 
     def file_name(self, image):
         """Path of an image's file in the folder of images, as its record states it."""
-        return "/".join(str(image[self.address]).split("/")[-2:]) if self.address else image["file_name"]
+        if self.address:
+            return "/".join(str(image[self.address]).split("/")[-2:])
+        name = image["file_name"]
+        return last_part(name) if self.by_name and isinstance(name, str) else name
 
 
 class Index(NamedTuple):

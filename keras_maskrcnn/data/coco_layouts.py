@@ -1,12 +1,16 @@
-"""Where the JSON files and the images of COCO and its relatives lie: COCO, Roboflow, TrashCan, LVIS."""
+"""Where the JSON files and the images of COCO and its relatives lie: COCO, CVAT, Roboflow, TrashCan, LVIS."""
 
+import collections.abc
 import functools
+import itertools
+import os
 
 from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.json_text import Elements
 from keras_maskrcnn.data.lvis import ABSENT, Lvis
-from keras_maskrcnn.data.paths import content_with, folders
+from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
+from keras_maskrcnn.data.paths import content_with, folders, last_part
 
 KEYS = ("images", "categories")
 STARTS = {"person_keypoints_": True, "instances_": False}  # of the names of files: whether they are about keypoints
@@ -14,7 +18,7 @@ TRASHCAN = "_trashcan"  # ending in TrashCan 1.0 (Hong, Fulton, Sattar 2020)
 
 
 def coco(path):
-    """Finds COCO's downloads, Roboflow's and TrashCan's folders, or one file; see `formats.FORMATS`."""
+    """Finds COCO's downloads, CVAT's, Roboflow's and TrashCan's folders, or one file; see `formats.FORMATS`."""
     if path.is_file():
         opener = _file(path)
         return {"all": opener} if opener else "no JSON with images and categories"
@@ -23,7 +27,8 @@ def coco(path):
     if len(versions) > 1:
         return f"holds several data sets: open {' or '.join(versions)} in it"
     if found := found or next(iter(versions.values()), {}):
-        return {name.rstrip("0123456789"): opener for name, opener in sorted(found.items())}  # train2017
+        # train2017 of COCO, Train of CVAT
+        return {name.rstrip("0123456789").lower(): opener for name, opener in sorted(found.items())}
     openers = [opener for file in sorted(path.glob("*.json")) if (opener := _file(file))]
     if len(openers) == 1:
         return {"all": openers[0]}
@@ -41,11 +46,11 @@ def lvis(path):
 
 
 def _named(path):
-    """Files `instances_NAME.json`, or else `person_keypoints_NAME.json`, that have a folder NAME of images."""
+    """Files `instances_NAME.json`, or else `person_keypoints_NAME.json`, with a folder NAME of images or `images`."""
     found = {}
     for start, keypoints in STARTS.items():
         for file in (*path.glob(f"annotations/{start}*.json"), *path.glob(f"{start}*.json")):
-            if folder := _folder_of(file, [path]):
+            if folder := _folder_of(file, [path]) or _with_files(path / "images"):
                 found[_name(file)] = functools.partial(Coco, file, folder, keypoints=keypoints)
     return found
 
@@ -58,18 +63,43 @@ def _roboflow(path):
 def _file(path):
     """Opens one COCO file, with keypoints if its categories have some; None for another file."""
     index = _kept_index(path)
-    content = None if _is_lvis(path, index) else {"categories": index.categories} if index else content_with(path, KEYS)
-    if content is None:
+    if _is_lvis(path, index):
+        return None
+    if index:
+        content = {"categories": index.categories, "images": Elements(path, index.images, index.version)}
+    elif not (content := content_with(path, KEYS)):
         return None
     categories = content["categories"] if isinstance(content["categories"], list) else []
     keypoints = any(isinstance(category, dict) and category.get("keypoints") for category in categories)
-    return functools.partial(Coco, path, _images_of(path), keypoints=keypoints)
+    folder = _images_of(path)
+    by_name = _are_found_by_name(folder, content["images"])
+    return functools.partial(Coco, path, folder, keypoints=keypoints, by_name=by_name)
 
 
 def _images_of(path):
     """Folder of the images of one COCO file: with the name of its split, `images` next to it, or its own folder."""
     beside, images = _folder_of(path, [path.parent]), path.parent / "images"
     return beside or (images if images.is_dir() else _folder_of(path, [path.parent.parent]) or path.parent)
+
+
+def _are_found_by_name(folder, images):
+    """Whether images lie in a folder by the last part of their `file_name` only; the first that exists decides.
+
+    Label Studio writes images/a.jpg, on Windows with a backslash, or a path on its server, for a.jpg in `images`.
+    """
+    for record in images if isinstance(images, collections.abc.Sequence) else ():
+        name = record.get("file_name") if isinstance(record, dict) else None
+        if isinstance(name, str) and os.path.isfile(folder / name):
+            return False
+        if isinstance(name, str) and os.path.isfile(folder / last_part(name)):
+            return True
+    return False
+
+
+def _with_files(folder):
+    """The folder if it holds image files itself, not in folders of splits; else None."""
+    is_one = folder.is_dir() and any(path.suffix.lower() in IMAGE_ENDINGS for path in folder.iterdir())
+    return folder if is_one else None
 
 
 def _name(file):
@@ -88,7 +118,8 @@ def _folder_of(file, roots):
 
 def _kept_index(path):
     """The `coco_file.Index` of a file where one is kept, so that a large file need not be read; else None."""
-    kinds = (reader.options._replace(keypoints=keypoints) for reader in (Coco, Lvis) for keypoints in (False, True))
+    choices = itertools.product((Coco, Lvis), (False, True), (False, True))
+    kinds = (reader.options._replace(keypoints=keypoints, by_name=by_name) for reader, keypoints, by_name in choices)
     return next(filter(None, (coco_file.kept_index(path, options) for options in kinds)), None)
 
 

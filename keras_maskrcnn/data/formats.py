@@ -1,6 +1,8 @@
 """Finds the reader of a file or folder of annotated images."""
 
+import contextlib
 import functools
+import itertools
 import pathlib
 import re
 
@@ -16,11 +18,12 @@ VALIDATION = ("val", "valid", "validation", "test")  # names of the second split
 def splits(path):
     """Opens the training and the validation set in a file or folder.
 
-    Formats: COCO (the layout of its downloads, Roboflow's, TrashCan's, or a JSON file with its images next to it or in
-    a folder `images` there; with keypoints if its categories have some), LVIS, VIA (matterport's layout, or a JSON
-    file), LabelMe, YOLO segmentation (`data.yaml`, `images/train`, or `train/images`), Pascal VOC, Cityscapes, Open
-    Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map,
-    and folders of images and mask files. Where there is one set only, every tenth image is held out.
+    Formats: COCO (the layout of its downloads, CVAT's, Roboflow's, TrashCan's, or a JSON file such as Label Studio's
+    with its images next to it or in a folder `images` there; with keypoints if its categories have some), LVIS, VIA
+    (matterport's layout, or a JSON file with the images), LabelMe, YOLO segmentation (`data.yaml`, `images/train`,
+    `train/images`, or `images` with Label Studio's `classes.txt`), Pascal VOC, Cityscapes, Open Images, Penn-Fudan, the
+    nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map, and folders of images
+    and mask files. Where there is one set only, every tenth image is held out.
 
     Args:
         path: str or Path.
@@ -116,10 +119,22 @@ def _via(path):
             return "no JSON with regions"
         return {"all": functools.partial(Via, path)}
     for root in (path, *folders(path)):
-        found = {file.parent.name: functools.partial(Via, file.parent) for file in sorted(root.glob(f"*/{FILE}"))}
+        found = {child.name: functools.partial(Via, file) for child in folders(root) if (file := _via_file(child))}
         if found:
             return found
-    return {"all": functools.partial(Via, path)} if (path / FILE).is_file() else f"no {FILE}"
+    return {"all": functools.partial(Via, file)} if (file := _via_file(path)) else f"no {FILE}, nor one JSON of VIA"
+
+
+def _via_file(folder):
+    """`via_region_data.json` in a folder, or the only JSON file if it is of VIA 2, which names it after its project."""
+    from keras_maskrcnn.data.via import FILE, entries_of
+
+    if (folder / FILE).is_file():
+        return folder / FILE
+    files = list(itertools.islice(folder.glob("*.json"), 2))
+    with contextlib.suppress(DataError):
+        return files[0] if len(files) == 1 and entries_of(files[0]) else None
+    return None
 
 
 def _labelme(path):
@@ -138,7 +153,7 @@ def _labelme(path):
 
 
 def _yolo(path):
-    from keras_maskrcnn.data.yolo import Yolo, read_yaml
+    from keras_maskrcnn.data.yolo import CLASSES, Yolo, read_classes, read_yaml
 
     yaml = path if path.suffix in (".yaml", ".yml") else next(iter(sorted(path.glob("*.yaml"))), None)
     names = None
@@ -148,6 +163,8 @@ def _yolo(path):
             return {split: functools.partial(Yolo, folder, names) for split, folder in found.items()}
     if not path.is_dir():
         return "no data.yaml"
+    if names is None and (path / CLASSES).is_file():
+        names = read_classes(path / CLASSES)
     found = {child.name.rstrip("0123456789"): child for child in folders(path / "images")}
     found |= {child.name: child / "images" for child in folders(path) if (child / "images").is_dir()}
     if not found and (path / "images").is_dir():

@@ -1,5 +1,7 @@
 """Questions about paths, for the functions that recognise formats."""
 
+import pathlib
+
 from keras_maskrcnn.data.outlines import read_json
 from keras_maskrcnn.data.sample import DataError
 
@@ -21,3 +23,8 @@ def content_with(path, keys):
 def is_json(path, keys):
     """Whether a file is JSON, a dict with some keys."""
     return content_with(path, keys) is not None
+
+
+def last_part(name):
+    """Returns the last part of a path that was written on Windows or on another system."""
+    return pathlib.PureWindowsPath(name).name

@@ -6,6 +6,8 @@ import pathlib
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, Instance, Outlines, Record, numbers, rectangle
 from keras_maskrcnn.data.sample import DataError, logger
 
+CLASSES = "classes.txt"  # of Label Studio, in place of data.yaml
+
 
 class Yolo(Outlines):
     """Reads lines "class x1 y1 x2 y2 …", coordinates in shares of the image's width and height.
@@ -81,6 +83,18 @@ def read_yaml(path):
             folders[split] = next((folder.resolve() for folder in found if folder.is_dir()), None)
     folders = {split: folder for split, folder in folders.items() if folder}
     return _classes(names), folders
+
+
+def read_classes(path):
+    """Returns the names in a `classes.txt`, one per line: a list.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read ({error})") from error
 
 
 def labels_of(folder):

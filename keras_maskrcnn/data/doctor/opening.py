@@ -52,12 +52,12 @@ class _Sound(Coco):
 
     keeps_index = False
 
-    def __init__(self, path, images, content):
+    def __init__(self, path, images, content, **options):
         temporary = tempfile.TemporaryDirectory()
         weakref.finalize(self, temporary.cleanup)
         copy = pathlib.Path(temporary.name) / path.name
         copy.write_text(json.dumps(content))
-        super().__init__(copy, images)
+        super().__init__(copy, images, **options)
         self.path = path
 
 
@@ -65,6 +65,6 @@ def _coco(opener):
     path, folder = map(pathlib.Path, opener.args[:2])
     try:
         content, faults = without_bad_records(json.loads(path.read_bytes()))
-        return _Sound(path, folder, content), faults
+        return _Sound(path, folder, content, by_name=opener.keywords.get("by_name", False)), faults
     except (OSError, ValueError, RecursionError):  # DataError is a ValueError
         return None, []
