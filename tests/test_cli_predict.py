@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn.cli import main, predict
-from keras_maskrcnn.data.image_type import RGB
+from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.data.run_lengths import decode
 from keras_maskrcnn.evaluation import encode_mask
 from keras_maskrcnn.heads.detection import OUTPUTS
@@ -66,6 +66,16 @@ def folder(tmp_path, monkeypatch):
 
 def run(*words, code=0):
     assert main(["predict", *map(str, words), "--model", "none", "--output", "out"]) == code
+
+
+@pytest.mark.parametrize("image_type", [ImageType(2), ImageType(4, "uint16")])
+def test_cut_outs_of_other_images_are_shown_as_overlays_are(folder, monkeypatch, image_type):
+    monkeypatch.setattr(Rectangles, "image_type", image_type)
+    levels = scene()[..., :1].repeat(image_type.channels, axis=2)
+    np.save("cells.npy", levels.astype(image_type.dtype))
+    run("cells.npy", "--cutouts", "--no-overlays")
+    cut = Image.open("out/cutouts/cells_001.png")
+    assert cut.mode == "RGBA" and cut.size == (8, 10)
 
 
 def test_files_that_are_not_read_are_listed(folder, capsys):

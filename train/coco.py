@@ -107,7 +107,7 @@ def heads_first(arguments):
 
     def make(clock):
         done = (lambda: clock.share) if arguments.minutes else (lambda: clock.steps / arguments.steps)
-        return fine_tuning.HeadsFirst(arguments.heads_first, done)
+        return fine_tuning.HeadsFirst(arguments.heads_first, done, retraced=clock.retraced)
 
     return make
 

@@ -212,11 +212,14 @@ class CutOuts(Writer):
 
     def add(self, picture, found):
         """Writes a file for each object."""
+        from keras_maskrcnn.drawing.sheets import as_rgb
+
+        image = as_rgb(picture.image)
         for number, crop in enumerate(mask_crops(found) or _boxes(picture.image, found["boxes"]), start=1):
             crop = Crop.around(crop.mask).moved(crop.left, crop.top)
             x1, y1, x2, y2 = crop.box
             if crop.mask.size:
-                pixels = np.dstack([picture.image[y1:y2, x1:x2], crop.mask * np.uint8(255)])
+                pixels = np.dstack([image[y1:y2, x1:x2], crop.mask * np.uint8(255)])
                 Image.fromarray(pixels).save(created(self._folder / f"{picture.name}_{number:03d}.png"))
 
 

@@ -179,7 +179,7 @@ class Cis680(Dataset):
         if not _are_whole(values) or values.min() < 0 or values.max() > 255:
             what = f"the values of image {number} are {values.dtype} from {values.min():g} to {values.max():g}"
             raise DataError(self.paths["images"], f"{what}, not whole numbers from 0 to 255")
-        return np.ascontiguousarray(values.astype(np.uint8).transpose(1, 2, 0))
+        return self.image_type.convert(np.ascontiguousarray(values.astype(np.uint8).transpose(1, 2, 0)))
 
 
 def _are_whole(values):

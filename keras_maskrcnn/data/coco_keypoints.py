@@ -122,7 +122,9 @@ def records(points):
         points: float32 [n, K, 3].
     """
     labelled = points[..., 2:] > 0
-    stated = np.where(labelled, points - np.array([CENTRE, CENTRE, 0]), 0).reshape(len(points), -1).tolist()
+    stated = (
+        np.where(labelled, points - np.array([CENTRE, CENTRE, 0]), 0).reshape(len(points), 3 * points.shape[1]).tolist()
+    )
     return [
         {NAME: [int(value) if value == int(value) else value for value in row], "num_keypoints": int(count)}
         for row, count in zip(stated, labelled.sum((1, 2)), strict=True)

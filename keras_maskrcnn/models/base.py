@@ -244,12 +244,19 @@ class InstanceModel(Declarations, Detector, Images, Presets, BuiltModel, keras.M
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
-        self._adopt(x)
-        self._follow(x)
+        self.adopt(x)
         self.class_factors  # noqa: B018 raises before the step is traced
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
         return super().fit(x, y, **kwargs)
+
+    def adopt(self, data):
+        """Takes canvas, class names and resize rule of a result of `data.batches`, as `fit` does.
+
+        For `fit` on an iterator over the batches, which does not have them. Errors as for `fit`.
+        """
+        self._adopt(data)
+        self._follow(data)
 
     def evaluate(self, x=None, y=None, **kwargs):
         """The losses on `x`, a result of `data.batches`, see `keras.Model.evaluate`.

@@ -86,6 +86,10 @@ class Clock(keras.callbacks.Callback):
         """Starts the clock."""
         self._last, self._traced = self.now(), False
 
+    def retraced(self):
+        """Says that the next step is traced again: its time is not that of a step."""
+        self._traced = False
+
     def on_epoch_begin(self, epoch, logs=None):
         """Counts the time between epochs."""
         self.tick()

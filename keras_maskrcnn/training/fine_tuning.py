@@ -71,6 +71,8 @@ def build(arguments, train):
         if arguments.preset:
             raise ValueError("give either --preset or a .keras file as --weights: that file holds its network")
         return _from_keras_file(pathlib.Path(arguments.weights), train.num_classes, options)
+    if arguments.preset in presets.published() and not arguments.weights:
+        raise ValueError(f"--preset {arguments.preset} holds no weights: give their file as --weights")
     return MaskRCNN.from_preset(arguments.preset, train.num_classes, weights=arguments.weights, **options)
 
 
@@ -106,16 +108,17 @@ class HeadsFirst(keras.callbacks.Callback):
         share: 0 to below 1.
         progress: function without arguments that returns the share of the training that is done.
         part: the part that is frozen.
+        retraced: function without arguments that is called before a step that is traced again; or None.
 
     Raises:
         ValueError: on another backend than TensorFlow, whose optimizers can update some of their weights.
     """
 
-    def __init__(self, share, progress, part="backbone"):
+    def __init__(self, share, progress, part="backbone", retraced=None):
         super().__init__()
         if share and not is_tensorflow():
             raise ValueError("--heads-first needs TensorFlow; on other backends train twice, first with --freeze")
-        self.share, self.progress, self.part = share, progress, part
+        self.share, self.progress, self.part, self.retraced = share, progress, part, retraced
         self._before = None  # the names of the layers that stay frozen, while the part is frozen too
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -137,3 +140,5 @@ class HeadsFirst(keras.callbacks.Callback):
     def _freeze(self, names):
         freeze(self.model, names)
         self.model.make_train_function(force=True)
+        if self.retraced:
+            self.retraced()

@@ -293,6 +293,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
     batches.rows.start = clock.steps * arguments.batch_size
     folder.start(done)
     scores = TimedEval(clock, val_data, log_dir=output / "logs", max_detections=max_detections)
+    model.adopt(batches)  # which the endless iterator of `--minutes` may hide
     with batches.rows.raising():
         model.fit(
             endless(batches) if arguments.minutes else batches,

@@ -104,6 +104,7 @@ def test_a_shipped_preset_with_frozen_stages(photos, recipe, tmp_path):
     ("words", "reason"),
     [
         (["--preset", "none"], "there is no preset 'none'"),
+        (["--preset", "mask_rcnn_resnet50_fpn"], "holds no weights: give their file as --weights"),
         (["--weights", "none.keras"], r"none\.keras: no such file"),
         (["--weights", "model.keras", "--preset", "nuclei"], "either --preset or a .keras file"),
         (["--weights", "model.keras", "--freeze", "spine"], "no layer's name starts with 'spine'"),
@@ -121,8 +122,11 @@ def test_heads_first_then_all_layers(photos, earlier, recipe, tmp_path, eager_fu
     (_, model, *_, batches), options = recipe("--data", photos / "all.json", "--output", tmp_path, *words)
 
     class Clock(keras.callbacks.Callback):
-        steps = 0
+        steps = traces = 0
         seen = ()
+
+        def retraced(self):
+            self.traces += 1
 
         def on_train_batch_end(self, batch, logs=None):
             self.steps += 1
@@ -135,7 +139,7 @@ def test_heads_first_then_all_layers(photos, earlier, recipe, tmp_path, eager_fu
     assert np.isfinite(history.history["loss"]).all() and sum(history.history["skipped_steps"]) == 0
     first = np.array(source.backbone.get_layer("stage2_block1_1_conv").kernel)
     moved = [bool((backbone != first).any()) for backbone, _ in clock.seen]
-    assert moved == [False, False, True, True]
+    assert moved == [False, False, True, True] and clock.traces == 2
     heads = [head for _, head in clock.seen]
     assert all((one != other).any() for one, other in itertools.pairwise(heads))
     assert all(name.startswith("backbone/stem") for name in frozen_names(model))

@@ -19,8 +19,12 @@ ROWS = 1024  # images that are compared with all others at once
 
 
 def thumbnail(image):
-    """Reduces an image uint8 [H, W, 3] to grey values, uint8 [16, 17]."""
-    grey = Image.fromarray(image).convert("L")
+    """Reduces an image, uint8 or uint16 [H, W, C], to grey values, uint8 [16, 17]."""
+    if image.shape[2] == 3 and image.dtype == np.uint8:
+        grey = Image.fromarray(image).convert("L")
+    else:
+        levels = image.mean(axis=2) * (255 / np.iinfo(image.dtype).max)
+        grey = Image.fromarray(np.rint(levels).astype(np.uint8))
     return np.asarray(grey.resize((SIDE + 1, SIDE), Image.Resampling.BOX))
 
 

@@ -65,6 +65,6 @@ def _coco(opener):
     path, folder = map(pathlib.Path, opener.args[:2])
     try:
         content, faults = without_bad_records(json.loads(path.read_bytes()))
-        return _Sound(path, folder, content, by_name=opener.keywords.get("by_name", False)), faults
+        return _Sound(path, folder, content, **opener.keywords), faults
     except (OSError, ValueError, RecursionError):  # DataError is a ValueError
         return None, []

@@ -1,10 +1,12 @@
 """Hashes of images: copies and near copies are found, other images are not."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from keras_maskrcnn import data
 from keras_maskrcnn.data.doctor import duplicates
 
 
@@ -61,3 +63,12 @@ def test_groups_are_connected_components(pairs):
 def test_equal_groups():
     assert duplicates.equal_groups("abcab") == [[0, 3], [1, 4]]
     assert duplicates.equal_groups([]) == []
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint8"), (5, "uint8"), (3, "uint16"), (4, "uint16")])
+def test_images_of_all_types_are_inspected(channels, dtype):
+    images = [np.random.default_rng(seed).integers(0, 255, (40, 60, channels)).astype(dtype) for seed in range(2)]
+    masks = np.zeros((1, 40, 60), bool)
+    masks[:, 5:20, 5:20] = True
+    report = data.inspect(data.Arrays(images, [masks] * 2, [[1]] * 2, ["cell"]))
+    assert report.findings.count("unreadable") == 0 and next(iter(report.statistics.values()))["objects"] == 2

@@ -77,3 +77,14 @@ def test_each_set_has_its_file_and_copies_leave_the_later_one(coco_set, tmp_path
 def test_data_that_are_no_files_are_refused(tmp_path):
     with pytest.raises(data.DataError, match="is no image file"):
         repair(data.inspect(data.Shapes(2)), tmp_path / "out.json")
+
+
+def test_keypoints_survive_a_bad_record(coco_set, tmp_path):
+    person = {"id": 1, "name": "person", "keypoints": ["left_eye", "right_eye"]}
+    points = {"keypoints": [6, 6, 2, 20, 6, 1], "num_keypoints": 2}
+    bad = coco_set.rectangle(2, 2, 30, 20, image_id=99, **points)
+    path = coco_set([[coco_set.rectangle(5, 5, 20, 20, **points)], [bad]], categories=[person])
+    report = data.inspect(path)
+    [(output, *_)] = repair(report, tmp_path / "fixed.json")
+    fixed = data.Coco(output, path / "images", keypoints=True, allow_outside=True)
+    np.testing.assert_array_equal(fixed[0]["keypoints"], [[[6.5, 6.5, 2], [20.5, 6.5, 1]]])  # centres of pixels
