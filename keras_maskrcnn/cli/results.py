@@ -1,5 +1,6 @@
 """The files that `predict` writes. Each is written image by image, so that a stopped run keeps what it has."""
 
+import abc
 import csv
 import json
 import os
@@ -27,14 +28,14 @@ def mask_crops(found):
     return None if name is None else crops_of(found[name])
 
 
-class Writer:
+class Writer(abc.ABC):
     """What `predict` writes results with."""
 
+    @abc.abstractmethod
     def add(self, picture, found):
         """Writes the `Detections` in an `inputs.Picture`."""
-        raise NotImplementedError
 
-    def close(self):
+    def close(self):  # noqa: B027, most writers have nothing to complete
         """Completes open files."""
 
 

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from keras_maskrcnn.data.sample import Wrapper
+from keras_maskrcnn.data.sample import Same
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
 # Grey levels: the noise of an empty image is amplified at most 16 times; that of a camera of 12 bits, which uses the
@@ -62,7 +62,7 @@ def ranks(size, percentiles):
     return [np.maximum(np.ceil(size * (share / 100)), 1) for share in percentiles]
 
 
-class Stretched(Wrapper):
+class Stretched(Same):
     """A data set with its images stretched, see `stretch`: the training set of a model with the option `stretch`.
 
     Such a model stretches the images that it detects objects in by itself.
@@ -75,17 +75,6 @@ class Stretched(Wrapper):
     def __init__(self, dataset, percentiles=(1.0, 99.8)):
         super().__init__(dataset)
         self.percentiles = tuple(percentiles)
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def labels_at(self, position):
-        """Returns the labels of a sample of the original data set."""
-        return self.dataset.labels_at(position)
-
-    def coco_annotations(self, image_id):
-        """Returns the annotations of the original data set."""
-        return self.dataset.coco_annotations(image_id)
 
     def read(self, position):
         """Returns a sample of the original data set with its image stretched."""

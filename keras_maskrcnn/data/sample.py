@@ -176,6 +176,21 @@ class Wrapper(Dataset):
         return self.dataset.strict
 
 
+class Same(Wrapper):
+    """A wrapper with the samples of the data set in their order, which `read` may change."""
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def labels_at(self, position):
+        """Returns the labels of a sample of the data set."""
+        return self.dataset.labels_at(position)
+
+    def coco_annotations(self, image_id):
+        """Returns the annotations of the data set."""
+        return self.dataset.coco_annotations(image_id)
+
+
 class Subset(Wrapper):
     """Some samples of a data set, in the given order.
 
@@ -267,6 +282,13 @@ def check_mask_memory(count, size, source):
     if count * size[0] * size[1] > MAX_MASK_BYTES:
         masks = f"its {count} masks of {size[1]} x {size[0]} pixels"
         raise DataError(source, f"{masks} take more than {__name__}.MAX_MASK_BYTES = {MAX_MASK_BYTES}")
+
+
+def log_fields(path, dataset, kind):
+    """Logs the fields of a data set that a kind of file cannot hold and that are not written."""
+    if dataset.fields:
+        names = ", ".join(field.name for field in dataset.fields)
+        logger.warning("%s: %s left out, which %s files do not hold", path, names, kind)
 
 
 def log_dropped(path, dropped):

@@ -2,12 +2,12 @@
 
 import sys
 
-from keras_maskrcnn.data.sample import DataError, Wrapper
+from keras_maskrcnn.data.sample import DataError, Same, Wrapper
 
 SHOWN = 20  # lines of `print_left_out`
 
 
-class Strict(Wrapper):
+class Strict(Same):
     """A data set whose bad input is an error, also where others leave it out: in batches, scores and conversions.
 
     Args:
@@ -33,17 +33,6 @@ class Strict(Wrapper):
                 reader = reader.dataset
             place = getattr(reader, "path", type(reader).__name__)
             raise DataError(f"{place}, annotation {number}", f"{reason}{others}")
-
-    def __len__(self):
-        return len(self.dataset)
-
-    def labels_at(self, position):
-        """Returns the labels of the data set."""
-        return self.dataset.labels_at(position)
-
-    def coco_annotations(self, image_id):
-        """Returns the annotations of the data set."""
-        return self.dataset.coco_annotations(image_id)
 
     def read(self, position):
         """Returns a sample of the data set, of which no annotation is left out."""

@@ -10,7 +10,7 @@ from PIL import Image
 from keras_maskrcnn.data import tf_record_file
 from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.data.encoded import encoded_image
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, log_fields
 from keras_maskrcnn.data.tf_messages import example_of, read_label_map, write_label_map
 from keras_maskrcnn.data.tf_record import LABEL_MAP, PIXELS, SIDES
 
@@ -45,6 +45,7 @@ def write_tfrecord(dataset, path, shards=None, step=None):
         raise ValueError(f"{shards} shards for {total} images")
     files = [path.with_name(f"{path.name}-{number:05d}-of-{shards:05d}") for number in range(shards)]
     path.parent.mkdir(parents=True, exist_ok=True)
+    log_fields(path, dataset, "TFRecord")
     _check_folder(path, files, dict(enumerate(dataset.class_names, 1)))
     written = 0
     for number, file in enumerate(files):

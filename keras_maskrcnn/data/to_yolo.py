@@ -11,7 +11,7 @@ from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.data.encoded import ENDINGS, encoded_image
 from keras_maskrcnn.data.rings import joined, rings, signed_area
 from keras_maskrcnn.data.run_lengths import run_lengths
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, log_fields
 from keras_maskrcnn.data.yolo import read_yaml
 
 DIGITS = 8  # significant ones of a coordinate: less than a thousandth of a pixel
@@ -63,6 +63,7 @@ def write_yolo(dataset, folder, split="train", step=None):
         if place.is_dir() and any(place.iterdir()):
             raise DataError(place, "is not empty")
         place.mkdir(parents=True, exist_ok=True)
+    log_fields(folder, dataset, "YOLO segmentation")
     _write_yaml(folder / "data.yaml", split, dataset.class_names)
     names, counts = set(), Written(0, [], 0, 0, 0)
     for position in range(len(dataset)):

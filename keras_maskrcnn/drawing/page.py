@@ -16,17 +16,18 @@ img { max-width: 100%; } figure { margin: 1em 0; } details { margin: 0.2em 0; }
 """
 
 
-def document(title, parts):
+def document(title, parts, style=""):
     """A page.
 
     Args:
         title: text.
         parts: list of HTML.
+        style: CSS after `STYLE`.
 
     Returns:
         str.
     """
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}{style}</style>'
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 

@@ -123,3 +123,10 @@ def test_pairs_of_names():
     assert mirrored(["Left Wrist", "head", "right wrist", "left_ear"]) == (2, 1, 0, 3)
     with pytest.raises(ValueError, match="3 points need as many names, not 1"):
         data.Points("keypoints", (3, 3), names=("nose",))
+
+
+@pytest.mark.parametrize("write_other", [data.write_tfrecord, data.write_yolo])
+def test_files_that_hold_no_keypoints_say_so(write, tmp_path, caplog, write_other):
+    reader = data.open(write(STATED))
+    write_other(reader, tmp_path / "out" / "people")
+    assert "keypoints left out" in caplog.text
