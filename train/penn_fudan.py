@@ -49,7 +49,7 @@ def augment(arguments):
     height, width = recipe.canvas(arguments)
     scale = tuple(factor * max(height, width) / 320 for factor in (0.55, 1.3))
     colour = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "grey": 0.1}
-    return data.Augment(flip=0.5, scale=scale, crop=(height, width), **colour)
+    return data.Augment(flip=0.5, scale=scale, crop=(height, width), copy_paste=arguments.copy_paste, **colour)
 
 
 def anchors(arguments, train):
@@ -120,6 +120,7 @@ def parse(arguments=None):
     add = parser.add_argument
     add("--norm", choices=("batch", "frozen_batch", "group"), help="(default: batch, --weights imagenet: frozen_batch)")
     add("--mask-pool", type=recipe.positive, help="half the cells per side of a mask (default: %(default)s)")
+    add("--copy-paste", type=recipe.share, help="share of crops with people of another photo (default: %(default)s)")
     add("--select", action="store_true", help=f"score {HELD_OUT} training photos, which are left out of the training")
     parser.add_argument("--anchors", choices=("people", "data"), default="people", help="(default: %(default)s)")
     parser.add_argument(
@@ -128,7 +129,7 @@ def parse(arguments=None):
         choices=presets.published(),
         help="preset that fits the weights",
     )
-    parser.set_defaults(norm="batch", mask_pool=14)
+    parser.set_defaults(norm="batch", mask_pool=14, copy_paste=0.0)
     if weights := parser.parse_args(arguments).weights:
         parser.set_defaults(**(IMAGENET if weights == recipe.IMAGENET else FINE_TUNING))
     return parser.parse_args(arguments)
