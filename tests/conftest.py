@@ -84,7 +84,9 @@ def narrow_presets(monkeypatch):
         preset = read(name)
         if name not in presets.published():
             return preset
-        return {**preset, "config": presets.overridden(preset["config"], widths)}
+        absent = [part for part in widths if preset["config"].get(part, widths) is None]
+        wanted = {part: width for part, width in widths.items() if part not in absent}
+        return {**preset, "config": presets.overridden(preset["config"], wanted)}
 
     monkeypatch.setattr(presets, "read", narrow)
 

@@ -43,8 +43,9 @@ def batches(
         batch_size: B.
         max_instances: N, rows of the targets. Of more instances the crowd regions and then the largest are kept, which
             is logged once; `rows.prepare.overfull` of the result has the samples, by position.
-        mask_size: M, side of the masks, each cropped to its box; or "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
-            which take about fifty times the memory, see `heads.mask.MaskStage`.
+        mask_size: M, side of the masks, each cropped to its box; "canvas" for masks uint8 [B, N, H, W] of 0 and 255,
+            which take about fifty times the memory, see `heads.mask.MaskStage`; or None for batches without masks, for
+            a model with `mask_stage=None`.
         augment: "flip", "standard", "strong", "lsj", "copy_paste", a callable (sample, rng) -> sample, or None. A
             callable with a true attribute `mixes` gets a third argument, a function from `rng` to another sample of the
             data set, or to None where that cannot be read.

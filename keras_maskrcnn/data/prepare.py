@@ -24,7 +24,8 @@ class Prepare:
             and on the right, is zero.
         max_instances: N, rows of the targets. If a sample has more, the crowd regions are kept, because the anchors in
             them must be ignored in training, and then the largest of the other instances.
-        mask_size: M, the side of the masks cropped to their boxes; or "canvas" for masks of the whole canvas.
+        mask_size: M, the side of the masks cropped to their boxes; "canvas" for masks of the whole canvas; or None for
+            rows without masks.
         augment: A callable (sample, rng) -> sample, or None. One with a true attribute `mixes` gets
             `partner` as a third argument.
         fields: Tuple of `fields.Field` that the samples hold beyond the standard ones.
@@ -64,12 +65,13 @@ class Prepare:
         """Returns the (shape, dtype) of each array of a row, by its name."""
         (height, width), count = self.image_size, self.max_instances
         mask = self.image_size if self.mask_size == "canvas" else (self.mask_size, self.mask_size)
+        masks = {} if self.mask_size is None else {"masks": ((count, *mask), np.uint8)}
         return {
             "images": ((height, width, self.image_type.channels), np.dtype(self.image_type.dtype)),
             "sizes": ((2,), np.float32),
             "image_index": ((), np.int32),
             "boxes": ((count, 4), np.float32),
-            "masks": ((count, *mask), np.uint8),
+            **masks,
             "valid": ((count,), np.bool_),
             **{field.name: ((count, *field.shape), np.dtype(field.dtype)) for field in self.fields},
         }
@@ -103,7 +105,7 @@ class Prepare:
             row[name][:count] = values
         if self.mask_size == "canvas":
             row["masks"][:count, : size[0], : size[1]] = place_masks(masks, size)
-        else:  # at the resolution of the sample, so that masks are resampled once
+        elif self.mask_size is not None:  # at the resolution of the sample, so that masks are resampled once
             row["masks"][:count] = crop_masks(masks, boxes, self.mask_size)
         row["valid"][:count] = True
         return row

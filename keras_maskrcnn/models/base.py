@@ -327,7 +327,8 @@ class InstanceModel(Declarations, Detector, Images, Presets, BuiltModel, keras.M
     def total_loss(self, terms):
         """Weighted sum of the loss terms, scalar, plus the layers' regularisation losses."""
         if self.loss_names[0] not in terms:
-            raise ValueError("the data has no ground truth: x, y = batch must hold boxes, labels, masks, crowd, valid")
+            needed = ", ".join((*DTYPES, *self.fields))
+            raise ValueError(f"the data has no ground truth: x, y = batch must hold {needed}")
         total = sum(self.loss_weights.get(name, 1.0) * terms[name] for name in self.loss_names)
         return total + sum(self.losses) if self.losses else total
 

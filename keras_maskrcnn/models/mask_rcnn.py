@@ -6,7 +6,7 @@ from keras import ops
 from keras_maskrcnn import backbones
 from keras_maskrcnn.backend.branches import branches
 from keras_maskrcnn.heads.box import BoxHead
-from keras_maskrcnn.heads.mask import MaskHead
+from keras_maskrcnn.heads.mask import MaskHead, MaskStage
 from keras_maskrcnn.heads.region_head import ObjectHead, Regions
 from keras_maskrcnn.heads.rpn import Proposed, RPNHead
 from keras_maskrcnn.layers.fpn import FPN
@@ -14,10 +14,12 @@ from keras_maskrcnn.models import compatibility
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names
 
+MASKS = MaskStage()
+
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class MaskRCNN(InstanceModel):
-    """Two-stage instance segmentation. One model trains, evaluates, predicts and exports.
+    """Two-stage object detection and instance segmentation. One model trains, evaluates, predicts and exports.
 
     Args:
         num_classes: classes K without background.
@@ -30,7 +32,8 @@ class MaskRCNN(InstanceModel):
         rpn_sampling: `heads.anchors.AnchorSampling`.
         box_stage: `heads.box.BoxStage`.
         box_sampling: `heads.box.RegionSampling`.
-        mask_stage: `heads.mask.MaskStage`.
+        mask_stage: `heads.mask.MaskStage`; None for a model without a mask head, which is Faster R-CNN: it is trained,
+            evaluated and exported without masks.
         heads: list of further `heads.region_head.ObjectHead`s, see docs/extending.md. Their names must be unique. They
             keep the dtype policy that they were made with.
         regions: `heads.region_head.Regions`, RoIAlign's conventions.
@@ -63,7 +66,7 @@ class MaskRCNN(InstanceModel):
         rpn_sampling=None,
         box_stage=None,
         box_sampling=None,
-        mask_stage=None,
+        mask_stage=MASKS,
         heads=(),
         regions=None,
         fpn_channels=256,
@@ -90,7 +93,9 @@ class MaskRCNN(InstanceModel):
         self.rpn = RPNHead(self.strides, rpn_stage, anchors, proposals, rpn_sampling, name="rpn", **policy)
         self.rpn.build((None, None, None, channels))
         self.box_head = BoxHead(self.num_classes, box_stage, box_sampling, self.detection, name="box_head", **policy)
-        self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy)
+        self.mask_head = None
+        if mask_stage is not None:
+            self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy)
         self.heads = _checked(heads)
         strides = tuple(2 ** int(level[1:]) for level in self.region_levels)
         for number, head in enumerate([self.box_head, *self.object_heads()], start=1):
@@ -115,8 +120,8 @@ class MaskRCNN(InstanceModel):
 
         Returns:
             dict of scalars (`loss_names` and `health_names`); or dict of `boxes` float32 `[B, D, 4]` in canvas pixels,
-            `labels` int32 `[B, D]`, `scores` float32 `[B, D]`, `masks` float32 `[B, D, m, m]` probabilities inside the
-            box, `valid` bool `[B, D]`, `proposals` float32 `[B, D, 4]`, the boxes before they were refined, and the
+            `labels` int32 `[B, D]`, `scores` float32 `[B, D]`, `valid` bool `[B, D]`, `proposals` float32 `[B, D, 4]`,
+            the boxes before they were refined, `masks` float32 `[B, D, m, m]` probabilities inside the box, and the
             outputs of further heads.
         """
         images, sizes = inputs["images"], ops.cast(inputs["sizes"], "float32")
@@ -175,13 +180,12 @@ class MaskRCNN(InstanceModel):
         return truth
 
     def object_heads(self):
-        """The heads that compute something per object: the mask head, then those given as `heads`."""
-        return [self.mask_head, *self.heads]
+        """The heads that compute something per object: the mask head if there is one, then those given as `heads`."""
+        return [*([self.mask_head] if self.mask_head else []), *self.heads]
 
     def all_heads(self):
         """Heads by name, in the order in which `call` runs them."""
-        heads = {"rpn": self.rpn, "box_head": self.box_head, "mask_head": self.mask_head}
-        return {**heads, **{head.name: head for head in self.heads}}
+        return {head.name: head for head in (self.rpn, self.box_head, *self.object_heads())}
 
     def parts(self):
         """Parts that hold weights by name, in the order in which `call` runs them."""
@@ -214,7 +218,7 @@ class MaskRCNN(InstanceModel):
 
     def get_config(self):
         """Constructor arguments."""
-        rpn, box, mask = self.rpn, self.box_head, self.mask_head
+        rpn, box = self.rpn, self.box_head
         groups = {
             "rpn_stage": rpn.stage,
             "anchors": rpn.anchors,
@@ -222,7 +226,6 @@ class MaskRCNN(InstanceModel):
             "rpn_sampling": rpn.sampling,
             "box_stage": box.stage,
             "box_sampling": box.sampling,
-            "mask_stage": mask.stage,
             "regions": self.regions,
         }
         return {
@@ -233,6 +236,7 @@ class MaskRCNN(InstanceModel):
             "fpn_channels": self.fpn_channels,
             "fpn_norm": self.fpn_norm,
             **{name: group.asdict() for name, group in groups.items()},
+            "mask_stage": self.mask_head and self.mask_head.stage.asdict(),
             "frozen": frozen_names(self),
             "seed": self.seed,
             "weights": None,

@@ -8,6 +8,7 @@ import numpy as np
 from keras_maskrcnn.backbones.efficientnet_lite import EfficientNetLite
 from keras_maskrcnn.backbones.resnet import ResNet
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.heads import mask
 from keras_maskrcnn.weights import channels
 
 SOURCES = ("torchvision", "detectron2", "matterport")
@@ -78,7 +79,7 @@ def fill(model, arrays, source, path):
     if reason := names.conflict(model, arrays):
         raise DataError(path, reason)
     table = list(names.name_map(model, arrays))
-    unused = _check_names(path, source, arrays, table)
+    unused = _check_names(path, source, arrays, table, model)
     _check_complete(path, source, model, table)
     absent = _absent_parts(model, table)
     theirs = names.num_classes(arrays)
@@ -137,12 +138,13 @@ def _plainly_named(path, names, arrays):
     return found
 
 
-def _check_names(path, source, arrays, table):
+def _check_names(path, source, arrays, table, model):
     """Checks that the file holds all sources of the map and otherwise only spare arrays; returns the names of those."""
     sources = list(dict.fromkeys(name for row in table for name in row.sources))
     missing = [name for name in sources if name not in arrays]
     unused = [name for name in arrays if name not in set(sources)]
-    unexpected = [name for name in unused if not _names(source).spare(name)]
+    absent = () if model.parts().keys() & {"mask_head"} else mask.PUBLISHED.get(source, ())[:1]
+    unexpected = [name for name in unused if not (_names(source).spare(name) or name.startswith(absent))]
     if missing or unexpected:
         held = f"holds {len(sources) - len(missing)} of the {len(sources)} arrays that this model takes from {source}"
         raise DataError(path, held + (_other_source(source, arrays) or _difference(missing, unexpected)))

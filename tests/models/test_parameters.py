@@ -29,6 +29,12 @@ def test_total_and_trainable(model):
     assert counts["trainable"] == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
 
 
+def test_faster_rcnn_as_torchvision_publishes_it():
+    # torchvision's `num_params` leaves out its frozen batch norms; a mask head for 91 outputs has 2,646,107.
+    counts = count_parameters(MaskRCNN.from_preset("faster_rcnn_resnet50_fpn"))
+    assert counts["without_backbone_norm"] == 41_755_286 == 44_401_393 - 2_646_107
+
+
 def test_trainable_follows_the_model(model):
     before = count_parameters(model)
     model.mask_head.trainable = False

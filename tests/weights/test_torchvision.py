@@ -92,6 +92,14 @@ def test_faster_rcnn_keeps_the_mask_head(first, second, arrays, version, capsys)
         np.testing.assert_array_equal(variable, value)
 
 
+@pytest.mark.parametrize("name", ["fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"])
+def test_a_model_without_mask_head_takes_files_with_and_without(arrays, name):
+    model = thin(mask_stage=None)
+    report = check_all_filled(model, arrays(name), ("backbone", "fpn", "rpn", "box_head"), spare="roi_heads.mask")
+    assert (report.loaded, report.reinitialised) == (295, [])
+    assert len(report.unused) == (12 if name.startswith("mask") else 0)
+
+
 def test_keypoint_rcnn_keeps_mask_head_and_class_layers(first, arrays, capsys):
     file = arrays("keypointrcnn_resnet50_fpn")
     report = check_all_filled(first, file, ("backbone", "fpn", "rpn", "box_head"), spare="roi_heads.keypoint")
