@@ -124,7 +124,17 @@ CLASSES = {
         {"num_classes": 3},
         {
             "num_classes": 5,
-            "stage": {"pool": 7, "width": 7, "depth": 2, "norm": "batch", "targets": "roi_align"},
+            "stage": {
+                "pool": 7,
+                "width": 7,
+                "depth": 2,
+                "norm": "batch",
+                "targets": "roi_align",
+                "loss": "softmax",
+                "class_agnostic": True,
+                "kind": "mlp",
+                "hidden": 3,
+            },
             **LAYER,
         },
     ),

@@ -113,6 +113,12 @@ LAYERS = {
     "box_head": (lambda d: BoxHead(2, {"width": 8}, dtype=d), normal(3, 4, 4, 5)),
     "deconvolution": (lambda d: Deconvolution2x(3, dtype=d), normal(3, 4, 4, 5)),
     "mask_head": (lambda d: MaskHead(2, {"width": 6, "depth": 1}, dtype=d), normal(3, 4, 4, 5), LABELS),
+    "mask_softmax": (
+        lambda d: MaskHead(2, {"width": 6, "depth": 1, "loss": "softmax"}, dtype=d),
+        normal(3, 4, 4, 5),
+        LABELS,
+    ),
+    "mask_mlp": (lambda d: MaskHead(2, {"width": 6, "kind": "mlp"}, dtype=d), normal(3, 4, 4, 5), LABELS),
     "roi_align": (lambda d: RoIAlign(3, (4, 8), dtype=d), [normal(2, 16, 24, 3), normal(2, 8, 12, 3)], FIRST),
 }
 

@@ -30,6 +30,8 @@ GROUPS = [
 ]
 CHOICES = {
     "targets": "roi_align",
+    "loss": "softmax",
+    "kind": "mlp",
     "paste": "whole_pixels",
     "rounding": "down",
     "spacing": "canvas",
@@ -121,6 +123,8 @@ def test_anchor_sizes_that_do_not_fit_one_head_are_refused(sizes):
     ("make", "reason"),
     [
         (lambda: MaskStage(targets="nearest"), "targets='nearest' is not one of 'area', 'roi_align'"),
+        (lambda: MaskStage(loss="focal"), "loss='focal' is not one of 'sigmoid', 'softmax'"),
+        (lambda: MaskStage(kind="cnn"), "kind='cnn' is not one of 'fcn', 'mlp'"),
         (lambda: Detection(paste="fast"), "paste='fast' is not one of 'continuous', 'whole_pixels'"),
         (lambda: Anchors(spacing="cell"), "spacing='cell' is not one of 'stride', 'canvas'"),
         (lambda: Resize(rounding="up"), "rounding='up' is not one of 'nearest', 'down'"),
