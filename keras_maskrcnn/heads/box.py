@@ -53,6 +53,7 @@ class BoxStage(Options):
         width: units of each.
         delta_weights: factors of the regression targets.
         beta: error at which smooth L1 changes from quadratic to linear; 0 is L1.
+        class_agnostic: whether a region has one box for all classes instead of one for each class.
     """
 
     pool: int = 7
@@ -62,6 +63,7 @@ class BoxStage(Options):
     width: int = 1024
     delta_weights: tuple = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1.0 / 9.0
+    class_agnostic: bool = False
 
 
 # Assignment -------------------------------------------------------------------------------------------------------
@@ -121,12 +123,39 @@ def sample_regions(proposed, truth, sampling, seed):
     return SampledRegions(boxes, label, matched, positive, valid, slots)
 
 
+def count_regions(regions):
+    """Numbers of positive and of other valid `SampledRegions` per image: two scalars."""
+    images = ops.cast(ops.shape(regions.boxes)[0], "float32")
+    positive, count = (ops.sum(ops.cast(mask, "float32")) for mask in (regions.positive, regions.valid))
+    return positive / images, (count - positive) / images
+
+
+# Detection --------------------------------------------------------------------------------------------------------
+
+
+def detections(probabilities, boxes, proposed, sizes, limits, options):
+    """The dict that `BoxHead.detect` returns.
+
+    Args:
+        probabilities: float32 `[B, P, K + 1]`.
+        boxes: float32 `[B, P, K + 1, 4]` or `[B, P, 1, 4]`, refined boxes.
+        proposed: `rpn.Proposed`.
+        sizes: float32 `[B, 2]`, height and width of each image inside the input.
+        limits: `detection.Limits`; None takes the options'.
+        options: `Detection`.
+    """
+    limits = limits or options.limits()
+    found = select_detections(probabilities, boxes, proposed.valid, sizes, limits, options.candidates, options.min_size)
+    proposals = ops.where(found["valid"][..., None], take_rows(proposed.boxes, found.pop("region")), 0.0)
+    return {**found, "proposals": proposals}
+
+
 # Layer ------------------------------------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
 class BoxHead(RegionHead):
-    """Optional convolutions, fully connected layers, then class logits and class-specific box deltas.
+    """Optional convolutions, fully connected layers, then class logits and box deltas.
 
     Args:
         num_classes: classes without background; outputs have `num_classes + 1` columns, 0 is background.
@@ -147,6 +176,13 @@ class BoxHead(RegionHead):
         self.sampling = RegionSampling.of(sampling)
         self.detection = Detection.of(detection)
         self.pool = self.stage.pool
+        if self.stage.class_agnostic:
+            self.PER_CLASS = ("classes",)
+
+    @property
+    def boxes_per_region(self):
+        """Boxes that are predicted for a region: 1, or one for each class and background."""
+        return 1 if self.stage.class_agnostic else self.num_classes + 1
 
     def build(self, input_shape):
         """Create the layers for crops of `input_shape` (N, P, P, C)."""
@@ -161,7 +197,10 @@ class BoxHead(RegionHead):
             outputs, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), name="classes", **dense
         )
         self.deltas = keras.layers.Dense(
-            4 * outputs, kernel_initializer=keras.initializers.RandomNormal(stddev=0.001), name="deltas", **dense
+            4 * self.boxes_per_region,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            name="deltas",
+            **dense,
         )
         self.stack.build(input_shape)
         units = input_shape[1] * input_shape[2] * input_shape[3]
@@ -190,26 +229,32 @@ class BoxHead(RegionHead):
             valid: bool `[N]`, the regions that these statistics are computed from; None for all.
 
         Returns:
-            (logits, deltas): float32 `[N, K + 1]` and `[N, K + 1, 4]`.
+            (logits, deltas): float32 `[N, K + 1]` and `[N, K + 1, 4]`; `[N, 1, 4]` if they are class-agnostic.
         """
         crops = self.stack(crops, training=training, valid=valid)
         hidden = ops.reshape(crops, (-1, crops.shape[1] * crops.shape[2] * crops.shape[3]))
         for layer in self.hidden:
             hidden = layer(hidden)
-        deltas = ops.reshape(self.deltas(hidden), (-1, self.num_classes + 1, 4))
+        deltas = ops.reshape(self.deltas(hidden), (-1, self.boxes_per_region, 4))
         return ops.cast(self.classes(hidden), "float32"), ops.cast(deltas, "float32")
 
     def classify(self, levels, boxes, training=False, valid=None):
-        """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]` of boxes `[B, R, 4]`.
+        """Class logits `[B, R, K + 1]` and deltas `[B, R, K + 1, 4]`, or `[B, R, 1, 4]`, of boxes `[B, R, 4]`.
 
         Batch statistics are computed from the boxes that are `valid`, bool `[B, R]`; None for all.
         """
-        crops = self.align(levels, boxes, training=training)
-        logits, deltas = self(flat(crops), training=training, valid=None if valid is None else flat(valid))
-        count, outputs = boxes.shape[1], self.num_classes + 1
-        return ops.reshape(logits, (-1, count, outputs)), ops.reshape(deltas, (-1, count, outputs, 4))
+        return self.classify_crops(self.align(levels, boxes, training=training), training, valid)
 
-    def losses(self, levels, proposed, truth, seed, training=False, class_weights=None):
+    def classify_crops(self, crops, training=False, valid=None):
+        """What `classify` returns, for crops `[B, R, P, P, C]`."""
+        logits, deltas = self(flat(crops), training=training, valid=None if valid is None else flat(valid))
+        count = crops.shape[1] or ops.shape(crops)[1]
+        return (
+            ops.reshape(logits, (-1, count, self.num_classes + 1)),
+            ops.reshape(deltas, (-1, count, self.boxes_per_region, 4)),
+        )
+
+    def losses(self, levels, proposed, truth, seed, training=False, class_weights=None, sizes=None):
         """Sample regions and compute the losses of the second stage (Fast R-CNN, eq. 1), divided by their number.
 
         Args:
@@ -219,15 +264,16 @@ class BoxHead(RegionHead):
             seed: `keras.random.SeedGenerator` of the sampler.
             training: whether batch normalisation uses the batch's statistics.
             class_weights: as for `region_losses`.
+            sizes: float32 `[B, 2]`, height and width of each image inside the input; only `cascade.CascadeHead`, which
+                trains with boxes that it refines, needs them.
 
         Returns:
             (`SampledRegions`, dict of the scalars in `LOSSES` and `HEALTH`).
         """
         regions = sample_regions(proposed, truth, self.sampling, seed)
         logits, deltas = self.classify(levels, regions.boxes, training, regions.valid)
-        images = ops.cast(ops.shape(regions.boxes)[0], "float32")
-        positive, count = (ops.sum(ops.cast(mask, "float32")) for mask in (regions.positive, regions.valid))
-        health = {"foreground": positive / images, "background": (count - positive) / images}
+        foreground, background = count_regions(regions)
+        health = {"foreground": foreground, "background": background}
         return regions, {**self.region_losses(logits, deltas, regions, truth, class_weights), **health}
 
     def region_losses(self, logits, deltas, regions, truth, class_weights=None):
@@ -238,7 +284,7 @@ class BoxHead(RegionHead):
 
         Args:
             logits: float32 `[B, S, K + 1]`.
-            deltas: float32 `[B, S, K + 1, 4]`.
+            deltas: float32 `[B, S, K + 1, 4]`, or `[B, S, 1, 4]`.
             regions: `SampledRegions`.
             truth: dict of ground truth.
             class_weights: float32 `[K + 1]`, factors of background and of the classes; None for 1.
@@ -250,9 +296,10 @@ class BoxHead(RegionHead):
         class_error = softmax_cross_entropy(logits, regions.label)
         if class_weights is not None:
             class_error = class_error * ops.take(class_weights, regions.label)
-        own = ops.take_along_axis(deltas, regions.label[..., None, None], axis=2)[:, :, 0]
+        if not self.stage.class_agnostic:
+            deltas = ops.take_along_axis(deltas, regions.label[..., None, None], axis=2)
         target = box_ops.encode(take_rows(truth["boxes"], regions.matched), regions.boxes, self.stage.delta_weights)
-        box_error = smooth_l1(own - target, self.stage.beta)
+        box_error = smooth_l1(deltas[:, :, 0] - target, self.stage.beta)
         return {
             "class_loss": replicas.global_mean(class_error, regions.valid, count),
             "box_loss": replicas.global_mean(box_error, regions.positive[..., None], count),
@@ -273,18 +320,7 @@ class BoxHead(RegionHead):
         """
         logits, deltas = self.classify(levels, proposed.boxes)
         boxes = box_ops.decode(deltas, proposed.boxes[:, :, None], self.stage.delta_weights)
-        options = self.detection
-        found = select_detections(
-            ops.softmax(logits, axis=-1),
-            boxes,
-            proposed.valid,
-            sizes,
-            limits or options.limits(),
-            options.candidates,
-            options.min_size,
-        )
-        proposals = ops.where(found["valid"][..., None], take_rows(proposed.boxes, found.pop("region")), 0.0)
-        return {**found, "proposals": proposals}
+        return detections(ops.softmax(logits, axis=-1), boxes, proposed, sizes, limits, self.detection)
 
     def published(self, source, names):
         """Rows of published arrays, see `PUBLISHED` below."""
@@ -319,18 +355,29 @@ def _torchvision(head, names):
 
 
 def _detectron2(head, names):
-    theirs, predictor = "roi_heads.box_head", "roi_heads.box_predictor"
-    yield from published.detectron2_convs(head, "box_head", f"{theirs}.conv")
+    yield from detectron2_rows(head, "box_head", "")
+
+
+def detectron2_rows(head, ours, number):
+    """Rows of detectron2's arrays.
+
+    Args:
+        head: `BoxHead`.
+        ours: readable name of the head, such as "box_head".
+        number: what their names have after `box_head` and `box_predictor`: "", or the stage of a cascade, such as ".0".
+    """
+    theirs, predictor = f"roi_heads.box_head{number}", f"roi_heads.box_predictor{number}"
+    yield from published.detectron2_convs(head, ours, f"{theirs}.conv")
     for i, dense in enumerate(head.hidden):
-        yield from published.torch_layer(dense, f"box_head.hidden.{i}", f"{theirs}.fc{i + 1}", _dense(head, i))
+        yield from published.torch_layer(dense, f"{ours}.hidden.{i}", f"{theirs}.fc{i + 1}", _dense(head, i))
     outputs = (
         ("classes", "cls_score", published.background_first),
-        ("deltas", "bbox_pred", published.with_background(4)),
+        ("deltas", "bbox_pred", published.same if head.stage.class_agnostic else published.with_background(4)),
     )
-    for ours, name, classes in outputs:
+    for name, their_name, classes in outputs:
         kernel = published.then(published.torch_dense, classes)
-        layer = getattr(head, ours)
-        yield from published.torch_layer(layer, f"box_head.{ours}", f"{predictor}.{name}", kernel, bias=classes)
+        layer = getattr(head, name)
+        yield from published.torch_layer(layer, f"{ours}.{name}", f"{predictor}.{their_name}", kernel, bias=classes)
 
 
 def _dense(head, number):

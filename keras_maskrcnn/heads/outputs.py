@@ -52,6 +52,10 @@ class Declarations:
 
     LOSSES = HEALTH = FIELDS = OUTPUTS = PER_CLASS = ()
 
+    def per_class_layers(self):
+        """The layers in `PER_CLASS` by name."""
+        return {name: getattr(self, name) for name in self.PER_CLASS}
+
     def published(self, source, names):
         """Rows of `weights.rows.Row` for the arrays that a published file has for this head; none by default.
 

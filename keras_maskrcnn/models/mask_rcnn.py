@@ -6,6 +6,7 @@ from keras import ops
 from keras_maskrcnn import backbones
 from keras_maskrcnn.backend.branches import branches
 from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.cascade import Cascade, CascadeHead
 from keras_maskrcnn.heads.mask import MaskHead, MaskStage
 from keras_maskrcnn.heads.region_head import ObjectHead, Regions
 from keras_maskrcnn.heads.rpn import Proposed, RPNHead
@@ -32,6 +33,8 @@ class MaskRCNN(InstanceModel):
         rpn_sampling: `heads.anchors.AnchorSampling`.
         box_stage: `heads.box.BoxStage`.
         box_sampling: `heads.box.RegionSampling`.
+        cascade: `heads.cascade.Cascade`, or {} for its defaults: box stages that refine the boxes of each other
+            (Cascade R-CNN). None has one box stage.
         mask_stage: `heads.mask.MaskStage`; None for a model without a mask head, which is Faster R-CNN: it is trained,
             evaluated and exported without masks.
         heads: list of further `heads.region_head.ObjectHead`s, see docs/extending.md. Their names must be unique. They
@@ -66,6 +69,7 @@ class MaskRCNN(InstanceModel):
         rpn_sampling=None,
         box_stage=None,
         box_sampling=None,
+        cascade=None,
         mask_stage=MASKS,
         heads=(),
         regions=None,
@@ -92,7 +96,9 @@ class MaskRCNN(InstanceModel):
         policy = {"dtype": self.layer_dtype}
         self.rpn = RPNHead(self.strides, rpn_stage, anchors, proposals, rpn_sampling, name="rpn", **policy)
         self.rpn.build((None, None, None, channels))
-        self.box_head = BoxHead(self.num_classes, box_stage, box_sampling, self.detection, name="box_head", **policy)
+        self.cascade = None if cascade is None else Cascade.of(cascade)
+        options = {"stage": box_stage, "sampling": box_sampling, "detection": self.detection, **policy}
+        self.box_head = _box_head(self.num_classes, self.cascade, options)
         self.mask_head = None
         if mask_stage is not None:
             self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy)
@@ -148,7 +154,7 @@ class MaskRCNN(InstanceModel):
         if self.left_out(*(name for name in self.loss_names if name not in self.rpn.LOSSES)):
             return losses
         regions, terms = self.box_head.losses(
-            next(levels), proposed, truth, self.seed_generator, training, self.class_factors
+            next(levels), proposed, truth, self.seed_generator, training, self.class_factors, sizes
         )
         losses.update(terms)
         for head in self.object_heads():
@@ -237,6 +243,7 @@ class MaskRCNN(InstanceModel):
             "fpn_norm": self.fpn_norm,
             **{name: group.asdict() for name, group in groups.items()},
             "mask_stage": self.mask_head and self.mask_head.stage.asdict(),
+            "cascade": None if self.cascade is None else self.cascade.asdict(),
             "frozen": frozen_names(self),
             "seed": self.seed,
             "weights": None,
@@ -250,6 +257,12 @@ class MaskRCNN(InstanceModel):
             config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
         config["heads"] = [keras.saving.deserialize_keras_object(head, custom_objects) for head in config["heads"]]
         return cls(**config)
+
+
+def _box_head(num_classes, cascade, options):
+    if cascade is None:
+        return BoxHead(num_classes, name="box_head", **options)
+    return CascadeHead(num_classes, cascade, name="box_head", **options)
 
 
 def _checked(heads):

@@ -116,7 +116,9 @@ def announce(model, path, theirs, reset, absent):
 def per_class_layers(model):
     """Layers whose width depends on the number of classes, by names such as "box_head.classes"."""
     return {
-        f"{part}.{layer}": getattr(head, layer) for part, head in model.all_heads().items() for layer in head.PER_CLASS
+        f"{part}.{name}": layer
+        for part, head in model.all_heads().items()
+        for name, layer in head.per_class_layers().items()
     }
 
 
@@ -222,8 +224,7 @@ def _misfit(row, given):
 
 def _reset(model, name):
     """Sets a layer that depends on the number of classes to the values of its initializers."""
-    part, attribute = name.split(".")
-    layer = getattr(model.parts()[part], attribute)
+    layer = per_class_layers(model)[name]
     layer.kernel.assign(layer.kernel_initializer(layer.kernel.shape, dtype=layer.kernel.dtype))
     layer.bias.assign(layer.bias_initializer(layer.bias.shape, dtype=layer.bias.dtype))
 
