@@ -10,6 +10,20 @@ from keras_maskrcnn.data.sample import DataError
 
 NAME = "keypoints"
 SIDES = ("left", "right")
+# The keypoints of COCO's category "person", in the order of its files.
+PERSON = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
+    "right_ankle",
+)
+# Pairs of names of keypoints that a drawing connects.
+LIMBS = (
+    *(("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear")),
+    *(("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")),
+    *((f"{side}_{one}", f"{side}_{other}") for side in SIDES for one, other in (
+        *(("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle")),
+    )),
+)  # fmt: skip
 VISIBILITY = (0, 1, 2)  # not labelled, hidden, visible
 CENTRE = 0.5  # COCO states indices of pixels; see data/fields.py
 
