@@ -29,8 +29,6 @@ def build(arguments, num_classes):
         image_size=recipe.canvas(arguments),
         fpn_channels=64,
         anchors={"sizes": ((16,), (32,), (64,), (96,), (144,)), "ratios": (1.0, 2.0)},
-        # Most objects of the images are large: P2 has the finest features for their keypoints.
-        regions={"canonical_size": 224, "canonical_level": 4},
         mask_stage={"width": 64, "depth": 2} if arguments.masks else None,
         heads=[KeypointHead(stage=stage, name="keypoint_head", dtype=dtype)],
         seed=arguments.seed,

@@ -129,6 +129,28 @@ def named(fields):
     return [field for field in fields if field.name == NAME and isinstance(field, Points) and field.names]
 
 
+def flat(points):
+    """Returns the keypoints of an object as a COCO file states them, all labelled: list of 3 K floats.
+
+    Args:
+        points: float32 [K, 3].
+    """
+    return (points - np.array([CENTRE, CENTRE, 0], np.float32)).ravel().tolist()
+
+
+def scored(annotation, fields):
+    """Returns the keypoints of a record for `Dataset.coco_annotations`: a dict, empty if `fields` is.
+
+    Keypoints that are missing or faulty are not labelled; COCOeval ignores an object of which none is.
+    """
+    field = next(iter(fields), None)
+    if field is None:
+        return {}
+    stated = annotation.get(NAME)
+    usable = isinstance(stated, list) and len(stated) == 3 * field.shape[0] and not _fault(stated)
+    return {NAME: stated if usable else [0] * (3 * field.shape[0])}
+
+
 def records(points):
     """Returns the keypoints of instances as a COCO file states them: list of n dicts.
 

@@ -59,10 +59,11 @@ def evaluator(truth, found, sigmas=None):
     return result
 
 
-def as_truth(annotation, count):
-    """A copy of an annotation; one without keypoints has `count` that are not labelled, so COCOeval ignores it."""
-    points = annotation.get(KIND) or [0] * (3 * count)
-    return {**annotation, KIND: points, "num_keypoints": int(np.count_nonzero(np.array(points)[2::3] > 0))}
+def as_truth(annotations, detections):
+    """Copies of annotations; those without keypoints get some that are not labelled, so COCOeval ignores them."""
+    length = next((len(row[KIND]) for row in (*detections, *annotations) if row.get(KIND)), 3 * len(SIGMAS))
+    rows = [{**annotation, KIND: annotation.get(KIND) or [0] * length} for annotation in annotations]
+    return [{**row, "num_keypoints": int(np.count_nonzero(np.array(row[KIND])[2::3]))} for row in rows]
 
 
 def as_annotation(found):
