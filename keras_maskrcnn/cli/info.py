@@ -187,7 +187,7 @@ def _trained(path):
         if path.name not in [pathlib.Path(summary[name] or "").name for name in ("keras_file", "saved_model")]:
             return []
         images, steps = f"{summary['train_images']:,} images", f"{summary['steps']:,} steps of {summary['batch_size']}"
-        scores = (f"{name} {summary[name]}" for name in ("bbox_AP", "segm_AP") if name in summary)
+        scores = (f"{name} {summary[name]}" for name in ("bbox_AP", "segm_AP", "keypoints_AP") if name in summary)
         return [("trained by", summary["command"]), ("  on", f"{images}, {steps}"), ("  scores", ", ".join(scores))]
     except (OSError, ValueError, KeyError):  # no summary, or one of another program
         return []

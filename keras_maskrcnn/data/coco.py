@@ -103,9 +103,10 @@ class Coco(Dataset):
         if position is None:
             return []
         rows, size = self._rows(position), tuple(self._index.sizes[position].tolist())
-        scored = [scored_annotation(annotation, size) for annotation in self._annotations[rows]]
-        labels = self._index.labels[rows].tolist()
-        return [{**a, "category_id": label} for a, label in zip(scored, labels, strict=True) if a]
+        annotations, labels = self._annotations[rows], self._index.labels[rows].tolist()
+        scored = [scored_annotation(annotation, size) for annotation in annotations]
+        points = [coco_keypoints.scored(annotation, self.fields) for annotation in annotations]
+        return [{**a, **p, "category_id": label} for a, p, label in zip(scored, points, labels, strict=True) if a]
 
     def read(self, position):
         """Returns one image with its instances."""

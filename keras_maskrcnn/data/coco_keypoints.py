@@ -10,6 +10,20 @@ from keras_maskrcnn.data.sample import DataError
 
 NAME = "keypoints"
 SIDES = ("left", "right")
+# The keypoints of COCO's category "person", in the order of its files.
+PERSON = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
+    "right_ankle",
+)
+# Pairs of names of keypoints that a drawing connects.
+LIMBS = (
+    *(("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear")),
+    *(("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")),
+    *((f"{side}_{one}", f"{side}_{other}") for side in SIDES for one, other in (
+        *(("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle")),
+    )),
+)  # fmt: skip
 VISIBILITY = (0, 1, 2)  # not labelled, hidden, visible
 CENTRE = 0.5  # COCO states indices of pixels; see data/fields.py
 
@@ -113,6 +127,28 @@ def values(annotations, fields, size):
 def named(fields):
     """Returns those of a data set's fields that a COCO file can state, one or none: keypoints with names."""
     return [field for field in fields if field.name == NAME and isinstance(field, Points) and field.names]
+
+
+def flat(points):
+    """Returns the keypoints of an object as a COCO file states them, all labelled: list of 3 K floats.
+
+    Args:
+        points: float32 [K, 3].
+    """
+    return (points - np.array([CENTRE, CENTRE, 0], np.float32)).ravel().tolist()
+
+
+def scored(annotation, fields):
+    """Returns the keypoints of a record for `Dataset.coco_annotations`: a dict, empty if `fields` is.
+
+    Keypoints that are missing or faulty are not labelled; COCOeval ignores an object of which none is.
+    """
+    field = next(iter(fields), None)
+    if field is None:
+        return {}
+    stated = annotation.get(NAME)
+    usable = isinstance(stated, list) and len(stated) == 3 * field.shape[0] and not _fault(stated)
+    return {NAME: stated if usable else [0] * (3 * field.shape[0])}
 
 
 def records(points):

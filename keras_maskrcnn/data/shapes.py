@@ -1,10 +1,10 @@
 """Generated images of circles, squares and triangles: training without files."""
 
 import numpy as np
-from PIL import Image
 
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.sample import Dataset
+from keras_maskrcnn.data.texture import texture
 
 CORNERS = {"square": 4, "triangle": 3}
 
@@ -47,7 +47,7 @@ class Shapes(Dataset):
     def read(self, position):
         """Draws one image."""
         rng = np.random.default_rng([self.seed, position])
-        canvas = _texture(rng, self.image_size, amplitude=rng.uniform(10, 45))
+        canvas = texture(rng, self.image_size, amplitude=rng.uniform(10, 45))
         labels, masks, areas = [], [], []
         for _ in range(rng.integers(self.objects[0], self.objects[1] + 1)):
             label = int(rng.integers(1, 4))
@@ -79,7 +79,7 @@ class Shapes(Dataset):
         mask = np.zeros(self.image_size, bool)
         inside = shape[max(0, -top) : height - top, max(0, -left) : width - left]
         mask[target] = inside
-        colours = _texture(rng, inside.shape, amplitude=rng.uniform(0, 30))
+        colours = texture(rng, inside.shape, amplitude=rng.uniform(0, 30))
         np.copyto(canvas[target], colours, where=inside[..., None])
         return mask, int(shape.sum())
 
@@ -102,11 +102,3 @@ def _outline(kind, side, rng):
         inside[len(pixels) // 2, len(pixels) // 2] = True
     x1, y1, x2, y2 = mask_boxes(inside[None])[0].astype(int)
     return inside[y1:y2, x1:x2]
-
-
-def _texture(rng, size, amplitude):
-    """Returns float32 [height, width, 3]: a random colour with smooth variations of random grain size."""
-    grain = int(rng.integers(2, 17))
-    cells = rng.normal(rng.uniform(0, 255, 3), amplitude, (grain, grain, 3))
-    cells = Image.fromarray(np.clip(cells, 0, 255).astype(np.uint8))
-    return np.asarray(cells.resize(size[::-1], Image.Resampling.BILINEAR), np.float32).copy()

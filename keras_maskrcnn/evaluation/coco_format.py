@@ -5,6 +5,7 @@ import math
 import numpy as np
 from pycocotools import mask as mask_tools
 
+from keras_maskrcnn.data import coco_keypoints
 from keras_maskrcnn.data.cropped_masks import CroppedMasks
 from keras_maskrcnn.data.run_lengths import encode_mask
 
@@ -43,8 +44,9 @@ def add_sample(truth, sample, annotations=None):
 
 def _annotations(sample):
     """Yields the annotations of a sample's arrays."""
-    for box, label, mask, crowd in zip(
-        sample["boxes"], sample["labels"], np.asarray(sample["masks"]), sample["crowd"], strict=True
+    points = [coco_keypoints.records(sample[field.name]) for field in coco_keypoints.named(sample.get("fields", ()))]
+    for index, (box, label, mask, crowd) in enumerate(
+        zip(sample["boxes"], sample["labels"], np.asarray(sample["masks"]), sample["crowd"], strict=True)
     ):
         run_lengths = encode_mask(mask)
         yield {
@@ -53,6 +55,7 @@ def _annotations(sample):
             "area": float(mask_tools.area(run_lengths)),
             "iscrowd": int(crowd),
             "segmentation": run_lengths,
+            **(points[0][index] if points else {}),
         }
 
 
@@ -66,7 +69,8 @@ def coco_results(detections, image_ids, category_ids=None):
 
     Returns:
         list of dicts: `image_id`, `category_id`, `bbox` [x, y, width, height], `score`; `segmentation`, a
-        compressed run-length code whose `counts` is text; and further values and points in the schema of the
+        compressed run-length code whose `counts` is text; `keypoints`, a list of x, y, 1 of each, where pixels have
+        whole numbers at their centres, as in COCO's files; and further values and points in the schema of the
         detections, by name.
     """
     results = []
@@ -86,6 +90,8 @@ def coco_results(detections, image_ids, category_ids=None):
                 cropped = isinstance(masks, CroppedMasks)
                 result["segmentation"] = masks.encoded(index) if cropped else encode_mask(masks[index])
             result.update({name: found[name][index].tolist() for name in further})
+            if any((output.name, output.kind) == (coco_keypoints.NAME, "points") for output in schema):
+                result[coco_keypoints.NAME] = coco_keypoints.flat(found[coco_keypoints.NAME][index])
             results.append(result)
     return results
 

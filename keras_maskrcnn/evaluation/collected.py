@@ -21,6 +21,7 @@ class Collected:
         kinds: overlaps that the detections can be scored by: "bbox", "segm" or both.
         positions: dict from the id of an image to its position in the data set.
         score_threshold: the detections score higher than this.
+        keypoints: whether ground truth and detections have keypoints.
     """
 
     ground_truth: dict
@@ -28,12 +29,18 @@ class Collected:
     kinds: tuple = KINDS
     positions: dict = dataclasses.field(default_factory=dict)
     score_threshold: float = 0.0
+    keypoints: bool = False
     _images: dict = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def class_names(self):
         """List of K str in the order of the labels 1…K."""
         return [category["name"] for category in self.ground_truth["categories"]]
+
+    @property
+    def scored(self):
+        """The kinds of `coco.score_detections` that the detections can be scored by, besides "boundary"."""
+        return (*self.kinds, "keypoints") if self.keypoints else self.kinds
 
     def checked_kind(self, kind):
         """The kind, or the last of `kinds` for None.
@@ -104,7 +111,8 @@ def collect(model, dataset, score_threshold=0.0, max_detections=100, batch_size=
         # As run lengths, since the boolean masks of a thousand images would not fit in memory.
         results.extend(coco_results([found], [image_id]))
         positions[image_id] = position
-    return Collected(truth, results, scored_kinds(model), positions, score_threshold)
+    keypoints = has_keypoints(model) and any(field.name == "keypoints" for field in getattr(dataset, "fields", ()))
+    return Collected(truth, results, scored_kinds(model), positions, score_threshold, keypoints)
 
 
 def checked_kind(kind, kinds):
@@ -120,6 +128,11 @@ def scored_kinds(model):
     schema = getattr(model, "schema", None)
     predicted = {"boxes", "box_masks"} if schema is None else {output.kind for output in schema}
     return tuple(kind for kind, output in zip(KINDS, ("boxes", "box_masks"), strict=True) if output in predicted)
+
+
+def has_keypoints(model):
+    """Whether a model predicts keypoints."""
+    return any((output.name, output.kind) == ("keypoints", "points") for output in getattr(model, "schema", None) or ())
 
 
 def _by_image(rows):

@@ -67,7 +67,7 @@ def explain(
 def explained(found, score_threshold=0.5, kind=None, boundary=False, max_detections=100):
     """The figures of `explain` from detections that were collected before."""
     kind = found.checked_kind(kind)
-    kinds = (*found.kinds, "boundary") if boundary else found.kinds
+    kinds = (*found.scored, "boundary") if boundary else found.scored
     scores = score_detections(found.ground_truth, found.detections, kinds, max_detections)
     return {
         **scores,

@@ -3,7 +3,7 @@
 import math
 import numbers
 
-from keras_maskrcnn.evaluation.coco import FIGURES, PER_CLASS, SCORED
+from keras_maskrcnn.evaluation.coco import SCORED, figures_of
 from keras_maskrcnn.evaluation.errors import ERRORS
 
 RATES = ("precision", "recall", "f1")
@@ -55,11 +55,13 @@ def format_explanation(figures):
 
 def _scores(scores):
     kinds = [kind for kind in SCORED if f"{kind}_AP" in scores]
-    return [["", *kinds], *[[figure, *(_number(scores[f"{kind}_{figure}"]) for kind in kinds)] for figure in FIGURES]]
+    figures = dict.fromkeys(figure for kind in kinds for figure in figures_of(kind)[0])
+    rows = [[_number(scores.get(f"{kind}_{figure}", math.nan)) for kind in kinds] for figure in figures]
+    return [["", *kinds], *([figure, *row] for figure, row in zip(figures, rows, strict=True))]
 
 
 def _by_class(scores):
-    columns = [f"{kind}_{name}" for kind in SCORED if f"{kind}_AP" in scores for name in PER_CLASS]
+    columns = [f"{kind}_{name}" for kind in SCORED if f"{kind}_AP" in scores for name in figures_of(kind)[1]]
     rows = [[name, *(_number(found[column]) for column in columns)] for name, found in scores["per_class"].items()]
     return [["by class", *(column.replace("_", " ") for column in columns)], *rows]
 

@@ -24,6 +24,7 @@ class Output:
             "box_masks": probabilities inside the row's box, `[m, m]`, pasted to bool `[H, W]`.
         exported: name in a SavedModel, or None if it is not exported.
         caption: format string that shows the value of a row in a drawing, such as "filled {:.0%}", or None.
+        names: names of the K points, or None; a drawing connects those in `data.coco_keypoints.LIMBS`.
 
     Raises:
         ValueError: for an unknown kind.
@@ -33,8 +34,11 @@ class Output:
     kind: str = "values"
     exported: str | None = None
     caption: str | None = None
+    names: tuple | None = None
 
     def __post_init__(self):
+        if self.names is not None:
+            object.__setattr__(self, "names", tuple(self.names))
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r} of output {self.name!r} is not one of {', '.join(KINDS)}")
 

@@ -37,8 +37,9 @@ class MaskRCNN(InstanceModel):
             (Cascade R-CNN). None has one box stage.
         mask_stage: `heads.mask.MaskStage`; None for a model without a mask head, which is Faster R-CNN: it is trained,
             evaluated and exported without masks.
-        heads: list of further `heads.region_head.ObjectHead`s, see docs/extending.md. Their names must be unique. They
-            keep the dtype policy that they were made with.
+        heads: list of further `heads.region_head.ObjectHead`s, see docs/extending.md, or dicts that
+            `keras.saving.serialize_keras_object` makes of them. Their names must be unique. They keep the dtype policy
+            that they were made with; a dict without one gets the model's.
         regions: `heads.region_head.Regions`, RoIAlign's conventions.
         fpn_channels: width of the pyramid.
         fpn_norm: normalisation in the pyramid, None or a kind of `layers.norm.norm`.
@@ -102,7 +103,7 @@ class MaskRCNN(InstanceModel):
         self.mask_head = None
         if mask_stage is not None:
             self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy)
-        self.heads = _checked(heads)
+        self.heads = _checked(heads, self.layer_dtype)
         strides = tuple(2 ** int(level[1:]) for level in self.region_levels)
         for number, head in enumerate([self.box_head, *self.object_heads()], start=1):
             head.connect(strides, channels, self.regions, None if seed is None else seed + number)
@@ -265,8 +266,13 @@ def _box_head(num_classes, cascade, options):
     return CascadeHead(num_classes, cascade, name="box_head", **options)
 
 
-def _checked(heads):
-    """Further heads as a list; their names must differ from each other and from those of the model's own parts."""
+def _checked(heads, dtype):
+    """Further heads as a list; their names must differ from each other and from those of the model's own parts.
+
+    Serialised heads, as a preset holds them, are made here; `dtype` is the policy of those that state none.
+    """
+    if isinstance(heads, list | tuple):
+        heads = [_deserialised(head, dtype) if isinstance(head, dict) else head for head in heads]
     if not isinstance(heads, list | tuple) or not all(isinstance(head, ObjectHead) for head in heads):
         raise ValueError(f"heads={heads!r} must be a list of ObjectHeads")
     names = ["backbone", "fpn", "rpn", "box_head", "mask_head", *(head.name for head in heads)]
@@ -274,6 +280,17 @@ def _checked(heads):
     if twice:
         raise ValueError(f"two parts of the model have the name {', '.join(twice)}")
     return list(heads)
+
+
+def _deserialised(head, dtype):
+    """The layer of a dict from `keras.saving.serialize_keras_object`.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not isinstance(head.get("config"), dict) or "class_name" not in head:
+        raise ValueError(f"heads={head!r:.100} is no serialised layer: it needs class_name and config")
+    return keras.saving.deserialize_keras_object({**head, "config": {"dtype": dtype, **head["config"]}})
 
 
 def _given_proposals(inputs):

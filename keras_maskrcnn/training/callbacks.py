@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class CocoEval(keras.callbacks.Callback):
     """Scores a validation set with pycocotools at the end of epochs, and writes to TensorBoard.
 
-    The 12 scores per kind enter the logs as `val_bbox_AP`, `val_segm_AP`, `val_segm_AP50`, …, for callbacks that come
+    The scores of each kind enter the logs as `val_bbox_AP`, `val_segm_AP`, `val_segm_AP50`, …, for callbacks that come
     AFTER this one in the list. These need `mode="max"`, since Keras does not infer the direction from the name:
     `EarlyStopping("val_segm_AP", mode="max")`, `ModelCheckpoint(path, "val_segm_AP", mode="max", save_best_only=True)`.
 
@@ -34,7 +34,7 @@ class CocoEval(keras.callbacks.Callback):
         log_dir: folder for TensorBoard: all numbers in the logs, the learning rate, AP by class (as
             `val_segm_AP/NAME`), and images, also written to `LOG_DIR/pictures/epoch_NNN.png`. None writes nothing.
         every: score each `every`-th epoch.
-        kinds: "bbox", "segm" or both; None for those that the model predicts.
+        kinds: any of "bbox", "segm" and "keypoints"; None for those that the model predicts and the data set has.
         images: number of images to draw, ground truth next to prediction; spread evenly over the data set, the same
             ones each time.
         max_detections: maximum number of detections per image.
@@ -142,7 +142,7 @@ class CocoEval(keras.callbacks.Callback):
 
 
 class EpochLine(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar with the losses, the validation loss and the two APs only; place it after `CocoEval`.
+    """Keras' progress bar with the losses, the validation loss and the APs only; place it after `CocoEval`.
 
     All other values are in TensorBoard and in the file of a CSVLogger.
     """
@@ -156,12 +156,12 @@ class EpochLine(keras.callbacks.ProgbarLogger):
         super().on_epoch_end(epoch, self._shown(logs))
 
     def _shown(self, logs):
-        names = ("loss", *self.model.loss_names, "val_loss", "val_bbox_AP", "val_segm_AP")
+        names = ("loss", *self.model.loss_names, "val_loss", "val_bbox_AP", "val_segm_AP", "val_keypoints_AP")
         return {name: logs[name] for name in names if name in (logs or {})}
 
 
 class TimeLine(EpochLine):
-    """A line per epoch with the time left, the losses and the two APs so far; on a terminal it is kept up to date.
+    """A line per epoch with the time left, the losses and the APs so far; on a terminal it is kept up to date.
 
     Args:
         budget: the `clock.TimeBudget` of the `fit`, which comes before it in the list of callbacks.
