@@ -9,7 +9,7 @@ from keras_maskrcnn.backbones.efficientnet_lite import VARIANTS, EfficientNetLit
 from keras_maskrcnn.backbones.resnet import BLOCKS, ResNet
 from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
-__all__ = ["NAMES", "EfficientNetLite", "ResNet", "SimpleCNN", "from_keras", "get"]
+__all__ = ["NAMES", "EfficientNetLite", "ResNet", "SimpleCNN", "from_keras", "get", "strides"]
 
 _MAKERS = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
@@ -51,6 +51,12 @@ def get(backbone, dtype=None, weights=None, input_channels=3):
         taken = backbone.inputs[0].shape[-1]
         raise ValueError(f"{backbone.name} takes images of {taken} channels, the model has channels={input_channels}")
     return backbone
+
+
+def strides(backbone):
+    """Strides of a backbone's levels, finest first: {"C2": 4, …, "C5": 32}; C5 of a dilated one has 16."""
+    found = {level: 2 ** int(level[1:]) for level in sorted(backbone.output)}
+    return {**found, **({"C5": found["C4"]} if getattr(backbone, "dilated", False) else {})}
 
 
 def _make(name, weights, options):

@@ -27,6 +27,8 @@ class ResNet(FoldingModel):
             None for ImageNet's as torchvision has it.
         pixel_std: their standard deviation; None likewise.
         input_channels: C, channels of the images.
+        dilated: whether the fifth stage has stride 1 and 3×3 convolutions of dilation 2, so that C5 has stride 16
+            ("DC5", Dai et al. 2017, section 3.2; detectron2's RES5_DILATION).
 
     Raises:
         ValueError: for an unknown depth or `stem_pool`, or `freeze_at` outside 0…5.
@@ -44,6 +46,7 @@ class ResNet(FoldingModel):
         pixel_mean=None,
         pixel_std=None,
         input_channels=3,
+        dilated=False,
         dtype=None,
         name=None,
     ):
@@ -63,13 +66,14 @@ class ResNet(FoldingModel):
             channels = width * 2 ** (stage - 1)
             for i in range(blocks):
                 stride = 2 if stage > 1 and i == 0 else 1
+                stride, make.dilation = (1, 2) if dilated and stage == 4 else (stride, 1)
                 x = block(x, channels, channels * expansion, stride, name=f"stage{stage}_block{i + 1}")
             outputs[f"C{stage + 1}"] = x
         super().__init__(inputs=inputs, outputs=outputs, name=name or f"resnet{depth}")
         self.depth, self.norm, self.width, self.freeze_at = depth, norm, width, freeze_at
         self.norm_epsilon, self.stride_in_1x1, self.stem_pool = norm_epsilon, stride_in_1x1, stem_pool
         self.pixel_mean, self.pixel_std = (None if v is None else tuple(v) for v in (pixel_mean, pixel_std))
-        self.input_channels, self._dtype_argument = input_channels, dtype
+        self.input_channels, self.dilated, self._dtype_argument = input_channels, dilated, dtype
         self._freeze(freeze_at)
 
     def _freeze(self, freeze_at):
@@ -91,6 +95,7 @@ class ResNet(FoldingModel):
             "pixel_mean": self.pixel_mean,
             "pixel_std": self.pixel_std,
             "input_channels": self.input_channels,
+            "dilated": self.dilated,
             "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
             "name": self.name,
         }
@@ -106,6 +111,7 @@ class _Builder:
 
     def __init__(self, norm, norm_epsilon, stride_in_1x1, dtype):
         self.norm, self.norm_epsilon, self.stride_in_1x1, self.dtype = norm, norm_epsilon, stride_in_1x1, dtype
+        self.dilation = 1  # of 3×3 convolutions
 
     def stem_pool(self, x, padding):
         """3×3 max pooling with stride 2."""
@@ -128,6 +134,7 @@ class _Builder:
             size,
             strides=stride,
             padding="valid" if stride > 1 else "same",
+            dilation_rate=self.dilation if size == 3 else 1,
             use_bias=False,
             kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
             name=f"{name}_conv",

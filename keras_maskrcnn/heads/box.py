@@ -46,9 +46,10 @@ class BoxStage(Options):
     """Layers and box loss of the second stage.
 
     Attributes:
-        pool: bins per side of RoIAlign.
+        pool: bins per side of the head's input: of RoIAlign, or of the trunk's result with `neck="c4"`.
         convs: number of 3×3 convolutions before the dense layers, as wide as the pyramid.
         norm: normalisation after each of them, see `layers.norm.norm`.
+        average: whether the mean over the bins, instead of all bins, enters the dense layers.
         hidden: number of dense layers.
         width: units of each.
         delta_weights: factors of the regression targets.
@@ -59,6 +60,7 @@ class BoxStage(Options):
     pool: int = 7
     convs: int = 0
     norm: str | None = None
+    average: bool = False
     hidden: int = 2
     width: int = 1024
     delta_weights: tuple = (10.0, 10.0, 5.0, 5.0)
@@ -79,6 +81,8 @@ class SampledRegions(typing.NamedTuple):
         positive: bool `[B, S]`.
         valid: bool `[B, S]`.
         positive_slots: int.
+        crops: `[B, S, P, P, C]`, what the trunk of the heads gave for the regions, for heads of the same `pool`; None
+            without a trunk.
     """
 
     boxes: typing.Any
@@ -87,6 +91,7 @@ class SampledRegions(typing.NamedTuple):
     positive: typing.Any
     valid: typing.Any
     positive_slots: int
+    crops: typing.Any = None
 
 
 def sample_regions(proposed, truth, sampling, seed):
@@ -203,7 +208,7 @@ class BoxHead(RegionHead):
             **dense,
         )
         self.stack.build(input_shape)
-        units = input_shape[1] * input_shape[2] * input_shape[3]
+        units = input_shape[3] * (1 if self.stage.average else input_shape[1] * input_shape[2])
         for layer in self.hidden:
             layer.build((None, units))
             units = width
@@ -232,7 +237,10 @@ class BoxHead(RegionHead):
             (logits, deltas): float32 `[N, K + 1]` and `[N, K + 1, 4]`; `[N, 1, 4]` if they are class-agnostic.
         """
         crops = self.stack(crops, training=training, valid=valid)
-        hidden = ops.reshape(crops, (-1, crops.shape[1] * crops.shape[2] * crops.shape[3]))
+        if self.stage.average:
+            hidden = ops.mean(ops.cast(crops, "float32"), axis=(1, 2))
+        else:
+            hidden = ops.reshape(crops, (-1, crops.shape[1] * crops.shape[2] * crops.shape[3]))
         for layer in self.hidden:
             hidden = layer(hidden)
         deltas = ops.reshape(self.deltas(hidden), (-1, self.boxes_per_region, 4))
@@ -243,7 +251,7 @@ class BoxHead(RegionHead):
 
         Batch statistics are computed from the boxes that are `valid`, bool `[B, R]`; None for all.
         """
-        return self.classify_crops(self.align(levels, boxes, training=training), training, valid)
+        return self.classify_crops(self.crops(levels, boxes, training, valid), training, valid)
 
     def classify_crops(self, crops, training=False, valid=None):
         """What `classify` returns, for crops `[B, R, P, P, C]`."""
@@ -271,7 +279,9 @@ class BoxHead(RegionHead):
             (`SampledRegions`, dict of the scalars in `LOSSES` and `HEALTH`).
         """
         regions = sample_regions(proposed, truth, self.sampling, seed)
-        logits, deltas = self.classify(levels, regions.boxes, training, regions.valid)
+        crops = self.crops(levels, regions.boxes, training, regions.valid)
+        logits, deltas = self.classify_crops(crops, training, regions.valid)
+        regions = regions._replace(crops=crops if self.trunk else None)
         foreground, background = count_regions(regions)
         health = {"foreground": foreground, "background": background}
         return regions, {**self.region_losses(logits, deltas, regions, truth, class_weights), **health}
@@ -381,8 +391,8 @@ def detectron2_rows(head, ours, number):
 
 
 def _dense(head, number):
-    """The transform of a dense kernel; the first one follows flattened crops."""
-    return published.torch_dense if number else published.torch_flattened(head.pool)
+    """The transform of a dense kernel; the first one follows flattened crops, unless they are averaged."""
+    return published.torch_dense if number or head.stage.average else published.torch_flattened(head.pool)
 
 
 def _matterport(head, names):

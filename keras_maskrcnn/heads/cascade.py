@@ -161,7 +161,7 @@ class CascadeHead(RegionHead):
 
         Batch statistics are computed from the boxes that are `valid`, bool `[B, R]`; None for all.
         """
-        crops = self.align(levels, boxes, training=training)
+        crops = self.crops(levels, boxes, training, valid)
         if len(self.stages) > 1:
             crops = scaled_gradient(crops, 1.0 / len(self.stages))
         return self.stages[number].classify_crops(crops, training, valid)

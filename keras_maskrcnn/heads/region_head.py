@@ -75,7 +75,7 @@ class RegionHead(Declarations, keras.layers.Layer):
 
     pool = 7
 
-    def connect(self, strides, channels, regions=None, seed=None):
+    def connect(self, strides, channels, regions=None, seed=None, trunk=None):
         """Create RoIAlign and the weights; the model calls this once.
 
         Args:
@@ -83,17 +83,37 @@ class RegionHead(Declarations, keras.layers.Layer):
             channels: channels of these levels.
             regions: `Regions`.
             seed: seed of random sample positions.
+            trunk: `models.necks.Trunk`, the layers of the backbone that crops pass through first, or None. The head's
+                `pool` is then the side of their result.
 
         Raises:
             ValueError: if the head is part of a model already.
         """
         if hasattr(self, "align"):
             raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
-        self.align = RoIAlign(self.pool, strides, name="align", seed=seed, **Regions.of(regions).align())
+        self.trunk = trunk
+        bins, channels = (self.pool * trunk.stride, trunk.channels) if trunk else (self.pool, channels)
+        self.align = RoIAlign(bins, strides, name="align", seed=seed, **Regions.of(regions).align())
         self.build((None, self.pool, self.pool, channels))
         if not self.trainable:  # `build` makes trainable layers, also in a frozen head
             for layer in flatten_layers(self):
                 layer.trainable = False
+
+    def crops(self, levels, boxes, training=False, valid=None):
+        """Crops `[B, R, P, P, C]` of boxes `[B, R, 4]`, after the trunk if there is one.
+
+        Batch statistics of the trunk are computed from the boxes that are `valid`, bool `[B, R]`; None for all.
+        """
+        crops = self.align(levels, boxes, training=training)
+        if self.trunk is None:
+            return crops
+        passed = self.trunk(flat(crops), training, None if valid is None else flat(valid))
+        return ops.reshape(passed, (-1, crops.shape[1] or ops.shape(crops)[1], *passed.shape[1:]))
+
+    def row_crops(self, levels, boxes, image, training=False, valid=None):
+        """As `crops`, for boxes `[R, 4]` of the images with the indices int32 `[R]`: `[R, P, P, C]`."""
+        crops = self.align.align_rows(levels, boxes, image, training=training)
+        return crops if self.trunk is None else self.trunk(crops, training, valid)
 
     def build_from_config(self, config):
         """Nothing: a head that was saved is built when the model connects it."""
@@ -135,7 +155,10 @@ class ObjectHead(RegionHead):
         )
         image = index // slots
         rows = Rows(boxes, labels, positive, image, image * truth["boxes"].shape[1] + matched)
-        crops = self.align.align_rows(levels, boxes, image, training=training)
+        if self.trunk is not None and regions.crops is not None and regions.crops.shape[2] == self.pool:
+            crops = ops.take(flat(regions.crops[:, :slots]), index, axis=0)  # the box head's pass of the trunk
+        else:
+            crops = self.row_crops(levels, boxes, image, training, positive)
         given = {"valid": positive} if "valid" in inspect.signature(self.call).parameters else {}
         return self.row_losses(self(crops, labels, training=training, **given), rows, truth)
 
@@ -153,7 +176,7 @@ class ObjectHead(RegionHead):
         count = found["boxes"].shape[1] or ops.shape(found["boxes"])[1]
         index = active_rows(valid)
         rows = Rows(*(ops.take(values, index, axis=0) for values in (boxes, labels, valid)), index // count)
-        crops = self.align.align_rows(levels, rows.boxes, rows.image)
+        crops = self.row_crops(levels, rows.boxes, rows.image)
         outputs = self.row_outputs(self(crops, rows.labels), rows)
 
         def restored(values):

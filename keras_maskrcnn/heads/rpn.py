@@ -326,8 +326,11 @@ def _detectron2(head, names):
     for i, conv in enumerate(head.convs):
         name = f"{theirs}.conv" if len(head.convs) == 1 else f"{theirs}.conv.conv{i}"
         yield from published.torch_layer(conv, f"rpn.convs.{i}", name, published.torch_conv)
-    for ours, name in (("objectness", "objectness_logits"), ("deltas", "anchor_deltas")):
-        yield from published.torch_layer(getattr(head, ours), f"rpn.{ours}", f"{theirs}.{name}", published.torch_conv)
+    ratios = len(head.anchors.ratios)
+    for ours, name, outputs in (("objectness", "objectness_logits", 1), ("deltas", "anchor_deltas", 4)):
+        order = published.anchors_by_ratio(head.num_anchors // ratios, ratios, outputs)
+        kernel = published.then(published.torch_conv, order)
+        yield from published.torch_layer(getattr(head, ours), f"rpn.{ours}", f"{theirs}.{name}", kernel, bias=order)
 
 
 def _matterport(head, names):

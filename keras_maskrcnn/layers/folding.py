@@ -101,17 +101,52 @@ class FoldingModel(keras.Model):
     def call(self, inputs, training=False, mask=None):
         """Run the layers in order, `[B, H, W, 3]` to a dict of feature maps."""
         (image,) = keras.tree.flatten(inputs)
-        values, waiting = {id(self.inputs[0]): ops.cast(image, self.inputs[0].dtype)}, {}
-        for operation in self.operations:
-            if isinstance(operation, keras.layers.InputLayer):
-                continue
+        return self.section(image, training=training)
+
+    def section(self, inputs, start=None, ends=None, training=False, valid=None):
+        """Run a part of the layers.
+
+        Args:
+            inputs: `[B, H, W, C]`, images, or the output `start` of others.
+            start: name of the output that the part begins after; None for the input.
+            ends: names of the outputs to compute; None for all.
+            training: whether trainable batch normalisation uses batch statistics.
+            valid: bool `[B]`, the rows that batch statistics are computed from; None for all.
+
+        Returns:
+            dict of the outputs `ends`.
+        """
+        first, last = self._symbols(start, ends)
+        values, waiting = {id(first): ops.cast(inputs, first.dtype)}, {}
+        for operation in self._between(first, last.values()):
             if isinstance(operation, CONVOLUTIONS):
                 waiting[id(operation.output)] = operation
                 continue
             conv = waiting.get(id(operation.input))
             if conv is not None:
-                values[id(operation.output)] = conv_norm(conv, operation, values[id(conv.input)], training)
+                values[id(operation.output)] = conv_norm(conv, operation, values[id(conv.input)], training, valid)
             else:
                 given = keras.tree.map_structure(lambda symbol: values[id(symbol)], operation.input)
                 values[id(operation.output)] = operation(given)
-        return {name: values[id(symbol)] for name, symbol in self.output.items()}
+        return {name: values[id(symbol)] for name, symbol in last.items()}
+
+    def is_section(self, start, end):
+        """Whether the output `end` depends on the input through the output `start` only."""
+        first, last = self._symbols(start, (end,))
+        between = self._between(first, last.values())
+        return bool(between) and not any(isinstance(operation, keras.layers.InputLayer) for operation in between)
+
+    def _symbols(self, start, ends):
+        """Symbolic tensors of the beginning of a section and, by name, of its ends."""
+        first = self.inputs[0] if start is None else self.output[start]
+        return first, {name: self.output[name] for name in (self.output if ends is None else ends)}
+
+    def _between(self, first, last):
+        """Operations from one symbolic tensor to others, in the order of computation."""
+        needed, found = {id(symbol) for symbol in last} - {id(first)}, []
+        for operation in reversed(self.operations):
+            if needed & {id(symbol) for symbol in keras.tree.flatten(operation.output)}:
+                found.append(operation)
+                if not isinstance(operation, keras.layers.InputLayer):
+                    needed |= {id(symbol) for symbol in keras.tree.flatten(operation.input)} - {id(first)}
+        return found[::-1]

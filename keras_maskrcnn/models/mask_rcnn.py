@@ -10,10 +10,10 @@ from keras_maskrcnn.heads.cascade import Cascade, CascadeHead
 from keras_maskrcnn.heads.mask import MaskHead, MaskStage
 from keras_maskrcnn.heads.region_head import ObjectHead, Regions
 from keras_maskrcnn.heads.rpn import Proposed, RPNHead
-from keras_maskrcnn.layers.fpn import FPN
-from keras_maskrcnn.models import compatibility
+from keras_maskrcnn.models import compatibility, necks
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names
+from keras_maskrcnn.options import check_choice
 
 MASKS = MaskStage()
 
@@ -26,7 +26,9 @@ class MaskRCNN(InstanceModel):
         num_classes: classes K without background.
         backbone: "resnet10" … "resnet101", "efficientnet_lite0" … "efficientnet_lite2", "simple_cnn"; a dict of such a
             name and options; or a Keras model with outputs {"C2": …}, see `backbones.get`.
-        neck: "fpn", or None to use only the backbone's last level.
+        neck: "fpn"; "c4", whose heads share the backbone's fifth stage; "dc5", C5 with dilation instead of its stride;
+            or None to use only the backbone's last level. See `models.necks`, also for the options of the groups below
+            that "c4" and "dc5" change where they are not given.
         rpn_stage: `heads.rpn.RPNStage` or a dict of its fields, as all groups below.
         anchors: `heads.anchors.Anchors`.
         proposals: `heads.rpn.Proposals`.
@@ -83,30 +85,37 @@ class MaskRCNN(InstanceModel):
         **common,
     ):
         super().__init__(num_classes, name=name, **common)
-        if neck not in ("fpn", None):
-            raise ValueError(f"neck={neck!r} is not 'fpn' or None")
+        check_choice("neck", neck, necks.NECKS)
+        backbone = necks.dilated(neck, backbone)
         self.backbone = backbones.get(backbone, self.layer_dtype, weights, self.image_type.channels)
         self.neck, self.fpn_channels, self.fpn_norm, self.seed = neck, fpn_channels, fpn_norm, seed
         self.regions = Regions.of(regions)
         self.seed_generator = keras.random.SeedGenerator(seed)
+        maps = self.maps = necks.make(neck, self.backbone, fpn_channels, fpn_norm, self.layer_dtype)
+        self.fpn = maps.fpn  # Keras finds layers among the attributes of the model only
         if self.image_size:
             self.check_canvas(self.image_size)
-        levels, channels = self._build_pyramid()
-        self.strides = tuple(2 ** int(level[1:]) for level in levels)
-        self.region_levels = self._region_levels(levels)
+        self.strides, self.region_levels = tuple(maps.strides.values()), maps.levels(self.regions.level)
+        has_masks, mask_stage = mask_stage is not None, None if mask_stage is MASKS else mask_stage
+        anchors, proposals, box_stage, box_sampling, mask_stage = necks.with_usual(
+            neck,
+            anchors=anchors,
+            proposals=proposals,
+            box_stage=box_stage,
+            box_sampling=box_sampling,
+            mask_stage=mask_stage,
+        )
         policy = {"dtype": self.layer_dtype}
         self.rpn = RPNHead(self.strides, rpn_stage, anchors, proposals, rpn_sampling, name="rpn", **policy)
-        self.rpn.build((None, None, None, channels))
+        self.rpn.build((None, None, None, maps.channels))
         self.cascade = None if cascade is None else Cascade.of(cascade)
         options = {"stage": box_stage, "sampling": box_sampling, "detection": self.detection, **policy}
         self.box_head = _box_head(self.num_classes, self.cascade, options)
-        self.mask_head = None
-        if mask_stage is not None:
-            self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy)
+        self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy) if has_masks else None
         self.heads = _checked(heads, self.layer_dtype)
-        strides = tuple(2 ** int(level[1:]) for level in self.region_levels)
+        strides = tuple(maps.strides[level] for level in self.region_levels)
         for number, head in enumerate([self.box_head, *self.object_heads()], start=1):
-            head.connect(strides, channels, self.regions, None if seed is None else seed + number)
+            head.connect(strides, maps.channels, self.regions, None if seed is None else seed + number, maps.trunk)
         self.declare(self, *self.all_heads().values())
         if frozen is not None:
             freeze(self, frozen)
@@ -165,11 +174,7 @@ class MaskRCNN(InstanceModel):
 
     def features(self, images, sizes, training=False):
         """Pixels to the pyramid: dict of `[B, H_l, W_l, C]`, finest first."""
-        features = self.backbone(self.normalise(images, sizes), training=training)
-        if self.neck is None:
-            level = max(features)
-            return {level: features[level]}
-        return self.fpn(features, training=training)
+        return self.maps(self.normalise(images, sizes), training=training)
 
     def _branches(self, pyramid, learn):
         """The pyramid for the RPN, and an iterator over the levels for the box head and for each head with a loss."""
@@ -196,32 +201,11 @@ class MaskRCNN(InstanceModel):
 
     def parts(self):
         """Parts that hold weights by name, in the order in which `call` runs them."""
-        return {"backbone": self.backbone, **({"fpn": self.fpn} if self.neck else {}), **self.all_heads()}
+        return {"backbone": self.backbone, **({"fpn": self.fpn} if self.fpn else {}), **self.all_heads()}
 
     def canvas_stride(self):
-        """Pixels of which the sides of a canvas are multiples: the backbone's coarsest stride."""
-        return 2 ** max(int(level[1:]) for level in self.backbone.output)
-
-    def _build_pyramid(self):
-        """Make the neck; returns the names of the RPN's levels, finest first, and their width."""
-        features = dict(sorted(self.backbone.output.items()))
-        if self.neck is None:
-            coarsest = list(features)[-1]
-            return [coarsest], features[coarsest].shape[-1]
-        self.fpn = FPN(self.fpn_channels, norm=self.fpn_norm, name="fpn", dtype=self.layer_dtype)
-        self.fpn.build({level: tensor.shape for level, tensor in features.items()})
-        return list(self.fpn.compute_output_spec(features)), self.fpn_channels
-
-    def _region_levels(self, levels):
-        """Names of the levels that regions are sampled from."""
-        # Only the RPN uses P6 (FPN paper, section 4.1).
-        usual = levels[:-1] if self.neck else levels
-        if self.regions.level is None:
-            return usual
-        only = [level for level in usual if int(level[1:]) == self.regions.level]
-        if not only:
-            raise ValueError(f"regions level={self.regions.level} is not one of {', '.join(usual)}")
-        return only
+        """Pixels of which the sides of a canvas are multiples: the coarsest stride of the feature maps."""
+        return self.maps.canvas_stride
 
     def get_config(self):
         """Constructor arguments."""

@@ -1,17 +1,20 @@
-"""detectron2's names: the model zoo's Mask R-CNN and Faster R-CNN with ResNet and FPN (`model_final_….pkl`).
+"""detectron2's names: the model zoo's Mask R-CNN and Faster R-CNN with ResNet and FPN, C4 or DC5 (`model_final_….pkl`).
 
 The map is exact: convolutions and dense layers are transposed as for torchvision, and
 
 - the stem's input channels are reversed, because detectron2's networks take B, G, R and this library's R, G, B;
 - detectron2 numbers classes from 0 with background last, this library from 1 with background 0: scores are rolled by
-  one, and box deltas and masks, which have no background in detectron2, get zeros for it (neither network reads them).
+  one, and box deltas and masks, which have no background in detectron2, get zeros for it (neither network reads them);
+- the RPN's outputs of a location, which detectron2 has by size, then ratio, are ordered by ratio, then size;
+- without a pyramid the stages are named without `bottom_up`, and the fifth stage of C4 belongs to `roi_heads`.
 
 Not loaded: `pixel_mean` and `pixel_std` (in B, G, R order; the preset has them) and the anchors, which are computed.
 A file without a mask head leaves the model's unchanged.
 
-The preset `mask_rcnn_resnet101_fpn_detectron2` sets the conventions: the stride in the first 1×1 convolution, pixels
-that are not divided by a standard deviation, half-pixel RoIAlign. detectron2 adapts the number of samples per bin to
-the size of the region; the sampling here is fixed, so RoI features differ slightly. Weights have COCO's 80 classes.
+The presets `mask_rcnn_resnet101_fpn_detectron2` and `mask_rcnn_resnet50_c4` set the conventions: the stride in the
+first 1×1 convolution, pixels that are not divided by a standard deviation, half-pixel RoIAlign. detectron2 adapts the
+number of samples per bin to the size of the region; the sampling here is fixed, so RoI features differ slightly.
+Weights have COCO's 80 classes.
 
 Names are from detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py,
 roi_heads/box_head.py, fast_rcnn.py and mask_head.py.
@@ -19,7 +22,7 @@ roi_heads/box_head.py, fast_rcnn.py and mask_head.py.
 
 from keras_maskrcnn.weights import rows
 
-SIGNATURE = ("backbone.bottom_up.",)
+SIGNATURE = ("backbone.bottom_up.", "backbone.stem.")
 
 
 def name_map(model, names):
@@ -30,7 +33,7 @@ def name_map(model, names):
         names: the file's names; they determine whether there is a mask head.
     """
     yield from _backbone(model)
-    if model.neck:
+    if model.neck == "fpn":
         yield from _fpn(model)
     for head in model.all_heads().values():
         yield from head.published("detectron2", names)
@@ -64,10 +67,17 @@ def stem_conv(kernel):
 
 def _backbone(model):
     for unit in rows.backbone_units(model.backbone):
-        theirs = f"backbone.bottom_up.{_unit_name(unit)}"
+        theirs = f"{_place(model, unit)}.{_unit_name(unit)}"
         kernel = rows.torch_conv if unit.stage else stem_conv
         yield from rows.torch_layer(unit.conv, f"backbone.{unit.conv.name}", theirs, kernel)
         yield from rows.torch_norm(unit.norm, f"backbone.{unit.norm.name}", f"{theirs}.norm")
+
+
+def _place(model, unit):
+    """Name of the module that a unit of the backbone is in."""
+    if model.neck == "fpn":
+        return "backbone.bottom_up"
+    return "roi_heads" if model.neck == "c4" and unit.stage == 4 else "backbone"
 
 
 def _unit_name(unit):

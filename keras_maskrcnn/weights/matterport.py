@@ -47,7 +47,7 @@ def name_map(model, names):
         names: the file's names; unused, because the format has one naming style.
     """
     yield from _backbone(model)
-    if model.neck:
+    if model.neck == "fpn":
         yield from _fpn(model)
     for head in model.all_heads().values():
         yield from head.published("matterport", names)

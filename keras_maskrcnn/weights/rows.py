@@ -174,6 +174,22 @@ def with_background(outputs):
     return transform
 
 
+def anchors_by_ratio(sizes, ratios, outputs):
+    """The transform from detectron2's order of a location's anchors, by size, to this library's, by ratio.
+
+    Args:
+        sizes: number of sizes per level.
+        ratios: number of ratios.
+        outputs: entries per anchor on the last axis.
+    """
+
+    def transform(array):
+        grouped = array.reshape(*array.shape[:-1], sizes, ratios, outputs)
+        return np.swapaxes(grouped, -3, -2).reshape(array.shape)
+
+    return transform
+
+
 def detectron2_convs(head, name, theirs):
     """Rows of a head's convolutions, numbered from 1 in the file, and of their norms."""
     for i, conv in enumerate(head.convs):

@@ -32,7 +32,7 @@ def name_map(model, names):
         yield from _backbone(model, prefix="")
         return
     yield from _backbone(model, prefix="backbone.body.")
-    if model.neck:
+    if model.neck == "fpn":
         yield from _fpn(model, names)
     for head in model.all_heads().values():
         yield from head.published("torchvision", names)
