@@ -84,8 +84,7 @@ def narrow_presets(monkeypatch):
         preset = read(name)
         if name not in presets.published():
             return preset
-        absent = [part for part in widths if preset["config"].get(part, widths) is None]
-        wanted = {part: width for part, width in widths.items() if part not in absent}
+        wanted = {part: width for part, width in widths.items() if preset["config"].get(part, width) is not None}
         return {**preset, "config": presets.overridden(preset["config"], wanted)}
 
     monkeypatch.setattr(presets, "read", narrow)

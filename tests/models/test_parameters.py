@@ -35,6 +35,15 @@ def test_faster_rcnn_as_torchvision_publishes_it():
     assert counts["without_backbone_norm"] == 41_755_286 == 44_401_393 - 2_646_107
 
 
+def test_mask_rcnn_c4():
+    # ResNet-50 without its norms has 23,454,912 weights; the fifth stage is counted once though two heads use it.
+    model = MaskRCNN.from_preset("mask_rcnn_resnet50_c4")
+    rpn = 9 * 1024 * 1024 + 1024 + (1024 + 1) * 15 * 5
+    box = (2048 + 1) * 81 * 5
+    mask = 4 * 2048 * 256 + 256 + (256 + 1) * 81
+    assert count_parameters(model)["without_backbone_norm"] == 23_454_912 + rpn + box + mask
+
+
 def test_trainable_follows_the_model(model):
     before = count_parameters(model)
     model.mask_head.trainable = False

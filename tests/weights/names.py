@@ -9,8 +9,8 @@ import numpy as np
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_names.json"
 BODY = "backbone.body."
 NORM = ("weight", "bias", "running_mean", "running_var")
-# Sizes that are not widths: the outputs for COCO.
-OUTPUTS = (80, 81, 91, 320, 364)
+# Sizes that are not widths: the outputs for COCO, and of 15 anchors at a location.
+OUTPUTS = (60, 80, 81, 91, 320, 364)
 
 
 def torchvision_shapes(model):
@@ -40,9 +40,9 @@ def older_style(arrays):
     return {f"{renamed.get(stem, stem)}.{kind}": array for (stem, _, kind), array in parts}
 
 
-def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80):
-    """Names and shapes of a Mask R-CNN with ResNet and FPN in detectron2's model zoo."""
-    shapes, bottom_up = {}, "backbone.bottom_up."
+def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80, neck="fpn"):
+    """Names and shapes of a Mask R-CNN with ResNet and FPN, C4 or DC5 in detectron2's model zoo."""
+    shapes, bottom_up = {}, "backbone.bottom_up." if neck == "fpn" else "backbone."
 
     def add(name, *shape, norm=False):
         shapes[f"{name}.weight"] = list(shape)
@@ -56,30 +56,35 @@ def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80):
     for stage, count in enumerate(blocks, start=2):
         width = 2**stage * 16
         for i in range(count):
-            block = f"{bottom_up}res{stage}.{i}."
+            place = "roi_heads." if neck == "c4" and stage == 5 else bottom_up
+            block = f"{place}res{stage}.{i}."
             if i == 0:
                 add(f"{block}shortcut", 4 * width, inputs, 1, 1, norm=True)
             add(f"{block}conv1", width, inputs, 1, 1, norm=True)
             add(f"{block}conv2", width, width, 3, 3, norm=True)
             add(f"{block}conv3", 4 * width, width, 1, 1, norm=True)
             inputs = 4 * width
-        add(f"backbone.fpn_lateral{stage}", 256, inputs, 1, 1)
-        add(f"backbone.fpn_output{stage}", 256, 256, 3, 3)
-    add("proposal_generator.rpn_head.conv", 256, 256, 3, 3)
-    add("proposal_generator.rpn_head.objectness_logits", 3, 256, 1, 1)
-    add("proposal_generator.rpn_head.anchor_deltas", 12, 256, 1, 1)
-    add("roi_heads.box_head.fc1", 1024, 12544)
-    add("roi_heads.box_head.fc2", 1024, 1024)
-    add("roi_heads.box_predictor.cls_score", classes + 1, 1024)
-    add("roi_heads.box_predictor.bbox_pred", 4 * classes, 1024)
-    for i in range(1, 5):
-        add(f"roi_heads.mask_head.mask_fcn{i}", 256, 256, 3, 3)
-    add("roi_heads.mask_head.deconv", 256, 256, 2, 2)
+        if neck == "fpn":
+            add(f"backbone.fpn_lateral{stage}", 256, inputs, 1, 1)
+            add(f"backbone.fpn_output{stage}", 256, 256, 3, 3)
+    channels = {"fpn": 256, "c4": 1024, "dc5": 2048}[neck]
+    levels, anchors = (5, 3) if neck == "fpn" else (1, 15)
+    add("proposal_generator.rpn_head.conv", channels, channels, 3, 3)
+    add("proposal_generator.rpn_head.objectness_logits", anchors, channels, 1, 1)
+    add("proposal_generator.rpn_head.anchor_deltas", 4 * anchors, channels, 1, 1)
+    if neck != "c4":
+        add("roi_heads.box_head.fc1", 1024, 49 * channels)
+        add("roi_heads.box_head.fc2", 1024, 1024)
+        for i in range(1, 5):
+            add(f"roi_heads.mask_head.mask_fcn{i}", 256, channels if i == 1 else 256, 3, 3)
+    add("roi_heads.box_predictor.cls_score", classes + 1, 2048 if neck == "c4" else 1024)
+    add("roi_heads.box_predictor.bbox_pred", 4 * classes, 2048 if neck == "c4" else 1024)
+    add("roi_heads.mask_head.deconv", 2048 if neck == "c4" else 256, 256, 2, 2)
     add("roi_heads.mask_head.predictor", classes, 256, 1, 1)
     for name in ("pixel_mean", "pixel_std"):
         shapes[name] = [3, 1, 1]
-    for i in range(5):
-        shapes[f"proposal_generator.anchor_generator.cell_anchors.{i}"] = [3, 4]
+    for i in range(levels):
+        shapes[f"proposal_generator.anchor_generator.cell_anchors.{i}"] = [anchors, 4]
     return shapes
 
 

@@ -15,11 +15,11 @@ from keras_maskrcnn.weights.assign import fill
 BLOCKS = (3, 4, 6, 3)
 
 
-def thin(num_classes=80):
-    """R50-FPN of the model zoo at a quarter of its width."""
+def thin(num_classes=80, **options):
+    """R50-FPN of the model zoo, or with another neck, at a quarter of its width."""
     backbone = {"name": "resnet50", "norm": "frozen_batch", "stride_in_1x1": True, "width": 16}
     stages = {"box_stage": {"width": 256}, "mask_stage": {"width": 64}}
-    return MaskRCNN(num_classes, backbone, fpn_channels=64, **stages)
+    return MaskRCNN(num_classes, backbone, fpn_channels=64, **{**stages, **options})
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,50 @@ def test_a_file_of_the_zoo(tmp_path, model, arrays):
     path = tmp_path / "model_final_a3ec72.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}, protocol=2))
     assert weights.load(model, path, "detectron2").loaded == 307
+
+
+@pytest.mark.parametrize("neck", ["c4", "dc5"])
+def test_models_without_a_pyramid(names, neck):
+    model, arrays = thin(neck=neck), names.drawn(names.narrowed(names.detectron2_shapes(neck=neck)))
+    table = list(detectron2.name_map(model, arrays))
+    filled = [id(row.variable) for row in table]
+    assert len(set(filled)) == len(filled)
+    assert set(filled) == {id(variable) for part in model.parts().values() for variable in part.weights}
+    report = fill(model, arrays, "detectron2", "model_final.pkl")
+    assert report.loaded == len(table) and report.reinitialised == []
+    assert report.unused == ["pixel_mean", "pixel_std", "proposal_generator.anchor_generator.cell_anchors.0"]
+    first = "roi_heads" if neck == "c4" else "backbone"
+    kernel = model.backbone.get_layer("stage4_block1_2_conv").kernel
+    np.testing.assert_array_equal(kernel, arrays[f"{first}.res5.0.conv2.weight"].transpose(2, 3, 1, 0))
+
+
+def test_anchors_of_a_location_are_ordered_by_ratio_then_size(names):
+    # detectron2: for each of five sizes the three ratios. Output 3·2 + 1 is the third size with the second ratio.
+    model, arrays = thin(neck="c4"), names.drawn(names.narrowed(names.detectron2_shapes(neck="c4")))
+    fill(model, arrays, "detectron2", "model_final.pkl")
+    theirs = arrays["proposal_generator.rpn_head.anchor_deltas.weight"]
+    ours = np.array(model.rpn.deltas.kernel)[0, 0]
+    third = 1 * 5 + 2
+    np.testing.assert_array_equal(ours[:, 4 * third : 4 * third + 4], theirs[4 * 7 : 4 * 8, :, 0, 0].T)
+    assert float(model.rpn.objectness.bias[third]) == arrays["proposal_generator.rpn_head.objectness_logits.bias"][7]
+    box = model.rpn.anchors.boxes((16, 16), (16,))[0][third]
+    np.testing.assert_allclose(box[2:] - box[:2], [128, 128], rtol=1e-6)
+
+
+def test_the_head_of_c4_is_the_fifth_stage_and_a_mean(names):
+    model, arrays = thin(neck="c4"), names.drawn(names.narrowed(names.detectron2_shapes(neck="c4")))
+    fill(model, arrays, "detectron2", "model_final.pkl")
+    images = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype("float32")
+    backbone = {name.replace("backbone.", "backbone.bottom_up."): array for name, array in arrays.items()}
+    backbone |= {name.replace("roi_heads.res5", "backbone.bottom_up.res5"): array for name, array in arrays.items()}
+    expected = their_backbone(images[..., ::-1], backbone)
+    c4 = model.maps(images)["C4"]
+    c5 = model.maps.trunk(c4)
+    for ours, theirs in ((c4, expected["C4"]), (c5, expected["C5"])):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * max(1, np.abs(theirs).max()))
+    scores, _ = model.box_head(c5)
+    kernel, bias = (arrays[f"roi_heads.box_predictor.cls_score.{kind}"] for kind in ("weight", "bias"))
+    np.testing.assert_allclose(scores[:, 1:], (expected["C5"].mean((1, 2)) @ kernel.T + bias)[:, :80], atol=1e-3)
 
 
 def test_faster_rcnn_and_another_class_count(arrays, capsys):
