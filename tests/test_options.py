@@ -6,12 +6,13 @@ import json
 import pytest
 
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
-from keras_maskrcnn.heads.box import BoxStage, RegionSampling
+from keras_maskrcnn.heads.box import BoxStage
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import Sampling
 from keras_maskrcnn.heads.mask import MaskStage
 from keras_maskrcnn.heads.region_head import Regions
 from keras_maskrcnn.heads.rpn import Proposals, RPNStage
+from keras_maskrcnn.heads.sampled_regions import RegionSampling
 from keras_maskrcnn.inference.placement import Resize
 from keras_maskrcnn.options import Options
 

@@ -10,15 +10,12 @@ from keras_maskrcnn.backend.branches import branches
 from keras_maskrcnn.heads.box import (
     BoxHead,
     BoxStage,
-    RegionSampling,
-    SampledRegions,
-    count_regions,
-    detectron2_rows,
     detections,
-    sample_regions,
+    detectron2_rows,
 )
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.region_head import RegionHead
+from keras_maskrcnn.heads.sampled_regions import RegionSampling, SampledRegions, count_regions, sample_regions
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import take_rows
 from keras_maskrcnn.ops.matching import IGNORED, POSITIVE, match

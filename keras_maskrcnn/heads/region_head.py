@@ -140,7 +140,7 @@ class ObjectHead(RegionHead):
 
         Args:
             levels: list of `[B, H, W, C]`, the levels that regions are sampled from.
-            regions: `box.SampledRegions`.
+            regions: `sampled_regions.SampledRegions`.
             truth: dict of ground truth.
             training: whether batch normalisation uses the batch's statistics.
 

@@ -34,7 +34,7 @@ class MaskRCNN(InstanceModel):
         proposals: `heads.rpn.Proposals`.
         rpn_sampling: `heads.anchors.AnchorSampling`.
         box_stage: `heads.box.BoxStage`.
-        box_sampling: `heads.box.RegionSampling`.
+        box_sampling: `heads.sampled_regions.RegionSampling`.
         cascade: `heads.cascade.Cascade`, or {} for its defaults: box stages that refine the boxes of each other
             (Cascade R-CNN). None has one box stage.
         mask_stage: `heads.mask.MaskStage`; None for a model without a mask head, which is Faster R-CNN: it is trained,

@@ -40,7 +40,8 @@ def alternate(
     1. The RPN trains with the backbone. 2. The detector trains with its own backbone, on the proposals of phase 1.
     3. The RPN trains on the detector's backbone, which is now frozen. 4. The detector's heads train on it. Each phase
     freezes layers, creates an optimizer and compiles, because a compiled step ignores later changes of `trainable`.
-    Finally the `trainable` flags are restored, and the model is compiled for joint training.
+    Finally the `trainable` flags are restored, and the model is compiled for joint training. With `neck="c4"` the fifth
+    stage of the backbone is one of the shared layers, although only the detector uses it.
 
     Args:
         model: `MaskRCNN`, compiled or not.

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.heads.box import BoxHead, RegionSampling, sample_regions
+from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.rpn import Proposed, RPNHead
+from keras_maskrcnn.heads.sampled_regions import RegionSampling, sample_regions
 
 CANVAS, STRIDE = (64, 64), 16
 SIZES = np.array([CANVAS, CANVAS], "float32")

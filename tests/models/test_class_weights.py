@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn import data, training
-from keras_maskrcnn.heads.box import BoxHead, SampledRegions
+from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.sampled_regions import SampledRegions
 from keras_maskrcnn.models.class_weights import factors
 
 NAMES = ["a", "b", "c"]
