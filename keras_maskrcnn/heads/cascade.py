@@ -1,6 +1,7 @@
 """Second stage as a cascade: box stages that refine each other's boxes (Cascade R-CNN, Cai and Vasconcelos 2018)."""
 
 import dataclasses
+import math
 import numbers
 
 import keras
@@ -13,8 +14,8 @@ from keras_maskrcnn.heads.box import (
     RegionSampling,
     SampledRegions,
     count_regions,
-    detectron2_rows,
     detections,
+    detectron2_rows,
     sample_regions,
 )
 from keras_maskrcnn.heads.detection import Detection
@@ -49,7 +50,7 @@ class Cascade(Options):
         for name in ("ious", "delta_weights", "loss_weights"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not values:
-                raise ValueError(f"cascade {name}={values!r} must be a tuple with an entry for each stage")
+                raise ValueError(f"cascade {name}={values!r} must be a list with an entry for each stage")
             if len(values) != len(self.ious):
                 raise ValueError(f"cascade {name} has {len(values)} entries for the {len(self.ious)} stages of ious")
         _check("ious", self.ious, lambda value: 0 < value <= 1, "greater than 0 and at most 1")
@@ -62,7 +63,7 @@ class Cascade(Options):
 
 def _check(name, values, is_possible, range_text):
     for value in values:
-        if not isinstance(value, numbers.Real) or not is_possible(value):
+        if not isinstance(value, numbers.Real) or not math.isfinite(value) or not is_possible(value):
             raise ValueError(f"cascade {name} has {value!r}, which must be a number {range_text}")
 
 
@@ -242,7 +243,7 @@ class CascadeHead(RegionHead):
 
 
 def _numbered(name, stage):
-    """Name of a scalar of stage `stage`, from 0: "class_loss" of the first one, then "class_loss_2", …"""
+    """Name of a scalar of stage `stage`, from 0: "class_loss" for the first one, "class_loss_2" for the next."""
     return f"{name}_{stage + 1}" if stage else name
 
 

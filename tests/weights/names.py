@@ -40,8 +40,11 @@ def older_style(arrays):
     return {f"{renamed.get(stem, stem)}.{kind}": array for (stem, _, kind), array in parts}
 
 
-def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80):
-    """Names and shapes of a Mask R-CNN with ResNet and FPN in detectron2's model zoo."""
+def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80, box_stages=None):
+    """Names and shapes of a Mask R-CNN with ResNet and FPN in detectron2's model zoo.
+
+    With `box_stages` those of a Cascade R-CNN: the modules of the box head are lists, and deltas class-agnostic.
+    """
     shapes, bottom_up = {}, "backbone.bottom_up."
 
     def add(name, *shape, norm=False):
@@ -68,10 +71,11 @@ def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80):
     add("proposal_generator.rpn_head.conv", 256, 256, 3, 3)
     add("proposal_generator.rpn_head.objectness_logits", 3, 256, 1, 1)
     add("proposal_generator.rpn_head.anchor_deltas", 12, 256, 1, 1)
-    add("roi_heads.box_head.fc1", 1024, 12544)
-    add("roi_heads.box_head.fc2", 1024, 1024)
-    add("roi_heads.box_predictor.cls_score", classes + 1, 1024)
-    add("roi_heads.box_predictor.bbox_pred", 4 * classes, 1024)
+    for stage in [f".{i}" for i in range(box_stages)] if box_stages else [""]:
+        add(f"roi_heads.box_head{stage}.fc1", 1024, 12544)
+        add(f"roi_heads.box_head{stage}.fc2", 1024, 1024)
+        add(f"roi_heads.box_predictor{stage}.cls_score", classes + 1, 1024)
+        add(f"roi_heads.box_predictor{stage}.bbox_pred", 4 if box_stages else 4 * classes, 1024)
     for i in range(1, 5):
         add(f"roi_heads.mask_head.mask_fcn{i}", 256, 256, 3, 3)
     add("roi_heads.mask_head.deconv", 256, 256, 2, 2)
