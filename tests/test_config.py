@@ -14,6 +14,7 @@ import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
 from keras_maskrcnn.backbones import EfficientNetLite, ResNet, SimpleCNN
 from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.cascade import CascadeHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
@@ -100,6 +101,7 @@ CLASSES = {
                 "width": 7,
                 "delta_weights": [1.0, 1.0, 2.0, 2.0],
                 "beta": 0.5,
+                "class_agnostic": True,
             },
             "sampling": {
                 "size": 9,
@@ -118,6 +120,21 @@ CLASSES = {
                 "min_size": 2.0,
                 "paste": "whole_pixels",
             },
+            **LAYER,
+        },
+    ),
+    CascadeHead: (
+        {"num_classes": 3},
+        {
+            "num_classes": 5,
+            "cascade": {
+                "ious": [0.6, 0.8],
+                "delta_weights": [[1.0, 1.0, 2.0, 2.0], [3.0, 3.0, 4.0, 4.0]],
+                "loss_weights": [1.0, 0.5],
+            },
+            "stage": {"pool": 3, "hidden": 1, "width": 7, "delta_weights": [1.0, 1.0, 2.0, 2.0], "beta": 0.5},
+            "sampling": {"size": 9, "high": 0.6, "low": 0.4},
+            "detection": {"score_threshold": 0.3, "nms_iou": 0.4},
             **LAYER,
         },
     ),

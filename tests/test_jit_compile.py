@@ -111,6 +111,10 @@ LAYERS = {
     "rpn": (lambda d: RPNHead((8, 16), dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
     "rpn_norm": (lambda d: RPNHead((8, 16), {"norm": "group"}, dtype=d), [PYRAMID["C2"], PYRAMID["C2"][:, ::2, ::2]]),
     "box_head": (lambda d: BoxHead(2, {"width": 8}, dtype=d), normal(3, 4, 4, 5)),
+    "class_agnostic_box_head": (
+        lambda d: BoxHead(2, {"width": 8, "class_agnostic": True}, dtype=d),
+        normal(3, 4, 4, 5),
+    ),
     "deconvolution": (lambda d: Deconvolution2x(3, dtype=d), normal(3, 4, 4, 5)),
     "mask_head": (lambda d: MaskHead(2, {"width": 6, "depth": 1}, dtype=d), normal(3, 4, 4, 5), LABELS),
     "mask_softmax": (

@@ -1,18 +1,14 @@
 """Second stage as a cascade: box stages that refine each other's boxes (Cascade R-CNN, Cai and Vasconcelos 2018)."""
 
 import dataclasses
+import math
 import numbers
 
 import keras
 from keras import ops
 
 from keras_maskrcnn.backend.branches import branches
-from keras_maskrcnn.heads.box import (
-    BoxHead,
-    BoxStage,
-    detections,
-    detectron2_rows,
-)
+from keras_maskrcnn.heads.box import BoxHead, BoxStage, detections, detectron2_rows
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.region_head import RegionHead
 from keras_maskrcnn.heads.sampled_regions import RegionSampling, SampledRegions, count_regions, sample_regions
@@ -46,7 +42,7 @@ class Cascade(Options):
         for name in ("ious", "delta_weights", "loss_weights"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not values:
-                raise ValueError(f"cascade {name}={values!r} must be a tuple with an entry for each stage")
+                raise ValueError(f"cascade {name}={values!r} must be a list with an entry for each stage")
             if len(values) != len(self.ious):
                 raise ValueError(f"cascade {name} has {len(values)} entries for the {len(self.ious)} stages of ious")
         _check("ious", self.ious, lambda value: 0 < value <= 1, "greater than 0 and at most 1")
@@ -59,7 +55,7 @@ class Cascade(Options):
 
 def _check(name, values, is_possible, range_text):
     for value in values:
-        if not isinstance(value, numbers.Real) or not is_possible(value):
+        if not isinstance(value, numbers.Real) or not math.isfinite(value) or not is_possible(value):
             raise ValueError(f"cascade {name} has {value!r}, which must be a number {range_text}")
 
 
@@ -239,7 +235,7 @@ class CascadeHead(RegionHead):
 
 
 def _numbered(name, stage):
-    """Name of a scalar of stage `stage`, from 0: "class_loss" of the first one, then "class_loss_2", …"""
+    """Name of a scalar of stage `stage`, from 0: "class_loss" for the first one, "class_loss_2" for the next."""
     return f"{name}_{stage + 1}" if stage else name
 
 

@@ -1,5 +1,7 @@
 """Frozen layers of a model by name, so that a configuration can hold them."""
 
+import itertools
+
 from keras_maskrcnn.backend.keras_internals import flatten_layers
 
 
@@ -54,5 +56,11 @@ def _named_layers(model):
         named[part] = layer
         for nested in flatten_layers(layer):
             if nested is not layer:
-                named.setdefault(f"{part}/{nested.name}", nested)
+                named[_free(f"{part}/{nested.name}", named)] = nested
     return named
+
+
+def _free(name, taken):
+    """The name, with a number if layers elsewhere in the part have it: "box_head/fc1_2" in the second box stage."""
+    numbered = (f"{name}_{i}" for i in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)

@@ -1,4 +1,4 @@
-"""detectron2's names: the model zoo's Mask R-CNN and Faster R-CNN with ResNet and FPN, C4 or DC5 (`model_final_….pkl`).
+"""detectron2's names: the model zoo's Mask, Faster and Cascade R-CNN with FPN, C4 or DC5 (`model_final_….pkl`).
 
 The map is exact: convolutions and dense layers are transposed as for torchvision, and
 
@@ -11,13 +11,14 @@ The map is exact: convolutions and dense layers are transposed as for torchvisio
 Not loaded: `pixel_mean` and `pixel_std` (in B, G, R order; the preset has them) and the anchors, which are computed.
 A file without a mask head leaves the model's unchanged.
 
-The presets `mask_rcnn_resnet101_fpn_detectron2` and `mask_rcnn_resnet50_c4` set the conventions: the stride in the
-first 1×1 convolution, pixels that are not divided by a standard deviation, half-pixel RoIAlign. detectron2 adapts the
-number of samples per bin to the size of the region; the sampling here is fixed, so RoI features differ slightly.
+The presets `mask_rcnn_resnet101_fpn_detectron2`, `mask_rcnn_resnet50_c4` and `cascade_mask_rcnn_resnet50_fpn` set the
+conventions: the stride in the first 1×1 convolution, pixels that are not divided by a standard deviation, half-pixel
+RoIAlign. detectron2 adapts the number of samples per bin to the size of the region; the sampling here is fixed, so RoI
+features differ slightly.
 Weights have COCO's 80 classes.
 
 Names are from detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py,
-roi_heads/box_head.py, fast_rcnn.py and mask_head.py.
+roi_heads/box_head.py, fast_rcnn.py, cascade_rcnn.py and mask_head.py.
 """
 
 from keras_maskrcnn.weights import rows
@@ -56,7 +57,8 @@ def conflict(model, names):
 
 def num_classes(arrays):
     """Classes without background of the file's heads; None for a file without them."""
-    scores = arrays.get("roi_heads.box_predictor.cls_score.bias")
+    names = (f"roi_heads.box_predictor.{stage}cls_score.bias" for stage in ("", "0."))  # one stage, or a cascade
+    scores = next((arrays[name] for name in names if name in arrays), None)
     return None if scores is None else scores.size - 1
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.box import BoxHead, SampledRegions
+from keras_maskrcnn.heads.rpn import Proposed
 
 
 def regions(count=3, pool=2, channels=5):
@@ -61,3 +62,26 @@ def test_every_weight_gets_a_gradient():
         loss = tf.reduce_sum(logits**2 + logits) + tf.reduce_sum(deltas**2 + deltas)
     gradients = tape.gradient(loss, [w.value for w in head.trainable_weights])
     assert len(gradients) == 8 and all(np.abs(g).max() > 0 for g in gradients)
+
+
+# Class-agnostic deltas --------------------------------------------------------------------------------------------
+
+
+def test_class_agnostic_deltas_by_hand():
+    """One box for all classes, in the loss of every class and in detections; the layer has four outputs."""
+    head = BoxHead(2, {"pool": 1, "hidden": 0, "class_agnostic": True, "beta": 0.0})
+    head.connect((8,), 1)
+    assert head.deltas.kernel.shape == (1, 4) and head.PER_CLASS == ("classes",)
+    head.classes.bias.assign(np.log([1, 1, 2]))
+    head.deltas.bias.assign([5, 0, 0, 0])  # half of the width
+    box = tf.constant([[[10.0, 10.0, 30.0, 30.0]]])
+    logits, deltas = head.classify([tf.zeros((1, 8, 8, 1))], box)
+    yes = tf.ones((1, 1), bool)
+    for label in (1, 2):
+        regions = SampledRegions(box, tf.constant([[label]]), tf.zeros((1, 1), "int32"), yes, yes, 1)
+        losses = head.region_losses(logits, deltas, regions, {"boxes": box})
+        assert float(losses["box_loss"]) == 5
+    found = head.detect([tf.zeros((1, 8, 8, 1))], Proposed(box, yes), np.float32([[64, 64]]))
+    assert found["labels"].numpy()[0].tolist() == [2, 1]
+    np.testing.assert_allclose(found["scores"], [[0.5, 0.25]], rtol=1e-6)
+    np.testing.assert_allclose(found["boxes"][0], [[20, 10, 40, 30]] * 2, atol=1e-5)

@@ -40,8 +40,11 @@ def older_style(arrays):
     return {f"{renamed.get(stem, stem)}.{kind}": array for (stem, _, kind), array in parts}
 
 
-def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80, neck="fpn"):
-    """Names and shapes of a Mask R-CNN with ResNet and FPN, C4 or DC5 in detectron2's model zoo."""
+def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80, neck="fpn", box_stages=None):
+    """Names and shapes of a Mask R-CNN with ResNet and FPN, C4 or DC5 in detectron2's model zoo.
+
+    With `box_stages` those of a Cascade R-CNN: the modules of the box head are lists, and deltas class-agnostic.
+    """
     shapes, bottom_up = {}, "backbone.bottom_up." if neck == "fpn" else "backbone."
 
     def add(name, *shape, norm=False):
@@ -72,13 +75,15 @@ def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80, neck="fpn"):
     add("proposal_generator.rpn_head.conv", channels, channels, 3, 3)
     add("proposal_generator.rpn_head.objectness_logits", anchors, channels, 1, 1)
     add("proposal_generator.rpn_head.anchor_deltas", 4 * anchors, channels, 1, 1)
-    if neck != "c4":
-        add("roi_heads.box_head.fc1", 1024, 49 * channels)
-        add("roi_heads.box_head.fc2", 1024, 1024)
-        for i in range(1, 5):
-            add(f"roi_heads.mask_head.mask_fcn{i}", 256, channels if i == 1 else 256, 3, 3)
-    add("roi_heads.box_predictor.cls_score", classes + 1, 2048 if neck == "c4" else 1024)
-    add("roi_heads.box_predictor.bbox_pred", 4 * classes, 2048 if neck == "c4" else 1024)
+    units = 2048 if neck == "c4" else 1024
+    for stage in [f".{i}" for i in range(box_stages)] if box_stages else [""]:
+        if neck != "c4":
+            add(f"roi_heads.box_head{stage}.fc1", 1024, 49 * channels)
+            add(f"roi_heads.box_head{stage}.fc2", 1024, 1024)
+        add(f"roi_heads.box_predictor{stage}.cls_score", classes + 1, units)
+        add(f"roi_heads.box_predictor{stage}.bbox_pred", 4 if box_stages else 4 * classes, units)
+    for i in range(1, 5) if neck != "c4" else ():
+        add(f"roi_heads.mask_head.mask_fcn{i}", 256, channels if i == 1 else 256, 3, 3)
     add("roi_heads.mask_head.deconv", 2048 if neck == "c4" else 256, 256, 2, 2)
     add("roi_heads.mask_head.predictor", classes, 256, 1, 1)
     for name in ("pixel_mean", "pixel_std"):

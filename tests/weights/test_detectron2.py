@@ -172,3 +172,51 @@ def test_faster_rcnn_and_another_class_count(arrays, capsys):
         "mask_head",
     ]
     assert "num_classes is 80 in the file, 4 in the model" in capsys.readouterr().out
+
+
+# Cascade R-CNN ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cascade():
+    return thin(cascade={})
+
+
+@pytest.fixture(scope="module")
+def cascade_arrays(names):
+    return names.drawn(names.narrowed(names.detectron2_shapes(box_stages=3)))
+
+
+def test_every_array_of_a_cascade_is_used_and_every_variable_assigned_once(cascade, cascade_arrays):
+    table = list(detectron2.name_map(cascade, cascade_arrays))
+    report = fill(cascade, cascade_arrays, "detectron2", "model_final_480dd8.pkl")
+    filled = [id(row.variable) for row in table]
+    # Two more stages than a Mask R-CNN, each with four layers of a kernel and a bias.
+    assert len(set(filled)) == len(filled) == report.loaded == 307 + 2 * 4 * 2
+    assert set(filled) == {id(variable) for part in cascade.parts().values() for variable in part.weights}
+    assert {name for row in table for name in row.sources} == set(cascade_arrays) - set(report.unused)
+    assert report.reinitialised == [] and len(report.unused) == 7
+    for i, stage in enumerate(cascade.box_head.stages):
+        predictor = f"roi_heads.box_predictor.{i}"
+        scores, deltas = (cascade_arrays[f"{predictor}.{name}.weight"] for name in ("cls_score", "bbox_pred"))
+        np.testing.assert_array_equal(stage.classes.kernel[:, 0], scores[80])
+        np.testing.assert_array_equal(stage.classes.kernel[:, 1:], scores[:80].T)
+        np.testing.assert_array_equal(stage.deltas.kernel, deltas.T)
+        np.testing.assert_array_equal(stage.hidden[1].bias, cascade_arrays[f"roi_heads.box_head.{i}.fc2.bias"])
+
+
+def test_a_cascade_of_another_class_count(cascade_arrays, capsys):
+    model = thin(num_classes=4, cascade={})
+    report = fill(model, cascade_arrays, "detectron2", "f.pkl")
+    layers = [f"box_head.stages.{i}.classes" for i in range(3)]
+    assert report.reinitialised == [*layers, "mask_head.logits"]
+    assert "80 in the file, 4 in the model: reinitialised box_head.stages.0.classes" in capsys.readouterr().out
+    assert not np.any(model.box_head.stages[2].classes.bias)
+    np.testing.assert_array_equal(
+        model.box_head.stages[2].deltas.bias, cascade_arrays["roi_heads.box_predictor.2.bbox_pred.bias"]
+    )
+
+
+def test_a_cascade_does_not_fit_a_single_box_stage(model, cascade_arrays):
+    with pytest.raises(ValueError, match=r"missing: roi_heads\.box_head\.fc1\.weight"):
+        fill(model, cascade_arrays, "detectron2", "f.pkl")
