@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_maskrcnn.data.cropped_masks import crop_of
+from keras_maskrcnn.drawing import skeletons
 from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
 from keras_maskrcnn.drawing.colours import colour, contrasting
 from keras_maskrcnn.drawing.labels import SEAM, draw_labels, label_text
@@ -33,8 +34,9 @@ def draw(
     line_width=None,
     font_size=None,
     scale=1,
+    keypoint_threshold=skeletons.THRESHOLD,
 ):
-    """Draws objects on an image: filled and outlined masks, boxes, and names with scores.
+    """Draws objects on an image: filled and outlined masks, boxes, skeletons, and names with scores.
 
     A label is omitted if it would hide another one, or if labels would cover more than `labels.PLATES` of the image.
     Earlier objects (higher scores, as `detect` sorts them) take precedence. If there is only one class, labels have no
@@ -43,8 +45,8 @@ def draw(
     Args:
         image: uint8 [H, W, 3], or of other channels or 16 bits, see `drawing.sheets.as_rgb`; it is not changed.
         found: result of `MaskRCNN.detect`, or a sample: `boxes` [n, 4] in pixels, `labels` [n] in 1..K, optionally
-            `scores` [n] and `masks` [n, H, W]. Crowd regions of a sample are labelled "crowd". Outputs with a caption
-            in the schema of the detections are added to the label.
+            `scores` [n], `masks` [n, H, W] and `keypoints` [n, K, 3], see `drawing.skeletons`. Crowd regions of a
+            sample are labelled "crowd". Outputs with a caption in the schema of the detections are added to the label.
         class_names: K names; by default the number of the label is drawn.
         colour_by: "instance" (objects differ from each other and from the pixels under them), "class" (each class has
             the same colour in all images), or a list of n colours (r, g, b).
@@ -54,6 +56,7 @@ def draw(
         line_width: line width of boxes in pixels; by default from the size of the image.
         font_size: font size in pixels; by default from the size of the image.
         scale: integer factor by which the image is enlarged before drawing.
+        keypoint_threshold: keypoints that score higher are filled and connected, others are rings.
 
     Returns:
         uint8 [H·scale, W·scale, 3].
@@ -79,6 +82,11 @@ def draw(
     if boxes:
         for index in order:
             _draw_box(pen, drawn_boxes[index] * scale, colours[index], line_width)
+    parts = skeletons.skeletons_of(found, keypoint_threshold)
+    for index in order if parts else ():
+        points, drawn, sure, limbs = parts
+        width = max(1, round(1.5 * line_width))
+        skeletons.draw_skeleton(pen, points[index] * scale, drawn[index], sure[index], limbs, colours[index], width)
     if labels:
         texts = [label_text(found, index, class_names) for index in range(count)]
         draw_labels(pen, canvas.size, texts, drawn_boxes * scale, colours, font_size)

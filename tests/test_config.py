@@ -15,6 +15,7 @@ import keras_maskrcnn.training.schedules
 from keras_maskrcnn.backbones import EfficientNetLite, ResNet, SimpleCNN
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
+from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
@@ -153,6 +154,15 @@ CLASSES = {
                 "kind": "mlp",
                 "hidden": 3,
             },
+            **LAYER,
+        },
+    ),
+    KeypointHead: (
+        {},
+        {
+            "num_keypoints": 3,
+            "stage": {"pool": 7, "width": 7, "depth": 2, "norm": "batch"},
+            "names": ["left_eye", "right_eye", "nose"],
             **LAYER,
         },
     ),

@@ -9,13 +9,14 @@ from keras import ops
 from keras_maskrcnn.heads import anchors as anchor_heads
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.detection import Limits, select_detections
+from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 from keras_maskrcnn.heads.rpn import RPNHead, select_proposals
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.norm import norm
 from keras_maskrcnn.layers.roi_align import RoIAlign
 from keras_maskrcnn.models.images import _inside
-from keras_maskrcnn.ops import boxes, gather, losses, masks, matching, sampling
+from keras_maskrcnn.ops import boxes, gather, keypoints, losses, masks, matching, sampling
 
 RNG = np.random.default_rng(0)
 
@@ -97,6 +98,13 @@ OPS = {
         FIRST[0],
         np.concatenate([FIRST[0, :4] + 2, np.zeros((3, 4), "float32")]),
     ),
+    "heatmap_targets": (
+        lambda p, r: keypoints.heatmap_targets(p, r, 8),
+        np.concatenate([FIRST[0, :, None, :2] + RNG.uniform(-5, 40, (7, 3, 2)), np.ones((7, 3, 1))], -1).astype(
+            "float32"
+        ),
+        FIRST[0],
+    ),
     "inside": (lambda s: _inside(20, 30, s / 5), SIZES),
     "select_proposals": (proposed, normal(2, 60), normal(2, 60, 4) / 5),
     "select_detections": (detected, normal(2, 7, 4) * 2, some_boxes(2, 7, 4)),
@@ -124,6 +132,7 @@ LAYERS = {
     ),
     "mask_mlp": (lambda d: MaskHead(2, {"width": 6, "kind": "mlp"}, dtype=d), normal(3, 4, 4, 5), LABELS),
     "roi_align": (lambda d: RoIAlign(3, (4, 8), dtype=d), [normal(2, 16, 24, 3), normal(2, 8, 12, 3)], FIRST),
+    "keypoint_head": (lambda d: KeypointHead(3, {"width": 6, "depth": 1}, dtype=d), normal(3, 4, 4, 5), LABELS),
 }
 
 

@@ -46,15 +46,15 @@ def main():
     points = draw_points(rng, rois)
     low = rng.integers(-64, 64, (REGIONS, CELLS, CELLS, POINTS)).astype("int8")
     maps = torch.from_numpy(low.transpose(0, 3, 1, 2).astype("float32") / 16)
-    maps = torch.nn.functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
-    logits, regions, truth = maps.clone().requires_grad_(), torch.from_numpy(rois), torch.from_numpy(points)
+    maps = torch.nn.functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False).contiguous()
+    logits, regions, truth = maps.requires_grad_(), torch.from_numpy(rois), torch.from_numpy(points)
     cell, valid = roi_heads.keypoints_to_heatmap(truth, regions, 2 * CELLS)
     loss = roi_heads.keypointrcnn_loss(logits, [regions], [truth], [torch.arange(REGIONS)])
     loss.backward()
-    found, scores = roi_heads.heatmaps_to_keypoints(maps, regions)
+    found, scores = roi_heads.heatmaps_to_keypoints(maps.detach(), regions)
     arrays = {"rois": rois, "points": points, "maps": low, "cell": cell.numpy().astype("int32"), "loss": loss.item()}
     arrays |= {"valid": valid.numpy().astype(bool), "keypoints": found.numpy(), "scores": scores.numpy()}
-    arrays |= {"enlarged": maps.numpy()[0].transpose(1, 2, 0), "gradient": logits.grad.numpy()[0].transpose(1, 2, 0)}
+    arrays |= {"enlarged": maps.detach().numpy()[0, 0], "gradient": logits.grad.numpy()[0, 0]}
     np.savez_compressed(HERE / "keypoints.npz", **arrays)
 
 
