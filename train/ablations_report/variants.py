@@ -10,6 +10,8 @@ from keras_maskrcnn.training import recipe
 
 SHALLOW = {"name": "resnet18", "norm": "batch", "width": 32}
 DEEP = {"name": "resnet34", "norm": "batch", "width": 32}
+# Bottlenecks of 3×3 convolutions in 16 groups, of 4 channels in the first stage; as many blocks as ResNet-34.
+GROUPED = {"name": "resnet50", "norm": "batch", "width": 32, "groups": 16, "width_per_group": 8}
 ONE_LEVEL = {"sizes": ((12, 24, 48, 64, 96),)}
 PYRAMID = {"sizes": ((12,), (24,), (48,), (64,), (96,))}
 MASK = {"width": 64, "depth": 2}
@@ -25,6 +27,7 @@ SHAPES = {
     "c4_deep": {**C4, "backbone": DEEP},
     "fpn": FPN,
     "fpn_deep": {**FPN, "backbone": DEEP},
+    "fpn_resnext": {**FPN, "backbone": GROUPED},
     "c4_softmax": {**C4, "mask_stage": {**C4["mask_stage"], "loss": "softmax"}},
     "c4_agnostic": {**C4, "mask_stage": {**C4["mask_stage"], "class_agnostic": True}},
     "c4_pool": {**C4, "regions": POOL},
