@@ -122,6 +122,41 @@ def bars(panels):
     return sheet
 
 
+def beside(panels, xlabel, columns=4):
+    """Draws repeated measurements beside published values: a row per name, dots, their mean as a bar, and a diamond.
+
+    Args:
+        panels: dict from the title of each panel to a dict from names to (list of numbers, which may be empty, and a
+            published number or None).
+        xlabel: name of the horizontal axes.
+        columns: maximum number of panels side by side.
+
+    Returns:
+        Figure.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    sheet = Figure(figsize=(4.6 * columns, 2.9 * rows), layout="constrained")
+    all_axes = sheet.subplots(rows, columns, squeeze=False).ravel()
+    for axes in all_axes[len(panels) :]:
+        axes.remove()
+    for axes, (title, lines) in zip(all_axes, panels.items(), strict=False):
+        axes.spines[["top", "right"]].set_visible(False)
+        for place, (values, published) in enumerate(lines.values()):
+            if values:
+                axes.barh(place, np.mean(values), color=TINTS[1], alpha=0.35, height=0.6)
+                axes.plot(values, [place] * len(values), "o", color=TINTS[1], markersize=5)
+            if published is not None:
+                axes.plot(published, place, "D", color=INK, markerfacecolor="none", markersize=7)
+        axes.set_yticks(range(len(lines)), list(lines), fontsize=8)
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel(xlabel, fontsize=8)
+    sheet.suptitle("dots: seeds, bar: mean, diamond: paper", fontsize=9)
+    return sheet
+
+
 def ranking(counts, title, most=40):
     """Draws horizontal bars of counts, the largest on top, on a logarithmic axis.
 

@@ -30,6 +30,10 @@ FIGURES = {
     ]),
     "curves": lambda: plots.curves({"": {"loss": [3, 2, 1.0], "val_loss": [3, 3, 3.0], "box_loss": [1, 1, 0.5]}}),
     "bars": lambda: plots.bars({"seconds": {"joint": 10, "alternating": 14}, "AP": {"joint": 0.5, "alternating": 0.4}}),
+    "beside": lambda: plots.beside(
+        {"AP": {"RoIPool": ([20.0, 22, 21], 26.9), "RoIAlign": ([25.0, 26], 30.3)}, "AP75": {"RoIPool": ([], None)}},
+        "points",
+    ),
     "ranking": lambda: plots.ranking({"pear": 40, "fig": 3, "date": 0}, "objects"),
     "reached": lambda: plots.reached({"default": [0.2, 0.6, 0.9], "proposed": [0.5, 0.8, 0.9]}, (0.5, 0.7), "IoU"),
     "confusion": lambda: plots.confusion(np.array([[5, 1], [0, 9]]), ["car", "background"]),
@@ -91,3 +95,14 @@ def test_reached_is_the_share_at_or_above_each_threshold():
     shares = dict(zip(line.get_xdata().round(2).tolist(), line.get_ydata().tolist(), strict=True))
     assert [shares[level] for level in (0, 0.25, 0.26, 0.5, 0.8, 1)] == [1, 1, 0.75, 0.75, 0.25, 0.25]
     assert [mark.get_xdata()[0] for mark in marks] == [0.5, 0.7]
+
+
+def test_measurements_are_drawn_beside_published_values():
+    lines = {"RoIPool": ([20.0, 22.0], 26.9), "RoIAlign": ([], 30.3)}
+    sheet = plots.beside({"AP": lines, "AP75": lines, "AP50": {"other": ([3.0], None)}}, "points", columns=2)
+    assert [axes.get_title() for axes in sheet.axes] == ["AP", "AP75", "AP50"]
+    axes = sheet.axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [21.0]
+    assert [list(np.atleast_1d(line.get_xdata())) for line in axes.lines] == [[20, 22], [26.9], [30.3]]
+    assert [list(np.atleast_1d(line.get_ydata())) for line in axes.lines] == [[0, 0], [0], [1]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["RoIPool", "RoIAlign"]

@@ -1,20 +1,30 @@
-"""Generated images of circles, squares and triangles: training without files."""
+"""Generated images of filled shapes, or of shapes of thin lines: training without files."""
 
 import numpy as np
 
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.data.texture import texture
+from keras_maskrcnn.options import check_choice
 
 CORNERS = {"square": 4, "triangle": 3}
+# Ends x1, y1, x2, y2 of the lines of a shape; its scale and rotation are random.
+LINES = {
+    "bar": [(-1, 0, 1, 0)],
+    "elbow": [(-1, -1, -1, 1), (-1, 1, 1, 1)],
+    "tee": [(-1, -1, 1, -1), (0, -1, 0, 1)],
+    "cross": [(-1, 0, 1, 0), (0, -1, 0, 1)],
+}
+FILLED = ("circle", "square", "triangle")
+THIN = (*LINES, "ring")
 
 
 class Shapes(Dataset):
-    """Filled shapes that overlap on a noisy, textured background.
+    """Shapes that overlap on a noisy, textured background.
 
     An image depends only on the seed and its index. Colours of the shapes and of the background are random, so their
-    contrast may be low; squares and triangles have random rotation; the frame may cut off up to a fifth of a shape on
-    each side. Masks are those of the visible parts; a shape below `min_visible` is drawn but not annotated.
+    contrast may be low; all shapes but circles and rings have random rotation; the frame may cut off up to a fifth of a
+    shape on each side. Masks are those of the visible parts; a shape below `min_visible` is drawn but not annotated.
 
     Args:
         count: Number of images.
@@ -24,6 +34,12 @@ class Shapes(Dataset):
         object_size: Minimum and maximum length of the longer side of a shape, in pixels.
         scale_objects: Scale `object_size` with the shorter side of the image, relative to 128 pixels.
         min_visible: Minimum visible share of the area of an annotated shape.
+        kinds: The classes, any of "circle", "square", "triangle" (filled), "bar", "elbow", "tee", "cross" and "ring"
+            (of thin lines with round ends, whose masks need exact positions).
+        thickness: Minimum and maximum thickness of thin lines as a share of the longer side of a shape.
+
+    Raises:
+        ValueError: for no or an unknown kind, or a thickness outside 0…1.
     """
 
     def __init__(
@@ -35,11 +51,20 @@ class Shapes(Dataset):
         object_size=(12, 60),
         scale_objects=False,
         min_visible=0.25,
+        kinds=FILLED,
+        thickness=(0.12, 0.25),
     ):
+        if not kinds:
+            raise ValueError("kinds=() names no shape")
+        for kind in kinds:
+            check_choice("kinds", kind, (*FILLED, *THIN))
+        if not 0 < thickness[0] <= thickness[1] < 1:
+            raise ValueError(f"thickness={thickness} must be two shares in 0…1, the smaller one first")
         self.count, self.image_size, self.seed = count, tuple(image_size), seed
         self.objects, self.object_size, self.scale_objects = tuple(objects), tuple(object_size), scale_objects
         self.min_visible = min_visible
-        self.class_names = ["circle", "square", "triangle"]
+        self.class_names = list(kinds)
+        self.thickness = tuple(thickness)
 
     def __len__(self):
         return self.count
@@ -50,7 +75,7 @@ class Shapes(Dataset):
         canvas = texture(rng, self.image_size, amplitude=rng.uniform(10, 45))
         labels, masks, areas = [], [], []
         for _ in range(rng.integers(self.objects[0], self.objects[1] + 1)):
-            label = int(rng.integers(1, 4))
+            label = int(rng.integers(1, self.num_classes + 1))
             mask, area = self._draw(canvas, self.class_names[label - 1], rng)
             for below in masks:
                 below &= ~mask
@@ -71,7 +96,9 @@ class Shapes(Dataset):
         height, width = self.image_size
         scale = min(height, width) / 128 if self.scale_objects else 1
         low, high = (min(scale * side, height, width) for side in self.object_size)
-        shape = _outline(kind, rng.uniform(low, high), rng)
+        side = rng.uniform(low, high)
+        draw = _thin if kind in THIN else _filled
+        shape = _cropped(draw(kind, max(1, round(side)), rng, self.thickness))
         rows, columns = shape.shape
         top = int(rng.integers(-(rows // 5), height - rows + rows // 5 + 1))
         left = int(rng.integers(-(columns // 5), width - columns + columns // 5 + 1))
@@ -84,21 +111,46 @@ class Shapes(Dataset):
         return mask, int(shape.sum())
 
 
-def _outline(kind, side, rng):
-    """Rasterises a shape whose box has a longer side of `side` pixels: bool, cropped to that box."""
+def _filled(kind, side, rng, thickness):
+    """Rasterises a filled shape whose longer side has `side` pixels: bool [side, side]."""
     angle = rng.uniform(0, 2 * np.pi)
-    pixels = np.arange(max(1, round(side))) + 0.5
+    pixels = np.arange(side) + 0.5
     if kind == "circle":
-        square = (pixels - len(pixels) / 2) ** 2
-        return square[:, None] + square <= (len(pixels) / 2) ** 2
+        square = (pixels - side / 2) ** 2
+        return square[:, None] + square <= (side / 2) ** 2
     angles = angle + 2 * np.pi * np.arange(CORNERS[kind]) / CORNERS[kind]
     corners = np.stack([np.cos(angles), np.sin(angles)], 1)
     corners -= corners.min(0)
-    corners *= len(pixels) / corners.max()
-    inside = np.ones((len(pixels), len(pixels)), bool)
+    corners *= side / corners.max()
+    inside = np.ones((side, side), bool)
     for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, 0), strict=True):
         inside &= (x2 - x1) * (pixels[:, None] - y1) - (y2 - y1) * (pixels - x1) >= 0
+    return inside
+
+
+def _thin(kind, side, rng, thickness):
+    """Rasterises a shape of thin lines whose longer side has `side` pixels: bool [side, side]."""
+    angle, width = rng.uniform(0, 2 * np.pi), side * rng.uniform(*thickness)
+    x, y = np.arange(side) + 0.5, np.arange(side)[:, None] + 0.5
+    if kind == "ring":
+        return np.abs(np.hypot(x - side / 2, y - side / 2) - (side - width) / 2) <= width / 2
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    ends = np.array(LINES[kind], float).reshape(-1, 2) @ turn
+    ends -= ends.min(0)
+    ends = (ends * (side - width) / ends.max() + width / 2).reshape(-1, 4)
+    return np.any([_distance(x, y, *line) <= width / 2 for line in ends], axis=0)
+
+
+def _distance(x, y, x1, y1, x2, y2):
+    """Distance of points from the line from (x1, y1) to (x2, y2)."""
+    along = ((x - x1) * (x2 - x1) + (y - y1) * (y2 - y1)) / ((x2 - x1) ** 2 + (y2 - y1) ** 2)
+    along = np.clip(along, 0, 1)
+    return np.hypot(x - x1 - along * (x2 - x1), y - y1 - along * (y2 - y1))
+
+
+def _cropped(inside):
+    """A shape without empty rows and columns at its sides; one pixel in the middle if no pixel is inside."""
     if not inside.any():
-        inside[len(pixels) // 2, len(pixels) // 2] = True
+        inside[len(inside) // 2, len(inside) // 2] = True
     x1, y1, x2, y2 = mask_boxes(inside[None])[0].astype(int)
     return inside[y1:y2, x1:x2]

@@ -80,3 +80,66 @@ def test_names():
     shapes = data.Shapes(1)
     assert shapes.class_names == ["circle", "square", "triangle"]
     assert shapes.num_classes == 3 and shapes[0]["source"] == "Shapes(seed=0)[0]"
+
+
+# Thin shapes --------------------------------------------------------------------------------------------------------
+
+THIN = ("bar", "elbow", "tee", "cross", "ring")
+
+
+def alone(kind, **options):
+    """Masks of single shapes of 60 pixels inside the frame, cropped to their boxes."""
+    options = {"objects": (1, 1), "object_size": (60, 60), "thickness": (0.1, 0.1), **options}
+    for found in data.Shapes(40, kinds=(kind,), **options):
+        x1, y1, x2, y2 = found["boxes"][0].astype(int)
+        if min(x1, y1) > 0 and max(x2, y2) < 128:
+            yield found["masks"][0, y1:y2, x1:x2]
+
+
+@pytest.mark.parametrize("kind", THIN)
+def test_thin_shapes_have_the_longer_side_and_the_thickness_that_are_given(kind):
+    masks = list(alone(kind))
+    assert len(masks) > 5
+    for mask in masks:
+        assert 58 <= max(mask.shape) <= 60  # a round end may miss the centres of the outermost pixels
+        background = np.argwhere(~np.pad(mask, 1)) - 1
+        deepest = max(np.hypot(*(background - point).T).min() for point in np.argwhere(mask))
+        # Half of the thickness of 6 pixels, or half of the diagonal where two lines meet.
+        assert 2.5 <= deepest <= (3 if kind in ("bar", "ring") else 3 * np.sqrt(2)) + 1
+
+
+def test_areas_of_thin_shapes_are_those_of_geometry():
+    for mask in alone("ring"):
+        assert mask.sum() == pytest.approx(np.pi * (30**2 - 24**2), rel=0.03)
+    for mask in alone("bar"):
+        height, width = mask.shape
+        length = np.hypot(height - 6, width - 6)
+        assert mask.sum() == pytest.approx(6 * length + np.pi * 3**2, rel=0.05)
+
+
+def test_thin_kinds_are_the_classes():
+    shapes = data.Shapes(60, kinds=("ring", "square", "bar"), seed=2)
+    assert shapes.class_names == ["ring", "square", "bar"] and shapes.num_classes == 3
+    assert set(np.concatenate([found["labels"] for found in shapes])) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("side", [1, 2, 5])
+@pytest.mark.parametrize("kind", THIN)
+def test_tiny_thin_shapes_are_drawn(kind, side):
+    for found in data.Shapes(5, kinds=(kind,), object_size=(side, side), min_visible=0, image_size=(16, 16)):
+        assert found["masks"].any(axis=(1, 2)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"kinds": ("bar", "star")}, "kinds='star' is not one of"),
+        ({"kinds": ()}, "kinds=() names no shape"),
+        ({"thickness": (0.3, 0.2)}, "thickness"),
+        ({"thickness": (0.0, 0.2)}, "thickness"),
+        ({"thickness": (0.2, 1.0)}, "thickness"),
+    ],
+)
+def test_options_that_cannot_be_drawn(options, reason):
+    with pytest.raises(ValueError, match=reason.replace("(", r"\(").replace(")", r"\)")):
+        data.Shapes(1, **options)
