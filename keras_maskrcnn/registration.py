@@ -10,7 +10,12 @@ import importlib.machinery
 import sys
 
 # Modules whose classes a saved model may contain.
-MODULES = ("keras_maskrcnn.models", "keras_maskrcnn.training.schedules", "keras_maskrcnn.training.sgd")
+MODULES = (
+    "keras_maskrcnn.models",
+    "keras_maskrcnn.heads.semantic",
+    "keras_maskrcnn.training.schedules",
+    "keras_maskrcnn.training.sgd",
+)
 
 
 def register():
