@@ -17,9 +17,9 @@ def write_coco(dataset, path, step=None):
     """Writes the annotations of a data set; the images stay where they are.
 
     Masks are run lengths, so that `Coco(path, folder)` has the same images, boxes, labels, masks and crowds, and with
-    `keypoints=True` the same keypoints, if these have names; other fields are left out, which is logged. Ids of images are kept where all are whole numbers, else
-    counted from 1. Samples that cannot be read are left out and noted in `dataset.skipped`; so are photos whose EXIF
-    orientation COCO files cannot state.
+    `keypoints=True` the same keypoints, if these have names; other fields are left out, which is logged. Ids of images
+    are kept where all are whole numbers, else counted from 1. Samples that cannot be read are left out and noted in
+    `dataset.skipped`; so are photos whose EXIF orientation COCO files cannot state.
 
     Args:
         dataset: `Dataset` whose samples come from image files.

@@ -154,8 +154,8 @@ def _packed(left, top, mask):
 def exported(schema, found, sizes, image_size=None):
     """Detections of a batch under their exported names, for a SavedModel (graph form, `keras.ops`).
 
-    Coordinates become relative to the image, y before x, as in TensorFlow's detection models; integers become int64, and
-    maps int64 `[B, height, width]`, the class of each pixel, as in DeepLab's.
+    Coordinates become relative to the image, y before x, as in TensorFlow's detection models; integers become int64,
+    and maps int64 `[B, height, width]`, the class of each pixel, as in DeepLab's.
 
     Args:
         schema: tuple of `Output`.

@@ -148,7 +148,8 @@ class Detector:
         Returns:
             `heads.outputs.Detections`, a dict in pixels of the given image: `boxes` float32 `[n, 4]` x1, y1, x2, y2;
             `labels` int32 `[n]` of 1…K; `scores` float32 `[n]`, descending; and the other outputs of the model, such
-            as `masks` bool `[n, H, W]`, or of the whole image, as `semantic` uint8 `[H, W]`. For a list, a list of them.
+            as `masks` bool `[n, H, W]`, or of the whole image, as `semantic` uint8 `[H, W]`. For a list, a list of
+            them.
 
         Raises:
             ValueError: if an image has another type, or a threshold is outside its range.
