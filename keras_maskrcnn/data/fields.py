@@ -147,9 +147,7 @@ class LabelMap(Field):
             raise ValueError(f"a label map {self.name!r} is uint8 of the size of the image, without shape or dtype")
         object.__setattr__(self, "class_names", self.class_names and tuple(self.class_names))
         if not len(self.class_names or ()) <= self.ignore <= 255:
-            raise ValueError(
-                f"ignore={self.ignore} of {self.name!r} must be a label up to 255 that no class has"
-            )
+            raise ValueError(f"ignore={self.ignore} of {self.name!r} must be a label up to 255 that no class has")
 
     @property
     def padding(self):
