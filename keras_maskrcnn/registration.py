@@ -13,6 +13,7 @@ import sys
 MODULES = (
     "keras_maskrcnn.models",
     "keras_maskrcnn.heads.keypoint",
+    "keras_maskrcnn.heads.semantic",
     "keras_maskrcnn.training.schedules",
     "keras_maskrcnn.training.sgd",
 )

@@ -15,6 +15,7 @@ from keras_maskrcnn.drawing import skeletons
 from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
 from keras_maskrcnn.drawing.colours import colour, contrasting
 from keras_maskrcnn.drawing.labels import SEAM, draw_labels, label_text
+from keras_maskrcnn.drawing.panoptic import draw_panoptic as draw_panoptic
 from keras_maskrcnn.drawing.sheets import as_rgb, extent, grid, titled, with_legend
 
 GREEN, BLUE, GREY, PURPLE = (0, 190, 130), (60, 150, 240), (150, 150, 150), (204, 121, 167)

@@ -16,9 +16,11 @@ from keras_maskrcnn.backbones import EfficientNetLite, ResNet, SimpleCNN
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
 from keras_maskrcnn.heads.keypoint import KeypointHead
+from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
+from keras_maskrcnn.heads.semantic import SemanticHead
 from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.fpn import FPN
@@ -166,6 +168,14 @@ CLASSES = {
             **LAYER,
         },
     ),
+    SemanticHead: (
+        {"num_classes": 3},
+        {
+            "num_classes": 5,
+            "stage": {"width": 7, "norm": None, "ignore": 200, "loss_weight": 0.5},
+            **LAYER,
+        },
+    ),
     Deconvolution2x: ({"filters": 3}, {"filters": 5, **LAYER}),
     RoIAlign: (
         {"output_size": 7},
@@ -211,7 +221,7 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
-BASES = {FoldingModel, RegionHead, ObjectHead}
+BASES = {FoldingModel, MapHead, RegionHead, ObjectHead}
 PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 

@@ -60,6 +60,13 @@ SMALL = {
     },
     "docs/from_torchvision.md": {**CANVAS, "(480, 640, 3)": "(48, 64, 3)", "epochs=10": "epochs=1"},
     "docs/nuclei.md": {'backbone={"name": "resnet18", "norm": "batch", "width": 32}': TINY},
+    "docs/panoptic.md": {
+        "Scenes(2000, (128, 128)": "Scenes(4, (64, 64)",
+        "Scenes(100, (128, 128)": "Scenes(2, (64, 64)",
+        "(128, 128), batch_size=8": "(64, 64), batch_size=2",
+        'backbone={"name": "resnet18", "norm": "group"}': TINY,
+        "epochs=5": "epochs=1",
+    },
     "docs/predict.md": {},
     "docs/pretrained_weights.md": {},
     "docs/your_data.md": {},

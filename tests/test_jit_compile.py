@@ -16,7 +16,7 @@ from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.norm import norm
 from keras_maskrcnn.layers.roi_align import RoIAlign
 from keras_maskrcnn.models.images import _inside
-from keras_maskrcnn.ops import boxes, gather, keypoints, losses, masks, matching, sampling
+from keras_maskrcnn.ops import boxes, gather, keypoints, losses, maps, masks, matching, sampling
 
 RNG = np.random.default_rng(0)
 
@@ -70,6 +70,8 @@ def detected(logits, refined):
 
 OPS = {
     "area": (boxes.area, FIRST),
+    "enlarge": (lambda v: maps.enlarge(v, 4), normal(2, 3, 5, 2)),
+    "class_maps": (lambda v: maps.class_maps(v, ops.ones(2) / 3, (8, 14)), normal(2, 3, 5, 2)),
     "iou": (boxes.iou, FIRST, TRUTH),
     "encode": (lambda a, b: boxes.encode(a, b, (10, 10, 5, 5)), FIRST, SECOND),
     "decode": (lambda d, b: boxes.decode(d, b, (10, 10, 5, 5)), normal(2, 7, 4), FIRST),

@@ -3,9 +3,9 @@
 Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; one reader per format: `coco`,
 `coco_keypoints`, `lvis` (JSON files), `outlines`, `via`, `labelme` and `yolo` (polygons), `id_masks`, `penn_fudan`,
 `nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays),
-`tf_record`, `shapes`, `stick_figures`; `formats` finds the reader of a path; `to_coco`, `to_tf_record` and `to_yolo`
-write what a reader reads, `strict` makes bad input an error; then `grouped`, `geometry`, `colour`, `augment`,
-`centred`, `mini_masks`, `prepare`, `sampling`, `pipeline`.
+`coco_panoptic`, `tf_record`, `shapes`, `scenes`, `stick_figures`; `formats` finds the reader of a path; `to_coco`,
+`to_tf_record` and `to_yolo` write what a reader reads, `strict` makes bad input an error; then `grouped`, `geometry`,
+`colour`, `augment`, `centred`, `mini_masks`, `prepare`, `sampling`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py, `TfRecord`
 google-crc32c; TensorFlow and Keras are imported when `batches` runs.
 """
@@ -21,12 +21,14 @@ _MODULES = {
     "Cis680": "cis680",
     "Cityscapes": "cityscapes",
     "Coco": "coco",
+    "CocoPanoptic": "coco_panoptic",
     "CroppedMasks": "cropped_masks",
     "DataError": "sample",
     "Dataset": "sample",
     "Field": "fields",
     "Grouped": "grouped",
     "ImageType": "image_type",
+    "LabelMap": "fields",
     "LabelMe": "labelme",
     "Lvis": "lvis",
     "MaskFolder": "mask_folder",
@@ -35,6 +37,7 @@ _MODULES = {
     "PennFudan": "penn_fudan",
     "Points": "fields",
     "RepeatFactor": "sampling",
+    "Scenes": "scenes",
     "Shapes": "shapes",
     "StickFigures": "stick_figures",
     "Stretched": "colour",

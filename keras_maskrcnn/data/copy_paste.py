@@ -5,7 +5,7 @@ Edges are not blended, which the paper finds to make no difference (section 4.1)
 
 import numpy as np
 
-from keras_maskrcnn.data.fields import fields_of, instances
+from keras_maskrcnn.data.fields import fields_of, instances, maps_of
 from keras_maskrcnn.data.mini_masks import mask_boxes
 
 
@@ -25,14 +25,16 @@ def paste(source, kept, target, min_visible=0.0):
         min_visible: As for `occlude`.
 
     Returns:
-        The target, of which `image`, instances and fields are changed; the pasted instances come last.
+        The target, of which `image`, instances and fields are changed; the pasted instances come last. Maps have the
+        labels of the source where something is pasted.
     """
     pasted = instances(source, kept)
     cover = pasted["masks"].any(axis=0)
     under = occlude(target, cover, min_visible)
     names = ("boxes", "masks", *(field.name for field in fields_of(target)))
     joined = {name: np.concatenate([under[name], pasted[name]]) for name in names}
-    return {**target, **joined, "image": np.where(cover[..., None], source["image"], target["image"])}
+    maps = {field.name: np.where(cover, source[field.name], target[field.name]) for field in maps_of(target)}
+    return {**target, **joined, **maps, "image": np.where(cover[..., None], source["image"], target["image"])}
 
 
 def occlude(sample, cover, min_visible=0.0):

@@ -1,4 +1,4 @@
-"""Arrays with one row per instance: what a data set declares, and how geometry changes them.
+"""Arrays with one row per instance, and maps of whole images: what a data set declares, and how geometry changes them.
 
 A reader declares its arrays in `Dataset.fields`; validation, augmentation and batches then carry them.
 """
@@ -32,10 +32,17 @@ class Field:
     shape: tuple = ()
     dtype: str = "float32"
 
+    per_image = False  # whether there is one array for the image instead of one row per instance
+    padding = 0  # value of rows or pixels that fill up an array of a batch
+
     def __post_init__(self):
         if self.name in RESERVED:
             raise ValueError(f"a field cannot have the name {self.name!r}")
         object.__setattr__(self, "shape", tuple(np.atleast_1d(np.array(self.shape, int)).tolist()))
+
+    def full_shape(self, count, image_size):
+        """Returns the shape of the array of an image of `image_size` (H, W) with `count` instances."""
+        return (count, *self.shape)
 
     def move(self, values, matrix, frame=None):
         """Returns the values after the image was transformed.
@@ -113,12 +120,76 @@ class Points(Field):
         return np.concatenate([values[..., :2], np.where(hidden, 1, values[..., 2])[..., None]], -1).astype(self.dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelMap(Field):
+    """The label of each pixel of an image, uint8 [H, W]: one array for the image, not one row per instance.
+
+    Label 0 is what the map does not divide: objects ("things") in panoptic data, or background. Resized maps take the
+    nearest pixel; what lies beyond the image gets the label `ignore`.
+
+    Attributes:
+        class_names: Tuple of the names of the labels 0, 1, …; None if they have none.
+        ignore: Label of pixels whose class is not known.
+
+    Raises:
+        ValueError: `shape` or `dtype` is given, or `ignore` is one of the labels or not in 0..255.
+    """
+
+    dtype: str = "uint8"
+    class_names: tuple | None = None
+    ignore: int = 255
+
+    per_image = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.shape or self.dtype != "uint8":
+            raise ValueError(f"a label map {self.name!r} is uint8 of the size of the image, without shape or dtype")
+        object.__setattr__(self, "class_names", self.class_names and tuple(self.class_names))
+        if not len(self.class_names or ()) <= self.ignore <= 255:
+            raise ValueError(f"ignore={self.ignore} of {self.name!r} must be a label up to 255 that no class has")
+
+    @property
+    def padding(self):
+        """Label of pixels beyond the image."""
+        return self.ignore
+
+    def full_shape(self, count, image_size):
+        """Returns the size of the image."""
+        return tuple(image_size)
+
+    def move(self, values, matrix, frame=None):
+        """Returns the map after a flip, a transposition, a change of scale or a shift; see `Field.move`.
+
+        Args:
+            values: uint8 [H, W].
+            matrix: float64 [2, 3]; each of its first two columns has one number that is not 0.
+            frame: (height, width) of the result.
+        """
+        if matrix[0, 0] == 0:  # rows and columns change places
+            values, matrix = values.T, matrix[:, [1, 0, 2]]
+        places = [
+            np.floor((np.arange(length) + 0.5 - matrix[axis, 2]) / matrix[axis, axis] + TOLERANCE**2).astype(int)
+            for axis, length in ((1, frame[0]), (0, frame[1]))
+        ]
+        inside = [(place >= 0) & (place < side) for place, side in zip(places, values.shape, strict=True)]
+        moved = np.full(tuple(map(int, frame)), self.ignore, np.uint8)
+        rows, columns = (place[within] for place, within in zip(places, inside, strict=True))
+        moved[np.ix_(*inside)] = values[np.ix_(rows, columns)]
+        return moved
+
+
 STANDARD = (Field("labels", dtype="int32"), Field("crowd", dtype="bool"))
 
 
 def fields_of(sample):
-    """Returns the Fields of a sample: labels, crowd and what its reader declares."""
-    return (*STANDARD, *sample.get("fields", ()))
+    """Returns the Fields of a sample with one row per instance: labels, crowd and what its reader declares."""
+    return (*STANDARD, *(field for field in sample.get("fields", ()) if not field.per_image))
+
+
+def maps_of(sample):
+    """Returns the Fields of a sample with one array for the image."""
+    return tuple(field for field in sample.get("fields", ()) if field.per_image)
 
 
 def instances(sample, kept):
@@ -135,4 +206,5 @@ def instances(sample, kept):
 def move_fields(sample, matrix, frame):
     """Returns the arrays of a sample's Fields after the image was transformed: a dict by name; see `Field.move`."""
     matrix = np.array(matrix, np.float64)
-    return {field.name: field.move(sample[field.name], matrix, frame) for field in fields_of(sample)}
+    fields = (*fields_of(sample), *maps_of(sample))
+    return {field.name: field.move(sample[field.name], matrix, frame) for field in fields}

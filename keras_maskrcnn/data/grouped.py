@@ -17,9 +17,9 @@ VEHICLES_PEOPLE_ANIMALS = {
 class Grouped(Wrapper):
     """A data set whose classes are groups of the classes of another data set.
 
-    Instances of a class in no group are dropped, and so are images without any other instance. Labels come from
-    `dataset.labels_at`, so no image is decoded at construction if the reader has the labels in memory; an image that
-    cannot be read is noted in `skipped`.
+    Instances of a class in no group are dropped, and so are images without any other instance; maps of the images stay
+    as they are. Labels come from `dataset.labels_at`, so no image is decoded at construction if the reader has the
+    labels in memory; an image that cannot be read is noted in `skipped`.
 
     Args:
         dataset: A Dataset.

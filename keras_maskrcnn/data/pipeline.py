@@ -70,7 +70,7 @@ def batches(
         of the resized image in the canvas), "image_index" int32 [B] (position in the data set);
         y: "boxes" float32 [B, N, 4] in canvas pixels, "labels" int32 [B, N] (0 is padding), "masks" uint8
         [B, N, M, M] coverage of the instance inside its own box, "crowd" and "valid" bool [B, N], and each of the data
-        set's `fields`, [B, N, *shape] in canvas pixels.
+        set's `fields`, [B, N, *shape] in canvas pixels, or for a `LabelMap` uint8 [B, H, W].
 
     Raises:
         DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`

@@ -73,7 +73,7 @@ class Prepare:
             "boxes": ((count, 4), np.float32),
             **masks,
             "valid": ((count,), np.bool_),
-            **{field.name: ((count, *field.shape), np.dtype(field.dtype)) for field in self.fields},
+            **{f.name: (f.full_shape(count, self.image_size), np.dtype(f.dtype)) for f in self.fields},
         }
 
     def __call__(self, sample, rng, index, partner=None):
@@ -101,8 +101,11 @@ class Prepare:
         boxes, masks = sample["boxes"], sample["masks"]
         count, (down, across) = len(boxes), size / image.shape[:2]
         row["boxes"][:count] = boxes * [across, down, across, down]
-        for name, values in move_fields(sample, [[across, 0, 0], [0, down, 0]], size).items():
-            row[name][:count] = values
+        moved = move_fields(sample, [[across, 0, 0], [0, down, 0]], size)
+        for field in self.fields:
+            row[field.name][:] = field.padding
+            values = moved[field.name]
+            row[field.name][tuple(map(slice, values.shape))] = values
         if self.mask_size == "canvas":
             row["masks"][:count, : size[0], : size[1]] = place_masks(masks, size)
         elif self.mask_size is not None:  # at the resolution of the sample, so that masks are resampled once

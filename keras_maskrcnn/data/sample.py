@@ -9,8 +9,8 @@ A sample is a dict of NumPy arrays:
     crowd     bool [n], True where the mask covers a group that is not counted
     image_id  int or str
     source    str, a path or a description, for messages
-    fields    tuple of `fields.Field`, the further arrays with one row per instance that the reader declares; each is
-              in the sample under its name
+    fields    tuple of `fields.Field`, the further arrays with one row per instance that the reader declares, and of
+              `fields.LabelMap`, maps of the image; each is in the sample under its name
 """
 
 import abc
@@ -58,7 +58,8 @@ class Dataset(collections.abc.Sequence):
     Attributes:
         class_names: List of K str; class k is `class_names[k - 1]`.
         fields: Tuple of `fields.Field`: arrays with one row per instance that the samples hold beyond boxes, labels,
-            masks and crowd. They pass through augmentation and wrappers into the targets of a batch.
+            masks and crowd, and maps of the image. They pass through augmentation and wrappers into the targets of a
+            batch.
         strict: Whether bad input stops the program instead of being left out, see `strict.Strict`.
         image_type: `image_type.ImageType` of the images: uint8 R, G, B unless a subclass or `decoded` says otherwise.
         labels_known: Whether `labels_at` reads no file and decodes nothing.
@@ -284,10 +285,10 @@ def check_mask_memory(count, size, source):
         raise DataError(source, f"{masks} take more than {__name__}.MAX_MASK_BYTES = {MAX_MASK_BYTES}")
 
 
-def log_fields(path, dataset, kind):
-    """Logs the fields of a data set that a kind of file cannot hold and that are not written."""
-    if dataset.fields:
-        names = ", ".join(field.name for field in dataset.fields)
+def log_fields(path, dataset, kind, written=()):
+    """Logs the fields of a data set that a kind of file cannot hold and that are not `written`."""
+    names = ", ".join(field.name for field in dataset.fields if field not in written)
+    if names:
         logger.warning("%s: %s left out, which %s files do not hold", path, names, kind)
 
 
@@ -349,10 +350,13 @@ def _checked_masks(masks, count, image_size, source):
 
 def _checked_field(field, sample, source):
     values, count = np.asarray(sample[field.name]), len(sample["labels"])
-    values = np.zeros((0, *field.shape), field.dtype) if values.size == 0 and count == 0 else values
-    want = [count, *field.shape]
+    if not field.per_image and values.size == 0 and count == 0:
+        values = np.zeros((0, *field.shape), field.dtype)
+    size = np.shape(sample["image"])[:2]
+    want = list(field.full_shape(count, size))
     if list(values.shape) != want:
-        raise DataError(source, f"{field.name} has shape {list(values.shape)} for {count} labels, not {want}")
+        of = f"an image of {size[1]} x {size[0]} pixels" if field.per_image else f"{count} labels"
+        raise DataError(source, f"{field.name} has shape {list(values.shape)} for {of}, not {want}")
     is_flag = field.dtype == "bool" and values.dtype.kind in "iu"
     if not is_flag and not np.can_cast(values.dtype, field.dtype, "same_kind"):
         raise DataError(source, f"{field.name} is {values.dtype}, not {field.dtype}")

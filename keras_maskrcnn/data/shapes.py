@@ -72,7 +72,7 @@ class Shapes(Dataset):
     def read(self, position):
         """Draws one image."""
         rng = np.random.default_rng([self.seed, position])
-        canvas = texture(rng, self.image_size, amplitude=rng.uniform(10, 45))
+        canvas, regions = self._ground(rng)
         labels, masks, areas = [], [], []
         for _ in range(rng.integers(self.objects[0], self.objects[1] + 1)):
             label = int(rng.integers(1, self.num_classes + 1))
@@ -81,6 +81,7 @@ class Shapes(Dataset):
                 below &= ~mask
             labels, masks, areas = [*labels, label], [*masks, mask], [*areas, area]
         canvas += rng.uniform(6, 26) * rng.standard_normal(canvas.shape, np.float32)
+        fields = self._fields(regions, masks)
         kept = [i for i, mask in enumerate(masks) if mask.sum() >= max(1, self.min_visible * areas[i])]
         masks = np.array([masks[i] for i in kept], bool).reshape(-1, *self.image_size)
         return {
@@ -88,8 +89,17 @@ class Shapes(Dataset):
             "labels": np.array([labels[i] for i in kept], np.int32),
             "masks": masks,
             "image_id": position,
-            "source": f"Shapes(seed={self.seed})[{position}]",
+            "source": f"{type(self).__name__}(seed={self.seed})[{position}]",
+            **fields,
         }
+
+    def _ground(self, rng):
+        """Returns the background, float32 [H, W, 3], and what a subclass knows of its regions."""
+        return texture(rng, self.image_size, amplitude=rng.uniform(10, 45)), None
+
+    def _fields(self, regions, masks):
+        """Returns the further arrays of a subclass's samples, from its regions and the list of all drawn masks."""
+        return {}
 
     def _draw(self, canvas, kind, rng):
         """Draws one shape; returns its mask [H, W] and its area in pixels including parts outside the frame."""

@@ -10,16 +10,16 @@ from keras_maskrcnn.data import coco_keypoints
 from keras_maskrcnn.data.cache import read_or_skip, skip
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.run_lengths import encode_mask
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, log_fields
 
 
 def write_coco(dataset, path, step=None):
     """Writes the annotations of a data set; the images stay where they are.
 
     Masks are run lengths, so that `Coco(path, folder)` has the same images, boxes, labels, masks and crowds, and with
-    `keypoints=True` the same keypoints, if these have names. Ids of images are kept where all are whole numbers, else
-    counted from 1. Samples that cannot be read are left out and noted in `dataset.skipped`; so are photos whose EXIF
-    orientation COCO files cannot state.
+    `keypoints=True` the same keypoints, if these have names; other fields are left out, which is logged. Ids of images
+    are kept where all are whole numbers, else counted from 1. Samples that cannot be read are left out and noted in
+    `dataset.skipped`; so are photos whose EXIF orientation COCO files cannot state.
 
     Args:
         dataset: `Dataset` whose samples come from image files.
@@ -34,6 +34,7 @@ def write_coco(dataset, path, step=None):
     """
     samples, annotations = [], []
     keypoints = coco_keypoints.named(dataset.fields)
+    log_fields(path, dataset, "COCO", keypoints)
     for position in range(len(dataset)):
         sample = read_or_skip(dataset, position)
         if sample is not None and _is_usable(dataset, sample):

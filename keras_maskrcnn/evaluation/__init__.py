@@ -1,7 +1,7 @@
 """Evaluation: COCO scores by pycocotools; precision, recall and confusion matrix at one score threshold, and the best
-threshold; the error types of TIDE; calibration; boundary AP; the score of the Data Science Bowl 2018; `explain`, all of
-them in one pass of the model, with a report as an HTML page; and scores of the stages inside a detector
-(`anchor_report`, `proposal_recall`, `region_report`).
+threshold; the error types of TIDE; calibration; boundary AP; the score of the Data Science Bowl 2018; panoptic quality;
+`explain`, all scores of instances in one pass of the model, with a report as an HTML page; and scores of the stages
+inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
 """
 
 from keras_maskrcnn.evaluation.boundary import boundary_iou
@@ -17,6 +17,7 @@ from keras_maskrcnn.evaluation.collected import Collected, collect
 from keras_maskrcnn.evaluation.dsb import dsb_score
 from keras_maskrcnn.evaluation.errors import tide
 from keras_maskrcnn.evaluation.explanation import explain, explained
+from keras_maskrcnn.evaluation.panoptic import PanopticQuality, panoptic_quality
 from keras_maskrcnn.evaluation.predictions import predictions
 from keras_maskrcnn.evaluation.regions import (
     anchor_counts,
@@ -32,6 +33,7 @@ from keras_maskrcnn.evaluation.tables import format_explanation, format_report, 
 
 __all__ = [
     "Collected",
+    "PanopticQuality",
     "add_sample",
     "anchor_counts",
     "anchor_report",
@@ -54,6 +56,7 @@ __all__ = [
     "format_explanation",
     "format_report",
     "format_scores",
+    "panoptic_quality",
     "precision_recall",
     "predictions",
     "proposal_recall",

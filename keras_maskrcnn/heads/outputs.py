@@ -6,14 +6,15 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn.data.cropped_masks import Crop, CroppedMasks
+from keras_maskrcnn.ops.maps import class_map, class_maps
 from keras_maskrcnn.ops.masks import paste, paste_crops
 
-KINDS = ("values", "boxes", "points", "box_masks")
+KINDS = ("values", "boxes", "points", "box_masks", "map")
 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """One array of the detections, with one row per object.
+    """One array of the detections, with one row per object, or one of the kind "map" for the whole image.
 
     Attributes:
         name: key in the results of `predict` and `detect`.
@@ -21,10 +22,13 @@ class Output:
             "values": it has no coordinates, `[...]`, and stays as it is;
             "boxes": x1, y1, x2, y2, `[4]`, scaled;
             "points": `[K, 2 or more]`, x and y first, scaled;
-            "box_masks": probabilities inside the row's box, `[m, m]`, pasted to bool `[H, W]`.
+            "box_masks": probabilities inside the row's box, `[m, m]`, pasted to bool `[H, W]`;
+            "map": no row, but logits of the classes in the cells of the whole canvas, `[h, w, C]`, interpolated to the
+            highest class of each pixel, uint8 `[H, W]`.
         exported: name in a SavedModel, or None if it is not exported.
         caption: format string that shows the value of a row in a drawing, such as "filled {:.0%}", or None.
         names: names of the K points, or None; a drawing connects those in `data.coco_keypoints.LIMBS`.
+        stride: pixels of the network's input per cell of a map; not used by other kinds.
 
     Raises:
         ValueError: for an unknown kind.
@@ -35,12 +39,23 @@ class Output:
     exported: str | None = None
     caption: str | None = None
     names: tuple | None = None
+    stride: int = 4
 
     def __post_init__(self):
         if self.names is not None:
             object.__setattr__(self, "names", tuple(self.names))
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r} of output {self.name!r} is not one of {', '.join(KINDS)}")
+
+
+def of_objects(schema):
+    """The outputs with one row per object: all but maps."""
+    return tuple(output for output in schema if output.kind != "map")
+
+
+def maps(schema):
+    """The outputs of the kind "map"."""
+    return tuple(output for output in schema if output.kind == "map")
 
 
 class Declarations:
@@ -74,6 +89,8 @@ class Declarations:
 class Detections(dict):
     """Detections of one image: a dict of arrays `[n, ...]`, one row per object, and the schema that describes them.
 
+    Maps are the exception: an output of the kind "map" is one array `[H, W]`.
+
     Args:
         arrays: dict of arrays by output name.
         schema: tuple of `Output`.
@@ -88,8 +105,10 @@ class Detections(dict):
         return Detections(self, self.schema)
 
     def rows(self, index):
-        """The detections with these rows only; `index` is any NumPy index of one axis."""
-        return Detections({name: values[index] for name, values in self.items()}, self.schema)
+        """The detections with these rows only, and the maps; `index` is any NumPy index of one axis."""
+        whole = {output.name for output in maps(self.schema)}
+        rows = {name: values if name in whole else values[index] for name, values in self.items()}
+        return Detections(rows, self.schema)
 
     def full(self):
         """The detections with masks as arrays bool `[n, H, W]` in place of `CroppedMasks`."""
@@ -101,7 +120,7 @@ def to_image(schema, rows, scale, image_size, how="continuous", masks="full"):
 
     Args:
         schema: tuple of `Output`.
-        rows: dict of arrays `[n, ...]` by output name; "boxes" among them.
+        rows: dict of arrays `[n, ...]` by output name, maps `[h, w, C]`; "boxes" among them.
         scale: (x, y), image pixels per input pixel.
         image_size: (height, width) of the image.
         how: how masks are pasted, see `ops.masks.paste`.
@@ -126,22 +145,27 @@ def to_image(schema, rows, scale, image_size, how="continuous", masks="full"):
         "points": lambda values: np.concatenate([values[..., :2] * scale, values[..., 2:]], axis=-1),
         "box_masks": pasted[masks],
     }
-    return Detections({output.name: convert[output.kind](rows[output.name]) for output in schema}, schema)
+    found = {output.name: convert[output.kind](rows[output.name]) for output in of_objects(schema)}
+    for output in maps(schema):
+        found[output.name] = class_map(rows[output.name], 1 / (scale * output.stride), image_size)
+    return Detections({output.name: found[output.name] for output in schema}, schema)
 
 
 def _packed(left, top, mask):
     return Crop(left, top, mask).packed()
 
 
-def exported(schema, found, sizes):
+def exported(schema, found, sizes, image_size=None):
     """Detections of a batch under their exported names, for a SavedModel (graph form, `keras.ops`).
 
-    Coordinates become relative to the image, y before x, as in TensorFlow's detection models; integers become int64.
+    Coordinates become relative to the image, y before x, as in TensorFlow's detection models; integers become int64,
+    and maps int64 `[B, height, width]`, the class of each pixel, as in DeepLab's.
 
     Args:
         schema: tuple of `Output`.
         found: dict of tensors `[B, D, ...]`, with "valid" bool `[B, D]`.
         sizes: float32 `[B, 2]`, height and width of each image inside the canvas.
+        image_size: (height, width) of the images, int scalars, which have one size; only maps need it.
 
     Returns:
         dict of tensors `[B, D, ...]`, and `num_detections` int32 `[B]`.
@@ -155,5 +179,9 @@ def exported(schema, found, sizes):
         ),
         "box_masks": lambda values: values,
     }
-    answer = {output.exported: convert[output.kind](found[output.name]) for output in schema if output.exported}
+    outputs = [output for output in schema if output.exported]
+    answer = {output.exported: convert[output.kind](found[output.name]) for output in of_objects(outputs)}
+    for output in maps(outputs):
+        scale = [sizes[0, axis] / (ops.cast(image_size[axis], "float32") * output.stride) for axis in (1, 0)]
+        answer[output.exported] = ops.cast(class_maps(found[output.name], scale, image_size), "int64")
     return {**answer, "num_detections": ops.sum(ops.cast(found["valid"], "int32"), axis=1)}

@@ -1,7 +1,7 @@
 """Inference: image → canvas → network → image, for a model and for a SavedModel alike.
 
 Reading order: `placement` (one resize rule), `predictor` (batching, running, decoding), `tiles` (of large images),
-`augmented` (views of an image), `export` and `saved_model`.
+`augmented` (views of an image), `panoptic` (objects and regions in one map), `export` and `saved_model`.
 Nothing here imports models, training or evaluation.
 """
 

@@ -8,7 +8,7 @@ none, it is a new object. Then
 - the box of an object is the mean of its boxes, weighted by their scores;
 - its score is their sum divided by the number of views, so that what only some views contain scores lower;
 - its mask is the mean of the mask probabilities, weighted by the scores, on the grid of the fused box;
-- other outputs are those of the detection with the highest score.
+- other outputs are those of the detection with the highest score; maps are those of the image itself.
 """
 
 import math
@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from keras_maskrcnn.heads.detection import ALL
-from keras_maskrcnn.heads.outputs import to_image
+from keras_maskrcnn.heads.outputs import Detections, maps, of_objects, to_image
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.ops.masks import resample
 
@@ -79,10 +79,12 @@ class _Fused(Predictor):
         # A fused score is at most that of a view, and mostly lower: objects near the threshold need all their views.
         low = limits._replace(score_threshold=min(limits.score_threshold, ALL))
         for image in images:
-            found = fused(list(self._views(image, low, rows)), self.schema)
+            views, schema = list(self._views(image, low, rows)), of_objects(self.schema)
+            found = fused(views, schema)
             keep = np.flatnonzero(found["scores"] > limits.score_threshold)[: limits.max_detections]
             found = {name: values[keep] for name, values in found.items()}
-            yield to_image(self.schema, found, (1, 1), image.shape[:2], self.detection.paste, masks)
+            found = to_image(schema, found, (1, 1), image.shape[:2], self.detection.paste, masks)
+            yield Detections({**found, **{o.name: views[0][o.name] for o in maps(self.schema)}}, self.schema)
 
     def _views(self, image, limits, rows):
         """Yields the detections of each view in pixels of the image, masks as probabilities."""
@@ -100,6 +102,7 @@ def _mirrored(found, width):
         "values": lambda values: values,
         "boxes": lambda boxes: np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1),
         "box_masks": lambda masks: masks[:, :, ::-1],
+        "map": lambda values: values[:, ::-1],
     }
     return {output.name: turn[output.kind](found[output.name]) for output in found.schema}
 
@@ -115,7 +118,7 @@ def fused(views, schema):
     Returns:
         dict of arrays of the same names, by descending score.
     """
-    rows = {name: np.concatenate([view[name] for view in views]) for name in views[0]}
+    rows = {o.name: np.concatenate([view[o.name] for view in views]) for o in schema}
     groups = _groups(rows, np.repeat(np.arange(len(views)), [len(view["scores"]) for view in views]))
     found = {name: values[[group[0] for group in groups]] for name, values in rows.items()}
     masks = [output.name for output in schema if output.kind == "box_masks"]

@@ -6,10 +6,11 @@ import pathlib
 import tempfile
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.heads.outputs import exported
+from keras_maskrcnn.heads.outputs import exported, maps
 
 CLASS_NAMES = "class_names.txt"
 DESCRIPTION = "model.json"
+NO_PIXEL = 255  # in maps of images of unequal sizes
 DECODED = (1, 3, 4)  # numbers of channels that `tf.io.decode_image` gives
 
 
@@ -27,7 +28,8 @@ def saved_model(model, folder):
     All but `detect_on_canvas` return, under the names of TensorFlow's own detection models, `detection_boxes` float32
     [B, D, 4] as ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
     `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box),
-    `num_detections` int32 [B], and what other heads export. Images are stretched and placed as in `model.detect`, so
+    `num_detections` int32 [B], and what other heads export; a map is int64 [B, H, W], the class of each pixel of the
+    images, and 255 beyond the smaller ones of unequal files. Images are stretched and placed as in `model.detect`, so
     that both give the same detections, except where `detect` cuts a large image into tiles.
 
     Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
@@ -126,25 +128,28 @@ def _signatures(model):
 
     # There is no Python control flow to convert, and autograph would read the source files again. The network is traced
     # once for both signatures that serve images.
-    @tf.function(input_signature=[specs["images"], specs["sizes"]], autograph=False)
-    def detect(images, sizes):
+    pair = tf.TensorSpec([2], tf.int32, name="image_size")
+
+    @tf.function(input_signature=[specs["images"], specs["sizes"], pair], autograph=False)
+    def detect(images, sizes, image_size):
         with backend.static_shapes_scope(False):
-            return exported(model.schema, model({"images": images, "sizes": sizes}, training=False), sizes)
+            found = model({"images": images, "sizes": sizes}, training=False)
+            return exported(model.schema, found, sizes, (image_size[0], image_size[1]))
 
     @tf.function(input_signature=[images_spec], autograph=False)
     def serve(images):
         placed, size = placement.graph(_at_least_one(images))
-        found = detect(placed, tf.repeat(size[None], tf.shape(placed)[0], axis=0))
+        found = detect(placed, tf.repeat(size[None], tf.shape(placed)[0], axis=0), tf.shape(images)[1:3])
         return {name: values[: tf.shape(images)[0]] for name, values in found.items()}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve_bytes(image_bytes):
         files = _at_least_one(image_bytes)
-        if placement.image_size:
+        if placement.image_size and not maps(model.schema):
             images, sizes, read = _placed_together(placement, files)
-            found = detect(images, sizes)
+            found = detect(images, sizes, tf.constant(placement.image_size))
         else:
-            found, read = _one_by_one(serve, files, image_type)
+            found, read = _one_by_one(serve, files, image_type, model.schema)
 
         def rows(values):
             read_rows = tf.reshape(read, [-1, *[1] * (values.shape.rank - 1)])
@@ -189,18 +194,22 @@ def _placed_together(placement, image_bytes):
     return tf.map_fn(one, image_bytes, fn_output_signature=specs)
 
 
-def _one_by_one(serve, image_bytes, image_type):
+def _one_by_one(serve, image_bytes, image_type, schema):
     """Detections in encoded images, each on a canvas of its own, and whether each was decoded."""
     import tensorflow as tf
 
     outputs = serve.get_concrete_function().structured_outputs
     specs = {name: tf.TensorSpec(output.shape[1:], output.dtype) for name, output in outputs.items()}
+    of_maps = [output.exported for output in maps(schema) if output.exported]
+    specs |= {name: tf.RaggedTensorSpec([None, None], tf.int64, ragged_rank=1) for name in of_maps}
 
     def one(encoded):
         image, read = _decode(encoded, image_type)
-        return {name: found[0] for name, found in serve(image).items()}, read
+        found = {name: found[0] for name, found in serve(image).items()}
+        return {**found, **{name: tf.RaggedTensor.from_tensor(found[name]) for name in of_maps}}, read
 
-    return tf.map_fn(one, image_bytes, fn_output_signature=(specs, tf.TensorSpec([], tf.bool)))
+    found, read = tf.map_fn(one, image_bytes, fn_output_signature=(specs, tf.TensorSpec([], tf.bool)))
+    return {**found, **{name: found[name].to_tensor(NO_PIXEL) for name in of_maps}}, read
 
 
 def _decode(encoded, image_type):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from keras_maskrcnn.heads.detection import SHOWN, check_count
-from keras_maskrcnn.heads.outputs import to_image
+from keras_maskrcnn.heads.outputs import maps, of_objects, to_image
 from keras_maskrcnn.inference import tiles as tiling
 from keras_maskrcnn.inference.ahead import ahead
 from keras_maskrcnn.options import check_choice
@@ -100,7 +100,8 @@ class Predictor:
     def _decode(self, batch, i, image, limits):
         """Detections of image `i` of a batch in pixels of the network's input: dict of arrays."""
         keep = np.flatnonzero(batch["valid"][i] & (batch["scores"][i] > limits.score_threshold))
-        return {output.name: batch[output.name][i][keep[: limits.max_detections]] for output in self.schema}
+        rows = {o.name: batch[o.name][i][keep[: limits.max_detections]] for o in of_objects(self.schema)}
+        return {**rows, **{output.name: batch[output.name][i] for output in maps(self.schema)}}
 
     def _placed(self, rows, image, masks):
         """`Detections` in pixels of the image."""
@@ -147,7 +148,8 @@ class Detector:
         Returns:
             `heads.outputs.Detections`, a dict in pixels of the given image: `boxes` float32 `[n, 4]` x1, y1, x2, y2;
             `labels` int32 `[n]` of 1…K; `scores` float32 `[n]`, descending; and the other outputs of the model, such
-            as `masks` bool `[n, H, W]`. For a list, a list of them.
+            as `masks` bool `[n, H, W]`, or of the whole image, as `semantic` uint8 `[H, W]`. For a list, a list of
+            them.
 
         Raises:
             ValueError: if an image has another type, or a threshold is outside its range.

@@ -10,6 +10,8 @@ is *cut* if it reaches a border of its tile that lies inside the image. Then:
 3. The remaining cut detections that are the same, of an object larger than the overlap, are joined: the union of the
    masks, the box around all boxes, and everything else from the one with the highest score.
 
+Maps of whole tiles are put together: neighbours end in the middle of the part that they share.
+
 An object that a tile sees whole is thus reported once, as that tile sees it. With an overlap of at least the size of
 the objects plus `2 * EDGE`, these are all objects.
 """
@@ -24,7 +26,7 @@ import typing
 import numpy as np
 
 from keras_maskrcnn.data.cropped_masks import Crop, CroppedMasks, crops_of
-from keras_maskrcnn.heads.outputs import Detections
+from keras_maskrcnn.heads.outputs import Detections, maps, of_objects
 
 EDGE = 2.0  # pixels of the image within which a box reaches a border: predicted boxes end a little before the object
 SAME = 0.5
@@ -113,10 +115,12 @@ class _Seen(typing.NamedTuple):
     Attributes:
         rows: `Detections`, without those of the kind "box_masks".
         regions: dict of lists of `Packed` by the names of these; the whole boxes under "boxes" if there are none.
+        maps: dict of arrays `[h, w]` by the names of the outputs of the kind "map".
     """
 
     rows: Detections
     regions: dict
+    maps: dict
 
     @classmethod
     def of(cls, found, window):
@@ -128,10 +132,11 @@ class _Seen(typing.NamedTuple):
             "points": lambda values: np.concatenate([values[..., :2] + corner, values[..., 2:]], axis=-1),
         }
         masks = [output.name for output in found.schema if output.kind == "box_masks"]
-        rows = {o.name: move[o.kind](found[o.name]) for o in found.schema if o.name not in masks}
+        rows = {o.name: move[o.kind](found[o.name]) for o in of_objects(found.schema) if o.name not in masks}
         crops = {name: crops_of(found[name]) for name in masks}
         regions = {name: [crop.moved(*window[:2]).packed() for crop in crops[name]] for name in masks}
-        return cls(Detections(rows, found.schema), regions or {"boxes": _filled(rows["boxes"])})
+        whole = {output.name: found[output.name] for output in maps(found.schema)}
+        return cls(Detections(rows, found.schema), regions or {"boxes": _filled(rows["boxes"])}, whole)
 
 
 def _filled(boxes):
@@ -163,7 +168,8 @@ def merged(seen, windows, size, limit):
     alive = ~cut_by_own | cut.all(axis=1)
     same = _same_objects(rows, next(iter(regions.values())), tile, windows, alive)
     groups = _groups(rows["scores"], cut_by_own, alive, same)
-    return _assembled(schema, rows, regions, groups[:limit], size)
+    whole = {name: _map_of([part.maps[name] for part in seen], windows, size) for name in seen[0].maps}
+    return _assembled(schema, rows, regions, groups[:limit], size, whole)
 
 
 def _reaches(boxes, windows, size):
@@ -213,9 +219,21 @@ def _groups(scores, cut, alive, same):
     return sorted(groups, key=lambda group: -scores[group[0]])
 
 
-def _assembled(schema, rows, regions, groups, size):
+def _map_of(parts, windows, size):
+    """The map of the image from those of its tiles, row by row: later ones replace the end of earlier ones."""
+    whole = np.zeros(size, parts[0].dtype)
+    for part, window in zip(parts, windows, strict=True):
+        cut = []
+        for axis in (1, 0):
+            before = windows[windows[:, axis] < window[axis], axis + 2]
+            cut.append(max(int(before.max(initial=0)) - int(window[axis]), 0) // 2)
+        whole[window[1] + cut[0] : window[3], window[0] + cut[1] : window[2]] = part[cut[0] :, cut[1] :]
+    return whole
+
+
+def _assembled(schema, rows, regions, groups, size, whole):
     first = [group[0] for group in groups]
-    arrays = {name: values[first] for name, values in rows.items()}
+    arrays = {**{name: values[first] for name, values in rows.items()}, **whole}
     for box, group in zip(arrays["boxes"], groups, strict=True):
         joined = rows["boxes"][group]
         box[:] = np.concatenate([joined[:, :2].min(axis=0), joined[:, 2:].max(axis=0)])

@@ -7,6 +7,7 @@ from keras_maskrcnn import backbones
 from keras_maskrcnn.backend.branches import branches
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import Cascade, CascadeHead
+from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import MaskHead, MaskStage
 from keras_maskrcnn.heads.region_head import ObjectHead, Regions
 from keras_maskrcnn.heads.rpn import Proposed, RPNHead
@@ -39,9 +40,9 @@ class MaskRCNN(InstanceModel):
             (Cascade R-CNN). None has one box stage.
         mask_stage: `heads.mask.MaskStage`; None for a model without a mask head, which is Faster R-CNN: it is trained,
             evaluated and exported without masks.
-        heads: list of further `heads.region_head.ObjectHead`s, see docs/extending.md, or dicts that
-            `keras.saving.serialize_keras_object` makes of them. Their names must be unique. They keep the dtype policy
-            that they were made with; a dict without one gets the model's.
+        heads: list of further `heads.region_head.ObjectHead`s and `heads.map_head.MapHead`s, see docs/extending.md, or
+            dicts that `keras.saving.serialize_keras_object` makes of them. Their names must be unique. They keep the
+            dtype policy that they were made with; a dict without one gets the model's.
         regions: `heads.region_head.Regions`, RoIAlign's conventions.
         fpn_channels: width of the pyramid.
         fpn_norm: normalisation in the pyramid, None or a kind of `layers.norm.norm`.
@@ -114,7 +115,7 @@ class MaskRCNN(InstanceModel):
         self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy) if has_masks else None
         self.heads = _checked(heads, self.layer_dtype)
         strides = tuple(maps.strides[level] for level in self.region_levels)
-        for number, head in enumerate([self.box_head, *self.object_heads()], start=1):
+        for number, head in enumerate([self.box_head, *self.object_heads(), *self.map_heads()], start=1):
             head.connect(strides, maps.channels, self.regions, None if seed is None else seed + number, maps.trunk)
         self.declare(self, *self.all_heads().values())
         if frozen is not None:
@@ -159,6 +160,8 @@ class MaskRCNN(InstanceModel):
             found = self.box_head.detect(levels, proposed, sizes, self.limits(inputs))
             for head in self.object_heads():
                 found.update(head.predict(levels, found))
+            for head in self.map_heads():
+                found.update(head.predict(levels))
             return found
         losses = {**dict.fromkeys((*self.loss_names, *self.health_names), ops.zeros(())), **losses}
         if self.left_out(*(name for name in self.loss_names if name not in self.rpn.LOSSES)):
@@ -170,6 +173,9 @@ class MaskRCNN(InstanceModel):
         for head in self.object_heads():
             if not self.left_out(*head.LOSSES):
                 losses.update(head.losses(next(levels), regions, truth, training))
+        for head in self.map_heads():
+            if not self.left_out(*head.LOSSES):
+                losses.update(head.losses(next(levels), truth, training))
         return losses
 
     def features(self, images, sizes, training=False):
@@ -178,7 +184,8 @@ class MaskRCNN(InstanceModel):
 
     def _branches(self, pyramid, learn):
         """The pyramid for the RPN, and an iterator over the levels for the box head and for each head with a loss."""
-        learning = [head for head in self.object_heads() if not self.left_out(*head.LOSSES)] if learn else []
+        heads = (*self.object_heads(), *self.map_heads()) if learn else ()
+        learning = [head for head in heads if not self.left_out(*head.LOSSES)]
         count = 2 + len(learning)
         copies = {level: branches(pyramid[level], count) for level in self.region_levels}
         ours = {**pyramid, **{level: tensors[0] for level, tensors in copies.items()}}
@@ -187,17 +194,22 @@ class MaskRCNN(InstanceModel):
     def ground_truth(self, inputs):
         """Ground truth among the inputs, checked by the heads; None if there is none."""
         truth = super().ground_truth(inputs)
-        for head in self.object_heads() if truth else ():
+        for head in (*self.object_heads(), *self.map_heads()) if truth else ():
             head.check(inputs)
         return truth
 
     def object_heads(self):
-        """The heads that compute something per object: the mask head if there is one, then those given as `heads`."""
-        return [*([self.mask_head] if self.mask_head else []), *self.heads]
+        """The heads that compute something per object: the mask head if there is one, then those among `heads`."""
+        further = [head for head in self.heads if isinstance(head, ObjectHead)]
+        return [*([self.mask_head] if self.mask_head else []), *further]
+
+    def map_heads(self):
+        """The heads among `heads` that compute something for the whole image."""
+        return [head for head in self.heads if isinstance(head, MapHead)]
 
     def all_heads(self):
         """Heads by name, in the order in which `call` runs them."""
-        return {head.name: head for head in (self.rpn, self.box_head, *self.object_heads())}
+        return {head.name: head for head in (self.rpn, self.box_head, *self.object_heads(), *self.map_heads())}
 
     def parts(self):
         """Parts that hold weights by name, in the order in which `call` runs them."""
@@ -257,13 +269,13 @@ def _checked(heads, dtype):
     """
     if isinstance(heads, list | tuple):
         heads = [_deserialised(head, dtype) if isinstance(head, dict) else head for head in heads]
-    if not isinstance(heads, list | tuple) or not all(isinstance(head, ObjectHead) for head in heads):
-        raise ValueError(f"heads={heads!r} must be a list of ObjectHeads")
+    if not isinstance(heads, list) or not all(isinstance(head, ObjectHead | MapHead) for head in heads):
+        raise ValueError(f"heads={heads!r} must be a list of ObjectHeads and MapHeads")
     names = ["backbone", "fpn", "rpn", "box_head", "mask_head", *(head.name for head in heads)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two parts of the model have the name {', '.join(twice)}")
-    return list(heads)
+    return heads
 
 
 def _deserialised(head, dtype):

@@ -18,7 +18,8 @@ features differ slightly.
 Weights have COCO's 80 classes.
 
 Names are from detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py,
-roi_heads/box_head.py, fast_rcnn.py, cascade_rcnn.py and mask_head.py.
+roi_heads/box_head.py, fast_rcnn.py, cascade_rcnn.py and mask_head.py, meta_arch/semantic_seg.py (`sem_seg_head`, for
+Panoptic FPN).
 """
 
 from keras_maskrcnn.weights import rows

@@ -14,12 +14,13 @@ from keras import ops
 from keras_maskrcnn import MaskRCNN, data, evaluation, visualize
 from keras_maskrcnn.heads.detection import OUTPUTS, select_detections
 from keras_maskrcnn.heads.ground_truth import instances
+from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.heads.region_head import ObjectHead
 from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.ops import boxes as box_ops
-from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_l1
+from keras_maskrcnn.ops.losses import binary_cross_entropy, masked_mean, smooth_l1, softmax_cross_entropy
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -58,6 +59,35 @@ class FillHead(ObjectHead):
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class InsideHead(MapHead):
+    """Whether each cell of the finest level lies in a box: a map of the classes 0 (outside) and 1."""
+
+    LOSSES = ("inside_loss",)
+    OUTPUTS = (Output("inside", "map", exported="inside"),)
+
+    def build(self, input_shape):
+        """One convolution on the finest level, (None, H, W, C)."""
+        self.logits = keras.layers.Conv2D(2, 1, dtype=self.dtype_policy)
+        self.logits.build(input_shape[0])
+
+    def call(self, levels, training=False):
+        """Logits `[B, h, w, 2]`."""
+        return ops.cast(self.logits(levels[0]), "float32")
+
+    def map_losses(self, predictions, truth):
+        """Cross entropy of all cells with the boxes at their centres."""
+        y, x = ((ops.arange(side, dtype="float32") + 0.5) * self.stride for side in predictions.shape[1:3])
+        x1, y1, x2, y2 = (truth["boxes"][:, :, i, None, None] for i in range(4))
+        inside = (x1 <= x) & (x < x2) & (y1 <= y[:, None]) & (y[:, None] < y2)
+        labels = ops.cast(ops.any(inside & truth["valid"][..., None, None], axis=1), "int32")
+        return {"inside_loss": ops.mean(softmax_cross_entropy(predictions, labels))}
+
+    def map_outputs(self, predictions):
+        """The logits."""
+        return {"inside": predictions}
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -108,7 +138,7 @@ class OneMap(InstanceModel):
         }
 
 
-# Checks that hold for both ------------------------------------------------------------------------------------------
+# Checks that hold for several ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +317,16 @@ def test_missing_ground_truth_is_named_before_training_begins(shapes, tiny):
             model.fit(batches, verbose=0)
 
 
+# The toy head on whole images ---------------------------------------------------------------------------------------
+
+
+def test_map_head_trains_saves_reloads_and_exports_beside_another_head(tiny, shapes, tmp_path):
+    model = trained(tiny(heads=[InsideHead(name="inside_head"), FillHead(units=4, name="fill_head")]), shapes)
+    assert list(model.all_heads())[-2:] == ["fill_head", "inside_head"]
+    found = detected_alike(model, shapes[0]["image"], written(model, tmp_path))
+    assert found["inside"].shape == (64, 64) and set(np.unique(found["inside"])) <= {0, 1}
+
+
 # The toy model ------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +360,6 @@ def test_docs_show_the_code_that_is_tested_here():
     page = (pathlib.Path(__file__).parents[2] / "docs" / "extending.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     classes = [block for block in blocks if "register_keras_serializable" in block]
-    assert len(classes) == 2 and all(block in source for block in classes)
+    assert len(classes) == 3 and all(block in source for block in classes)
     imports = [line for block in blocks for line in block.splitlines() if line.startswith(("import", "from"))]
     exec("\n".join(imports), {})  # every name that the page imports exists

@@ -10,7 +10,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_names.json"
 BODY = "backbone.body."
 NORM = ("weight", "bias", "running_mean", "running_var")
 # Sizes that are not widths: the outputs for COCO, and of 15 anchors at a location.
-OUTPUTS = (60, 80, 81, 91, 320, 364)
+OUTPUTS = (54, 60, 80, 81, 91, 320, 364)
 
 
 def torchvision_shapes(model):
@@ -91,6 +91,17 @@ def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80, neck="fpn", box_stages=No
     for i in range(levels):
         shapes[f"proposal_generator.anchor_generator.cell_anchors.{i}"] = [anchors, 4]
     return shapes
+
+
+def semantic_shapes(classes=54):
+    """Names and shapes of the semantic head of a Panoptic FPN there, class 0 being all things."""
+    shapes = {}
+    for level in range(2, 6):
+        for i in range(max(1, level - 2)):
+            conv = f"sem_seg_head.p{level}.{2 * i}"
+            shapes[f"{conv}.weight"] = [128, 128 if i else 256, 3, 3]
+            shapes |= {f"{conv}.norm.{kind}": [128] for kind in NORM[:2]}
+    return {**shapes, "sem_seg_head.predictor.weight": [classes, 128, 1, 1], "sem_seg_head.predictor.bias": [classes]}
 
 
 def narrowed(shapes, factor=4, outputs=OUTPUTS):

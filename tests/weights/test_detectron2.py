@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from keras_maskrcnn import weights
-from keras_maskrcnn.models import MaskRCNN
+from keras_maskrcnn.models import MaskRCNN, presets
 from keras_maskrcnn.weights import detectron2, rows
 from keras_maskrcnn.weights.assign import fill
 
@@ -111,6 +111,27 @@ def test_orders_by_hand():
     np.testing.assert_array_equal(rows.with_background(2)(np.array([1, 2, 3, 4])), [0, 0, 1, 2, 3, 4])
     kernel = np.arange(3.0).reshape(1, 3, 1, 1)  # one output of B, G, R
     np.testing.assert_array_equal(detectron2.stem_conv(kernel)[0, 0, :, 0], [2, 1, 0])
+
+
+def test_panoptic_fpn(names, arrays):
+    """The semantic head of panoptic_fpn_R_50_3x: names and shapes."""
+    config = presets.read("panoptic_resnet50_fpn")["config"]
+    semantic = keras.saving.deserialize_keras_object(config["heads"][0])
+    semantic.connect((4, 8, 16, 32), 256)
+    found = {row.sources[0]: row for row in semantic.published("detectron2", names.semantic_shapes())}
+    assert set(found) == set(names.semantic_shapes())
+    for name, shape in names.semantic_shapes().items():
+        assert found[name].transform(np.zeros(shape)).shape == tuple(found[name].variable.shape), name
+    narrow = {**config["heads"][0], "config": {**config["heads"][0]["config"], "stage": {"width": 32}}}
+    model = thin(heads=[narrow])
+    file = {**arrays, **names.drawn(names.narrowed(names.semantic_shapes()))}
+    filled = fill(model, file, "detectron2", "model_final_c10459.pkl")
+    assert filled.loaded == 307 + len(names.semantic_shapes()) and filled.reinitialised == []
+    kernel = file["sem_seg_head.p4.2.weight"]
+    ours = model.heads[0].stacks["p4_1"].convs[0].kernel
+    np.testing.assert_array_equal(ours, kernel.transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(model.heads[0].logits.bias, file["sem_seg_head.predictor.bias"])
+    assert "semantic_head" in fill(model, arrays, "detectron2", "f.pkl").reinitialised
 
 
 def test_a_file_of_the_zoo(tmp_path, model, arrays):

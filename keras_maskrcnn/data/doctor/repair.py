@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_maskrcnn.data.doctor.checks_of_annotations import MOST_OFF, doubles
 from keras_maskrcnn.data.doctor.comparisons import copies
+from keras_maskrcnn.data.fields import instances
 from keras_maskrcnn.data.sample import DataError, Wrapper
 from keras_maskrcnn.data.to_coco import write_coco
 
@@ -51,8 +52,7 @@ class Repaired(Wrapper):
             elif isinstance(instance.counts, list):
                 self.changes[facts.source, instance.place] = "run lengths compressed"
         kept = [index for index in range(len(sample["labels"])) if index not in again]
-        names = ("boxes", "labels", "masks", "crowd", *(field.name for field in self.fields))
-        return {**sample, **{name: sample[name][kept] for name in names}}
+        return instances(sample, kept)
 
     def _boxes(self, facts):
         """The boxes of the sample, or of the masks where these disagree."""

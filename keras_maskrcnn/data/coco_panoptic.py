@@ -1,0 +1,104 @@
+"""COCO panoptic files: a JSON file, and a PNG file per image whose colours are the ids of segments."""
+
+import pathlib
+
+import numpy as np
+
+from keras_maskrcnn.data.fields import LabelMap
+from keras_maskrcnn.data.id_masks import masks_of
+from keras_maskrcnn.data.image_file import opened, read_stored
+from keras_maskrcnn.data.outlines import read_json
+from keras_maskrcnn.data.sample import DataError, Dataset
+
+VOID = 255  # pixels without a segment
+
+
+class CocoPanoptic(Dataset):
+    """Reads the panoptic annotations of COCO: objects ("things") as instances, regions ("stuff") as a map.
+
+    The id of a pixel's segment is R + 256 G + 256² B; 0 is no segment. Samples have the field `semantic`, uint8
+    [H, W], see `fields.LabelMap`: 0 on things, then the number of the stuff category, and 255 where there is no
+    segment. Segments that the JSON file does not list are no segments.
+
+    Args:
+        annotations: Path of the JSON file.
+        images: Folder of the image files.
+        segments: Folder of the PNG files; None for the one beside the JSON file with its name without the ending.
+
+    Attributes:
+        class_names: Names of the thing categories in the order of their ids; `fields` has those of the stuff.
+
+    Raises:
+        DataError: A file or folder is missing or not in this format, or there are no things.
+    """
+
+    def __init__(self, annotations, images, segments=None):
+        self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
+        self.segments = pathlib.Path(segments) if segments else self.path.with_suffix("")
+        for folder in (self.folder, self.segments):
+            if not folder.is_dir():
+                raise DataError(folder, "no such folder")
+        content = read_json(self.path)
+        try:
+            categories = sorted(content["categories"], key=lambda category: category["id"])
+            things, stuff = ([c for c in categories if bool(c["isthing"]) == wanted] for wanted in (True, False))
+            self.images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+            self.annotations = list(content["annotations"])
+            for annotation in self.annotations:
+                _ = self.images[annotation["image_id"]], annotation["file_name"], annotation["segments_info"]
+        except (KeyError, TypeError) as error:
+            raise DataError(self.path, f"is no COCO panoptic file ({type(error).__name__}: {error})") from error
+        if not things or len(stuff) >= VOID:
+            raise DataError(self.path, f"has {len(things)} categories of things and {len(stuff)} of stuff")
+        self.class_names = [str(category["name"]) for category in things]
+        self.fields = (LabelMap("semantic", class_names=("things", *(str(c["name"]) for c in stuff))),)
+        self._labels = {c["id"]: (label, kind is things) for kind in (things, stuff) for label, c in enumerate(kind, 1)}
+
+    def __len__(self):
+        return len(self.annotations)
+
+    def read(self, position):
+        """Returns one image with its things and its map of stuff."""
+        annotation = self.annotations[position]
+        path = self.folder / _inside(self.images[annotation["image_id"]], self.path)
+        place = self.segments / _inside(annotation["file_name"], self.path)
+        stored = read_stored(path, self.image_type)
+        ids = _ids(place, stored.sizes)
+        semantic, found = np.full(ids.shape, VOID, np.uint8), []
+        present = set(np.unique(ids).tolist())
+        for segment in annotation["segments_info"]:
+            number, category = segment.get("id"), segment.get("category_id")
+            if category not in self._labels or not isinstance(number, int):
+                raise DataError(place, f"segment {number!r} has the category {category!r}, which is not listed")
+            label, is_thing = self._labels[category]
+            if number in present:
+                semantic[ids == number] = 0 if is_thing else label
+                found += [(number, label, bool(segment.get("iscrowd")))] if is_thing else []
+        return {
+            "image": stored.fitted(ids.shape, self.folder),
+            "labels": np.array([label for _, label, _ in found], np.int32),
+            "masks": masks_of(ids, [number for number, _, _ in found], place),
+            "crowd": np.array([crowd for *_, crowd in found], bool),
+            "semantic": semantic,
+            "image_id": annotation["image_id"],
+            "source": str(path),
+        }
+
+
+def _inside(name, path):
+    """A relative path that does not lead out of its folder."""
+    place = pathlib.PurePosixPath(name)
+    if place.is_absolute() or ".." in place.parts:
+        raise DataError(path, f"names the file {name!r}, which is outside its folder")
+    return place
+
+
+def _ids(path, sizes):
+    """Ids of the segments of the pixels: int32 [H, W]."""
+    with opened(path, "a map of segments") as image:
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"it has the mode {image.mode}, not R, G, B")
+        pixels = np.asarray(image.convert("RGB"), np.int32)
+    if pixels.shape[:2] not in sizes:
+        raise DataError(path, f"has {list(pixels.shape[:2])} pixels, its image {list(sizes[0])}")
+    return pixels @ np.array([1, 256, 256**2], np.int32)

@@ -1,0 +1,58 @@
+"""Enlarged maps and classes of pixels: by hand, against TensorFlow, NumPy against the graph."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn.ops.maps import class_map, class_maps, enlarge
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype("float32")
+
+
+def test_a_row_enlarged_by_hand():
+    row = np.array([0, 4, 8], "float32").reshape(1, 1, 3, 1)
+    np.testing.assert_allclose(np.ravel(enlarge(row, 2)[0, 0]), [0, 1, 3, 5, 7, 8])
+    np.testing.assert_allclose(np.ravel(enlarge(row, 4)[0, 0]), [0, 0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8, 8])
+    assert enlarge(row, 1) is row
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_values_and_gradients_are_those_of_tensorflow(factor):
+    values, weights = tf.constant(normal(2, 5, 3, 4)), normal(2, 5 * factor, 3 * factor, 4)
+    found = []
+    for function in (lambda v: enlarge(v, factor), lambda v: tf.image.resize(v, (5 * factor, 3 * factor))):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            result = function(values)
+            total = tf.reduce_sum(result * weights)
+        found.append((result, tape.gradient(total, values)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_open_shapes():
+    graph = tf.function(lambda v: enlarge(v, 2), input_signature=[tf.TensorSpec([None, None, None, 3])])
+    values = normal(2, 4, 7, 3)
+    np.testing.assert_allclose(graph(values), enlarge(values, 2), atol=1e-6)
+    assert graph.get_concrete_function().structured_outputs.shape[-1] == 3
+
+
+def test_at_the_scale_of_the_cells_pixels_have_the_class_of_the_enlarged_logits():
+    logits = normal(6, 5, 4)
+    expected = np.argmax(enlarge(logits[None], 4)[0], axis=-1)
+    np.testing.assert_array_equal(class_map(logits, (0.25, 0.25), (24, 20)), expected)
+    np.testing.assert_array_equal(class_map(logits, (0.25, 0.25), (13, 17)), expected[:13, :17])
+
+
+@pytest.mark.parametrize("size", [(3, 2), (50, 31), (1, 1), (300, 400)])
+def test_the_graph_gives_the_same_classes(size):
+    logits = normal(2, 9, 12, 5)
+    logits[..., 0] += 1  # large regions of one class, which are not interpolated in NumPy
+    scale = np.array([11.3 / size[1], 6.9 / size[0]], "float32")
+    graph = class_maps(tf.constant(logits), tf.constant(scale), size)
+    ours = np.stack([class_map(image, scale, size) for image in logits])
+    assert ours.dtype == np.uint8 and np.mean(ours == np.array(graph)) > 0.9999  # equal logits up to rounding
