@@ -133,6 +133,8 @@ def test_half_precision_rounds_once():
         {"name": "resnet18", "width": 8, "norm": "group"},
         {"name": "efficientnet_lite0", "norm": "frozen_batch"},
         {"name": "efficientnet_lite0", "norm": "batch", "freeze_at": 3},
+        {"name": "mobilenet_v2", "norm": "frozen_batch", "width": 8},
+        {"name": "resnet50", "width": 16, "groups": 2, "width_per_group": 16, "norm": "frozen_batch"},
     ],
 )
 @pytest.mark.parametrize("training", [False, True])
