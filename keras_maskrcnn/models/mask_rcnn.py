@@ -25,7 +25,8 @@ class MaskRCNN(InstanceModel):
     Args:
         num_classes: classes K without background.
         backbone: "resnet10" … "resnet101", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "mobilenet_v2",
-            "efficientnet_lite0" … "efficientnet_lite2", "simple_cnn"; a dict of such a name and options; or a Keras model with outputs {"C2": …}, see `backbones.get`.
+            "efficientnet_lite0" … "efficientnet_lite2", "simple_cnn"; a dict of such a name and options; or a Keras
+            model with outputs {"C2": …}, see `backbones.get`.
         neck: "fpn", or None to use only the backbone's last level.
         rpn_stage: `heads.rpn.RPNStage` or a dict of its fields, as all groups below.
         anchors: `heads.anchors.Anchors`.
