@@ -12,7 +12,7 @@ import keras_maskrcnn.backbones
 import keras_maskrcnn.heads
 import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
-from keras_maskrcnn.backbones import EfficientNetLite, ResNet, SimpleCNN
+from keras_maskrcnn.backbones import EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
 from keras_maskrcnn.heads.keypoint import KeypointHead
@@ -195,9 +195,11 @@ CLASSES = {
     ResNet: (
         {"width": 2},
         {
-            "depth": 18,
+            "depth": 101,
             "norm": "group",
-            "width": 4,
+            "width": 16,
+            "groups": 2,
+            "width_per_group": 8,
             "freeze_at": 3,
             "norm_epsilon": 0.02,
             "stride_in_1x1": True,
@@ -210,6 +212,21 @@ CLASSES = {
         },
     ),
     EfficientNetLite: ({}, {"variant": 1, "norm": "group", "freeze_at": 3, "input_channels": 5, **BACKBONE}),
+    MobileNetV2: (
+        {},
+        {
+            "norm": "group",
+            "width": 8,
+            "last_conv": False,
+            "freeze_at": 3,
+            "norm_epsilon": 0.02,
+            "padding": "same",
+            "pixel_mean": [1.0, 2.0, 3.0],
+            "pixel_std": [4.0, 5.0, 6.0],
+            "input_channels": 5,
+            **BACKBONE,
+        },
+    ),
     SimpleCNN: ({}, {"channels": [2, 3], "kernel_size": 3, "norm": "frozen_batch", "input_channels": 5, **BACKBONE}),
     Steps: ({"base_lr": 1.0, "boundaries": [3]}, {"base_lr": 0.5, "boundaries": [5, 9], "factor": 0.3}),
     Cosine: (

@@ -6,13 +6,20 @@ import keras
 
 from keras_maskrcnn.backbones.any import from_keras
 from keras_maskrcnn.backbones.efficientnet_lite import VARIANTS, EfficientNetLite
-from keras_maskrcnn.backbones.resnet import BLOCKS, ResNet
+from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
+from keras_maskrcnn.backbones.resnet import BLOCKS, RESNEXTS, ResNet
 from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
-__all__ = ["NAMES", "EfficientNetLite", "ResNet", "SimpleCNN", "from_keras", "get", "strides"]
+__all__ = ["NAMES", "EfficientNetLite", "MobileNetV2", "ResNet", "SimpleCNN", "from_keras", "get", "strides"]
 
 _MAKERS = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
+    **{
+        f"resnext{depth}_{groups}x{width}d": functools.partial(ResNet, depth, groups=groups, width_per_group=width)
+        for depth, variants in RESNEXTS.items()
+        for groups, width in variants
+    },
+    "mobilenet_v2": MobileNetV2,
     **{f"efficientnet_lite{variant}": functools.partial(EfficientNetLite, variant) for variant in VARIANTS},
     "simple_cnn": SimpleCNN,
 }

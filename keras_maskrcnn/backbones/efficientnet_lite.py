@@ -5,8 +5,8 @@ import math
 import keras
 from keras import layers
 
+from keras_maskrcnn.backbones.inverted_residual import Builder, freeze, multiple_of_8
 from keras_maskrcnn.layers.folding import FoldingModel
-from keras_maskrcnn.layers.norm import norm as make_norm
 
 # Repeats, kernel size, stride, expansion and channels of each stage of Lite0. Source: the table of EfficientNet-B0 (Tan
 # & Le 2019), which tensorflow/tpu's efficientnet_lite_builder.py keeps.
@@ -57,29 +57,15 @@ class EfficientNetLite(FoldingModel):
             raise ValueError(f"variant={variant} is not one of {tuple(VARIANTS)}")
         if freeze_at not in range(6):
             raise ValueError(f"freeze_at={freeze_at} is not one of 0, 1, 2, 3, 4, 5")
-        make = _Builder(norm, dtype)
+        make = Builder(norm, EPSILON, "same", dtype)
         inputs = keras.Input((None, None, input_channels), name="images", dtype="float32")
         x = make.conv_norm(inputs, layers.Conv2D, 3, stride=2, filters=STEM, name="stem")
-        outputs = {}
-        for stage, (repeats, kernel, stride, expansion, channels) in enumerate(stages(variant), start=1):
-            for i in range(repeats):
-                block = f"stage{stage}_block{i + 1}"
-                x = make.block(x, kernel, stride if i == 0 else 1, expansion, channels, block)
-            outputs[stage] = x
+        outputs = make.stages(x, stages(variant))
         outputs = {level: outputs[stage] for level, stage in LEVELS.items()}
         super().__init__(inputs=inputs, outputs=outputs, name=name or f"efficientnet_lite{variant}")
         self.variant, self.norm, self.freeze_at = variant, norm, freeze_at
         self.input_channels, self._dtype_argument = input_channels, dtype
-        self._freeze(freeze_at)
-
-    def _freeze(self, freeze_at):
-        if not freeze_at:
-            return
-        last = [0, *LEVELS.values()][freeze_at - 1]
-        frozen = {"stem", *(f"stage{stage}" for stage in range(1, last + 1))}
-        for layer in self.layers:
-            if layer.name.split("_")[0] in frozen:
-                layer.trainable = False
+        freeze(self, freeze_at, LEVELS)
 
     def get_config(self):
         """Constructor arguments."""
@@ -104,43 +90,4 @@ def stages(variant):
     for number, (repeats, kernel, stride, expansion, channels) in enumerate(STAGES, start=1):
         if 1 < number < len(STAGES):
             repeats = math.ceil(repeats * depth)
-        yield repeats, kernel, stride, expansion, _multiple_of_8(channels * width)
-
-
-def _multiple_of_8(channels):
-    """The nearest multiple of 8 that is not more than 10 % smaller."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * channels else rounded + 8
-
-
-class _Builder:
-    """Blocks with one kind of normalisation and one dtype policy."""
-
-    def __init__(self, norm, dtype):
-        self.norm, self.dtype = norm, dtype
-
-    def conv_norm(self, x, convolution, size, stride=1, relu=True, name="", **options):
-        """Convolution of a class, normalisation, ReLU6."""
-        initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-        kernel = "depthwise" if convolution is layers.DepthwiseConv2D else "kernel"
-        x = convolution(
-            kernel_size=size,
-            strides=stride,
-            padding="same",
-            use_bias=False,
-            name=f"{name}_conv",
-            dtype=self.dtype,
-            **{f"{kernel}_initializer": initializer},
-            **options,
-        )(x)
-        x = make_norm(self.norm, f"{name}_norm", self.dtype, EPSILON, math.gcd(x.shape[-1], 32))(x)
-        return layers.ReLU(6, name=f"{name}_relu", dtype=self.dtype)(x) if relu else x
-
-    def block(self, x, size, stride, expansion, channels, name):
-        """1×1 convolution to more channels, depthwise convolution, linear 1×1 convolution; a shortcut where it fits."""
-        y, inputs = x, x.shape[-1]
-        if expansion > 1:
-            y = self.conv_norm(y, layers.Conv2D, 1, filters=inputs * expansion, name=f"{name}_expand")
-        y = self.conv_norm(y, layers.DepthwiseConv2D, size, stride, name=f"{name}_depthwise")
-        y = self.conv_norm(y, layers.Conv2D, 1, filters=channels, relu=False, name=f"{name}_project")
-        return layers.Add(name=f"{name}_add", dtype=self.dtype)([x, y]) if stride == 1 and inputs == channels else y
+        yield repeats, kernel, stride, expansion, multiple_of_8(channels * width)

@@ -1,4 +1,4 @@
-"""ResNet-10/18/34/50/101 (He et al. 2015) as in torchvision: v1.5 strides, symmetric padding, no bias."""
+"""ResNet-10/18/34/50/101 (He et al. 2015) and ResNeXt (Xie et al. 2017) as in torchvision: v1.5 strides, no bias."""
 
 import keras
 from keras import layers
@@ -6,6 +6,8 @@ from keras import layers
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.norm import norm as make_norm
 
+# Groups and channels per group of the ResNeXts that torchvision names, by depth.
+RESNEXTS = {50: ((32, 4),), 101: ((32, 8), (64, 4))}
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
@@ -17,6 +19,9 @@ class ResNet(FoldingModel):
         depth: 18, 34, 50 or 101; or 10, half of 18, for experiments and tests.
         norm: "batch", "frozen_batch" or "group", see `layers.norm.norm`.
         width: channels of the stem; 64 in the paper, 32 for a quarter of the cost.
+        groups: groups of the 3×3 convolution of a bottleneck: 1, or 32 or 64 for ResNeXt (Xie et al. 2017, section 3).
+        width_per_group: channels of each of these groups in the first stage of a network of width 64. The 3×3
+            convolutions have `width_per_group`/64 · `groups` times the channels of a ResNet's; 64 with one group.
         freeze_at: 0 trains all layers, 1 freezes the stem, 2 also the first stage, and so on up to 5.
         norm_epsilon: added to the variance by the normalisation.
         stride_in_1x1: whether the stride of a bottleneck is in its first 1×1 convolution (He et al. 2015; weights of
@@ -31,7 +36,8 @@ class ResNet(FoldingModel):
             ("DC5", Dai et al. 2017, section 3.2; detectron2's RES5_DILATION).
 
     Raises:
-        ValueError: for an unknown depth or `stem_pool`, or `freeze_at` outside 0…5.
+        ValueError: for an unknown depth or `stem_pool`, `freeze_at` outside 0…5, groups in a network without
+            bottlenecks, or groups without a channel.
     """
 
     def __init__(
@@ -39,6 +45,8 @@ class ResNet(FoldingModel):
         depth=50,
         norm="batch",
         width=64,
+        groups=1,
+        width_per_group=64,
         freeze_at=0,
         norm_epsilon=1e-5,
         stride_in_1x1=False,
@@ -56,7 +64,8 @@ class ResNet(FoldingModel):
             raise ValueError(f"freeze_at={freeze_at} is not one of 0, 1, 2, 3, 4, 5")
         if stem_pool not in ("symmetric", "same"):
             raise ValueError(f"stem_pool={stem_pool!r} is not 'symmetric' or 'same'")
-        make = _Builder(norm, norm_epsilon, stride_in_1x1, dtype)
+        _check_groups(depth, width, groups, width_per_group)
+        make = _Builder(norm, norm_epsilon, stride_in_1x1, dtype, groups)
         block, expansion = (make.basic_block, 1) if depth < 50 else (make.bottleneck, 4)
         inputs = keras.Input((None, None, input_channels), name="images", dtype="float32")
         x = make.conv_norm(inputs, width, 7, stride=2, name="stem")
@@ -67,10 +76,13 @@ class ResNet(FoldingModel):
             for i in range(blocks):
                 stride = 2 if stage > 1 and i == 0 else 1
                 stride, make.dilation = (1, 2) if dilated and stage == 4 else (stride, 1)
-                x = block(x, channels, channels * expansion, stride, name=f"stage{stage}_block{i + 1}")
+                inner = channels * width_per_group // 64 * groups
+                x = block(x, inner, channels * expansion, stride, name=f"stage{stage}_block{i + 1}")
             outputs[f"C{stage + 1}"] = x
-        super().__init__(inputs=inputs, outputs=outputs, name=name or f"resnet{depth}")
+        usual = f"resnet{depth}" if groups == 1 else f"resnext{depth}_{groups}x{width_per_group}d"
+        super().__init__(inputs=inputs, outputs=outputs, name=name or usual)
         self.depth, self.norm, self.width, self.freeze_at = depth, norm, width, freeze_at
+        self.groups, self.width_per_group = groups, width_per_group
         self.norm_epsilon, self.stride_in_1x1, self.stem_pool = norm_epsilon, stride_in_1x1, stem_pool
         self.pixel_mean, self.pixel_std = (None if v is None else tuple(v) for v in (pixel_mean, pixel_std))
         self.input_channels, self.dilated, self._dtype_argument = input_channels, dilated, dtype
@@ -88,6 +100,8 @@ class ResNet(FoldingModel):
             "depth": self.depth,
             "norm": self.norm,
             "width": self.width,
+            "groups": self.groups,
+            "width_per_group": self.width_per_group,
             "freeze_at": self.freeze_at,
             "norm_epsilon": self.norm_epsilon,
             "stride_in_1x1": self.stride_in_1x1,
@@ -106,12 +120,21 @@ class ResNet(FoldingModel):
         return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})
 
 
+def _check_groups(depth, width, groups, width_per_group):
+    if groups < 1 or width * width_per_group // 64 < 1:
+        given = f"width={width}, groups={groups}, width_per_group={width_per_group}"
+        raise ValueError(f"{given}: there must be a group, and a channel in each group")
+    if depth < 50 and (groups, width_per_group) != (1, 64):
+        raise ValueError(f"groups={groups}, width_per_group={width_per_group}: depth={depth} has no bottlenecks")
+
+
 class _Builder:
     """Blocks of a residual network with one kind of normalisation and one dtype policy."""
 
-    def __init__(self, norm, norm_epsilon, stride_in_1x1, dtype):
+    def __init__(self, norm, norm_epsilon, stride_in_1x1, dtype, groups=1):
         self.norm, self.norm_epsilon, self.stride_in_1x1, self.dtype = norm, norm_epsilon, stride_in_1x1, dtype
         self.dilation = 1  # of 3×3 convolutions
+        self.groups = groups
 
     def stem_pool(self, x, padding):
         """3×3 max pooling with stride 2."""
@@ -121,7 +144,7 @@ class _Builder:
         # After ReLU the minimum value is 0, so zero padding equals padding with minus infinity.
         return layers.MaxPooling2D(3, 2, name="stem_pool", dtype=self.dtype)(x)
 
-    def conv_norm(self, x, channels, size, stride=1, relu=True, name=""):
+    def conv_norm(self, x, channels, size, stride=1, relu=True, name="", groups=1):
         """Convolution with symmetric padding (torch's rule, not TensorFlow's "same"), normalisation, ReLU."""
         if stride > 1 and size == 1:
             # Subsampling equals a strided convolution, at the same speed, and avoids a bug: oneDNN's filter gradient of
@@ -135,6 +158,7 @@ class _Builder:
             strides=stride,
             padding="valid" if stride > 1 else "same",
             dilation_rate=self.dilation if size == 3 else 1,
+            groups=groups,
             use_bias=False,
             kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
             name=f"{name}_conv",
@@ -153,7 +177,7 @@ class _Builder:
         """1×1, 3×3 and 1×1 convolutions with a shortcut."""
         first, second = (stride, 1) if self.stride_in_1x1 else (1, stride)
         y = self.conv_norm(x, channels, 1, first, name=f"{name}_1")
-        y = self.conv_norm(y, channels, 3, second, name=f"{name}_2")
+        y = self.conv_norm(y, channels, 3, second, name=f"{name}_2", groups=self.groups)
         y = self.conv_norm(y, outputs, 1, relu=False, name=f"{name}_3")
         return self._add(x, y, stride, name)
 

@@ -5,6 +5,8 @@ import pathlib
 
 from keras_maskrcnn.cli.common import MODEL, load
 
+# Classes of the presets in the list that have no weights of their own: COCO's.
+CLASSES = 80
 EXAMPLE = "--preset mask_rcnn_resnet50_fpn --num-classes 22"
 
 
@@ -13,11 +15,15 @@ def arguments(parser):
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", help=f"describe {MODEL}")
     which.add_argument("--preset", metavar="NAME", help="show a preset's conventions, weights and parameters")
+    which.add_argument("--presets", action="store_true", help="list all presets with their parameters (makes each one)")
     which.add_argument(
         "--weights", action="store_true", help="list the ImageNet weights of backbones and their sources"
     )
     parser.add_argument(
-        "--num-classes", type=int, metavar="K", help="classes of the preset, without background (default: its weights')"
+        "--num-classes",
+        type=int,
+        metavar="K",
+        help=f"classes of the presets, without background (default: their weights', or {CLASSES} in the list)",
     )
 
 
@@ -25,6 +31,10 @@ def run(args):
     """Prints versions and devices, what a model is, the conventions of a preset, or the ImageNet weights."""
     if args.weights:
         print("\n\n".join(map(_text, _weights())))
+        return 0
+    if args.presets:
+        for line in _presets(args.num_classes):
+            print(line, flush=True)
         return 0
     blocks = [_machine()]
     if args.model:
@@ -103,9 +113,9 @@ def _weights():
             ("sha256", package.sha256),
         ]
     yield [
-        ("imagenet", ", ".join(imagenet.KERAS_RESNETS)),
+        ("imagenet", ", ".join(imagenet.KERAS)),
         ("installed", "no: Keras downloads them on first use and keeps them"),
-        ("source", "https://keras.io/api/applications/resnet/"),
+        ("source", "https://keras.io/api/applications/"),
     ]
 
 
@@ -125,6 +135,24 @@ def _preset(args):
     if weights:
         where = weights.pop("path", None)
         yield [("weights", str(where or "published, not part of this package")), *_known(weights)]
+
+
+def _presets(num_classes):
+    """Lines: a preset's name, classes, parameters with and without batch statistics, and description."""
+    from keras_maskrcnn.models import presets
+    from keras_maskrcnn.models.base import InstanceModel
+    from keras_maskrcnn.models.parameters import count_parameters
+
+    width = max(map(len, presets.names()))
+    yield f"{'preset':<{width}}  classes   parameters  without statistics  description"
+    for name in presets.names():
+        content = presets.read(name)
+        classes = num_classes or content["weights"].get("classes") or CLASSES
+        model = InstanceModel.from_preset(name, num_classes=classes, weights=False)
+        counts = count_parameters(model)
+        numbers = f"{classes:>7}  {counts['total']:>11,}  {counts['without_statistics']:>18,}"
+        yield f"{name:<{width}}  {numbers}  {content['description']}"
+        del model  # the next one is made without this one in memory
 
 
 def _known(values):
@@ -203,6 +231,7 @@ def _parameters(model):
     labels = {
         "total": "parameters",
         "trainable": "  trainable now",
+        "without_statistics": "  without batch statistics",
         "without_backbone_norm": "without the backbone's batch-norm scales and offsets",
         "trainable_frozen_stem": "  trainable with stem and first stage frozen",
     }

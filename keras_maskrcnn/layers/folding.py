@@ -39,10 +39,10 @@ def conv_norm(conv, norm, inputs, training=False, valid=None):
 
 def _convolved(conv, inputs):
     """The layer's outputs."""
-    if not isinstance(conv, keras.layers.DepthwiseConv2D) or conv.use_bias:
+    if conv.use_bias or not (isinstance(conv, keras.layers.DepthwiseConv2D) or conv.groups > 1):
         return conv(inputs)
-    dtype = conv.compute_dtype
-    return depthwise_conv(conv, ops.cast(inputs, dtype), ops.cast(conv.kernel, dtype))
+    run = depthwise_conv if isinstance(conv, keras.layers.DepthwiseConv2D) else plain_conv
+    return run(conv, ops.cast(inputs, conv.compute_dtype), ops.cast(conv.kernel, conv.compute_dtype))
 
 
 def _scaled_conv(conv, inputs, scale, training):
@@ -52,13 +52,32 @@ def _scaled_conv(conv, inputs, scale, training):
         # Output channel c·M + m belongs to the kernel [h, w, c, m] of M multiples.
         scaled = kernel * ops.reshape(scale, kernel.shape[2:])
         return depthwise_conv(conv, inputs, ops.cast(scaled, conv.compute_dtype))
-    if training and conv.trainable and tuple(conv.dilation_rate) == (1, 1) and backend.is_tensorflow():
+    if training and conv.trainable and _can_rescale(conv):
         from keras_maskrcnn.backend.tensorflow.convolution import scaled_conv
 
         return scaled_conv(inputs, kernel, scale, conv.strides, conv.padding)
+    return plain_conv(conv, inputs, ops.cast(kernel * scale, conv.compute_dtype))
+
+
+def _can_rescale(conv):
+    """Whether `backend.tensorflow.convolution.scaled_conv` has the kernels of this convolution's gradients."""
+    if not backend.is_tensorflow() or tuple(conv.dilation_rate) != (1, 1):
+        return False
+    from keras_maskrcnn.backend.tensorflow.convolution import has_grouped_gradients
+
+    return conv.groups == 1 or has_grouped_gradients()
+
+
+def plain_conv(conv, inputs, kernel):
+    """The convolution of a `keras.layers.Conv2D` with another kernel, without bias; with groups or without."""
+    if conv.groups > 1 and backend.is_tensorflow():
+        from keras_maskrcnn.backend.tensorflow import convolution
+
+        if convolution.has_grouped_gradients():
+            return convolution.grouped_conv(inputs, kernel, conv.strides, conv.padding, conv.dilation_rate)
     return ops.conv(
         inputs,
-        ops.cast(kernel * scale, conv.compute_dtype),
+        kernel,
         strides=conv.strides,
         padding=conv.padding,
         dilation_rate=conv.dilation_rate,
@@ -72,7 +91,9 @@ def depthwise_conv(conv, inputs, kernel):
     if backend.is_tensorflow() and is_half and _has_fast_gradients(conv, inputs.shape, kernel.shape):
         from keras_maskrcnn.backend.tensorflow.convolution import depthwise_conv as run
 
-        return run(inputs, kernel, conv.strides[0])
+        outputs = run(inputs, kernel, conv.strides[0])
+        # Of even sides, "valid" leaves out the last window of "same", which is partly outside.
+        return outputs if conv.padding == "same" else outputs[:, :-1, :-1]
     return ops.depthwise_conv(
         inputs,
         kernel,
@@ -85,10 +106,12 @@ def depthwise_conv(conv, inputs, kernel):
 
 def _has_fast_gradients(conv, inputs, kernel):
     """Whether `backend.tensorflow.convolution.depthwise_conv` takes inputs and kernels of these shapes."""
-    options = conv.padding == "same" and tuple(conv.dilation_rate) == (1, 1)
-    square = tuple(kernel[:2]) in ((3, 3), (5, 5)) and kernel[3] == 1
+    size, strides = tuple(kernel[:2]), tuple(conv.strides)
+    square = size in ((3, 3), (5, 5)) and kernel[3] == 1 and tuple(conv.dilation_rate) == (1, 1)
     even = all(side is not None and side % 2 == 0 for side in inputs[1:3])
-    return options and square and (tuple(conv.strides) == (1, 1) or (tuple(conv.strides) == (2, 2) and even))
+    if conv.padding != "same":
+        return square and size == (3, 3) and strides == (2, 2) and even
+    return square and (strides == (1, 1) or (strides == (2, 2) and even))
 
 
 class FoldingModel(keras.Model):

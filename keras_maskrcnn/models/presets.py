@@ -117,7 +117,8 @@ def read(name):
         dict with `description`; `config`, constructor arguments (without `num_classes` if the preset holds no weights);
         `conventions`, a description of each convention that the weights depend on; and `weights`: `source` (see
         `keras_maskrcnn.weights.load`; in a folder, what the model was trained on), `file`, `url`, `sha256` (the first
-        digits if no more are published), `classes`, `licence`, `metrics`. For folders see also
+        digits if no more are published), `classes` (None if they are weights of the backbone only), `licence`,
+        `metrics`. For folders see also
         `weights.preset_folder.read`.
 
     Raises:
@@ -161,6 +162,8 @@ def make(model_class, name, num_classes, weights, overrides):
     if "path" in preset["weights"]:
         return _from_folder(model_class, preset, num_classes, weights, overrides)
     classes = preset["weights"]["classes"] if num_classes is None else num_classes
+    if classes is None:
+        raise ValueError(f"{name} needs num_classes: there are published weights of its backbone only")
     model = model_class(classes, **overridden(preset["config"], overrides))
     if weights:
         _load(model, weights, preset["weights"]["source"])

@@ -6,6 +6,7 @@ import typing
 import numpy as np
 
 from keras_maskrcnn.backbones.efficientnet_lite import EfficientNetLite
+from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.backbones.resnet import ResNet
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads import mask
@@ -13,7 +14,13 @@ from keras_maskrcnn.weights import channels
 
 SOURCES = ("torchvision", "detectron2", "matterport")
 # Sources of classifiers, which `imagenet` fills backbones from.
-CLASSIFIERS = {"efficientnet_lite": EfficientNetLite, "keras_resnet": ResNet}
+CLASSIFIERS = ("efficientnet_lite", "keras_resnet", "keras_mobilenet_v2")
+# Classes of backbones of a source, ResNet where there is none.
+BACKBONES = {
+    "torchvision": (ResNet, MobileNetV2),
+    "efficientnet_lite": (EfficientNetLite,),
+    "keras_mobilenet_v2": (MobileNetV2,),
+}
 # Maximum number of names that an error lists; further ones are counted.
 LISTED = 6
 
@@ -71,9 +78,10 @@ def fill(model, arrays, source, path):
         ValueError: for an unknown source.
     """
     names = _names(source)
-    kind = CLASSIFIERS.get(source, ResNet)
-    if not isinstance(model.backbone, kind):
-        reason = f"{source}'s weights are for a {kind.__name__}; the model's backbone is {model.backbone.name}"
+    kinds = BACKBONES.get(source, (ResNet,))
+    if not isinstance(model.backbone, kinds):
+        known = " or a ".join(kind.__name__ for kind in kinds)
+        reason = f"{source}'s weights are for a {known}; the model's backbone is {model.backbone.name}"
         raise DataError(path, reason)
     arrays = _plainly_named(path, names, arrays)
     if reason := names.conflict(model, arrays):

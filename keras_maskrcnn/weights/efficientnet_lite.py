@@ -35,15 +35,10 @@ def name_map(model, names):
             theirs = f"{place}_{part}_conv", place + NORMS[part]
         else:
             theirs = "_conv_stem", "_bn0"
-        kernel = depthwise if isinstance(conv, keras.layers.DepthwiseConv2D) else rows.torch_conv
+        kernel = rows.torch_depthwise if isinstance(conv, keras.layers.DepthwiseConv2D) else rows.torch_conv
         yield from rows.torch_layer(conv, f"backbone.{conv.name}", theirs[0], kernel)
         norm = model.backbone.get_layer(f"{unit}_norm")
         yield from rows.torch_norm(norm, f"backbone.{norm.name}", theirs[1])
-
-
-def depthwise(kernel):
-    """`[channels, 1, y, x]` to `[y, x, channels, 1]`."""
-    return kernel.transpose(2, 3, 0, 1)
 
 
 def plain(name):

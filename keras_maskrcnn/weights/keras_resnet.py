@@ -47,11 +47,6 @@ def reversed_inputs(kernel):
     return kernel[:, :, ::-1]
 
 
-def arrays_of(model):
-    """Dict from "layer/weight" to the arrays of a Keras model."""
-    return {f"{layer.name}/{w.name}": w.numpy() for layer in model.layers for w in layer.weights}
-
-
 def plain(name):
     """The name."""
     return name
@@ -65,11 +60,7 @@ def spare(name):
 def conflict(model, names):
     """Why the weights cannot be used with this backbone although names and shapes fit; None if they can."""
     del names
-    for option, needed in CONVENTIONS.items():
-        given = getattr(model.backbone, option)
-        if given != needed:
-            return f"these weights need {option}={needed}, the backbone has {given}"
-    return None
+    return rows.other_options(model.backbone, CONVENTIONS)
 
 
 def num_classes(arrays):

@@ -127,6 +127,11 @@ def torch_conv(kernel):
     return kernel.transpose(2, 3, 1, 0)
 
 
+def torch_depthwise(kernel):
+    """`[channels, 1, y, x]` to `[y, x, channels, 1]`."""
+    return kernel.transpose(2, 3, 0, 1)
+
+
 def torch_deconvolution(kernel):
     """`[in, out, y, x]` to `[in, y, x, out]`."""
     return kernel.transpose(0, 2, 3, 1)
@@ -249,6 +254,27 @@ def keras_layer(layer, name, theirs, kernel=same, bias=same):
     yield Row(layer.kernel, f"{name}.kernel", (f"{theirs}/kernel",), kernel)
     if layer.bias is not None:
         yield Row(layer.bias, f"{name}.bias", (f"{theirs}/bias",), bias)
+
+
+def keras_arrays(model):
+    """Dict from "layer/weight" to the arrays of a Keras model."""
+    return {f"{layer.name}/{w.name}": w.numpy() for layer in model.layers for w in layer.weights}
+
+
+def other_options(backbone, conventions):
+    """Why weights that need options of a backbone do not fit this one; None if they do."""
+    for option, needed in conventions.items():
+        given = getattr(backbone, option)
+        if given != needed:
+            return f"these weights need {option}={needed}, the backbone has {given}"
+    return None
+
+
+def keras_plain_norm(layer, name, theirs):
+    """Rows of a normalisation after a convolution without bias."""
+    for kind in NORM:
+        if hasattr(layer, kind):
+            yield Row(getattr(layer, kind), f"{name}.{kind}", (f"{theirs}/{kind}",), same)
 
 
 def keras_norm(layer, name, theirs, bias):

@@ -1,24 +1,30 @@
-"""torchvision's names: Mask R-CNN, Faster R-CNN and Keypoint R-CNN with ResNet and FPN, and plain ResNet classifiers.
+"""torchvision's names: Mask R-CNN, Faster R-CNN and Keypoint R-CNN with ResNet and FPN, and plain classifiers.
 
 | file                                          | arrays loaded                                               |
 |-----------------------------------------------|-------------------------------------------------------------|
 | maskrcnn_resnet50_fpn, maskrcnn_…_v2          | all, under the older (published) or the current names       |
 | fasterrcnn_resnet50_fpn, fasterrcnn_…_v2      | all; the model's mask head is unchanged                     |
 | keypointrcnn_resnet50_fpn                     | the same, without the keypoint head                         |
-| resnet18, resnet34, resnet50, resnet101       | the backbone, without the classifier `fc`                   |
+| resnet18 … resnet101, resnext50_32x4d, …      | the backbone, without the classifier `fc`                   |
+| mobilenet_v2                                  | the backbone, without the classifier `classifier`           |
+| detectors on `mobilenet_v2().features`        | all: backbone without pyramid, RPN and heads                |
 
 The map is exact: arrays are transposed, not computed. The preset sets the conventions that the weights depend on:
 `mask_rcnn_resnet50_fpn` (batch norm with epsilon 0, as torchvision sets it for its first COCO weights) or
 `mask_rcnn_resnet50_fpn_v2`. COCO weights have 90 classes, which are COCO's category numbers including the unused ones.
+ResNeXts have the names of ResNets; those of MobileNetV2 are from models/mobilenetv2.py.
 
 Names are from torchvision/models/detection (faster_rcnn.py, mask_rcnn.py, rpn.py) and torchvision/ops (pyramid). Older
 files, including the published ones, use other names for the convolutions of the pyramid, the RPN and the mask head.
 """
 
+import keras
+
+from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.weights import rows
 
 # Prefixes of names that no other source uses.
-SIGNATURE = ("backbone.body.", "layer1.0.")
+SIGNATURE = ("backbone.body.", "layer1.0.", "features.0.")
 
 
 def name_map(model, names):
@@ -28,10 +34,12 @@ def name_map(model, names):
         model: MaskRCNN.
         names: the file's names; they determine the naming style and the heads.
     """
-    if "conv1.weight" in names:
-        yield from _backbone(model, prefix="")
+    mobile = isinstance(model.backbone, MobileNetV2)
+    if _is_classifier(names):
+        yield from _mobilenet(model, "features.") if mobile else _backbone(model, prefix="")
         return
-    yield from _backbone(model, prefix="backbone.body.")
+    body = "backbone." if mobile and not model.neck else "backbone.body."
+    yield from _mobilenet(model, body) if mobile else _backbone(model, prefix=body)
     if model.neck == "fpn":
         yield from _fpn(model, names)
     for head in model.all_heads().values():
@@ -45,7 +53,7 @@ def plain(name):
 
 def spare(name):
     """Whether an array is not part of Mask R-CNN: a classifier's last layer, a keypoint head."""
-    return name.startswith(("fc.", "roi_heads.keypoint"))
+    return name.startswith(("fc.", "classifier.", "roi_heads.keypoint"))
 
 
 def conflict(model, names):
@@ -53,7 +61,7 @@ def conflict(model, names):
 
     Classifiers have channels of almost zero variance, which a batch norm without epsilon amplifies.
     """
-    if "conv1.weight" in names and getattr(model.backbone, "norm_epsilon", None) == 0:
+    if _is_classifier(names) and getattr(model.backbone, "norm_epsilon", None) == 0:
         return "a classifier's norms need norm_epsilon=1e-5 in `backbone`; this model has 0 (torchvision's for COCO_V1)"
     return None
 
@@ -62,6 +70,37 @@ def num_classes(arrays):
     """Classes without background of the file's heads; None for a file without them."""
     scores = arrays.get("roi_heads.box_predictor.cls_score.bias")
     return None if scores is None else scores.size - 1
+
+
+def _is_classifier(names):
+    return "conv1.weight" in names or "features.0.0.weight" in names
+
+
+def _mobilenet(model, prefix):
+    """Rows of a MobileNetV2, whose modules are numbered: the stem, the blocks, the last convolution."""
+    backbone, modules = model.backbone, {}
+    for conv in backbone.layers:
+        unit, is_conv, _ = conv.name.rpartition("_conv")
+        if not is_conv:
+            continue
+        block, _, part = unit.rpartition("_")
+        module = f"{prefix}{modules.setdefault(unit if part == 'last' else block, len(modules))}"
+        names = _mobilenet_names(module, part, [layer.name for layer in backbone.layers], block)
+        kernel = rows.torch_depthwise if isinstance(conv, keras.layers.DepthwiseConv2D) else rows.torch_conv
+        yield from rows.torch_layer(conv, f"backbone.{conv.name}", names[0], kernel)
+        norm = backbone.get_layer(f"{unit}_norm")
+        yield from rows.torch_norm(norm, f"backbone.{norm.name}", names[1])
+
+
+def _mobilenet_names(module, part, layers, block):
+    """Names of a unit's convolution and norm, such as ("features.2.conv.1.0", "features.2.conv.1.1")."""
+    if part not in ("expand", "depthwise", "project"):
+        return f"{module}.0", f"{module}.1"
+    # The first block does not expand.
+    place = ("expand", "depthwise", "project").index(part) - (f"{block}_expand_conv" not in layers)
+    if part == "project":
+        return f"{module}.conv.{place}", f"{module}.conv.{place + 1}"
+    return f"{module}.conv.{place}.0", f"{module}.conv.{place}.1"
 
 
 def _backbone(model, prefix):

@@ -20,6 +20,7 @@ MODELS = {
     "fasterrcnn_resnet50_fpn_v2": detection.fasterrcnn_resnet50_fpn_v2,
     "keypointrcnn_resnet50_fpn": detection.keypointrcnn_resnet50_fpn,
 }
+CLASSIFIERS = ("resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2")
 
 
 def shapes(model):
@@ -37,7 +38,7 @@ def heads(model, body):
 def main():
     resnet = shapes(models.resnet50(weights=None))
     body = {BODY + name: shape for name, shape in resnet.items() if not name.startswith("fc.")}
-    found = {"resnet18": shapes(models.resnet18(weights=None)), "resnet50": resnet}
+    found = {name: shapes(models.get_model(name, weights=None)) for name in CLASSIFIERS}
     found |= {name: heads(make(weights=None, weights_backbone=None), body) for name, make in MODELS.items()}
     rows = (f"{json.dumps(name)}: {json.dumps(found[name], separators=(',', ':'))}" for name in found)
     pathlib.Path(__file__).with_name("torchvision_names.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -174,10 +174,10 @@ def test_dynamic_and_static_lowerings_give_the_same_numbers(tiny, batch):
 
 
 @pytest.mark.parametrize("neck", ["fpn", None])
-@pytest.mark.parametrize("backbone", ["simple_cnn", "resnet18"])
+@pytest.mark.parametrize("backbone", ["simple_cnn", "resnet18", "mobilenet_v2"])
 def test_backbones_with_and_without_pyramid(tiny, batch, backbone, neck):
     anchors = {"sizes": ((16, 32),) * 5 if neck else ((16, 32),)}
-    name = {"name": backbone, **({"width": 8} if backbone == "resnet18" else {})}
+    name = {"name": backbone, **({"width": 8} if backbone != "simple_cnn" else {})}
     model = tiny(backbone=name, neck=neck, anchors=anchors)
     assert all(np.isfinite(v) for v in losses_of(model, merged(batch)).values())
     assert model(batch[0])["masks"].shape[-1] == 28

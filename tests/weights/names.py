@@ -19,7 +19,7 @@ def torchvision_shapes(model):
     "maskrcnn_resnet18_fpn", which torchvision does not publish, is Mask R-CNN's heads on the body of `resnet18`.
     """
     golden = json.loads(GOLDEN.read_text())
-    if model in ("resnet18", "resnet50"):
+    if "rcnn" not in model:
         return golden[model]
     body = golden["resnet18" if "resnet18" in model else "resnet50"]
     shapes = {BODY + name: shape for name, shape in body.items() if not name.startswith("fc.")}
@@ -115,6 +115,17 @@ def narrowed(shapes, factor=4, outputs=OUTPUTS):
 def drawn(shapes):
     """An array for every name, scaled so that features are of order one; variances are positive."""
     return {name: _draw(name, shape) for name, shape in shapes.items()}
+
+
+def lively(arrays):
+    """Arrays with norm scales around 1 and kernels of He's gain: features of deep networks then depend on the image."""
+
+    def scaled(name, array):
+        if array.ndim == 1 and name.endswith(".weight"):
+            return 1 + 0.3 * array
+        return np.float32(np.sqrt(2)) * array if array.ndim > 1 else array
+
+    return {name: scaled(name, array) for name, array in arrays.items()}
 
 
 def _draw(name, shape):

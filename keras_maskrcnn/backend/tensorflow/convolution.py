@@ -1,4 +1,6 @@
-"""Convolution with a scaled kernel that is not stored, and depthwise convolution with gradients from fast kernels."""
+"""Convolutions: with a scaled kernel that is not stored, in groups, and depthwise with gradients from fast kernels."""
+
+import functools
 
 import tensorflow as tf
 
@@ -41,6 +43,38 @@ def scaled_conv(inputs, kernel, scale, strides, padding):
         return tf.raw_ops.Conv2D(input=inputs, filter=scaled(kernel, scale), **options), gradient
 
     return run(inputs, kernel, scale)
+
+
+def grouped_conv(inputs, kernel, strides, padding, dilation_rate):
+    """Convolution in groups by TensorFlow's own kernels; see docs/speed.md for other forms.
+
+    Keras compiles each such convolution with XLA, whose kernels for CPUs take many times as long.
+
+    Args:
+        inputs: `[B, H, W, C]`.
+        kernel: `[h, w, C / groups, D]`.
+        strides: two ints.
+        padding: "same" or "valid".
+        dilation_rate: two ints.
+
+    Returns:
+        `[B, H', W', D]` in the dtype of `inputs`.
+    """
+    return tf.nn.convolution(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
+
+
+@functools.cache
+def has_grouped_gradients():
+    """Whether this build of TensorFlow has kernels for the gradients of `grouped_conv`; on CPUs, oneDNN has them."""
+    with tf.init_scope(), tf.GradientTape() as tape:
+        inputs, kernel = tf.ones((1, 1, 1, 2)), tf.ones((1, 1, 1, 2))
+        tape.watch((inputs, kernel))
+        outputs = grouped_conv(inputs, kernel, (1, 1), "same", (1, 1))
+        try:
+            tape.gradient(outputs, (inputs, kernel))
+        except tf.errors.OpError:
+            return False
+    return True
 
 
 def depthwise_conv(inputs, kernel, stride):
