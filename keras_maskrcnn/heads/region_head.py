@@ -74,6 +74,7 @@ class RegionHead(Declarations, keras.layers.Layer):
     """
 
     pool = 7
+    trunk = None
 
     def connect(self, strides, channels, regions=None, seed=None, trunk=None):
         """Create RoIAlign and the weights; the model calls this once.

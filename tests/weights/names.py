@@ -84,7 +84,8 @@ def detectron2_shapes(blocks=(3, 4, 6, 3), classes=80, neck="fpn", box_stages=No
         add(f"roi_heads.box_predictor{stage}.bbox_pred", 4 if box_stages else 4 * classes, units)
     for i in range(1, 5) if neck != "c4" else ():
         add(f"roi_heads.mask_head.mask_fcn{i}", 256, channels if i == 1 else 256, 3, 3)
-    add("roi_heads.mask_head.deconv", 2048 if neck == "c4" else 256, 256, 2, 2)
+    add("roi_heads.mask_head.deconv", 2048 if neck == "c4" else 256, 256, 2, 2)  # [in, out, y, x]
+    shapes["roi_heads.mask_head.deconv.bias"] = [256]
     add("roi_heads.mask_head.predictor", classes, 256, 1, 1)
     for name in ("pixel_mean", "pixel_std"):
         shapes[name] = [3, 1, 1]
