@@ -14,6 +14,7 @@ from keras_maskrcnn.heads.rpn import Proposed, RPNHead
 from keras_maskrcnn.models import compatibility, necks
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names
+from keras_maskrcnn.models.further_heads import further_heads
 from keras_maskrcnn.options import check_choice
 
 MASKS = MaskStage()
@@ -114,7 +115,7 @@ class MaskRCNN(InstanceModel):
         options = {"stage": box_stage, "sampling": box_sampling, "detection": self.detection, **policy}
         self.box_head = _box_head(self.num_classes, self.cascade, options)
         self.mask_head = MaskHead(self.num_classes, mask_stage, name="mask_head", **policy) if has_masks else None
-        self.heads = _checked(heads, self.layer_dtype)
+        self.heads = further_heads(heads, self.layer_dtype)
         strides = tuple(maps.strides[level] for level in self.region_levels)
         for number, head in enumerate([self.box_head, *self.object_heads(), *self.map_heads()], start=1):
             head.connect(strides, maps.channels, self.regions, None if seed is None else seed + number, maps.trunk)
@@ -261,33 +262,6 @@ def _box_head(num_classes, cascade, options):
     if cascade is None:
         return BoxHead(num_classes, name="box_head", **options)
     return CascadeHead(num_classes, cascade, name="box_head", **options)
-
-
-def _checked(heads, dtype):
-    """Further heads as a list; their names must differ from each other and from those of the model's own parts.
-
-    Serialised heads, as a preset holds them, are made here; `dtype` is the policy of those that state none.
-    """
-    if isinstance(heads, list | tuple):
-        heads = [_deserialised(head, dtype) if isinstance(head, dict) else head for head in heads]
-    if not isinstance(heads, list) or not all(isinstance(head, ObjectHead | MapHead) for head in heads):
-        raise ValueError(f"heads={heads!r} must be a list of ObjectHeads and MapHeads")
-    names = ["backbone", "fpn", "rpn", "box_head", "mask_head", *(head.name for head in heads)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two parts of the model have the name {', '.join(twice)}")
-    return heads
-
-
-def _deserialised(head, dtype):
-    """The layer of a dict from `keras.saving.serialize_keras_object`.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    if not isinstance(head.get("config"), dict) or "class_name" not in head:
-        raise ValueError(f"heads={head!r:.100} is no serialised layer: it needs class_name and config")
-    return keras.saving.deserialize_keras_object({**head, "config": {"dtype": dtype, **head["config"]}})
 
 
 def _given_proposals(inputs):
