@@ -12,6 +12,7 @@ _MODULES = {
     "WarmUp": "schedules",
     "alternate": "alternating",
     "class_weights": "class_weights",
+    "paper_schedule": "schedules",
     "propose_anchors": "anchor_proposal",
     "warmup_cosine": "schedules",
     "warmup_steps": "schedules",
