@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn import cli
+from keras_maskrcnn.cli import preset_table
 from keras_maskrcnn.data import Shapes
 from keras_maskrcnn.evaluation import encode_mask
 
@@ -68,6 +69,7 @@ SMALL = {
         "epochs=5": "epochs=1",
     },
     "docs/predict.md": {},
+    "docs/presets.md": {},
     "docs/pretrained_weights.md": {},
     "docs/your_data.md": {},
 }
@@ -198,6 +200,10 @@ def help_of(verb):
 
 def test_tables_of_speed_are_those_of_the_results():
     assert module(ROOT / "benchmarks" / "table.py").main(["--readme", str(ROOT / "docs" / "speed.md"), "--check"]) == 0
+
+
+def test_the_table_of_presets_is_that_of_their_files():
+    assert f"\n\n{preset_table.table()}\n\n" in text_of("docs/presets.md")
 
 
 @pytest.mark.parametrize("page", ["docs/from_matterport.md", "docs/from_torchvision.md"])

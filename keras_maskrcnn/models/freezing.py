@@ -7,7 +7,7 @@ from keras_maskrcnn.backend.keras_internals import flatten_layers
 
 def frozen_names(model):
     """Names of the frozen layers: a part such as "backbone" if all of it is frozen, otherwise "backbone/LAYER"."""
-    named = _named_layers(model)
+    named = named_layers(model)
     parts = {part for part in model.parts() if not named[part].trainable}
     return [
         name
@@ -26,7 +26,7 @@ def freeze(model, names):
     Raises:
         ValueError: for a name that is not a layer of the model.
     """
-    named = _named_layers(model)
+    named = named_layers(model)
     for name in names:
         if name not in named:
             raise ValueError(f"frozen names {name!r}, which is not a layer of this model")
@@ -42,15 +42,15 @@ def matching(model, starts):
     Raises:
         ValueError: no name starts with a text.
     """
-    names = list(_named_layers(model))
+    names = list(named_layers(model))
     for start in starts:
         if not any(name.startswith(start) for name in names):
             raise ValueError(f"no layer's name starts with {start!r}; the parts are {', '.join(model.parts())}")
     return [name for name in names if name.startswith(tuple(starts))]
 
 
-def _named_layers(model):
-    """Layers by name, each part before the layers within it."""
+def named_layers(model):
+    """Layers of a model with `parts()` by name, each part before the layers within it."""
     named = {}
     for part, layer in model.parts().items():
         named[part] = layer

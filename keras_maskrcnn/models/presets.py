@@ -117,9 +117,8 @@ def read(name):
         dict with `description`; `config`, constructor arguments (without `num_classes` if the preset holds no weights);
         `conventions`, a description of each convention that the weights depend on; and `weights`: `source` (see
         `keras_maskrcnn.weights.load`; in a folder, what the model was trained on), `file`, `url`, `sha256` (the first
-        digits if no more are published), `classes` (None if they are weights of the backbone only), `licence`,
-        `metrics`. For folders see also
-        `weights.preset_folder.read`.
+        digits if no more are published), `classes` (None if they are weights of the backbone only), `schedule` (if
+        known), `licence`, `metrics`. For folders see also `weights.preset_folder.read`.
 
     Raises:
         ValueError: for an unknown name, or a damaged folder.

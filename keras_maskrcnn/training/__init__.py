@@ -3,6 +3,7 @@
 from keras_maskrcnn.lazy import exports
 
 _MODULES = {
+    "AdamW": "adamw",
     "SGD": "sgd",
     "CocoEval": "callbacks",
     "Cosine": "schedules",
@@ -12,6 +13,8 @@ _MODULES = {
     "WarmUp": "schedules",
     "alternate": "alternating",
     "class_weights": "class_weights",
+    "layer_rates": "rates",
+    "paper_schedule": "schedules",
     "propose_anchors": "anchor_proposal",
     "warmup_cosine": "schedules",
     "warmup_steps": "schedules",

@@ -125,3 +125,47 @@ def warmup_steps(base_lr, boundaries, factor=0.1, warmup=500, start_factor=0.001
 def warmup_cosine(base_lr, total_steps, warmup=500, hold_steps=0, final_factor=0.0, start_factor=0.001):
     """Warm-up, then a constant rate until `hold_steps`, then cosine decay: a `WarmUp` of `Cosine`."""
     return WarmUp(Cosine(base_lr, total_steps, hold_steps, final_factor), warmup, start_factor)
+
+
+# Steps of 16 images in all, and those at which the rate is divided by 10. "paper" is Mask R-CNN's, section 3.1; the
+# others are those of detectron2's model zoo (configs/Base-RCNN-FPN.yaml, and MAX_ITER and STEPS of the files for 3x).
+LENGTHS = {
+    "paper": (160_000, (120_000,)),
+    "1x": (90_000, (60_000, 80_000)),
+    "2x": (180_000, (120_000, 160_000)),
+    "3x": (270_000, (210_000, 250_000)),
+}
+
+
+def paper_schedule(batch_size, length="1x", warmup=1000, learning_rate=None):
+    """The schedules by which Mask R-CNN is trained on COCO, for another number of images per step.
+
+    With 16 images per step the rate is 0.02. For other numbers it is proportional to them, and steps, boundaries and
+    warm-up are inversely proportional, so that as many images are seen (Goyal et al. 2017, section 2.1). They belong to
+    `training.SGD(schedule, momentum=0.9, weight_decay=1e-4)`.
+
+    Args:
+        batch_size: images per step, of all devices together.
+        length: "paper" (160,000 steps of 16 images, a tenth of the rate from step 120,000), "1x" (90,000, from 60,000
+            and 80,000), "2x" (180,000, from 120,000 and 160,000) or "3x" (270,000, from 210,000 and 250,000).
+        warmup: steps of 16 images in which the rate rises linearly from a thousandth: detectron2's 1000; Detectron had
+            500, and the paper does not mention a warm-up.
+        learning_rate: the highest rate with `batch_size` images per step; None for 0.02 / 16 per image.
+
+    Returns:
+        (schedule, steps): a `WarmUp` of `Steps`, and the number of steps of the whole training.
+
+    Raises:
+        ValueError: for another `length`, or a `batch_size` below 1.
+    """
+    if length not in LENGTHS:
+        raise ValueError(f"length={length!r} is not one of {', '.join(map(repr, LENGTHS))}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
+    steps, boundaries = LENGTHS[length]
+    peak = 0.02 * batch_size / 16 if learning_rate is None else learning_rate
+
+    def scaled(count):
+        return round(count * 16 / batch_size)
+
+    return warmup_steps(peak, [scaled(at) for at in boundaries], warmup=scaled(warmup)), scaled(steps)

@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_maskrcnn.backend.keras_internals import NoDecoupledDecay, decays, variable_index
+from keras_maskrcnn.training.rates import LayerRates
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class SGD(NoDecoupledDecay, keras.optimizers.SGD):
+class SGD(LayerRates, NoDecoupledDecay, keras.optimizers.SGD):
     """SGD with coupled weight decay, equal to `torch.optim.SGD`, also with learning-rate schedules.
 
     For a weight w, its gradient g, velocity v (zero at first), momentum m, decay d and this step's learning rate r:
@@ -28,6 +29,8 @@ class SGD(NoDecoupledDecay, keras.optimizers.SGD):
         momentum: float in 0…1.
         nesterov: whether to use Nesterov momentum.
         weight_decay: factor d of the L2 penalty `d / 2 * |w|²`, or None.
+        layer_rates: dict from paths of variables to factors of the learning rate, see `training.layer_rates`; None for
+            1 everywhere.
         **kwargs: arguments of `keras.optimizers.Optimizer`, such as `global_clipnorm`, `use_ema`,
             `gradient_accumulation_steps`.
 
@@ -35,12 +38,12 @@ class SGD(NoDecoupledDecay, keras.optimizers.SGD):
         ValueError: for a momentum outside 0…1.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, **kwargs):
-        super().__init__(learning_rate, momentum, nesterov, weight_decay, **kwargs)
+    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, layer_rates=None, **kwargs):
+        super().__init__(learning_rate, momentum, nesterov, weight_decay, layer_rates=layer_rates, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable."""
-        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        rate, gradient = self.rate_of(variable, learning_rate), ops.cast(gradient, variable.dtype)
         if self.weight_decay is not None and decays(self, variable):
             gradient = ops.add(gradient, ops.multiply(variable, ops.cast(self.weight_decay, variable.dtype)))
         if self.momentum:

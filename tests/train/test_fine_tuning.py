@@ -56,12 +56,18 @@ def earlier(tmp_path_factory):
     return model, folder
 
 
-@pytest.fixture
-def recipe(monkeypatch):
-    """The recipe as a module, and the arguments of `training.recipe.train`, which does nothing."""
+def load():
+    """The recipe as a module."""
     spec = importlib.util.spec_from_file_location("coco_recipe", ROOT / "train" / "coco.py")
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """Runs the recipe and returns the arguments of `training.recipe.train`, which does nothing."""
+    loaded = load()
     calls = []
     monkeypatch.setattr(training.recipe, "train", lambda *args, **options: calls.append((args, options)))
 
@@ -98,6 +104,28 @@ def test_a_shipped_preset_with_frozen_stages(photos, recipe, tmp_path):
     assert type(batches.rows.dataset).__name__ == "Stretched"
     kernels = len(model.backbone.get_layer("stem_conv").trainable_weights)
     assert kernels == 0 and model.backbone.get_layer("stage2_block1_1_conv").trainable_weights
+
+
+def test_the_schedule_of_the_papers(photos, recipe, tmp_path):
+    small = ["--backbone", "resnet10", "--width", "8", "--norm", "group"]
+    (arguments, model, *_), _ = recipe("--data", photos / "all.json", "--output", tmp_path, "--schedule", "1x", *small)
+    assert (arguments.steps, arguments.learning_rate) == (720_000, 0.0025)  # two images per step
+    optimizer = model.optimizer
+    assert type(optimizer) is training.SGD and (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 8000, 480_000, 640_000)]
+    np.testing.assert_allclose(rates, [2.5e-6, 2.5e-3, 2.5e-4, 2.5e-5], rtol=1e-5)
+
+
+def test_the_schedule_takes_fewer_steps_and_another_rate(earlier):
+    words = ["--output", "run", "--preset", str(earlier[1] / "preset"), "--schedule", "paper", "--batch-size", "8"]
+    found = load().parse(words)
+    assert (found.steps, found.learning_rate, found.weights) == (320_000, 0.01, None)
+    other = load().parse([*words, "--steps", "100", "--learning-rate", "0.004"])
+    assert (other.steps, other.learning_rate) == (100, 0.004)
+    rate = load().optimizer(other)._learning_rate
+    np.testing.assert_allclose(float(rate(240_000)), 4e-4, rtol=1e-5)
+    with pytest.raises(SystemExit):
+        load().parse([*words, "--minutes", "3"])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_maskrcnn.training import Cosine, Steps, WarmUp, warmup_cosine, warmup_steps
+from keras_maskrcnn.training import Cosine, Steps, WarmUp, paper_schedule, warmup_cosine, warmup_steps
 
 
 def rates(schedule, steps):
@@ -44,12 +44,40 @@ def test_warmup_cosine_combines_both():
 
 
 @pytest.mark.parametrize(
+    ("batch_size", "length", "steps", "at"),
+    [
+        # Mask R-CNN, section 3.1: 0.02 for 16 images, a tenth at 120k of 160k.
+        (16, "paper", 160_000, {0: 2e-5, 500: 0.01001, 1000: 0.02, 119_999: 0.02, 120_000: 0.002, 159_999: 0.002}),
+        # 8 images: half the rate (the paper has 0.01 for its ResNeXts), twice the steps.
+        (8, "paper", 320_000, {0: 1e-5, 2000: 0.01, 239_999: 0.01, 240_000: 0.001}),
+        # 4 images are a quarter of 16: 0.005, 4 * 90,000 steps, drops at 240,000 and 320,000, 4000 steps of warm-up.
+        (4, "1x", 360_000, {2000: 0.0025025, 4000: 0.005, 240_000: 5e-4, 319_999: 5e-4, 320_000: 5e-5}),
+        (16, "2x", 180_000, {119_999: 0.02, 120_000: 0.002, 160_000: 2e-4}),
+        (64, "3x", 67_500, {125: 0.04004, 250: 0.08, 52_499: 0.08, 52_500: 0.008, 62_500: 8e-4}),
+        # 80,000 * 16 / 12 = 106,666.67
+        (12, "1x", 120_000, {79_999: 0.015, 80_000: 0.0015, 106_666: 0.0015, 106_667: 1.5e-4}),
+    ],
+)
+def test_published_schedules_by_hand(batch_size, length, steps, at):
+    schedule, count = paper_schedule(batch_size, length)
+    assert count == steps
+    np.testing.assert_allclose(rates(schedule, at), list(at.values()), rtol=1e-5)
+
+
+def test_published_schedules_take_another_rate_and_warm_up():
+    schedule, steps = paper_schedule(8, "1x", warmup=500, learning_rate=0.004)
+    assert steps == 180_000
+    np.testing.assert_allclose(rates(schedule, [500, 1000, 120_000]), [0.004 * 0.5005, 0.004, 4e-4], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     "schedule",
     [
         WarmUp(0.3, 7, 0.25),
         Steps(0.3, [5, 9], 0.5),
         Cosine(0.3, 30, 6, 0.2),
         WarmUp(Cosine(0.3, 30, 6, 0.2), 7, 0.25),
+        paper_schedule(2**16, "1x")[0],
         WarmUp(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.9), 4),
     ],
     ids=lambda schedule: type(schedule).__name__,
@@ -90,6 +118,8 @@ def test_a_compiled_step_uses_the_scheduled_rate():
         (lambda: WarmUp(0.1, -1), "warmup_steps"),
         (lambda: Steps(0.1, [9, 5]), "ascend"),
         (lambda: Cosine(0.1, 10, 10), "hold_steps"),
+        (lambda: paper_schedule(16, "4x"), "length='4x' is not one of 'paper', '1x', '2x', '3x'"),
+        (lambda: paper_schedule(0), "batch_size=0 must be at least 1"),
     ],
 )
 def test_invalid_arguments_are_rejected(make, message):
