@@ -1,12 +1,16 @@
-r"""RoIAlign of this package against torchvision's, forward and forward + backward.
+r"""RoIAlign and RoIPool of this package against torchvision's, forward and forward + backward.
 
     python benchmarks/roi_align.py --peer-python PATH_OF_A_PYTHON_WITH_TORCHVISION \
         --output benchmarks/results/roi_align.json
 
 Without `--peer-python` only this package is timed. `--implementations auto,gather` adds further lowerings of it;
-`gather+xla` is gather in a compiled function. The results of both sides must have the same shape and nearly the same
-mean magnitude.
+`gather+xla` is gather in a compiled function, `pool:auto` is RoIPool and `max:auto` RoIAlign with the maximum of four
+samples, which torchvision does not have: its average is timed instead. `--sizes 8x64,8x16` selects sizes. Otherwise the
+results of both sides must have the same shape and nearly the same mean magnitude.
 """
+
+import functools
+from unittest import mock
 
 import numpy as np
 import pairs
@@ -36,10 +40,12 @@ def ours(size, kind, implementation):
     """The call of one case on this package, and its repeats."""
     import tensorflow as tf
 
-    from keras_maskrcnn.layers.roi_align import RoIAlign
+    from keras_maskrcnn.layers import RoIAlign, RoIPool
 
     features, boxes, upstream = inputs(*size)
-    layer = RoIAlign(size[2], strides=STRIDES, implementation=implementation.removesuffix("+xla"))
+    pooling, _, name = implementation.removesuffix("+xla").rpartition(":")
+    options = dict(output_size=size[2], strides=STRIDES, implementation=name)
+    layer = {"": RoIAlign, "pool": RoIPool, "max": functools.partial(RoIAlign, reduce="max")}[pooling](**options)
 
     def forward(features, boxes, upstream):
         return layer(features, boxes)
@@ -57,15 +63,16 @@ def ours(size, kind, implementation):
         tensors = tf.nest.flatten(compiled(*arguments))
         for tensor in tensors:
             tensor[:1].numpy()
-        return {"regions": size[0] * size[1], "first_region": magnitude(tensors[0][0, 0].numpy())}
+        facts = {"regions": size[0] * size[1], "first_region": magnitude(tensors[0][0, 0].numpy())}
+        return {**facts, "maximum": pooling == "max"}
 
     return call, 10 if size[1] > 1 else 3
 
 
-def peer(size, kind):
+def peer(size, kind, implementation):
     """The call of one case on torchvision, and its repeats."""
     import torch
-    from torchvision.ops import MultiScaleRoIAlign
+    from torchvision.ops import MultiScaleRoIAlign, poolers, roi_pool
 
     features, boxes, upstream = inputs(*size)
     training = kind == KINDS[1]
@@ -76,9 +83,14 @@ def peer(size, kind):
     rows, shapes = [torch.from_numpy(b) for b in boxes], [size[3:5]] * size[1]
     upstream = torch.from_numpy(upstream.reshape(-1, *upstream.shape[2:]).transpose(0, 3, 1, 2).copy())
     pooler = MultiScaleRoIAlign(list(maps), size[2], 2)
+    pooled = poolers.roi_align
+    if implementation.startswith("pool:"):  # with torchvision's assignment of boxes to levels
+
+        def pooled(level, rows, output_size, spatial_scale, sampling_ratio):
+            return roi_pool(level, rows, output_size, spatial_scale)
 
     def call():
-        with torch.set_grad_enabled(training):
+        with torch.set_grad_enabled(training), mock.patch.object(poolers, "roi_align", pooled):
             output = pooler(maps, rows, shapes)
         if training:
             torch.autograd.grad(output, list(maps.values()), upstream)
@@ -95,7 +107,7 @@ def magnitude(values):
 def check(ours, peer):
     """None, or a line about a difference between the work of both sides."""
     same = ours["regions"] == peer["regions"] and abs(ours["first_region"] - peer["first_region"]) < 1e-3
-    return None if same else f"ours gave {ours}, the peer {peer}"
+    return None if same or ours["maximum"] else f"ours gave {ours}, the peer {peer}"
 
 
 def main():
@@ -104,8 +116,10 @@ def main():
     parser.add_argument(
         "--implementations", default="auto", help="comma-separated lowerings of this package (default: auto)"
     )
+    parser.add_argument("--sizes", default="", help="comma-separated beginnings of names of sizes (default: all)")
     options = parser.parse_args()
-    names = [f"{size}; {kind}" for size in SIZES for kind in KINDS]
+    sizes = [size for size in SIZES if size.startswith(tuple(options.sizes.split(",")))]
+    names = [f"{size}; {kind}" for size in sizes for kind in KINDS]
     implementations = options.implementations.split(",")
     if options.worker is None:
         asked = [f"{name}; {implementation}" for name in names for implementation in implementations]
@@ -116,7 +130,7 @@ def main():
         size, kind, implementation = name.split("; ")
         if options.worker == "ours":
             return ours(SIZES[size], kind, implementation)
-        return peer(SIZES[size], kind)
+        return peer(SIZES[size], kind, implementation)
 
     pairs.serve(case)
 

@@ -25,7 +25,8 @@ from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm, GroupNorm
-from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.layers.roi_align import RoIAlign, RoIWarp
+from keras_maskrcnn.layers.roi_pool import RoIPool
 from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp
 
 LAYER = {"name": "other", "dtype": "mixed_bfloat16", "trainable": False}
@@ -189,6 +190,34 @@ CLASSES = {
             "canonical_level": 3,
             "positions": "random",
             "seed": 11,
+            "reduce": "max",
+            **LAYER,
+        },
+    ),
+    RoIWarp: (
+        {"output_size": 7},
+        {
+            "output_size": 5,
+            "strides": [8, 16],
+            "sampling_ratio": 3,
+            "aligned": True,
+            "implementation": "gather",
+            "canonical_size": 56,
+            "canonical_level": 3,
+            "positions": "random",
+            "seed": 11,
+            "reduce": "max",
+            **LAYER,
+        },
+    ),
+    RoIPool: (
+        {"output_size": 7},
+        {
+            "output_size": 5,
+            "strides": [8, 16],
+            "implementation": "gather",
+            "canonical_size": 56,
+            "canonical_level": 3,
             **LAYER,
         },
     ),

@@ -12,9 +12,9 @@ from keras_maskrcnn.heads.detection import Limits, select_detections
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 from keras_maskrcnn.heads.rpn import RPNHead, select_proposals
+from keras_maskrcnn.layers import RoIAlign, RoIPool, RoIWarp
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.norm import norm
-from keras_maskrcnn.layers.roi_align import RoIAlign
 from keras_maskrcnn.models.images import _inside
 from keras_maskrcnn.ops import boxes, gather, keypoints, losses, maps, masks, matching, sampling
 
@@ -135,6 +135,12 @@ LAYERS = {
     "mask_mlp": (lambda d: MaskHead(2, {"width": 6, "kind": "mlp"}, dtype=d), normal(3, 4, 4, 5), LABELS),
     "roi_align": (lambda d: RoIAlign(3, (4, 8), dtype=d), [normal(2, 16, 24, 3), normal(2, 8, 12, 3)], FIRST),
     "keypoint_head": (lambda d: KeypointHead(3, {"width": 6, "depth": 1}, dtype=d), normal(3, 4, 4, 5), LABELS),
+    "roi_warp": (
+        lambda d: RoIWarp(3, (4, 8), reduce="max", dtype=d),
+        [normal(2, 16, 24, 3), normal(2, 8, 12, 3)],
+        FIRST,
+    ),
+    "roi_pool": (lambda d: RoIPool(3, (4, 8), dtype=d), [normal(2, 16, 24, 3), normal(2, 8, 12, 3)], FIRST),
 }
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN, data
 from keras_maskrcnn.backend.keras_internals import flatten_layers
-from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.layers import RoIAlign, RoIPool
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Instructions of HLO that exchange data with the host while a program runs.
@@ -103,9 +103,12 @@ def test_all_layers_of_the_model_compile():
     assert all(layer.supports_jit for layer in flatten_layers(tiny()))
 
 
-@pytest.mark.parametrize("implementation", ["auto", "gather", "sparse", "tf_image"])
-def test_layer_rejects_xla_only_where_it_has_no_static_lowering(implementation):
-    layer = RoIAlign(2, (4,), implementation=implementation)
+@pytest.mark.parametrize(
+    "kind, implementation",
+    [(kind, name) for kind in (RoIAlign, RoIPool) for name in kind.IMPLEMENTATIONS],
+)
+def test_layer_rejects_xla_only_where_it_has_no_static_lowering(kind, implementation):
+    layer = kind(2, (4,), implementation=implementation)
     features, boxes = [tf.ones((1, 8, 8, 3))], tf.constant([[[0.0, 0, 16, 16]]])
     layer(features, boxes)
     run = tf.function(layer, jit_compile=True)

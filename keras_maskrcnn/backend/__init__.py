@@ -51,14 +51,15 @@ def lowering(operation):
     """Name of the implementation that an operation uses on this device and in the current trace.
 
     Args:
-        operation: "roi_align", "nms" or "mask_rows" (the regions that the mask head computes).
+        operation: "roi_align", "roi_pool", "nms" or "mask_rows" (the regions that the mask head computes).
 
     Returns:
-        str: "sparse" or "gather" for "roi_align", "combined" or "fixed_point" for "nms", "active" or "all" for
-        "mask_rows". Results are equal; docs/speed.md compares the speed.
+        str: "sparse" or "gather" for "roi_align", "sorted" or "gather" for "roi_pool", "combined" or "fixed_point" for
+        "nms", "active" or "all" for "mask_rows". Results are equal; docs/speed.md compares the speed.
     """
     dynamic, static = {
         "roi_align": ("gather" if has_gpu() else "sparse", "gather"),
+        "roi_pool": ("gather" if has_gpu() else "sorted", "gather"),
         "nms": ("combined", "fixed_point"),
         "mask_rows": ("active", "all"),
     }[operation]

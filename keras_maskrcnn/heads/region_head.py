@@ -10,23 +10,32 @@ from keras import ops
 from keras_maskrcnn.backend.keras_internals import flatten_layers
 from keras_maskrcnn.backend.rows import active_rows, restore_rows
 from keras_maskrcnn.heads.outputs import Declarations
-from keras_maskrcnn.layers.roi_align import RoIAlign
-from keras_maskrcnn.options import Options
+from keras_maskrcnn.layers.roi_align import REDUCTIONS, RoIAlign, RoIWarp
+from keras_maskrcnn.layers.roi_pool import RoIPool
+from keras_maskrcnn.options import Options, check_choice
 
 
 @dataclasses.dataclass(frozen=True)
 class Regions(Options):
-    """How RoIAlign samples the feature pyramid.
+    """How regions are pooled from the feature pyramid.
 
     Attributes:
         aligned: half-pixel correction (detectron2's later convention); False is torchvision's.
-        sampling_ratio: bilinear samples per bin along each axis.
+        sampling_ratio: bilinear samples per bin along each axis: 1 for one sample, 2 for four.
         canonical_size: side in pixels of a box that belongs to `canonical_level` (FPN paper, eq. 1).
         canonical_level: see `canonical_size`.
-        implementation: "auto", "tf_image", "sparse" or "gather", see `layers.RoIAlign`.
+        implementation: "auto", or the name of a lowering of the layer: "tf_image", "sparse" or "gather" of
+            `layers.RoIAlign` and `layers.RoIWarp`, "sorted" or "gather" of `layers.RoIPool`.
         positions: positions of the samples of a bin: "regular", or "random" in training.
         level: number of the one level that all regions are sampled from, such as 4 for P4 (stride 16); None takes the
             level that fits a region's size.
+        pooling: "align" (RoIAlign: no rounding), "warp" (RoIWarp: rounded box, bilinear samples) or "pool" (RoIPool:
+            rounded box and bins, maximum over pixels). RoIPool has no samples: `aligned`, `sampling_ratio`, `positions`
+            and `reduce` do not apply to it.
+        reduce: "average" or "max" over the samples of a bin.
+
+    Raises:
+        ValueError: in one line, for unknown names, and for an option that does not apply to the pooling.
     """
 
     aligned: bool = False
@@ -36,10 +45,31 @@ class Regions(Options):
     implementation: str = "auto"
     positions: str = "regular"
     level: int | None = None
+    pooling: str = "align"
+    reduce: str = "average"
 
-    def align(self):
-        """Arguments of `layers.RoIAlign`."""
-        return {name: value for name, value in self.asdict().items() if name != "level"}
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice("regions pooling", self.pooling, ("align", "warp", "pool"))
+        check_choice("regions reduce", self.reduce, REDUCTIONS)
+        for name in ("aligned", "sampling_ratio", "positions") if self.pooling == "pool" else ():
+            if getattr(self, name) != getattr(Regions, name):
+                raise ValueError(f"regions {name}={getattr(self, name)!r} does not apply to pooling='pool'")
+
+    def layer(self, bins, strides, seed=None):
+        """The layer that pools regions, named "align": `layers.RoIAlign`, `layers.RoIWarp` or `layers.RoIPool`.
+
+        Args:
+            bins: bins per side.
+            strides: strides of the levels.
+            seed: seed of random sample positions.
+        """
+        options = {name: getattr(self, name) for name in ("implementation", "canonical_size", "canonical_level")}
+        if self.pooling == "pool":
+            return RoIPool(bins, strides, name="align", **options)
+        options.update((name, getattr(self, name)) for name in ("aligned", "sampling_ratio", "positions", "reduce"))
+        kind = {"align": RoIAlign, "warp": RoIWarp}[self.pooling]
+        return kind(bins, strides, name="align", seed=seed, **options)
 
 
 class Rows(typing.NamedTuple):
@@ -65,7 +95,7 @@ class Rows(typing.NamedTuple):
 
 
 class RegionHead(Declarations, keras.layers.Layer):
-    """A head whose input is RoIAlign's crops of the pyramid.
+    """A head whose input is crops of the pyramid, by RoIAlign or the pooling of `Regions`.
 
     A subclass declares what `Declarations` lists, and
 
@@ -77,7 +107,7 @@ class RegionHead(Declarations, keras.layers.Layer):
     trunk = None
 
     def connect(self, strides, channels, regions=None, seed=None, trunk=None):
-        """Create RoIAlign and the weights; the model calls this once.
+        """Create the layer that pools regions, and the weights; the model calls this once.
 
         Args:
             strides: strides of the levels that regions are sampled from.
@@ -94,7 +124,7 @@ class RegionHead(Declarations, keras.layers.Layer):
             raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
         self.trunk = trunk
         bins, channels = (self.pool * trunk.stride, trunk.channels) if trunk else (self.pool, channels)
-        self.align = RoIAlign(bins, strides, name="align", seed=seed, **Regions.of(regions).align())
+        self.align = Regions.of(regions).layer(bins, strides, seed)
         self.build((None, self.pool, self.pool, channels))
         if not self.trainable:  # `build` makes trainable layers, also in a frozen head
             for layer in flatten_layers(self):

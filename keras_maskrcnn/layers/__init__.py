@@ -1,5 +1,6 @@
 """Keras layers."""
 
-from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.layers.roi_align import RoIAlign, RoIWarp
+from keras_maskrcnn.layers.roi_pool import RoIPool
 
-__all__ = ["RoIAlign"]
+__all__ = ["RoIAlign", "RoIPool", "RoIWarp"]

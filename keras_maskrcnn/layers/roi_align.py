@@ -1,6 +1,6 @@
-"""RoIAlign as a Keras layer, and its derivation from `tf.image.crop_and_resize`.
+"""RoIAlign and RoIWarp as Keras layers, and the derivation of RoIAlign from `tf.image.crop_and_resize`.
 
-`ops/roi.py` defines the sample positions and the border rule. Three lowerings give equal values and gradients:
+`ops/roi_align.py` defines the sample positions and the border rule. Three lowerings give equal values and gradients:
 
 - `"gather"`: `keras.ops` with static shapes; for XLA, JAX, torch and GPUs.
 - `"sparse"`: product of a sparse matrix and all pixels, and its transpose backward; the fastest on a CPU.
@@ -35,28 +35,28 @@ by the midpoint rule. So a network trained with random positions can be used wit
 positions are always regular, so that inference is deterministic. The layer draws the positions and passes them to the
 lowering, so `"gather"` and `"sparse"` give equal results here too; `"tf_image"` does not support it, because step 2
 needs evenly spaced samples.
+
+**Maximum.** With `reduce="max"` a bin is the maximum of its samples, each bilinear; its gradient goes to the first
+sample with this value. `"tf_image"` does not support it, because its gradient is that of the average.
 """
 
-import math
-
 import keras
-from keras import ops
 
-from keras_maskrcnn import backend
-from keras_maskrcnn.ops import roi
+from keras_maskrcnn.layers.region_pooling import RegionPooling, check_positive
+from keras_maskrcnn.ops.roi_align import gather_align
 
-IMPLEMENTATIONS = ("auto", "tf_image", "sparse", "gather")
 POSITIONS = ("regular", "random")
+REDUCTIONS = ("average", "max")
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class RoIAlign(keras.layers.Layer):
-    """Pools each box from its level of a feature pyramid into a grid of P×P bins.
+class RoIAlign(RegionPooling):
+    """Pools each box from its level of a feature pyramid into a grid of P×P bins of bilinear samples.
 
     Args:
         output_size: int, P.
         strides: input pixels per feature pixel, one per level, each twice the previous one. One stride: one level (C4).
-        sampling_ratio: int, samples per bin along each axis; `"tf_image"` requires 2.
+        sampling_ratio: int, samples per bin along each axis (2: four samples); `"tf_image"` requires 2.
         aligned: bool. True subtracts half a pixel from the coordinates and allows boxes smaller than one pixel
             (detectron2's newer convention); False is the convention of torchvision's Mask R-CNN.
         implementation: `"auto"`, `"tf_image"`, `"sparse"` or `"gather"`; all give equal results.
@@ -65,8 +65,11 @@ class RoIAlign(keras.layers.Layer):
         positions: positions of the `sampling_ratio`² samples of a bin: `"regular"`, a grid, or `"random"`, random in
             training and the grid otherwise; not supported by `"tf_image"`.
         seed: int or None, seed of the random positions.
+        reduce: `"average"` or `"max"` over the samples of a bin; `"tf_image"` requires `"average"`.
         **kwargs: passed to `keras.layers.Layer`.
     """
+
+    IMPLEMENTATIONS = ("auto", "tf_image", "sparse", "gather")
 
     def __init__(
         self,
@@ -79,126 +82,72 @@ class RoIAlign(keras.layers.Layer):
         canonical_level=4,
         positions="regular",
         seed=None,
+        reduce="average",
         **kwargs,
     ):
-        # Coordinates stay in float32 under any dtype policy: bfloat16 would round them by whole pixels.
-        kwargs.setdefault("autocast", False)
-        super().__init__(**kwargs)
-        self.output_size = output_size
-        self.strides = tuple(strides)
+        super().__init__(output_size, strides, implementation, canonical_size, canonical_level, **kwargs)
         self.sampling_ratio = sampling_ratio
         self.aligned = aligned
-        self.implementation = implementation
-        self.canonical_size = canonical_size
-        self.canonical_level = canonical_level
         self.positions = positions
         self.seed = seed
+        self.reduce = reduce
         _check(self)
-        # Nothing to build. `call` may never run (see `align_rows`), and Keras runs models with unbuilt layers eagerly.
-        self.built = True
-        self.supports_jit = implementation in ("auto", "gather")  # the others have no XLA kernel
         if positions == "random":  # the generator is a variable, and would be saved with the model
             self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, features, boxes, row_index=None, training=False):
-        """Pools R boxes per image.
-
-        Args:
-            features: dict (`{"P2": …}`) or list, ordered as `strides`, of `[B, H, W, C]`.
-            boxes: float32 `[B, R, 4]`, x1, y1, x2, y2 in input pixels. No gradient.
-            row_index: int32 `[B, R]`, image that each box is pooled from; None for the image of its own row.
-            training: bool, whether `positions="random"` draws random positions.
-
-        Returns:
-            `[B, R, P, P, C]` in the features' dtype.
-        """
-        batch, rows = ops.shape(boxes)[:2]
-        if row_index is None:
-            row_index = ops.repeat(ops.arange(batch, dtype="int32"), rows)
-        flat = self.align_rows(features, ops.reshape(boxes, (-1, 4)), ops.reshape(row_index, (-1,)), training)
-        return ops.reshape(flat, (batch, rows, *flat.shape[1:]))
-
-    def align_rows(self, features, boxes, image_index, training=False):
-        """Pools a flat list of boxes, whose length may be dynamic.
-
-        Args:
-            features: as for `call`.
-            boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
-            image_index: int32 `[N]`, image that each box is pooled from.
-            training: as for `call`.
-
-        Returns:
-            `[N, P, P, C]` in the features' dtype.
-        """
-        features = self._levels(features)
-        boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
-        image_index = ops.cast(image_index, "int32")
-        finest = int(math.log2(self.strides[0]))
-        levels = (
-            roi.assign_levels(boxes, finest, finest + len(features) - 1, self.canonical_size, self.canonical_level)
-            - finest
-        )
-        rows = (features, boxes, image_index, levels)
-        grid = (self.strides, self.output_size, self.sampling_ratio, self.aligned)
-        align = self._lowering()
+    def pool(self, features, boxes, training):
+        """Regions `[N, P, P, C]` from a list of levels and `ops.roi.LevelBoxes` of N boxes."""
+        options = {} if self.reduce == "average" else {"reduce": self.reduce}
         if training and self.positions == "random":
-            return align(*rows, *grid, offsets=self._draw(ops.shape(boxes)[0]))
-        return align(*rows, *grid)
-
-    def compute_output_spec(self, features, boxes, row_index=None, training=False):
-        """Output shape and dtype of `call`."""
-        feature = self._levels(features)[0]
-        shape = (*boxes.shape[:2], self.output_size, self.output_size, feature.shape[-1])
-        return keras.KerasTensor(shape, dtype=feature.dtype)
+            options["offsets"] = self._draw(keras.ops.shape(boxes.start)[0])
+        return self._lowering()(features, boxes, self.output_size, self.sampling_ratio, **options)
 
     def get_config(self):
         """Every constructor argument."""
         return {
             **super().get_config(),
-            "output_size": self.output_size,
-            "strides": list(self.strides),
             "sampling_ratio": self.sampling_ratio,
             "aligned": self.aligned,
-            "implementation": self.implementation,
-            "canonical_size": self.canonical_size,
-            "canonical_level": self.canonical_level,
             "positions": self.positions,
             "seed": self.seed,
+            "reduce": self.reduce,
         }
 
     def _draw(self, rows):
-        """Random position in its bin of every sample of `rows` boxes, see `ops.roi.scattered_taps`."""
+        """Random position in its bin of every sample of `rows` boxes, see `ops.roi_align.scattered_taps`."""
         shape = (rows, 2, self.output_size, self.output_size, self.sampling_ratio**2)
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
 
-    def _levels(self, features):
-        features = list(features.values()) if isinstance(features, dict) else list(features)
-        if len(features) != len(self.strides):
-            raise ValueError(f"RoIAlign has {len(self.strides)} strides but got {len(features)} feature maps.")
-        return features
-
     def _lowering(self):
-        name = backend.lowering("roi_align") if self.implementation == "auto" else self.implementation
+        name = self.chosen("roi_align")
         if name == "gather":
-            return roi.gather_align
+            return gather_align
         from keras_maskrcnn.backend.tensorflow import roi_align
 
         return {"sparse": roi_align.sparse_align, "tf_image": roi_align.tf_image_align}[name]
 
 
+@keras.saving.register_keras_serializable(package="keras_maskrcnn")
+class RoIWarp(RoIAlign):
+    """RoIAlign of boxes rounded to whole pixels of their level, as RoIPool rounds them.
+
+    The box has round(x1 / stride) as its first coordinate and round(x2 / stride) - round(x1 / stride) + 1 as its width.
+    This isolates the effect of rounding, as the comparison of He et al., Mask R-CNN (2017), section 3 and table 2c:
+    RoIWarp (Dai et al., 2016) samples bilinearly but rounds the RoI. Arguments as for `RoIAlign`; with `aligned=True`,
+    half a pixel is subtracted after rounding.
+    """
+
+    quantised = True
+
+
 def _check(layer):
-    """Raises ValueError for invalid constructor arguments."""
-    if layer.implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {layer.implementation!r}.")
+    """Raises ValueError for invalid arguments of RoIAlign."""
     if layer.positions not in POSITIONS:
         raise ValueError(f"positions must be one of {POSITIONS}, got {layer.positions!r}.")
-    if layer.positions == "random" and layer.implementation == "tf_image":
-        raise ValueError("implementation='tf_image' requires positions='regular', got 'random'.")
-    for name in ("output_size", "sampling_ratio"):
-        if getattr(layer, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(layer, name)!r}.")
-    if layer.implementation == "tf_image" and layer.sampling_ratio != 2:
-        raise ValueError(f"implementation='tf_image' requires sampling_ratio=2, got {layer.sampling_ratio!r}.")
-    pairs = zip(layer.strides, layer.strides[1:], strict=False)
-    if not layer.strides or any(coarse != 2 * fine for fine, coarse in pairs):
-        raise ValueError(f"strides must not be empty and each must be twice the previous one, got {layer.strides}.")
+    if layer.reduce not in REDUCTIONS:
+        raise ValueError(f"reduce must be one of {REDUCTIONS}, got {layer.reduce!r}.")
+    check_positive("sampling_ratio", layer.sampling_ratio)
+    if layer.implementation == "tf_image":
+        for name, value in (("positions", "regular"), ("sampling_ratio", 2), ("reduce", "average")):
+            if getattr(layer, name) != value:
+                raise ValueError(f"implementation='tf_image' requires {name}={value!r}, got {getattr(layer, name)!r}.")

@@ -45,7 +45,7 @@ class MaskRCNN(InstanceModel):
         heads: list of further `heads.region_head.ObjectHead`s and `heads.map_head.MapHead`s, see docs/extending.md, or
             dicts that `keras.saving.serialize_keras_object` makes of them. Their names must be unique. They keep the
             dtype policy that they were made with; a dict without one gets the model's.
-        regions: `heads.region_head.Regions`, RoIAlign's conventions.
+        regions: `heads.region_head.Regions`: RoIAlign, RoIWarp or RoIPool, and its conventions.
         fpn_channels: width of the pyramid.
         fpn_norm: normalisation in the pyramid, None or a kind of `layers.norm.norm`.
         frozen: names of the frozen layers, such as ["backbone"] or ["backbone/stem_conv"]; all others are then

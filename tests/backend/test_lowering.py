@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_maskrcnn import backend
 from keras_maskrcnn.cli import main
 
-OPERATIONS = ("roi_align", "nms", "mask_rows")
+OPERATIONS = ("roi_align", "roi_pool", "nms", "mask_rows")
 
 
 def chosen():
@@ -32,13 +32,13 @@ def no_gpu(monkeypatch):
 
 
 def test_dynamic_implementations_in_a_graph_and_static_ones_under_xla():
-    assert traced() == ["sparse", "combined", "active"]
-    assert traced(jit_compile=True) == ["gather", "fixed_point", "all"]
+    assert traced() == ["sparse", "sorted", "combined", "active"]
+    assert traced(jit_compile=True) == ["gather", "gather", "fixed_point", "all"]
 
 
 def test_a_gpu_gathers_in_a_graph_too(monkeypatch):
     monkeypatch.setattr(backend, "has_gpu", lambda: True)
-    assert chosen() == ["gather", "combined", "active"]
+    assert chosen() == ["gather", "gather", "combined", "active"]
 
 
 def test_info_prints_the_implementations(capsys):

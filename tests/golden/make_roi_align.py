@@ -1,4 +1,4 @@
-"""Makes roi_align.npz and nms.npz: what torchvision answers on inputs drawn by a seeded NumPy generator.
+"""Makes roi_align.npz, roi_pool.npz and nms.npz: what torchvision answers on inputs drawn by a seeded NumPy generator.
 
 Run it in an environment with torch and torchvision (made with torch 2.13, torchvision 0.28):
 
@@ -12,7 +12,8 @@ import pathlib
 
 import numpy as np
 import torch
-from torchvision.ops import MultiScaleRoIAlign, batched_nms, roi_align
+from torch.nn.functional import max_pool2d
+from torchvision.ops import MultiScaleRoIAlign, batched_nms, roi_align, roi_pool
 
 HERE = pathlib.Path(__file__).parent
 HEIGHT, WIDTH, CHANNELS, BATCH, ROWS = 96, 128, 2, 2, 36
@@ -80,6 +81,50 @@ def make_roi_align():
     np.savez_compressed(HERE / "roi_align.npz", **arrays)
 
 
+def make_roi_pool():
+    """RoIPool with 7 and 2 bins; RoIAlign and RoIWarp with 1 and 4 samples, averages and maxima; on one level.
+
+    Features are never negative and have many equal values, as after a ReLU: gradients show which of them is taken.
+    """
+    rng = np.random.default_rng(2)
+    features = (np.maximum(rng.integers(-8, 16, (BATCH, 3 * HEIGHT // 8, WIDTH // 8, CHANNELS)), 0) / 16).astype(
+        "float32"
+    )
+    boxes, image_index = draw_boxes(rng, 2 * ROWS), rng.integers(0, BATCH, 2 * ROWS).astype("int32")
+    boxes[: ROWS // 2, 3] *= 3
+    boxes[7:11] = [[4, 4, 12, 20], [-4, -12, 28, 36], [20, -4, 20, 4], [0, 0, 0, 0]]  # halves after division by 8
+    boxes[ROWS:] = np.round(boxes[ROWS:] / 8) * 8  # on the borders of pixels
+    cotangent = (rng.integers(-8, 8, (2 * ROWS, 7, 7, CHANNELS)) / 8).astype("float32")
+    arrays = dict(features=features, boxes=boxes, image_index=image_index, cotangent=cotangent)
+    first, last = np.split(boxes / 8, 2, axis=1)
+    whole = np.concatenate([half_away_from_zero(first), half_away_from_zero(last) + 1], axis=1) * 8
+    rois, rounded = (torch.from_numpy(np.c_[image_index, b].astype("float32")) for b in (boxes, whole))
+
+    def samples(rois, ratio, reduce, aligned):
+        if reduce == "average":
+            return lambda t: roi_align(t[0], rois, 7, 1 / 8, sampling_ratio=ratio, aligned=aligned)
+        # One sample for each of the bins of a finer grid, and then the maximum of ratio² bins.
+        return lambda t: max_pool2d(roi_align(t[0], rois, 7 * ratio, 1 / 8, 1, aligned=aligned), ratio)
+
+    cases = {"pool": lambda t: roi_pool(t[0], rois, 7, 1 / 8)}
+    for ratio, reduce in ((1, "average"), (2, "average"), (2, "max")):
+        cases[f"align_{ratio}_{reduce}"] = samples(rois, ratio, reduce, False)
+        cases[f"align_{ratio}_{reduce}_aligned"] = samples(rois, ratio, reduce, True)
+        cases[f"warp_{ratio}_{reduce}"] = samples(rounded, ratio, reduce, False)
+        cases[f"warp_{ratio}_{reduce}_aligned"] = samples(rounded, ratio, reduce, True)
+    for name, function in cases.items():
+        output, gradients = with_gradients(function, [features], cotangent)
+        arrays[name], arrays[name + "_gradient"] = output, gradients[0]
+    output, gradients = with_gradients(lambda t: roi_pool(t[0], rois, 2, 1 / 8), [features], cotangent[:, :2, :2])
+    arrays["pool_2"], arrays["pool_2_gradient"] = output, gradients[0]
+    np.savez_compressed(HERE / "roi_pool.npz", **arrays)
+
+
+def half_away_from_zero(numbers):
+    """Rounded to whole numbers as by C's `round`."""
+    return np.trunc(numbers + np.copysign(0.5, numbers))
+
+
 def make_nms():
     """Rows of crowded boxes; kept rows by falling score, filled up with -1."""
     rng = np.random.default_rng(1)
@@ -101,4 +146,5 @@ def make_nms():
 
 if __name__ == "__main__":
     make_roi_align()
+    make_roi_pool()
     make_nms()

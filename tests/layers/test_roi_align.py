@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.layers.roi_align import RoIAlign
+from keras_maskrcnn.layers.roi_align import RoIAlign, RoIWarp
 
 ALL = ("gather", "sparse", "tf_image")
 everywhere = pytest.mark.parametrize("implementation", ALL)
@@ -33,6 +33,39 @@ def test_aligned_subtracts_half_a_pixel(implementation):
     layer = RoIAlign(2, strides=(1,), aligned=True, implementation=implementation)
     output = layer([ramp(8, 9)], np.array([[[2, 1, 6, 5]]], "float32"))
     np.testing.assert_allclose(output[0, 0, ..., 0], np.array([[23, 25], [43, 45]]) - 5.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("implementation", ["gather", "sparse"])
+def test_maximum_by_hand(implementation):
+    # Of the four samples of a bin, half a pixel around its centre, the lower right one is the largest. One sample is at
+    # the centre.
+    box = np.array([[[2, 1, 6, 5]]], "float32")
+    for samples, wanted in ((2, [[28.5, 30.5], [48.5, 50.5]]), (1, [[23, 25], [43, 45]])):
+        layer = RoIAlign(2, (1,), samples, implementation=implementation, reduce="max")
+        np.testing.assert_allclose(layer([ramp(8, 9)], box)[0, 0, ..., 0], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("implementation", ["gather", "sparse"])
+def test_gradient_of_equal_samples_goes_to_the_first(implementation):
+    # On a constant map: the sample at (1.5, 1.5) of the box (1, 1)–(3, 3), a quarter to each of its four pixels.
+    feature = tf.ones((1, 5, 5, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(feature)
+        layer = RoIAlign(1, (1,), implementation=implementation, reduce="max")
+        output = layer([feature], tf.constant([[[1.0, 1, 3, 3]]]))
+    wanted = np.zeros((5, 5))
+    wanted[1:3, 1:3] = 0.25
+    np.testing.assert_allclose(tf.convert_to_tensor(tape.gradient(output, feature))[0, ..., 0], wanted)
+
+
+@everywhere
+def test_warp_rounds_the_box_by_hand(implementation):
+    # Corners (2.4, 0.6) and (5.4, 4.4) are rounded to pixels 2 … 5 and 1 … 4: the box (2, 1)–(6, 5).
+    box = np.array([[[2.4, 0.6, 5.4, 4.4]]], "float32")
+    for aligned, shift in ((False, 0), (True, 5.5)):
+        layer = RoIWarp(2, (1,), aligned=aligned, implementation=implementation)
+        wanted = np.array([[23, 25], [43, 45]]) - shift
+        np.testing.assert_allclose(layer([ramp(8, 9)], box)[0, 0, ..., 0], wanted, atol=1e-4)
 
 
 @everywhere
@@ -245,6 +278,8 @@ def test_config_round_trip():
     [
         (dict(implementation="fast"), "implementation must be one of"),
         (dict(implementation="tf_image", sampling_ratio=1), "requires sampling_ratio=2"),
+        (dict(implementation="tf_image", reduce="max"), "'tf_image' requires reduce='average', got 'max'"),
+        (dict(reduce="sum"), "reduce must be one of"),
         (dict(sampling_ratio=0), "sampling_ratio must be at least 1"),
         (dict(strides=(4, 16)), "twice the previous one"),
         (dict(strides=()), "strides must not be empty"),

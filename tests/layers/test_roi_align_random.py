@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from keras_maskrcnn.backend.tensorflow.roi_align import sparse_align
 from keras_maskrcnn.layers.roi_align import RoIAlign
-from keras_maskrcnn.ops.roi import gather_align
+from keras_maskrcnn.ops.roi import level_boxes
+from keras_maskrcnn.ops.roi_align import gather_align
 
 LOWERINGS = {"gather": gather_align, "sparse": sparse_align}
 everywhere = pytest.mark.parametrize("implementation", LOWERINGS)
@@ -39,7 +40,7 @@ def pyramid(channels=3):
     return [rng.standard_normal((2, 64 // s, 64 // s, channels)).astype("float32") for s in (4, 8)]
 
 
-def cut(align, features, boxes, offsets, aligned=False, **function):
+def cut(align, features, boxes, offsets, aligned=False, reduce="average", **function):
     """Output `[N, P, P, C]` and the gradients of every level, with boxes on alternating levels and images."""
     rows = tf.range(len(boxes))
     cotangent = np.random.default_rng(2).standard_normal((len(boxes), *offsets.shape[2:4], 3)).astype("float32")
@@ -49,7 +50,8 @@ def cut(align, features, boxes, offsets, aligned=False, **function):
         with tf.GradientTape() as tape:
             tape.watch(features)
             bins, samples = offsets.shape[3], round(offsets.shape[4] ** 0.5)
-            output = align(features, boxes, rows % 2, rows // 2 % 2, (4, 8), bins, samples, aligned, offsets=offsets)
+            placed = level_boxes(boxes, rows % 2, rows // 2 % 2, (4, 8), aligned)
+            output = align(features, placed, bins, samples, reduce, offsets)
         return [output, *tape.gradient(output, features, cotangent)]
 
     found = run([tf.constant(f) for f in features], tf.constant(boxes), tf.constant(offsets))
@@ -70,15 +72,17 @@ def test_linear_map_by_hand(implementation, aligned):
     p = np.arange(2)
     wanted = (2 + 2 * (p[None, :] + x)) + 10 * (1 + 3 * (p[:, None] + y)) - (5.5 if aligned else 0)
     zeros, box = np.zeros(1, "int32"), np.array([[2, 1, 6, 7]], "float32")
-    found = LOWERINGS[implementation]([ramp(9, 9)], box, zeros, zeros, (1,), 2, 2, aligned, offsets=offsets)
+    placed = level_boxes(box, zeros, zeros, (1,), aligned)
+    found = LOWERINGS[implementation]([ramp(9, 9)], placed, 2, 2, offsets=offsets)
     np.testing.assert_allclose(np.array(found)[0, ..., 0], wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("reduce", ["average", "max"])
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("samples", [1, 2, 3])
-def test_lowerings_agree_in_values_and_gradients(aligned, samples):
+def test_lowerings_agree_in_values_and_gradients(aligned, samples, reduce):
     offsets = some_offsets(len(BOXES), samples=samples)
-    gathered, sparse = (cut(align, pyramid(), BOXES, offsets, aligned) for align in LOWERINGS.values())
+    gathered, sparse = (cut(align, pyramid(), BOXES, offsets, aligned, reduce) for align in LOWERINGS.values())
     for one, other in zip(gathered, sparse, strict=True):
         assert np.isfinite(one).all() and np.abs(one).max() > 0.1
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -92,7 +96,7 @@ def test_offsets_of_the_grid_equal_regular_positions(implementation):
     offsets = np.broadcast_to(grid, (len(BOXES), 2, 3, 3, 4))
     align = LOWERINGS[implementation]
     rows = np.arange(len(BOXES), dtype="int32")
-    regular = align(pyramid(), BOXES, rows % 2, rows // 2 % 2, (4, 8), 3, 2, False)
+    regular = align(pyramid(), level_boxes(BOXES, rows % 2, rows // 2 % 2, (4, 8)), 3, 2)
     np.testing.assert_allclose(cut(align, pyramid(), BOXES, offsets)[0], regular, atol=1e-5)
 
 

@@ -1,7 +1,6 @@
-"""Levels, sample positions and taps: hand-computed values."""
+"""Levels, boxes on a level and the table of pixels: hand-computed values."""
 
 import numpy as np
-import pytest
 from keras import ops
 
 from keras_maskrcnn.ops import roi
@@ -36,35 +35,6 @@ def test_levels_with_other_canonical_size():
     assert ops.convert_to_numpy(levels).tolist() == [4, 3, 4]
 
 
-def taps(start, length, size, bins=1, samples=2):
-    values = (np.array([v], t) for v, t in ((start, "float32"), (length, "float32"), (size, "int32")))
-    pixels, weights = roi.axis_taps(*values, bins, samples)
-    return ops.convert_to_numpy(pixels)[0, :, :].tolist(), ops.convert_to_numpy(weights)[0]
-
-
-def test_taps_inside():
-    # A box from 1 to 3 with one bin: samples at 1.5 and 2.5, each half of two neighbours.
-    pixels, weights = taps(1, 2, 10)
-    assert pixels == [[1, 2, 2, 3]]
-    np.testing.assert_allclose(weights, [[0.5, 0.5, 0.5, 0.5]])
-
-
-def test_taps_at_the_border():
-    # Samples at -1 and at 3 = size, the outermost positions inside (pixels 0 and 2); beyond them all weights are 0.
-    pixels, weights = taps(-3, 8, 3)
-    assert pixels == [[0, 2, 1, 2]]
-    np.testing.assert_allclose(weights, [[1, 1, 0, 0]])
-    _, weights = taps(-3.02, 8.04, 3)
-    assert not weights.any()
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
-def test_taps_of_invalid_boxes_are_zero_and_in_range(bad):
-    pixels, weights = taps(bad, 1, 5)
-    assert not weights.any()
-    assert all(0 <= p < 5 for p in pixels[0])
-
-
 def test_box_to_level_conventions():
     box = np.array([[8, 16, 10, 64]], "float32")
     start, length = roi.box_to_level(box, 4, aligned=False)
@@ -83,3 +53,17 @@ def test_table_and_layout_agree():
     level, image, y, x = 1, 1, 1, 2
     height, width, first = layout[level]
     assert table[first + image * height * width + y * width + x, 0] == features[level][image, y, x, 0]
+
+
+def test_rounded_boxes_by_hand():
+    # Divided by 4: corners 0.5, -0.5, 1.5 and 2.25; halves are rounded away from zero. Pixels -1 … 2 and 1 … 2.
+    start, length = roi.quantised_to_level(np.array([[2, -2, 6, 9]], "float32"), 4)
+    np.testing.assert_array_equal(ops.convert_to_numpy(start), [[-1, 1]])
+    np.testing.assert_array_equal(ops.convert_to_numpy(length), [[4, 2]])
+    # Below a half is 0, also for the number whose sum with 0.5 is rounded to 1; an inverted box has one pixel.
+    below = np.nextafter(np.float32(0.5), np.float32(0))
+    start, length = roi.quantised_to_level(np.array([[below, -below, -7, 0.5]], "float32"), 1)
+    np.testing.assert_array_equal(ops.convert_to_numpy(start), [[0, 0]])
+    np.testing.assert_array_equal(ops.convert_to_numpy(length), [[2, 1]])
+    start, _ = roi.quantised_to_level(np.array([[2, -2, 6, 9]], "float32"), 4, aligned=True)
+    np.testing.assert_array_equal(ops.convert_to_numpy(start), [[-1.5, 0.5]])

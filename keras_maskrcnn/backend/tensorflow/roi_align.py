@@ -1,75 +1,66 @@
 """TensorFlow lowerings of RoIAlign: a product with a sparse matrix, and `tf.image.crop_and_resize`.
 
-Both take the arguments of `ops.roi.gather_align` and give equal results. Neither has an XLA kernel.
+Both take the arguments of `ops.roi_align.gather_align` and give equal results. Neither has an XLA kernel.
 """
+
+import math
 
 import tensorflow as tf
 
 from keras_maskrcnn.ops import roi
+from keras_maskrcnn.ops import roi_align as align
 
 # The border rule requires one ring of border pixels. The second ring, with the same values, guards against rounding: a
 # sample exactly on the end of the map must not be read as outside.
 RINGS = 2
 
 
-def sparse_align(features, boxes, image_index, levels, strides, bins, samples, aligned, offsets=None):
+def sparse_align(features, boxes, bins, samples, reduce="average", offsets=None):
     """RoIAlign as a product with a sparse matrix, forward and backward.
 
     A bin is a weighted sum of (2S)² taps (pixels of the pyramid), so all bins together are `A @ table` with a sparse A,
     and the gradient of the table is `Aᵀ @ gradient`. Each sum is computed by one thread in a fixed order: the result
-    is deterministic.
+    is deterministic. For the maximum, a row of A is a sample instead of a bin.
 
     Args:
         features: list of `[B, H, W, C]`, any float dtype; the product is computed in float32.
-        boxes: float32 `[N, 4]` in input pixels; N may be 0 or unknown.
-        image_index: int32 `[N]`.
-        levels: int32 `[N]`, index into `features`.
-        strides: sequence of numbers, one per level.
+        boxes: `ops.roi.LevelBoxes` of N boxes; N may be 0 or unknown.
         bins: int, P.
         samples: int, S.
-        aligned: bool, see `ops.roi.box_to_level`.
-        offsets: float32 `[N, 2, P, P, S·S]`, see `ops.roi.scattered_taps`; None for the regular grid.
+        reduce: "average" or "max" over the S·S samples of a bin.
+        offsets: float32 `[N, 2, P, P, S·S]`, see `ops.roi_align.scattered_taps`; None for the regular grid.
 
     Returns:
         `[N, P, P, C]` in the features' dtype.
     """
-    table = roi.flatten_pyramid(features)
-    layout = roi.pyramid_layout(features)
-    if offsets is None:
-        taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
-        sampling_matrix = _sampling_matrix
+    table, layout = roi.flatten_pyramid(features), roi.pyramid_layout(features)
+    rows, sampling_matrix = (-1, bins, bins), _scattered_matrix
+    if reduce == "max":
+        rows += (samples * samples,)
+        taps = align.sample_taps(boxes, layout, bins, samples, offsets)
+    elif offsets is None:
+        taps, sampling_matrix = align.row_taps(boxes, layout, bins, samples), _sampling_matrix
     else:
-        taps = roi.scattered_taps(boxes, image_index, levels, layout, strides, offsets, aligned)
-        sampling_matrix = _scattered_matrix
-    pixel_count = tf.shape(table, tf.int64)[0]
-    bin_count = tf.shape(boxes)[0] * (bins * bins)
-
-    @tf.custom_gradient
-    def multiply(pixels):
-        def gradient(upstream):
-            # Built again because a SavedModel cannot hold a gradient that captures a sparse matrix; graph optimisation
-            # merges the two.
-            return _transposed_product(sampling_matrix(taps, pixel_count), upstream)
-
-        matrix = sampling_matrix(taps, pixel_count)
-        # With no bins the matrix has one row. A slice from the start makes no copy.
-        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=pixels)[:bin_count], gradient
-
-    return tf.cast(tf.reshape(multiply(table), (-1, bins, bins, table.shape[-1])), features[0].dtype)
+        taps = align.scattered_taps(boxes, layout, offsets)
+    product = _product(table, taps, sampling_matrix, tf.shape(boxes.start)[0] * math.prod(rows[1:]))
+    output = tf.reshape(product, (*rows, table.shape[-1]))
+    if reduce == "max":
+        output = align.maximum(tf.unstack(output, axis=3))
+    return tf.cast(output, features[0].dtype)
 
 
-def tf_image_align(features, boxes, image_index, levels, strides, bins, samples, aligned):
+def tf_image_align(features, boxes, bins, samples):
     """RoIAlign by `tf.image.crop_and_resize`, with the gradient of `sparse_align`: TensorFlow's is nondeterministic.
 
     The docstring of `layers/roi_align.py` derives the boxes passed to the op. Arguments and result as for
-    `sparse_align`, with `samples` = 2 and the regular grid only.
+    `sparse_align`, with `samples` = 2, the average and the regular grid only.
     """
     layout = roi.pyramid_layout(features)
-    taps = roi.row_taps(boxes, image_index, levels, layout, strides, bins, samples, aligned)
+    taps = align.row_taps(boxes, layout, bins, samples)
     inside = tf.add(*tf.split(taps[1], 2, axis=-1)) > 0.0
 
     @tf.custom_gradient
-    def align(*features):
+    def cut(*features):
         def gradient(upstream):
             shapes = [tf.shape(feature, tf.int64) for feature in features]
             counts = [tf.reduce_prod(shape[:3]) for shape in shapes]
@@ -80,14 +71,31 @@ def tf_image_align(features, boxes, image_index, levels, strides, bins, samples,
             return [tf.cast(tf.reshape(table, shape), feature.dtype) for table, feature, shape in pairs]
 
         places, crops = [], []
-        for index, (feature, stride) in enumerate(zip(features, strides, strict=True)):
-            here = tf.where(levels == index)[:, 0]
-            rows = (tf.gather(rows, here) for rows in (boxes, image_index, inside))
+        for index, feature in enumerate(features):
+            here = tf.where(boxes.levels == index)[:, 0]
+            numbers = boxes.start, boxes.length, boxes.image_index, inside
             places.append(tf.cast(here, tf.int32))
-            crops.append(_crop(feature, *rows, stride, bins, aligned))
+            crops.append(_crop(feature, *(tf.gather(rows, here) for rows in numbers), bins))
         return tf.cast(tf.dynamic_stitch(places, crops), features[0].dtype), gradient
 
-    return align(*features)
+    return cut(*features)
+
+
+def _product(table, taps, sampling_matrix, rows):
+    """A @ table, float32 `[rows, C]`, and its gradient; `sampling_matrix(taps, pixels)` makes A."""
+    pixels = tf.shape(table, tf.int64)[0]
+
+    @tf.custom_gradient
+    def multiply(table):
+        def gradient(upstream):
+            # Built again because a SavedModel cannot hold a gradient that captures a sparse matrix; graph optimisation
+            # merges the two.
+            return _transposed_product(sampling_matrix(taps, pixels), upstream)
+
+        # With no rows the matrix has one row. A slice from the start makes no copy.
+        return tf.raw_ops.SparseMatrixMatMul(a=sampling_matrix(taps, pixels), b=table)[:rows], gradient
+
+    return multiply(table)
 
 
 def _sampling_matrix(taps, pixels):
@@ -110,7 +118,10 @@ def _sampling_matrix(taps, pixels):
 
 
 def _scattered_matrix(taps, pixels):
-    """The matrix A of `sparse_align` for the taps of `scattered_taps`, `[N·P·P, pixels]`, as a CSR variant."""
+    """The matrix A of `sparse_align` for the taps of `scattered_taps` or `sample_taps`, as a CSR variant.
+
+    Its rows are all axes of the taps but the last: `[N·P·P, pixels]` or `[N·P·P·S·S, pixels]`.
+    """
     places, weights = taps
     count = tf.size(places, tf.int64) // places.shape[-1]
     row = tf.reshape(tf.range(count), (-1, 1))
@@ -147,10 +158,9 @@ def _transposed_product(matrix, dense):
     return tf.raw_ops.SparseMatrixMatMul(a=transposed, b=dense)
 
 
-def _crop(feature, boxes, image_index, inside, stride, bins, aligned):
+def _crop(feature, start, length, image_index, inside, bins):
     """RoIs of one level, float32 `[n, P, P, C]`; `inside` is bool `[n, 2, P, 2]`: axis (y, x), bin, sample."""
     size = tf.cast(tf.shape(feature)[1:3], tf.float32)
-    start, length = roi.box_to_level(boxes, stride, aligned)
     inset = length / (4 * bins)
     corners = tf.concat([start + inset, start + length - inset], axis=1)
     normalised = (corners + RINGS) / (tf.tile(size, (2,)) + (2 * RINGS - 1))

@@ -1,0 +1,122 @@
+"""RoIPool, RoIWarp, and RoIAlign with maxima or one sample against torchvision's arrays: all lowerings, and JAX."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_maskrcnn.layers import RoIAlign, RoIPool, RoIWarp
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "roi_pool.npz"
+SAMPLED = [
+    f"{kind}_{options}{suffix}"
+    for kind in ("align", "warp")
+    for options in ("1_average", "2_average", "2_max")
+    for suffix in ("", "_aligned")
+]
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return dict(np.load(GOLDEN))
+
+
+def layer_of(name, implementation):
+    """Layer of a golden case."""
+    if name.startswith("pool"):
+        return RoIPool(2 if name == "pool_2" else 7, (8,), implementation)
+    kind, ratio, reduce, *aligned = name.split("_")
+    options = dict(sampling_ratio=int(ratio), reduce=reduce, aligned=bool(aligned), implementation=implementation)
+    return {"align": RoIAlign, "warp": RoIWarp}[kind](7, (8,), **options)
+
+
+def check(golden, name, implementation, dtype="float32", relative=1e-4, **function):
+    """Compares the values and gradients of a golden case."""
+    layer = layer_of(name, implementation)
+    bins = layer.output_size
+
+    @tf.function(**function)
+    def run(features, cotangent):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            output = layer.align_rows([features], golden["boxes"], golden["image_index"])
+        return output, tf.convert_to_tensor(tape.gradient(output, features, cotangent))
+
+    inputs = (golden["features"], golden["cotangent"][:, :bins, :bins])
+    found = run(*(tf.cast(values, dtype) for values in inputs))
+    for one, wanted in zip(found, (golden[name], golden[name + "_gradient"]), strict=True):
+        assert one.dtype == dtype
+        one, scale = tf.cast(one, "float32"), np.abs(wanted).max()
+        np.testing.assert_allclose(one, wanted, rtol=0, atol=relative * scale)
+
+
+@pytest.mark.parametrize("implementation", ["gather", "sorted"])
+@pytest.mark.parametrize("name", ["pool", "pool_2"])
+def test_pool(golden, name, implementation):
+    check(golden, name, implementation, relative=1e-6)
+
+
+@pytest.mark.parametrize("implementation", ["gather", "sparse"])
+@pytest.mark.parametrize("name", SAMPLED)
+def test_samples(golden, name, implementation):
+    check(golden, name, implementation)
+
+
+@pytest.mark.parametrize("name", ["warp_2_average", "warp_2_average_aligned"])
+def test_warp_by_crop_and_resize(golden, name):
+    check(golden, name, "tf_image")
+
+
+@pytest.mark.parametrize("name", ["pool", "align_2_max", "warp_1_average_aligned"])
+def test_under_xla(golden, name):
+    check(golden, name, "auto", jit_compile=True)
+
+
+@pytest.mark.parametrize("implementation", ["gather", "sorted"])
+def test_bfloat16_features(golden, implementation):
+    # Features are exact in bfloat16, and so are their maxima; sums of the gradient are rounded once.
+    check(golden, "pool", implementation, "bfloat16", relative=4e-3)
+
+
+def test_bfloat16_maxima(golden):
+    for implementation in ("gather", "sparse"):
+        check(golden, "align_2_max", implementation, "bfloat16", relative=1e-2)
+
+
+def test_saved_model_with_default_options(golden, tmp_path):
+    layer, module = layer_of("pool", "sorted"), tf.Module()
+    specs = [tf.TensorSpec((None, 36, 16, 2)), tf.TensorSpec((None, 4)), tf.TensorSpec((None,), tf.int32)]
+    module.run = tf.function(lambda x, boxes, index: layer.align_rows([x], boxes, index), input_signature=specs)
+    tf.saved_model.save(module, str(tmp_path))
+    inputs = (golden[name] for name in ("features", "boxes", "image_index"))
+    np.testing.assert_array_equal(tf.saved_model.load(str(tmp_path)).run(*inputs), golden["pool"])
+
+
+IN_JAX = """
+import sys
+import jax, numpy as np
+from keras_maskrcnn.layers import RoIAlign, RoIPool, RoIWarp
+golden = np.load(sys.argv[1])
+boxes, image_index = golden["boxes"], golden["image_index"]
+cases = {"pool": RoIPool(7, (8,)), "align_2_max": RoIAlign(7, (8,), reduce="max")}
+cases["warp_1_average"] = RoIWarp(7, (8,), 1)
+for name, layer in cases.items():
+    def run(features):
+        output = layer.align_rows([features], boxes, image_index)
+        return (output * golden["cotangent"]).sum(), output
+    (_, output), gradient = jax.jit(jax.value_and_grad(run, has_aux=True))(golden["features"])
+    for found, wanted in ((output, golden[name]), (gradient, golden[name + "_gradient"])):
+        assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max(), name
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_torchvision_on_jax(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[2]))
+    done = subprocess.run([sys.executable, "-c", IN_JAX, str(GOLDEN)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
