@@ -86,7 +86,9 @@ def narrow_presets(monkeypatch):
             return preset
         absent = [part for part in widths if preset["config"].get(part, widths) is None]
         wanted = {part: width for part, width in widths.items() if part not in absent}
-        return {**preset, "config": presets.overridden(preset["config"], wanted)}
+        config = presets.overridden(preset["config"], wanted)
+        heads = [{**h, "config": {**h["config"], "stage": {"width": 128}}} for h in config.get("heads", ())]
+        return {**preset, "config": {**config, "heads": heads}}
 
     monkeypatch.setattr(presets, "read", narrow)
 

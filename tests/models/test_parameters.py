@@ -35,6 +35,11 @@ def test_faster_rcnn_as_torchvision_publishes_it():
     assert counts["without_backbone_norm"] == 41_755_286 == 44_401_393 - 2_646_107
 
 
+def test_keypoint_rcnn_as_torchvision_publishes_it():
+    counts = count_parameters(MaskRCNN.from_preset("keypoint_rcnn_resnet50_fpn"))
+    assert counts["without_backbone_norm"] == 59_137_258
+
+
 def test_trainable_follows_the_model(model):
     before = count_parameters(model)
     model.mask_head.trainable = False
