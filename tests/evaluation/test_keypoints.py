@@ -134,7 +134,8 @@ def test_no_detection_scores_zero_and_objects_without_keypoints_are_ignored():
     assert np.isnan(evaluation.score_detections(one([0, 0, 0]), [], ("keypoints",))["keypoints_AP"])
 
 
-def test_files_score_as_pycocotools_scores_them(figures, tmp_path):
+@pytest.mark.parametrize("boxes", [True, False])
+def test_files_score_as_pycocotools_scores_them(figures, tmp_path, boxes):
     """Ground truth and results as files in COCO's own evaluation, pixel centres at whole numbers."""
     data.write_coco(OnDisk(figures, tmp_path), tmp_path / "truth.json")
     reader = data.Coco(tmp_path / "truth.json", tmp_path, keypoints=True)
@@ -144,6 +145,7 @@ def test_files_score_as_pycocotools_scores_them(figures, tmp_path):
         row["keypoints"] = row["keypoints"] + np.float32(rng.normal(0, 2, row["keypoints"].shape)) * [1, 1, 0]
         row["scores"] = rng.uniform(0.1, 1, len(row["scores"])).astype("float32")
     results = evaluation.coco_results(found, [record["id"] for record in reader.images])
+    results = results if boxes else [{k: v for k, v in result.items() if k != "bbox"} for result in results]
     (tmp_path / "results.json").write_text(json.dumps(results))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(tmp_path / "truth.json"))
