@@ -85,7 +85,9 @@ def narrow_presets(monkeypatch):
         if name not in presets.published():
             return preset
         wanted = {part: width for part, width in widths.items() if preset["config"].get(part, width) is not None}
-        return {**preset, "config": presets.overridden(preset["config"], wanted)}
+        config = presets.overridden(preset["config"], wanted)
+        heads = [{**h, "config": {**h["config"], "stage": {"width": 128}}} for h in config.get("heads", ())]
+        return {**preset, "config": {**config, "heads": heads}}
 
     monkeypatch.setattr(presets, "read", narrow)
 

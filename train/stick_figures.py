@@ -44,7 +44,8 @@ def run(arguments):
     count = BY_THE_CLOCK if arguments.minutes else arguments.steps * arguments.batch_size
     train = data.StickFigures(count, image_size=size, seed=arguments.seed + 1)
     val = data.StickFigures(arguments.val_images, image_size=size, seed=arguments.seed + 2)
-    batches = recipe.batches(arguments, train, max_instances=MAX_INSTANCES, shuffle=False)
+    mask_size = 56 if arguments.masks else None
+    batches = recipe.batches(arguments, train, mask_size, max_instances=MAX_INSTANCES, shuffle=False)
     model = build(arguments, train.num_classes)
     model.compile(recipe.optimizer(arguments), loss_weights={"keypoint_loss": arguments.keypoint_weight})
     recipe.train(arguments, model, train, val, batches, max_detections=MAX_DETECTIONS)

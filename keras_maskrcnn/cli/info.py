@@ -19,7 +19,7 @@ def arguments(parser):
     which.add_argument(
         "--weights", action="store_true", help="list the ImageNet weights of backbones and their sources"
     )
-    which.add_argument("--preset-table", action="store_true", help="print a table of what each preset uses, as Markdown")
+    which.add_argument("--preset-table", action="store_true", help="print what each preset uses as a Markdown table")
     parser.add_argument(
         "--num-classes",
         type=int,

@@ -67,7 +67,10 @@ def as_truth(annotations, detections):
 
 
 def as_annotation(found):
-    """The keypoints of a detection, and the area of their extent, by which COCOeval assigns its size."""
+    """The keypoints of a detection, and the area by which COCOeval assigns its size, as `COCO.loadRes` computes it.
+
+    It is that of the box, and without one that of the extent of the keypoints.
+    """
     x, y = np.reshape(found[KIND], (-1, 3)).T[:2]
-    sides = float(np.ptp(x)), float(np.ptp(y))
-    return {KIND: found[KIND], "bbox": [float(x.min()), float(y.min()), *sides], "area": sides[0] * sides[1]}
+    box = found.get("bbox") or [float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y))]
+    return {KIND: found[KIND], "bbox": box, "area": box[2] * box[3]}

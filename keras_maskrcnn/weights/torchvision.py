@@ -4,15 +4,16 @@
 |-----------------------------------------------|-------------------------------------------------------------|
 | maskrcnn_resnet50_fpn, maskrcnn_…_v2          | all, under the older (published) or the current names       |
 | fasterrcnn_resnet50_fpn, fasterrcnn_…_v2      | all; the model's mask head is unchanged                     |
-| keypointrcnn_resnet50_fpn                     | the same, without the keypoint head                         |
+| keypointrcnn_resnet50_fpn                     | all; without the keypoint head in a model that has none     |
 | resnet18 … resnet101, resnext50_32x4d, …      | the backbone, without the classifier `fc`                   |
 | mobilenet_v2                                  | the backbone, without the classifier `classifier`           |
 | detectors on `mobilenet_v2().features`        | all: backbone without pyramid, RPN and heads                |
 
 The map is exact: arrays are transposed, not computed. The preset sets the conventions that the weights depend on:
-`mask_rcnn_resnet50_fpn` (batch norm with epsilon 0, as torchvision sets it for its first COCO weights) or
-`mask_rcnn_resnet50_fpn_v2`. COCO weights have 90 classes, which are COCO's category numbers including the unused ones.
-ResNeXts have the names of ResNets; those of MobileNetV2 are from models/mobilenetv2.py.
+`mask_rcnn_resnet50_fpn`, `keypoint_rcnn_resnet50_fpn` (batch norm with epsilon 0, as torchvision sets it for its first
+COCO weights) or `mask_rcnn_resnet50_fpn_v2`. COCO weights have 90 classes, which are COCO's category numbers including
+the unused ones; those with keypoints have persons only. ResNeXts have the names of ResNets; those of MobileNetV2 are
+from models/mobilenetv2.py.
 
 Names are from torchvision/models/detection (faster_rcnn.py, mask_rcnn.py, rpn.py) and torchvision/ops (pyramid). Older
 files, including the published ones, use other names for the convolutions of the pyramid, the RPN and the mask head.

@@ -1,6 +1,6 @@
-"""Makes parity.npz: what torchvision answers with generated weights, for the quick test in tests/parity.
+"""Makes parity.npz and parity_keypoints.npz: torchvision's answers with generated weights, for tests/parity.
 
-    python tests/golden/make_parity.py PHOTOS
+    python tests/golden/make_parity.py PHOTOS [parity.npz] [parity_keypoints.npz]
 
 in an environment with torch and torchvision (made with torch 2.13, torchvision 0.28); PHOTOS is a folder with
 `astronaut.png`, NASA's portrait of Eileen Collins, in the public domain. A part of it is stored with the answers. Of
@@ -19,20 +19,36 @@ import numpy as np
 import torch_side
 
 
-def main(photos):
+def main(photos, *files):
     picture = golden.crop(cases.pictures(photos)["astronaut"])
-    arrays = {"picture": np.frombuffer(golden.as_png(picture), "uint8")}
-    for version in cases.VERSIONS:
+    batches = cases.training_cases(golden.training_pictures(picture))
+    if "parity.npz" in files:
+        arrays = {"picture": np.frombuffer(golden.as_png(picture), "uint8"), **answers(("v1", "v2"), picture)}
+        np.savez_compressed(HERE / "parity.npz", **arrays, **training("training", "v1", batches["v1"]))
+    if "parity_keypoints.npz" in files:
+        arrays = answers(("keypoint",), picture)
+        arrays |= training("training_keypoint", "keypoint", batches["keypoint"])
+        np.savez_compressed(HERE / "parity_keypoints.npz", **arrays)
+
+
+def answers(versions, picture):
+    """The stored arrays of one image."""
+    arrays = {}
+    for version in versions:
         found = torch_side.answers(torch_side.build(version, cases.SMALL), picture)
         arrays |= {f"{version}/{name}": array for name, array in golden.excerpt(found).items()}
         print(f"{version}: {len(found['scores'])} detections")
-    found = torch_side.training(cases.training_batch(golden.training_pictures(picture)))
+    return arrays
+
+
+def training(name, version, batch):
+    """The stored arrays of a training case."""
+    found = torch_side.training(batch, version)
     if found["own_losses"] > 1e-4:
         # Somewhere a proposal lies on the threshold between background and object, and rounding decides about it.
         raise SystemExit(f"torchvision's float32 is {found['own_losses']:.2g} off its float64: choose other pictures")
-    arrays |= {f"training/{name}": array for name, array in golden.training_excerpt(found).items()}
-    np.savez_compressed(HERE / "parity.npz", **arrays)
+    return {f"{name}/{key}": array for key, array in golden.training_excerpt(found).items()}
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), *(sys.argv[2:] or ("parity.npz", "parity_keypoints.npz")))

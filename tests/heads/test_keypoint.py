@@ -68,14 +68,10 @@ def test_deconvolution_of_torch_by_definition():
 def test_names_in_torchvisions_file():
     made = KeypointHead(17, {"depth": 8, "width": 8})
     made.build((None, 14, 14, 8))
-    found = [
-        name for row in made.published("torchvision", ["roi_heads.keypoint_head.0.weight"]) for name in row.sources
-    ]
-    numbers = [f"roi_heads.keypoint_head.{2 * i}.{kind}" for i in range(8) for kind in ("weight", "bias")]
-    assert found == [
-        *numbers,
-        *(f"roi_heads.keypoint_predictor.kps_score_lowres.{kind}" for kind in ("weight", "bias")),
-    ]
+    table = made.published("torchvision", ["roi_heads.keypoint_head.0.weight"])
+    layers = [f"keypoint_head.{2 * i}" for i in range(8)] + ["keypoint_predictor.kps_score_lowres"]
+    wanted = [f"roi_heads.{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    assert [name for row in table for name in row.sources] == wanted
     assert not list(made.published("torchvision", ["roi_heads.mask_head.0.weight"]))
     assert not list(made.published("detectron2", ["roi_heads.keypoint_head.conv_fcn1.weight"]))
 

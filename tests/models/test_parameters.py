@@ -44,6 +44,11 @@ def test_mask_rcnn_c4():
     assert count_parameters(model)["without_backbone_norm"] == 23_454_912 + rpn + box + mask
 
 
+def test_keypoint_rcnn_as_torchvision_publishes_it():
+    counts = count_parameters(MaskRCNN.from_preset("keypoint_rcnn_resnet50_fpn"))
+    assert counts["without_backbone_norm"] == 59_137_258
+
+
 def test_trainable_follows_the_model(model):
     before = count_parameters(model)
     model.mask_head.trainable = False

@@ -37,6 +37,7 @@ def test_every_preset_lists_conventions_and_the_source_of_its_weights(name):
         "boxes",
         "detections",
     } | ({"masks", "mask targets"} if preset["config"].get("mask_stage", {}) is not None else set())
+    topics |= {"keypoints"} if preset["config"].get("heads") else set()
     assert set(preset["conventions"]) - {"proposals"} == topics and all(preset["conventions"].values())
     assert preset["weights"]["source"] in weights.SOURCES
     facts = {"source", "file", "url", "sha256", "classes", "licence", "metrics"}

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-VERSIONS = ("v1", "v2")
+VERSIONS = ("v1", "v2", "keypoint")
 
 # Resize rules: torchvision's default, and a small one for the quick test.
 FULL = {"shorter": 800, "longer": 1333}
@@ -61,6 +61,27 @@ def training_batch(pictures):
         truth["boxes"].append(np.stack([_bounding_box(mask) for mask in masks]))
         truth["labels"].append(rng.randint(1, 91, len(masks)).astype("int64"))
     return {"images": np.stack(pictures), **truth}
+
+
+def keypoint_batch(pictures):
+    """`training_batch` with persons only, and in the place of masks `keypoints` float32 `[N, 17, 3]` for each image.
+
+    They are around the boxes, some outside, some hidden and some not labelled.
+    """
+    batch, rng = training_batch(pictures), np.random.RandomState(8)
+    del batch["masks"]
+    points = []
+    for boxes in batch["boxes"]:
+        share = rng.uniform(-0.1, 1.1, (len(boxes), 17, 2))
+        places = boxes[:, None, :2] + share * (boxes[:, None, 2:] - boxes[:, None, :2])
+        points.append(np.concatenate([places, rng.randint(0, 3, (len(boxes), 17, 1))], axis=2).astype("float32"))
+    labels = [np.ones_like(labels) for labels in batch["labels"]]
+    return {**batch, "labels": labels, "keypoints": points}
+
+
+def training_cases(pictures):
+    """The batch of each version that is trained."""
+    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures)}
 
 
 def training_pictures(folder):

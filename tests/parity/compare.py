@@ -30,19 +30,20 @@ def pictures(folder, version):
     return rows
 
 
-def training(folder):
-    """Prints a table for the training case; returns its rows."""
-    batch = cases.training_batch(cases.training_pictures(cases.photos_folder()))
-    with np.load(folder / "training.npz") as file:
+def training(folder, version, batch):
+    """Prints a table for a training case; returns its rows."""
+    with np.load(folder / f"training_{version}.npz") as file:
         theirs = dict(file)
-    found = ours.training(batch)
-    rows = measure.loss_rows(found, theirs, ours.LOSSES) + measure.gradient_rows(found, theirs)
-    print(measure.table("v1 training", rows))
+    found = ours.training(batch, version=version)
+    rows = measure.loss_rows(found, theirs, ours.LOSSES[version]) + measure.gradient_rows(found, theirs)
+    print(measure.table(f"{version} training", rows))
     return rows
 
 
 def main(folder):
-    rows = [row for version in cases.VERSIONS for row in pictures(folder, version)] + training(folder)
+    rows = [row for version in cases.VERSIONS for row in pictures(folder, version)]
+    batches = cases.training_cases(cases.training_pictures(cases.photos_folder()))
+    rows += [row for version, batch in batches.items() for row in training(folder, version, batch)]
     missed = sum(not row.good for row in rows)
     print(f"{len(rows)} measures, {missed} missed")
     sys.exit(missed > 0)

@@ -8,7 +8,8 @@ import measure
 import numpy as np
 from PIL import Image
 
-FILE = pathlib.Path(__file__).parents[1] / "golden" / "parity.npz"
+FOLDER = pathlib.Path(__file__).parents[1] / "golden"
+FILES = FOLDER / "parity.npz", FOLDER / "parity_keypoints.npz"
 PLACES, SUMS = 400, 64
 
 
@@ -30,9 +31,11 @@ def as_png(picture):
 
 
 def read():
-    """The golden file's arrays by name; `picture` as uint8 `[H, W, 3]`."""
-    with np.load(FILE) as file:
-        arrays = dict(file)
+    """The golden files' arrays by name; `picture` as uint8 `[H, W, 3]`."""
+    arrays = {}
+    for path in FILES:
+        with np.load(path) as file:
+            arrays |= dict(file)
     arrays["picture"] = np.asarray(Image.open(io.BytesIO(arrays["picture"].tobytes())))
     return arrays
 
@@ -50,7 +53,7 @@ def excerpt(answers):
     """The stored part of one side's arrays of an image: detections and proposals, samples of maps and logits."""
     kept = {name: sample(name, array, PLACES) for name, array in answers.items() if name in measure.DENSE}
     kept |= {name: array for name, array in answers.items() if name not in measure.DENSE}
-    return kept | {"masks": np.packbits(answers["masks"], axis=2)}
+    return kept | ({"masks": np.packbits(answers["masks"], axis=2)} if "masks" in answers else {})
 
 
 def training_excerpt(answers):

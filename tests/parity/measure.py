@@ -8,12 +8,13 @@ import typing
 import numpy as np
 
 LEVELS = ("P2", "P3", "P4", "P5", "P6")
-DENSE = (*LEVELS, "rpn_logits", "rpn_deltas", "class_logits", "box_deltas", "mask_logits")
+DENSE = (*LEVELS, "rpn_logits", "rpn_deltas", "class_logits", "box_deltas", "mask_logits", "keypoint_logits")
 
 BOX_BAR, SCORE_BAR = 0.05, 1e-4  # pixels of the image, probability
 # Errors of float32 that exceed the bar in torchvision's own runs may be this many times as large here: the largest of
 # six runs is exceeded by one run in seven that has the same distribution.
 MARGIN = 2
+POINT_BAR = 0.1  # pixels of the image
 
 
 class Row(typing.NamedTuple):
@@ -52,7 +53,9 @@ def relative(found, wanted):
 def picture_rows(found, wanted):
     """Rows of one image, from the arrays of both sides."""
     dense = [at_most(name, relative(found[name], wanted[name]), 1e-4) for name in DENSE if name in wanted]
-    return [*dense, *proposal_rows(found["proposals"], wanted["proposals"]), *detection_rows(found, wanted)]
+    pairs = partners(found, wanted)
+    rows = [*dense, *proposal_rows(found["proposals"], wanted["proposals"]), *detection_rows(found, wanted, pairs)]
+    return [*rows, *keypoint_rows(found, wanted, pairs)] if "keypoints" in wanted else rows
 
 
 def proposal_rows(found, wanted):
@@ -71,29 +74,59 @@ def proposal_rows(found, wanted):
     ]
 
 
-def detection_rows(found, wanted):
+def detection_rows(found, wanted, pairs):
     """Detections: each one must have a partner on the other side.
 
     Partners have the same label, and boxes and scores within the bars. Scores are in descending order on both sides, so
     the scores of partners at different positions differ by less than the bar; they are counted. So are masks whose
     boxes torchvision truncates to other whole pixels, as with 159.9999 and 160.0001: they are shifted by a pixel.
     """
-    pairs = partners(found, wanted)
     count = max(len(found["scores"]), len(wanted["scores"]))
     rows = [at_most("detections without a partner", count - len(pairs), 0)]
     if not pairs:
         return rows
     mine, theirs = np.array(pairs).T
     boxes, wanted_boxes = found["boxes"][mine], wanted["boxes"][theirs]
-    moved = (whole_pixels(boxes) != whole_pixels(wanted_boxes)).any(axis=1)
-    ious = [1.0] + [mask_overlap(found["masks"][i], wanted["masks"][j]) for i, j in np.array(pairs)[~moved]]
-    return [
+    rows = [
         *rows,
         at_most("detections at another place, scores alike", (mine != theirs).sum(), np.inf),
         at_most("detections: box, pixels", np.abs(boxes - wanted_boxes).max(), BOX_BAR),
         at_most("detections: score", np.abs(found["scores"][mine] - wanted["scores"][theirs]).max(), SCORE_BAR),
+    ]
+    if "masks" not in wanted:
+        return rows
+    moved = (whole_pixels(boxes) != whole_pixels(wanted_boxes)).any(axis=1)
+    ious = [1.0] + [mask_overlap(found["masks"][i], wanted["masks"][j]) for i, j in np.array(pairs)[~moved]]
+    return [
+        *rows,
         at_most("detections cut to other whole pixels", moved.sum(), count // 50 + 1),
         at_least("detections: lowest mask IoU of the others, a single pixel forgiven", min(ious), 0.995),
+    ]
+
+
+def keypoint_rows(found, wanted, pairs):
+    """Keypoints of partners: places within `POINT_BAR`, and scores.
+
+    A heat map has hundreds of values per cell after its enlargement to pixels. Where the two largest differ in the last
+    bits of a float32, rounding decides which pixel is taken: one keypoint in two hundred may differ in its place, but
+    none in its score.
+    """
+    if not pairs:
+        return []
+    mine, theirs = np.array(pairs).T
+    points, wanted_points = found["keypoints"][mine], wanted["keypoints"][theirs]
+    apart = np.abs(points[..., :2] - wanted_points[..., :2]).max(axis=-1)
+    scores = found["keypoint_scores"][mine] - wanted["keypoint_scores"][theirs]
+    near = apart[apart <= POINT_BAR]
+    return [
+        at_most(f"keypoints, of {apart.size}, that take another pixel", (apart > POINT_BAR).sum(), apart.size // 200),
+        at_most("keypoints: places of the others, pixels", near.max(initial=0), POINT_BAR),
+        at_most(
+            "keypoints: score, relative to the largest",
+            np.abs(scores).max() / np.abs(wanted["keypoint_scores"]).max(),
+            1e-4,
+        ),
+        at_most("keypoints: visibility", np.abs(points[..., 2] - wanted_points[..., 2]).max(), 0),
     ]
 
 

@@ -7,20 +7,28 @@ import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.heads.box import BoxHead
+from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.mask import MaskHead
 from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.training import SGD
 from keras_maskrcnn.weights import assign, torchvision
 
-PRESETS = {"v1": "mask_rcnn_resnet50_fpn", "v2": "mask_rcnn_resnet50_fpn_v2"}
-LOSSES = tuple(name for head in (RPNHead, BoxHead, MaskHead) for name in head.LOSSES)
+PRESETS = {
+    "v1": "mask_rcnn_resnet50_fpn",
+    "v2": "mask_rcnn_resnet50_fpn_v2",
+    "keypoint": "keypoint_rcnn_resnet50_fpn",
+}
+LOSSES = {
+    version: tuple(name for head in (RPNHead, BoxHead, last) for name in head.LOSSES)
+    for version, last in (("v1", MaskHead), ("keypoint", KeypointHead))
+}
 # Larger than any number of candidates: the samplers take all of them, so that nothing is random.
 EVERYTHING = {"size": 10**6}
 
 
 def build(version, resize, **options):
     """The preset's model with the generated weights; `resize` as in `cases`."""
-    model = MaskRCNN.from_preset(PRESETS[version], num_classes=generated.CLASSES - 1, resize=resize, **options)
+    model = MaskRCNN.from_preset(PRESETS[version], num_classes=generated.CLASSES[version] - 1, resize=resize, **options)
     fill(model, version)
     return model
 
@@ -56,35 +64,40 @@ def answers(model, image, theirs):
     arrays |= {"rpn_logits": tf.concat(logits, 1)[0], "rpn_deltas": tf.concat(deltas, 1)[0]}
     arrays |= {"proposals": proposals[0][valid[0]], "class_logits": class_logits[0]}
     arrays |= {"box_deltas": tf.reshape(box_deltas[0], (len(class_logits[0]), -1))}
-    arrays |= {"mask_logits": _mask_logits(model, features, theirs["input_boxes"], theirs["labels"])}
+    for head, name in zip(
+        model.object_heads(), ("mask_logits",) if model.mask_head else ("keypoint_logits",), strict=True
+    ):
+        arrays[name] = _logits(head, features, theirs["input_boxes"], theirs["labels"])
     arrays = {name: tensor.numpy() for name, tensor in arrays.items()}
     return {**model.detect(image, score_threshold=0.05), **arrays}
 
 
-def _mask_logits(model, features, boxes, labels):
-    regions = model.mask_head.align.align_rows(features, boxes, np.zeros(len(boxes), "int32"))
-    return model.mask_head(regions, tf.constant(labels, "int32"))
+def _logits(head, features, boxes, labels):
+    regions = head.align.align_rows(features, boxes, np.zeros(len(boxes), "int32"))
+    return head(regions, tf.constant(labels, "int32"))
 
 
-def training_model(size):
-    """v1 for images of one size, with every candidate in the losses and torchvision's mask targets."""
+def training_model(size, version="v1"):
+    """A version for images of one size, with every candidate in the losses and torchvision's mask targets."""
     limits = {"training_pre_nms": cases.TRAINING_PRE_NMS, "training_post_nms": cases.TRAINING_POST_NMS}
+    masks = {"mask_stage": {"targets": "roi_align"}} if version == "v1" else {}
     return build(
-        "v1",
+        version,
         {"shorter": min(size), "longer": max(size)},
         proposals=limits,
         rpn_sampling=EVERYTHING,
         box_sampling=EVERYTHING,
-        mask_stage={"targets": "roi_align"},
+        **masks,
     )
 
 
-def training(batch, steps=cases.STEPS, **compile):
+def training(batch, steps=cases.STEPS, version="v1", **compile):
     """Losses, gradients, and the losses of some steps of SGD.
 
     Args:
-        batch: from `cases.training_batch`.
+        batch: from `cases.training_cases`.
         steps: number of steps.
+        version: "v1" or "keypoint".
         **compile: passed to `MaskRCNN.compile`.
 
     Returns:
@@ -92,56 +105,60 @@ def training(batch, steps=cases.STEPS, **compile):
         step, for every trainable variable, in torchvision's names and layout.
     """
     inputs = padded(batch)
-    model = training_model(batch["images"].shape[1:3])
-    arrays = {f"gradient/{name}": g for name, g in gradients(model, inputs).items()}
+    model = training_model(batch["images"].shape[1:3], version)
+    arrays = {f"gradient/{name}": g for name, g in gradients(model, inputs, version).items()}
     model.compile(SGD(cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY), **compile)
     losses = []
     for _ in range(steps):
         model.reset_metrics()
         terms = model.train_on_batch(inputs, return_dict=True)
-        losses.append([float(terms[name]) for name in LOSSES])
+        losses.append([float(terms[name]) for name in LOSSES[version]])
     return {"losses": np.array(losses), **arrays}
 
 
-def gradients(model, inputs):
+def gradients(model, inputs, version="v1"):
     """Gradients of the sum of all losses for the trainable variables, in torchvision's names and layout."""
     with tf.GradientTape() as tape:
         loss = model.total_loss(model(inputs, training=True))
     found = tape.gradient(loss, [v.value for v in model.trainable_weights])
     found = [tf.convert_to_tensor(g).numpy() for g in found]
-    return in_torch_layout(model, {v.path: g for v, g in zip(model.trainable_weights, found, strict=True)})
+    return in_torch_layout(model, {v.path: g for v, g in zip(model.trainable_weights, found, strict=True)}, version)
 
 
 def padded(batch):
-    """A batch of `cases.training_batch` in the model's format: instances padded to one number."""
+    """A batch of `cases.training_cases` in the model's format: instances padded to one number."""
     images = batch["images"]
     count, rows = len(images), max(len(labels) for labels in batch["labels"])
     truth = {
         "boxes": np.zeros((count, rows, 4), "float32"),
         "labels": np.zeros((count, rows), "int32"),
-        "masks": np.zeros((count, rows, *images.shape[1:3]), "uint8"),
         "valid": np.zeros((count, rows), "bool"),
         "crowd": np.zeros((count, rows), "bool"),
     }
     for i, labels in enumerate(batch["labels"]):
         used = slice(len(labels))
         truth["boxes"][i, used], truth["labels"][i, used] = batch["boxes"][i], labels
-        truth["masks"][i, used], truth["valid"][i, used] = 255 * batch["masks"][i], True
+        truth["valid"][i, used] = True
+        for name, factor in (("masks", 255), ("keypoints", 1)):
+            if name in batch:
+                values = batch[name][i] * np.array(factor, batch[name][i].dtype)
+                truth.setdefault(name, np.zeros((count, rows, *values.shape[1:]), values.dtype))[i, used] = values
     sizes = np.tile(np.array(images.shape[1:3], "float32"), (count, 1))
     return {"images": images, "sizes": sizes, **truth}
 
 
-def in_torch_layout(model, arrays):
+def in_torch_layout(model, arrays, version="v1"):
     """Arrays by the paths of our variables in torchvision's names and layout.
 
     Args:
         model: from `training_model`.
         arrays: dict of arrays by path.
+        version: of the model.
 
     Returns:
         dict of arrays by torchvision's names.
     """
-    shapes = generated.shapes("v1")
+    shapes = generated.shapes(version)
     return {
         row.sources[0]: _undone(row.transform, arrays[row.variable.path], shapes[row.sources[0]])
         for row in torchvision.name_map(model, shapes)

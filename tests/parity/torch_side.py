@@ -2,8 +2,9 @@
 
     KMR_DATA=… python tests/parity/torch_side.py runs/parity
 
-writes the generated weights in torch's format (v1.pth, v2.pth), one .npz per image and version with the arrays that
-`compare.py` compares, and training.npz with losses, gradients and ten steps of SGD.
+writes the generated weights in torch's format (v1.pth, v2.pth, keypoint.pth), one .npz per image and version with the
+arrays that `compare.py` compares, and training_v1.npz and training_keypoint.npz with losses, gradients and ten steps of
+SGD.
 """
 
 import copy
@@ -14,7 +15,7 @@ import cases
 import generated
 import numpy as np
 import torch
-from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection import KeypointRCNN, MaskRCNN, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.resnet import resnet50
@@ -24,29 +25,25 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 EVERYTHING = 10**6
 # Largest relative error of rounding to float32, and the number of training runs with such errors.
 UNIT_ROUNDOFF, ROUNDED_RUNS = 2.0**-24, 2
-LOSSES = {
-    "loss_objectness": "rpn_class_loss",
-    "loss_rpn_box_reg": "rpn_box_loss",
-    "loss_classifier": "class_loss",
-    "loss_box_reg": "box_loss",
-    "loss_mask": "mask_loss",
-}
+COMMON_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
+LOSSES = {"v1": (*COMMON_LOSSES, "loss_mask"), "keypoint": (*COMMON_LOSSES, "loss_keypoint")}
 
 
 def build(version, resize, **options):
     """torchvision's model with the generated weights, for evaluation.
 
-    v1 is built from its parts, because `maskrcnn_resnet50_fpn` without weights has trainable batch norms; with its COCO
-    weights they are frozen and have the epsilon 0.
+    v1 and keypoint are built from their parts, because `maskrcnn_resnet50_fpn` and `keypointrcnn_resnet50_fpn` without
+    weights have trainable batch norms; with their COCO weights these are frozen and have the epsilon 0.
     """
     options.update(min_size=resize["shorter"], max_size=resize["longer"])
-    if version == "v1":
+    if version != "v2":
         body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
-        model = MaskRCNN(_resnet_fpn_extractor(body, 3), num_classes=generated.CLASSES, **options)
+        make = {"v1": MaskRCNN, "keypoint": KeypointRCNN}[version]
+        model = make(_resnet_fpn_extractor(body, 3), num_classes=generated.CLASSES[version], **options)
         overwrite_eps(model, 0.0)
     else:
         none = {"weights": None, "weights_backbone": None}
-        model = maskrcnn_resnet50_fpn_v2(**none, num_classes=generated.CLASSES, **options)
+        model = maskrcnn_resnet50_fpn_v2(**none, num_classes=generated.CLASSES[version], **options)
     model.load_state_dict(state_dict(version))
     return model.eval()
 
@@ -82,20 +79,26 @@ def answers(model, picture):
     arrays = {f"P{i + 2}": x[0].permute(1, 2, 0) for i, x in enumerate(seen["pyramid"].values())}
     arrays |= {"rpn_logits": rpn_logits[:, 0], "rpn_deltas": rpn_deltas, "proposals": seen["proposals"][0][0]}
     arrays |= {"class_logits": seen["box"][0], "box_deltas": seen["box"][1], "input_boxes": detections["boxes"]}
-    arrays |= {"mask_logits": seen["mask"][torch.arange(len(labels)), labels]}
     arrays |= {name: found[name] for name in ("boxes", "labels", "scores")}
-    arrays["masks"] = found["masks"][:, 0] >= 0.5
+    if "mask" in seen:
+        arrays |= {"mask_logits": seen["mask"][torch.arange(len(labels)), labels]}
+        arrays["masks"] = found["masks"][:, 0] >= 0.5
+    else:
+        arrays["keypoint_logits"] = seen["keypoint"].permute(0, 2, 3, 1)
+        arrays |= {"keypoints": found["keypoints"], "keypoint_scores": found["keypoints_scores"]}
     return {name: tensor.contiguous().numpy() for name, tensor in arrays.items()}
 
 
 def _watched(model):
     """Modules whose outputs `answers` stores, by a short name."""
+    masks = model.roi_heads.has_mask()
+    last = {"mask": model.roi_heads.mask_predictor} if masks else {"keypoint": model.roi_heads.keypoint_predictor}
     return {
+        **last,
         "pyramid": model.backbone,
         "rpn": model.rpn.head,
         "proposals": model.rpn,
         "box": model.roi_heads.box_predictor,
-        "mask": model.roi_heads.mask_predictor,
         "heads": model.roi_heads,
     }
 
@@ -111,10 +114,10 @@ def _anchor_rows(output, columns):
     return grid.permute(2, 3, 0, 1).reshape(-1, columns)
 
 
-def training_model(size):
-    """v1 for images of one size, which are not resized, with every candidate in the losses."""
+def training_model(size, version="v1"):
+    """A version for images of one size, which are not resized, with every candidate in the losses."""
     return build(
-        "v1",
+        version,
         {"shorter": min(size), "longer": max(size)},
         rpn_batch_size_per_image=EVERYTHING,
         box_batch_size_per_image=EVERYTHING,
@@ -123,7 +126,7 @@ def training_model(size):
     ).train()
 
 
-def training(batch):
+def training(batch, version="v1"):
     """Losses and gradients of several steps of SGD in float64, and the errors that rounding to float32 causes.
 
     Rounding can switch a ReLU or a maximum, or move a proposal over a threshold, which changes gradients and losses
@@ -131,15 +134,17 @@ def training(batch):
     may be: the largest of several is taken, of torchvision in float32 and in float64 with rounded layers.
 
     Args:
-        batch: from `cases.training_batch`.
+        batch: from `cases.training_cases`.
+        version: "v1" or "keypoint".
 
     Returns:
         dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME` float32, of the
         first step, for every trainable parameter; `own_gradients`, relative norms of their errors, the median over all
         parameters and the largest, and `own_losses`, the largest relative error of a loss: the largest of all runs.
     """
-    exact = _steps(batch, torch.float64)
-    runs = [_steps(batch, torch.float32), *(_steps(batch, torch.float64, seed) for seed in range(ROUNDED_RUNS))]
+    exact = _steps(batch, version, torch.float64)
+    rounded = (_steps(batch, version, torch.float64, seed) for seed in range(ROUNDED_RUNS))
+    runs = [_steps(batch, version, torch.float32), *rounded]
     for run in runs:
         print("own errors: losses {:.2g}, gradients {:.2g} (median) {:.2g}".format(*_errors(run, exact)), flush=True)
     losses, median, worst = np.max([_errors(run, exact) for run in runs], axis=0)
@@ -172,22 +177,23 @@ def _round_layers(model, seed):
             module.register_forward_hook(rounded)
 
 
-def _steps(batch, dtype, seed=None):
+def _steps(batch, version, dtype, seed=None):
     """Losses of all steps, NumPy, and gradients of the first, tensors of float64 by name.
 
     Args:
-        batch: from `cases.training_batch`.
+        batch: from `cases.training_cases`.
+        version: "v1" or "keypoint".
         dtype: of weights, images and all computations.
         seed: of the random rounding of the layers' outputs, see `_round_layers`; None for no rounding.
     """
-    model = training_model(batch["images"].shape[1:3]).to(dtype)
+    model = training_model(batch["images"].shape[1:3], version).to(dtype)
     if seed is not None:
         _round_layers(model, seed)
     images = [_tensor(picture).to(dtype) for picture in batch["images"]]
-    truth = [
-        {name: torch.from_numpy(batch[name][i]) for name in ("boxes", "labels", "masks")} for i in range(len(images))
-    ]
-    truth = [{**of_image, "boxes": of_image["boxes"].to(dtype)} for of_image in truth]
+    names = [name for name in batch if name != "images"]
+    truth = [{name: torch.from_numpy(batch[name][i]) for name in names} for i in range(len(images))]
+    floats = [name for name in names if name in ("boxes", "keypoints")]
+    truth = [{**of_image, **{name: of_image[name].to(dtype) for name in floats}} for of_image in truth]
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = torch.optim.SGD(trained.values(), cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY)
     losses, gradients = [], None
@@ -195,7 +201,7 @@ def _steps(batch, dtype, seed=None):
         terms = model(images, truth)
         optimizer.zero_grad()
         sum(terms.values()).backward()
-        losses.append([terms[name].item() for name in LOSSES])
+        losses.append([terms[name].item() for name in LOSSES[version]])
         gradients = gradients or {name: p.grad.double().clone() for name, p in trained.items()}
         optimizer.step()
     return {"losses": np.array(losses), "gradients": gradients}
@@ -211,9 +217,10 @@ def main(folder):
             found = answers(model, picture)
             np.savez(folder / f"{version}_{name}.npz", picture=picture, **found)
             print(f"{version} {name}: {len(found['scores'])} detections", flush=True)
-    found = training(cases.training_batch(cases.training_pictures(photos)))
-    np.savez(folder / "training.npz", **found)
-    print("training losses, first and last step:", *np.round(found["losses"][[0, -1]], 4))
+    for version, batch in cases.training_cases(cases.training_pictures(photos)).items():
+        found = training(batch, version)
+        np.savez(folder / f"training_{version}.npz", **found)
+        print(f"{version}: training losses, first and last step:", *np.round(found["losses"][[0, -1]], 4))
 
 
 if __name__ == "__main__":

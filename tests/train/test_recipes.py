@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TINY = ("--backbone", "resnet10", "--width", 8)
 
 
-@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco"])
+@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "stick_figures"])
 def test_help_shows_an_example(name, run_here):
     answer = run_here(name, "--help")
     assert answer.returncode == 0
@@ -43,7 +43,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.parametrize("given", [None, "false"])
-@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "nuclei", "cis680"])
+@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "nuclei", "cis680", "stick_figures"])
 def test_tensorflow_keeps_its_memory_unless_told_otherwise(name, given):
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPU_ALLOCATOR_USE_BFC"}
     environment |= {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"} | (
@@ -107,6 +107,23 @@ def test_bad_input_is_one_line_and_exit_code_2(name, arguments, reason, tmp_path
     assert len(errors) == 1
     assert reason in errors[0]
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
+@pytest.mark.parametrize("masks", ["--masks", "--no-masks"])
+def test_stick_figures_with_masks_and_without(masks, tmp_path, run_here, eager_functions, monkeypatch):
+    models = []
+    monkeypatch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
+    monkeypatch.setattr(recipe, "SavedModel", lambda path: models[0])
+    answer = run_here(
+        "stick_figures", "--output", tmp_path / "run", *TINY, "--steps", 2, "--epochs", 1, "--batch-size", 2,
+        "--image-size", 96, "--val-images", 2, "--keypoint-width", 8, "--keypoint-depth", 1, masks,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {"bbox_AP", "keypoints_AP", "keypoints_AR75"} <= set(summary)
+    assert ("segm_AP" in summary) == ("mask_loss" in models[0].loss_names) == (masks == "--masks")
+    assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) == 2
 
 
 @pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")

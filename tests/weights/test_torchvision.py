@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.models import MaskRCNN
 from keras_maskrcnn.weights import rows, torchvision
 from keras_maskrcnn.weights.assign import fill
@@ -98,6 +99,21 @@ def test_a_model_without_mask_head_takes_files_with_and_without(arrays, name):
     report = check_all_filled(model, arrays(name), ("backbone", "fpn", "rpn", "box_head"), spare="roi_heads.mask")
     assert (report.loaded, report.reinitialised) == (295, [])
     assert len(report.unused) == (12 if name.startswith("mask") else 0)
+
+
+def test_keypoint_rcnn(arrays):
+    """A quarter of the width: the 17 outputs of the last layer are no width."""
+    head = KeypointHead(stage={"width": 128}, name="keypoint_head")
+    model = thin(num_classes=1, mask_stage=None, heads=[head])
+    file = arrays("keypointrcnn_resnet50_fpn")
+    name = "roi_heads.keypoint_predictor.kps_score_lowres"
+    file = {**file, f"{name}.weight": np.ones((128, 17, 4, 4)), f"{name}.bias": np.ones(17)}
+    table = list(torchvision.name_map(model, file))
+    assert {id(row.variable) for row in table} == {id(variable) for variable in model.weights if "/" in variable.path}
+    report = fill(model, file, "torchvision", "file.pth")
+    assert (report.loaded, report.reinitialised, report.unused) == (313, [], [])
+    expected = file["roi_heads.keypoint_head.6.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(head.convs[3].kernel, expected)
 
 
 def test_keypoint_rcnn_keeps_mask_head_and_class_layers(first, arrays, capsys):
