@@ -118,8 +118,7 @@ def read(name):
         `conventions`, a description of each convention that the weights depend on; and `weights`: `source` (see
         `keras_maskrcnn.weights.load`; in a folder, what the model was trained on), `file`, `url`, `sha256` (the first
         digits if no more are published), `classes` (None if they are weights of the backbone only), `licence`,
-        `metrics`. For folders see also
-        `weights.preset_folder.read`.
+        `metrics`. For folders see also `weights.preset_folder.read`.
 
     Raises:
         ValueError: for an unknown name, or a damaged folder.
