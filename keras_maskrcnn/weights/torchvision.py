@@ -39,7 +39,7 @@ def name_map(model, names):
     if _is_classifier(names):
         yield from _mobilenet(model, "features.") if mobile else _backbone(model, prefix="")
         return
-    body = "backbone." if mobile and not model.neck else "backbone.body."
+    body = "backbone." if mobile and model.neck != "fpn" else "backbone.body."
     yield from _mobilenet(model, body) if mobile else _backbone(model, prefix=body)
     if model.neck == "fpn":
         yield from _fpn(model, names)
@@ -80,25 +80,28 @@ def _is_classifier(names):
 def _mobilenet(model, prefix):
     """Rows of a MobileNetV2, whose modules are numbered: the stem, the blocks, the last convolution."""
     backbone, modules = model.backbone, {}
+    layers = {layer.name for layer in backbone.layers}
     for conv in backbone.layers:
         unit, is_conv, _ = conv.name.rpartition("_conv")
         if not is_conv:
             continue
         block, _, part = unit.rpartition("_")
         module = f"{prefix}{modules.setdefault(unit if part == 'last' else block, len(modules))}"
-        names = _mobilenet_names(module, part, [layer.name for layer in backbone.layers], block)
+        names = _mobilenet_names(module, part, expands=f"{block}_expand_conv" in layers)
         kernel = rows.torch_depthwise if isinstance(conv, keras.layers.DepthwiseConv2D) else rows.torch_conv
         yield from rows.torch_layer(conv, f"backbone.{conv.name}", names[0], kernel)
         norm = backbone.get_layer(f"{unit}_norm")
         yield from rows.torch_norm(norm, f"backbone.{norm.name}", names[1])
 
 
-def _mobilenet_names(module, part, layers, block):
-    """Names of a unit's convolution and norm, such as ("features.2.conv.1.0", "features.2.conv.1.1")."""
+def _mobilenet_names(module, part, expands):
+    """Names of a unit's convolution and norm, such as ("features.2.conv.1.0", "features.2.conv.1.1").
+
+    The first block does not expand, so that its other units have the numbers 0 and 1.
+    """
     if part not in ("expand", "depthwise", "project"):
         return f"{module}.0", f"{module}.1"
-    # The first block does not expand.
-    place = ("expand", "depthwise", "project").index(part) - (f"{block}_expand_conv" not in layers)
+    place = ("expand", "depthwise", "project").index(part) - (not expands)
     if part == "project":
         return f"{module}.conv.{place}", f"{module}.conv.{place + 1}"
     return f"{module}.conv.{place}.0", f"{module}.conv.{place}.1"

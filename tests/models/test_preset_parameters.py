@@ -42,8 +42,8 @@ def test_batch_statistics_are_no_parameters_in_torchvision(name):
 
 def test_info_prints_both_counts(capsys):
     assert main(["info", "--preset", "faster_rcnn_mobilenet_v2", "--num-classes", "22"]) == 0
-    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
-    shown = {words[0] or words[1]: words[-1] for words in lines}
+    lines = [line.strip().rsplit("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line.strip()]
+    shown = {label.strip(): value for label, value in lines}
     assert shown["parameters"] == "82,494,718" and shown["trainable now"] == "82,460,606"
     assert shown["without batch statistics"] == "82,460,606"
 

@@ -77,7 +77,7 @@ def test_names_of_a_pyramid_on_mobilenet_v2():
     model = MaskRCNN(1, {"name": "mobilenet_v2", "width": 8}, **SMALL)
     sources = {name for row in torchvision.name_map(model, ()) for name in row.sources}
     assert {"backbone.body.18.0.weight", "backbone.body.1.conv.0.0.weight", "backbone.body.1.conv.1.weight"} <= sources
-    assert {"backbone.fpn.inner_blocks.0.weight", "backbone.body.17.conv.3.running_var"} <= sources
+    assert {"backbone.fpn.inner_blocks.0.0.weight", "backbone.body.17.conv.3.running_var"} <= sources
 
 
 def test_mobilenet_v2_equals_that_of_keras_applications(monkeypatch):
