@@ -19,7 +19,12 @@ MASK = {"width": 64, "depth": 2}
 FPN = {**recipe.SMALL, "backbone": SHALLOW, "neck": "fpn", "fpn_channels": 64, "anchors": PYRAMID, "mask_stage": MASK}
 C5 = {**recipe.SMALL, "backbone": SHALLOW, "neck": None, "anchors": ONE_LEVEL, "mask_stage": MASK}
 C4 = {**C5, "neck": "c4", "mask_stage": {"width": 64}, "box_sampling": {"size": 32}}
-KEYPOINTS = {"class_name": "KeypointHead", "config": {"name": "keypoint_head", "stage": {"width": 64, "depth": 3}}}
+KEYPOINTS = {
+    "module": "keras_maskrcnn.heads.keypoint",
+    "class_name": "KeypointHead",
+    "registered_name": "keras_maskrcnn>KeypointHead",
+    "config": {"name": "keypoint_head", "stage": {"width": 64, "depth": 4}},
+}
 POOL = {"pooling": "pool", "reduce": "max"}
 
 SHAPES = {
