@@ -13,7 +13,7 @@ def map_of(ids, *segments):
     """`Panoptic` from ids and (id, thing, label[, crowd])."""
     ids = np.atleast_2d(np.array(ids, np.int32))
     rows = [
-        Segment(number, bool(thing), label, int((ids == number).sum()), None, bool(crowd))
+        Segment(number, bool(thing), label, int((ids == number).sum()), None, any(crowd))
         for number, thing, label, *crowd in segments
     ]
     return Panoptic(ids, rows)

@@ -29,7 +29,7 @@ def found_of(*objects, semantic):
     return {
         "scores": np.array([score for score, *_ in objects], "float32"),
         "labels": np.array([label for _, label, *_ in objects], "int32"),
-        "masks": masks_of(*(columns for *_, *columns in ((*o[:2], *o[2:]) for o in objects))),
+        "masks": masks_of(*(columns for _, _, *columns in objects)),
         "semantic": np.array([semantic], np.uint8),
     }
 

@@ -320,6 +320,7 @@ def test_missing_ground_truth_is_named_before_training_begins(shapes, tiny):
 # The toy head on whole images ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_map_head_trains_saves_reloads_and_exports_beside_another_head(tiny, shapes, tmp_path):
     model = trained(tiny(heads=[InsideHead(name="inside_head"), FillHead(units=4, name="fill_head")]), shapes)
     assert list(model.all_heads())[-2:] == ["fill_head", "inside_head"]
