@@ -98,45 +98,47 @@ def level_boxes(boxes, image_index, levels, strides, aligned=False, quantised=Fa
     Returns:
         `LevelBoxes`.
     """
-    stride = ops.take(ops.convert_to_tensor(strides, "float32"), levels)[:, None]
+    # Divided here, not on tensors: TensorFlow's graph optimisation replaces 1 / x by an approximate reciprocal, and a
+    # corner on half a pixel would be rounded down.
+    scale = ops.take(ops.convert_to_tensor([1.0 / stride for stride in strides], "float32"), levels)[:, None]
     to_level = quantised_to_level if quantised else box_to_level
-    return LevelBoxes(*to_level(boxes, stride, aligned), image_index, levels)
+    return LevelBoxes(*to_level(boxes, scale, aligned), image_index, levels)
 
 
-def box_to_level(boxes, stride, aligned):
+def box_to_level(boxes, scale, aligned):
     """Boxes in pixels of their feature map.
 
     Args:
         boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
-        stride: number, or float32 `[N, 1]`: input pixels per feature pixel.
+        scale: number, or float32 `[N, 1]`: feature pixels per input pixel, 1 / stride.
         aligned: bool. True: pixel values are at pixel centres (half a pixel is subtracted), and boxes may be smaller
             than one pixel. False: the older convention, with sides of at least one pixel.
 
     Returns:
         `(start, length)`, each float32 `[N, 2]` as (y, x), in feature pixels.
     """
-    boxes = boxes * (1.0 / stride) - (0.5 if aligned else 0.0)
+    boxes = boxes * scale - (0.5 if aligned else 0.0)
     start = ops.flip(boxes[:, :2], axis=1)
     length = ops.flip(boxes[:, 2:], axis=1) - start
     return start, length if aligned else ops.maximum(length, 1.0)
 
 
-def quantised_to_level(boxes, stride, aligned=False):
+def quantised_to_level(boxes, scale, aligned=False):
     """Boxes rounded to whole pixels of their feature map: the RoI of Fast R-CNN (Girshick 2015).
 
     Corners are rounded half away from zero, as by C's `round`, and the pixel of the last corner belongs to the box: it
-    has round(x2 / stride) - round(x1 / stride) + 1 pixels, and at least one.
+    has round(x2 · scale) - round(x1 · scale) + 1 pixels, and at least one.
 
     Args:
         boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
-        stride: number, or float32 `[N, 1]`: input pixels per feature pixel.
+        scale: number, or float32 `[N, 1]`: feature pixels per input pixel, 1 / stride.
         aligned: bool. True: half a pixel is subtracted from the rounded corner, so that the box is centred on its
             pixels where pixel k has its value at k.
 
     Returns:
         `(start, length)`, each float32 `[N, 2]` as (y, x), in feature pixels.
     """
-    boxes = boxes * (1.0 / stride)
+    boxes = boxes * scale
     size = ops.abs(boxes)
     whole = ops.floor(size)
     # floor(size + 0.5) would be wrong for the number below 0.5, where the sum is rounded to 1.
@@ -144,6 +146,23 @@ def quantised_to_level(boxes, stride, aligned=False):
     start = ops.flip(boxes[:, :2], axis=1)
     length = ops.maximum(ops.flip(boxes[:, 2:], axis=1) - start + 1.0, 1.0)
     return start - (0.5 if aligned else 0.0), length
+
+
+def bin_size(length, bins):
+    """The quotient length / P, rounded to float32 as on every other device and in every other library.
+
+    The rounding decides which pixels a bin of RoIPool has, and whether a sample on the border is outside. XLA and
+    TensorFlow's graph optimisation replace the division by a constant by a product with its reciprocal, which is rounded
+    differently. So the divisor is computed from the data.
+
+    Args:
+        length: float32 tensor, extents of boxes in feature pixels.
+        bins: int, P.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    return length / ops.maximum(float(bins), ops.minimum(length, 1.0))
 
 
 def row_lines(image_index, levels, layout):

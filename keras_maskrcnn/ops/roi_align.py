@@ -23,7 +23,7 @@ import functools
 
 from keras import ops
 
-from keras_maskrcnn.ops.roi import flatten_pyramid, pyramid_layout, row_lines
+from keras_maskrcnn.ops.roi import bin_size, flatten_pyramid, pyramid_layout, row_lines
 
 
 def axis_taps(start, length, size, bins, samples):
@@ -39,7 +39,7 @@ def axis_taps(start, length, size, bins, samples):
     Returns:
         `(pixels, weights)`, each `[..., P, 2S]`: int32 in `[0, size)`, and float32, 0 for samples outside the map.
     """
-    step = (length / bins)[..., None, None]
+    step = bin_size(length, bins)[..., None, None]
     bin_index = ops.arange(bins, dtype="float32")[:, None]
     sample = ops.arange(samples, dtype="float32") + 0.5
     at = start[..., None, None] + bin_index * step + sample * step / samples
@@ -129,14 +129,25 @@ def sample_taps(boxes, layout, bins, samples, offsets=None):
     """
     count = samples * samples
     if offsets is None:
-        split = (-1, 2, bins, 2, samples)  # axes: box, (y, x), bin, lower or upper pixel, sample
-        places, weights = (ops.swapaxes(ops.reshape(t, split), 3, 4) for t in row_taps(boxes, layout, bins, samples))
-        places = places[:, 0, :, None, :, None, :, None] + places[:, 1, None, :, None, :, None, :]
-        weights = weights[:, 0, :, None, :, None, :, None] * weights[:, 1, None, :, None, :, None, :]
+        places, weights = row_taps(boxes, layout, bins, samples)
+        (y, x), (y_weight, x_weight) = _axes_by_sample(places), _axes_by_sample(weights)
+        places, weights = y + x, y_weight * x_weight
     else:
         places, weights = scattered_taps(boxes, layout, offsets)
     shape = (-1, bins, bins, count, 4)
     return ops.reshape(places, shape), ops.reshape(weights, shape) * count
+
+
+def _axes_by_sample(taps):
+    """`[N, 2, P, 2S]` of `row_taps` as (y, x), `[N·P·P, S, 1, 2, 1]` and `[N·P·P, 1, S, 1, 2]`: sample, then pixel.
+
+    TensorFlow's kernels broadcast five axes at most.
+    """
+    bins, samples = taps.shape[2], taps.shape[3] // 2
+    taps = ops.swapaxes(ops.reshape(taps, (-1, 2, bins, 2, samples)), 3, 4)
+    y = ops.reshape(ops.repeat(taps[:, 0], bins, axis=1), (-1, samples, 1, 2, 1))
+    x = ops.reshape(ops.tile(taps[:, 1], (1, bins, 1, 1)), (-1, 1, samples, 1, 2))
+    return y, x
 
 
 def maximum(samples):
@@ -158,7 +169,7 @@ def scattered_positions(start, length, offsets):
     bins = offsets.shape[3]
     index = ops.arange(bins, dtype="float32")
     bin_index = ops.stack(ops.meshgrid(index, index, indexing="ij"))[..., None]
-    return _per_sample(start) + (bin_index + offsets) * _per_sample(length / bins)
+    return _per_sample(start) + (bin_index + offsets) * _per_sample(bin_size(length, bins))
 
 
 def gather_align(features, boxes, bins, samples, reduce="average", offsets=None):

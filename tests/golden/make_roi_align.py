@@ -84,20 +84,22 @@ def make_roi_align():
 def make_roi_pool():
     """RoIPool with 7 and 2 bins; RoIAlign and RoIWarp with 1 and 4 samples, averages and maxima; on one level.
 
-    Features are never negative and have many equal values, as after a ReLU: gradients show which of them is taken.
+    RoIPool's features are never negative and have many equal values, as after a ReLU: gradients show which of them is
+    taken. Those of the samples are all different, because rounding would select one of equal samples.
     """
     rng = np.random.default_rng(2)
-    features = (np.maximum(rng.integers(-8, 16, (BATCH, 3 * HEIGHT // 8, WIDTH // 8, CHANNELS)), 0) / 16).astype(
-        "float32"
-    )
+    shape = (BATCH, 3 * HEIGHT // 8, WIDTH // 8, CHANNELS)
+    equal = rng.integers(-8, 16, shape).clip(0).astype("float32") / 16
+    different = (rng.permutation(np.prod(shape)).reshape(shape) - np.prod(shape) // 2).astype("float32") / 256
     boxes, image_index = draw_boxes(rng, 2 * ROWS), rng.integers(0, BATCH, 2 * ROWS).astype("int32")
     boxes[: ROWS // 2, 3] *= 3
     boxes[7:11] = [[4, 4, 12, 20], [-4, -12, 28, 36], [20, -4, 20, 4], [0, 0, 0, 0]]  # halves after division by 8
     boxes[ROWS:] = np.round(boxes[ROWS:] / 8) * 8  # on the borders of pixels
     cotangent = (rng.integers(-8, 8, (2 * ROWS, 7, 7, CHANNELS)) / 8).astype("float32")
-    arrays = dict(features=features, boxes=boxes, image_index=image_index, cotangent=cotangent)
+    arrays = dict(equal=equal, different=different, boxes=boxes, image_index=image_index, cotangent=cotangent)
     first, last = np.split(boxes / 8, 2, axis=1)
-    whole = np.concatenate([half_away_from_zero(first), half_away_from_zero(last) + 1], axis=1) * 8
+    first, last = half_away_from_zero(first), half_away_from_zero(last)
+    whole = np.concatenate([first, np.maximum(last, first) + 1], axis=1) * 8
     rois, rounded = (torch.from_numpy(np.c_[image_index, b].astype("float32")) for b in (boxes, whole))
 
     def samples(rois, ratio, reduce, aligned):
@@ -113,9 +115,9 @@ def make_roi_pool():
         cases[f"warp_{ratio}_{reduce}"] = samples(rounded, ratio, reduce, False)
         cases[f"warp_{ratio}_{reduce}_aligned"] = samples(rounded, ratio, reduce, True)
     for name, function in cases.items():
-        output, gradients = with_gradients(function, [features], cotangent)
+        output, gradients = with_gradients(function, [equal if name == "pool" else different], cotangent)
         arrays[name], arrays[name + "_gradient"] = output, gradients[0]
-    output, gradients = with_gradients(lambda t: roi_pool(t[0], rois, 2, 1 / 8), [features], cotangent[:, :2, :2])
+    output, gradients = with_gradients(lambda t: roi_pool(t[0], rois, 2, 1 / 8), [equal], cotangent[:, :2, :2])
     arrays["pool_2"], arrays["pool_2_gradient"] = output, gradients[0]
     np.savez_compressed(HERE / "roi_pool.npz", **arrays)
 

@@ -35,7 +35,7 @@ def gradient(feature, boxes, cotangent, bins, implementation, **function):
     def run(features):
         with tf.GradientTape() as tape:
             tape.watch(features)
-            output = layer([features], tf.constant([boxes], tf.float32))
+            output = layer([features], np.array([boxes], "float32"))
         return tf.convert_to_tensor(tape.gradient(output, features, tf.constant(cotangent, tf.float32)))
 
     return run(tf.constant(feature)).numpy()[0, ..., 0]
@@ -134,14 +134,16 @@ def test_any_box_against_the_slow_reference(box, size, bins, seed):
         np.testing.assert_array_equal(found[0, ..., 0], wanted_gradient)
 
 
-def test_every_width_has_the_bins_of_float32_division_under_xla():
+@pytest.mark.parametrize("implementation, jit", [("gather", True), ("sorted", False)])
+def test_every_width_has_the_bins_of_float32_division(implementation, jit):
     # 7 and 14 bins: products with the reciprocal of P, or exact fractions, give other bins for some widths.
     width = np.arange(1, 700, dtype="float32")
     feature = ramp(1, 900)
     boxes = np.stack([0 * width, 0 * width, width - 1, 0 * width], axis=1)
     for bins in (7, 14):
-        layer = RoIPool(bins, (1,), "gather")
-        found = tf.function(lambda layer=layer: layer([feature], boxes[None]), jit_compile=True)()[0, :, 0, :, 0]
+        layer = RoIPool(bins, (1,), implementation)
+        run = tf.function(lambda boxes, layer=layer: layer([feature], boxes), jit_compile=jit)
+        found = run(tf.constant(boxes[None]))[0, :, 0, :, 0]
         step = (width / np.float32(bins))[:, None]
         last = np.ceil(np.arange(1, bins + 1, dtype="float32") * step) - 1
         np.testing.assert_array_equal(found, last)

@@ -37,10 +37,10 @@ def test_levels_with_other_canonical_size():
 
 def test_box_to_level_conventions():
     box = np.array([[8, 16, 10, 64]], "float32")
-    start, length = roi.box_to_level(box, 4, aligned=False)
+    start, length = roi.box_to_level(box, 1 / 4, aligned=False)
     np.testing.assert_allclose(ops.convert_to_numpy(start), [[4, 2]])
     np.testing.assert_allclose(ops.convert_to_numpy(length), [[12, 1]])  # half a pixel wide becomes one
-    start, length = roi.box_to_level(box, 4, aligned=True)
+    start, length = roi.box_to_level(box, 1 / 4, aligned=True)
     np.testing.assert_allclose(ops.convert_to_numpy(start), [[3.5, 1.5]])
     np.testing.assert_allclose(ops.convert_to_numpy(length), [[12, 0.5]])
 
@@ -57,7 +57,7 @@ def test_table_and_layout_agree():
 
 def test_rounded_boxes_by_hand():
     # Divided by 4: corners 0.5, -0.5, 1.5 and 2.25; halves are rounded away from zero. Pixels -1 … 2 and 1 … 2.
-    start, length = roi.quantised_to_level(np.array([[2, -2, 6, 9]], "float32"), 4)
+    start, length = roi.quantised_to_level(np.array([[2, -2, 6, 9]], "float32"), 1 / 4)
     np.testing.assert_array_equal(ops.convert_to_numpy(start), [[-1, 1]])
     np.testing.assert_array_equal(ops.convert_to_numpy(length), [[4, 2]])
     # Below a half is 0, also for the number whose sum with 0.5 is rounded to 1; an inverted box has one pixel.
@@ -65,5 +65,5 @@ def test_rounded_boxes_by_hand():
     start, length = roi.quantised_to_level(np.array([[below, -below, -7, 0.5]], "float32"), 1)
     np.testing.assert_array_equal(ops.convert_to_numpy(start), [[0, 0]])
     np.testing.assert_array_equal(ops.convert_to_numpy(length), [[2, 1]])
-    start, _ = roi.quantised_to_level(np.array([[2, -2, 6, 9]], "float32"), 4, aligned=True)
+    start, _ = roi.quantised_to_level(np.array([[2, -2, 6, 9]], "float32"), 1 / 4, aligned=True)
     np.testing.assert_array_equal(ops.convert_to_numpy(start), [[-1.5, 0.5]])
