@@ -78,7 +78,7 @@ def panoptic(found, score_threshold=0.5, overlap=0.5, stuff_area=4096):
         x1, y1, x2, y2 = crop.box
         part = ids[y1:y2, x1:x2]
         free = crop.mask & (part == VOID)
-        area, whole = np.count_nonzero(free), np.count_nonzero(crop.mask)
+        area, whole = int(np.count_nonzero(free)), np.count_nonzero(crop.mask)
         if area and whole - area <= overlap * whole:
             segments.append(Segment(len(segments) + 1, True, int(found["labels"][row]), area, float(scores[row])))
             part[free] = len(segments)

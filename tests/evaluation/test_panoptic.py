@@ -1,6 +1,7 @@
 """Panoptic quality: by hand, and against a second implementation that compares every pair of segments."""
 
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_random_maps_against_every_pair():
 def test_what_cannot_be_scored_is_named():
     from keras_maskrcnn import data
 
-    with pytest.raises(ValueError, match="needs the field 'semantic', a data.LabelMap, which the data set lacks"):
+    with pytest.raises(ValueError, match=r"needs the field 'semantic', a data\.LabelMap, which the data set lacks"):
         panoptic_quality(None, data.Shapes(1))
     with pytest.raises(ValueError, match="pixels, the ground truth"):
         PanopticQuality([], []).add(map_of([0, 0]), map_of([0]))
@@ -164,3 +165,26 @@ def test_a_model_that_returns_the_truth_has_quality_one():
     result = panoptic_quality(Perfect(), scenes, stuff_area=1)
     assert result["PQ"] == result["PQ_things"] == result["SQ_stuff"] == 1
     assert set(result["per_class"]) <= {"circle", "square", "triangle", "sky", "ground", "water"}
+
+
+def test_counts_are_those_of_panopticapi():
+    """See golden/make_panoptic.py."""
+    with np.load(pathlib.Path(__file__).parents[1] / "golden" / "panoptic.npz") as file:
+        golden = dict(file)
+
+    def side(name, image):
+        rows = golden[f"{name}_segments"]
+        rows = rows[rows[:, 0] == image].tolist()
+        return map_of(golden[name][image], *((n, of <= 2, 1 + (of - 1) % 2, crowd) for _, n, of, crowd in rows))
+
+    quality = PanopticQuality(["1", "2"], ["3", "4"])
+    for image in range(len(golden["truth"])):
+        quality.add(side("truth", image), side("found", image))
+    result = quality.result()
+    assert set(result["per_class"]) == {"1", "2", "3", "4"}
+    for of, iou, hits, false, missed in golden["counts"].tolist():
+        ours = result["per_class"][str(int(of))]
+        assert (ours["TP"], ours["FP"], ours["FN"]) == (hits, false, missed) and min(hits, false, missed) > 3
+        assert ours["SQ"] == pytest.approx(iou / hits) and ours["PQ"] == pytest.approx(
+            iou / (hits + false / 2 + missed / 2)
+        )

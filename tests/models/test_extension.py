@@ -138,7 +138,7 @@ class OneMap(InstanceModel):
         }
 
 
-# Checks that hold for several ------------------------------------------------------------------------------------------
+# Checks that hold for several ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
