@@ -56,9 +56,11 @@ VARIANTS = {**SHAPES, **FIGURES}
 # Thin, rotated, overlapping shapes, whose smaller side is often below the stride of the features.
 DRAWN = {
     "kinds": ("bar", "elbow", "cross", "ring"),
-    "objects": (2, 6),
-    "object_size": (20, 72),
-    "thickness": (0.14, 0.25),
+    "objects": (2, 5),
+    "object_size": (28, 80),
+    "thickness": (0.16, 0.28),
+    "texture": (0, 15),
+    "noise": (2, 8),
 }
 
 
