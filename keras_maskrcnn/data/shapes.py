@@ -37,6 +37,8 @@ class Shapes(Dataset):
         kinds: The classes, any of "circle", "square", "triangle" (filled), "bar", "elbow", "tee", "cross" and "ring"
             (of thin lines with round ends, whose masks need exact positions).
         thickness: Minimum and maximum thickness of thin lines as a share of the longer side of a shape.
+        texture: Minimum and maximum standard deviation of the background's smooth variations, in grey levels.
+        noise: Minimum and maximum standard deviation of the noise of the pixels, in grey levels.
 
     Raises:
         ValueError: for no or an unknown kind, or a thickness outside 0…1.
@@ -53,6 +55,8 @@ class Shapes(Dataset):
         min_visible=0.25,
         kinds=FILLED,
         thickness=(0.12, 0.25),
+        texture=(10, 45),
+        noise=(6, 26),
     ):
         if not kinds:
             raise ValueError("kinds=() names no shape")
@@ -64,7 +68,7 @@ class Shapes(Dataset):
         self.objects, self.object_size, self.scale_objects = tuple(objects), tuple(object_size), scale_objects
         self.min_visible = min_visible
         self.class_names = list(kinds)
-        self.thickness = tuple(thickness)
+        self.thickness, self.texture, self.noise = tuple(thickness), tuple(texture), tuple(noise)
 
     def __len__(self):
         return self.count
@@ -80,7 +84,7 @@ class Shapes(Dataset):
             for below in masks:
                 below &= ~mask
             labels, masks, areas = [*labels, label], [*masks, mask], [*areas, area]
-        canvas += rng.uniform(6, 26) * rng.standard_normal(canvas.shape, np.float32)
+        canvas += rng.uniform(*self.noise) * rng.standard_normal(canvas.shape, np.float32)
         fields = self._fields(regions, masks)
         kept = [i for i, mask in enumerate(masks) if mask.sum() >= max(1, self.min_visible * areas[i])]
         masks = np.array([masks[i] for i in kept], bool).reshape(-1, *self.image_size)
@@ -95,7 +99,7 @@ class Shapes(Dataset):
 
     def _ground(self, rng):
         """Returns the background, float32 [H, W, 3], and what a subclass knows of its regions."""
-        return texture(rng, self.image_size, amplitude=rng.uniform(10, 45)), None
+        return texture(rng, self.image_size, amplitude=rng.uniform(*self.texture)), None
 
     def _fields(self, regions, masks):
         """Returns the further arrays of a subclass's samples, from its regions and the list of all drawn masks."""

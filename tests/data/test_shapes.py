@@ -143,3 +143,13 @@ def test_tiny_thin_shapes_are_drawn(kind, side):
 def test_options_that_cannot_be_drawn(options, reason):
     with pytest.raises(ValueError, match=reason.replace("(", r"\(").replace(")", r"\)")):
         data.Shapes(1, **options)
+
+
+def test_texture_and_noise_are_those_that_are_given():
+    def deviation(**options):
+        shapes = data.Shapes(10, objects=(1, 1), object_size=(8, 8), seed=4, **options)
+        return np.mean([found["image"].astype(float).std((0, 1)).mean() for found in shapes])
+
+    assert deviation(texture=(0, 0), noise=(0, 0)) < 12  # the shape alone
+    assert deviation(texture=(0, 0), noise=(20, 20)) > 17
+    assert deviation(texture=(40, 40), noise=(0, 0)) > 17

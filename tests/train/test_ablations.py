@@ -230,3 +230,16 @@ def test_a_killed_run_continues(tmp_path, run_here, eager_functions, monkeypatch
     assert run_here(*command).returncode == 0 and made == [None]  # nothing is left to do
     answer = run_here(*command, "--budget", 4)
     assert answer.returncode == 2 and "with budget 2 (not 4): use another --output" in answer.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
+def test_every_variant_trains_and_is_scored(tmp_path, run_here, eager_functions):
+    answer = run_here("ablations", "--output", tmp_path, *TINY)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [record["variant"] for record in records] == [*VARIANTS]
+    for record in records:
+        assert ("segm_AP" in record) == (record["arguments"]["mask_stage"] is not None)
+        assert ("keypoints_AP" in record) == ("heads" in record["arguments"])
+    assert len(json.loads((tmp_path / "summary.json").read_text())["comparisons"]) == len(TABLES)

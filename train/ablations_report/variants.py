@@ -8,10 +8,10 @@ fifth stage as head, "c5" from one of stride 32, "fpn" from a pyramid of strides
 from keras_maskrcnn import data
 from keras_maskrcnn.training import recipe
 
-SHALLOW = {"name": "resnet18", "norm": "batch", "width": 32}
-DEEP = {"name": "resnet34", "norm": "batch", "width": 32}
-# Bottlenecks of 3×3 convolutions in 16 groups, of 4 channels in the first stage; as many blocks as ResNet-34.
-GROUPED = {"name": "resnet50", "norm": "batch", "width": 32, "groups": 16, "width_per_group": 8}
+SHALLOW = {"name": "resnet18", "norm": "batch", "width": 16}
+DEEP = {"name": "resnet34", "norm": "batch", "width": 16}
+# Bottlenecks whose 3×3 convolutions have 8 groups, of 4 channels in the first stage; as many blocks as ResNet-34.
+GROUPED = {"name": "resnet50", "norm": "batch", "width": 16, "groups": 8, "width_per_group": 16}
 ONE_LEVEL = {"sizes": ((12, 24, 48, 64, 96),)}
 PYRAMID = {"sizes": ((12,), (24,), (48,), (64,), (96,))}
 MASK = {"width": 64, "depth": 2}
@@ -56,9 +56,11 @@ VARIANTS = {**SHAPES, **FIGURES}
 # Thin, rotated, overlapping shapes, whose smaller side is often below the stride of the features.
 DRAWN = {
     "kinds": ("bar", "elbow", "cross", "ring"),
-    "objects": (2, 6),
-    "object_size": (20, 72),
-    "thickness": (0.14, 0.25),
+    "objects": (2, 5),
+    "object_size": (28, 80),
+    "thickness": (0.16, 0.28),
+    "texture": (0, 15),
+    "noise": (2, 8),
 }
 
 
