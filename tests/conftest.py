@@ -86,8 +86,10 @@ def narrow_presets(monkeypatch):
             return preset
         wanted = {part: width for part, width in widths.items() if preset["config"].get(part, width) is not None}
         config = presets.overridden(preset["config"], wanted)
-        heads = [{**h, "config": {**h["config"], "stage": {"width": 128}}} for h in config.get("heads", ())]
-        return {**preset, "config": {**config, "heads": heads}}
+        for head in config.get("heads", ()):  # `read` gives a copy
+            options = head["config"].setdefault("stage", {})
+            options["width"] = options.get("width", 512) // 4
+        return {**preset, "config": config}
 
     monkeypatch.setattr(presets, "read", narrow)
 

@@ -61,6 +61,14 @@ SMALL = {
     },
     "docs/from_torchvision.md": {**CANVAS, "(480, 640, 3)": "(48, 64, 3)", "epochs=10": "epochs=1"},
     "docs/nuclei.md": {'backbone={"name": "resnet18", "norm": "batch", "width": 32}': TINY},
+    "docs/keypoints.md": {
+        "StickFigures(2000, (160, 160)": "StickFigures(4, (64, 64)",
+        "StickFigures(100, (160, 160)": "StickFigures(2, (64, 64)",
+        "(160, 160), batch_size=8": "(64, 64), batch_size=2",
+        'backbone={"name": "resnet18", "norm": "group"}': TINY,
+        '"width": 96, "depth": 3': '"width": 8, "depth": 1',
+        "epochs=5": "epochs=1",
+    },
     "docs/panoptic.md": {
         "Scenes(2000, (128, 128)": "Scenes(4, (64, 64)",
         "Scenes(100, (128, 128)": "Scenes(2, (64, 64)",

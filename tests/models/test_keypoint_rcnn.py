@@ -165,6 +165,7 @@ def test_predict_writes_and_draws_keypoints(files, figures, tmp_path):
     assert results and all(len(result["keypoints"]) == 51 for result in results)
 
 
+@pytest.mark.slow
 def test_keypoints_of_one_figure_are_learned(tiny):
     """The keypoint loss falls by half in 120 steps on one image."""
     figure = data.StickFigures(1, (64, 64), seed=3, figures=(1, 1), figure_size=(0.8, 0.8), blocks=0)

@@ -37,8 +37,8 @@ def test_every_preset_lists_conventions_and_the_source_of_its_weights(name):
         "boxes",
         "detections",
     } | ({"masks", "mask targets"} if preset["config"].get("mask_stage", {}) is not None else set())
-    kinds = {head["class_name"] for head in preset["config"].get("heads", ())}
-    topics |= {"keypoints"} if "KeypointHead" in kinds else set()
+    heads = {head["class_name"] for head in preset["config"].get("heads", ())}
+    topics |= {"keypoints"} if "KeypointHead" in heads else set()
     assert set(preset["conventions"]) - {"proposals"} == topics and all(preset["conventions"].values())
     assert preset["weights"]["source"] in weights.SOURCES
     facts = {"source", "file", "url", "sha256", "classes", "licence", "metrics"}
