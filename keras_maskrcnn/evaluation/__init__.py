@@ -1,7 +1,7 @@
 """Evaluation: COCO scores of boxes, masks and keypoints by pycocotools; precision, recall and confusion matrix at one
 score threshold, and the best threshold; the error types of TIDE; calibration; boundary AP; the score of the Data
-Science Bowl 2018; panoptic quality; `explain`, all scores of instances in one pass of the model, with a report as an HTML page;
-and scores of the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
+Science Bowl 2018; panoptic quality; `explain`, all scores of instances in one pass of the model, with a report as an
+HTML page; and scores of the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
 """
 
 from keras_maskrcnn.evaluation.boundary import boundary_iou

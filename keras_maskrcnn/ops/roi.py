@@ -152,8 +152,8 @@ def bin_size(length, bins):
     """The quotient length / P, rounded to float32 as on every other device and in every other library.
 
     The rounding decides which pixels a bin of RoIPool has, and whether a sample on the border is outside. XLA and
-    TensorFlow's graph optimisation replace the division by a constant by a product with its reciprocal, which is rounded
-    differently. So the divisor is computed from the data.
+    TensorFlow's graph optimisation replace the division by a constant by a product with its reciprocal, which is
+    rounded differently. So the divisor is computed from the data.
 
     Args:
         length: float32 tensor, extents of boxes in feature pixels.
