@@ -148,23 +148,6 @@ def quantised_to_level(boxes, scale, aligned=False):
     return start - (0.5 if aligned else 0.0), length
 
 
-def bin_size(length, bins):
-    """The quotient length / P, rounded to float32 as on every other device and in every other library.
-
-    The rounding decides which pixels a bin of RoIPool has, and whether a sample on the border is outside. XLA and
-    TensorFlow's graph optimisation replace the division by a constant by a product with its reciprocal, which is
-    rounded differently. So the divisor is computed from the data.
-
-    Args:
-        length: float32 tensor, extents of boxes in feature pixels.
-        bins: int, P.
-
-    Returns:
-        Tensor of the same shape.
-    """
-    return length / ops.maximum(float(bins), ops.minimum(length, 1.0))
-
-
 def row_lines(image_index, levels, layout):
     """Position in the table of `flatten_pyramid` of the feature map that each box is pooled from.
 

@@ -23,7 +23,7 @@ import functools
 
 from keras import ops
 
-from keras_maskrcnn.ops.roi import bin_size, flatten_pyramid, pyramid_layout, row_lines
+from keras_maskrcnn.ops.roi import flatten_pyramid, pyramid_layout, row_lines
 
 
 def axis_taps(start, length, size, bins, samples):
@@ -39,7 +39,7 @@ def axis_taps(start, length, size, bins, samples):
     Returns:
         `(pixels, weights)`, each `[..., P, 2S]`: int32 in `[0, size)`, and float32, 0 for samples outside the map.
     """
-    step = bin_size(length, bins)[..., None, None]
+    step = (length / bins)[..., None, None]
     bin_index = ops.arange(bins, dtype="float32")[:, None]
     sample = ops.arange(samples, dtype="float32") + 0.5
     at = start[..., None, None] + bin_index * step + sample * step / samples
@@ -61,6 +61,10 @@ def line_taps(at, size):
     inside = (at >= -1.0) & (at <= limit)
     # NaN is not inside, so it does not reach the cast to int, whose result would be undefined.
     at = ops.where(inside, ops.clip(at, 0.0, limit - 1.0), 0.0)
+    # XLA may compute a position twice, for the pixels and for the weights, with different rounding. Where only one is just
+    # below a whole number, the pixels would get the weights of the next pair.
+    whole = ops.round(at)
+    at = ops.where(ops.abs(at - whole) < 2.0**-14, whole, at)
     low = ops.floor(at)
     high_weight = at - low
     pixels = ops.concatenate([low, ops.minimum(low + 1.0, limit - 1.0)], axis=-1)
@@ -169,7 +173,7 @@ def scattered_positions(start, length, offsets):
     bins = offsets.shape[3]
     index = ops.arange(bins, dtype="float32")
     bin_index = ops.stack(ops.meshgrid(index, index, indexing="ij"))[..., None]
-    return _per_sample(start) + (bin_index + offsets) * _per_sample(bin_size(length, bins))
+    return _per_sample(start) + (bin_index + offsets) * _per_sample(length / bins)
 
 
 def gather_align(features, boxes, bins, samples, reduce="average", offsets=None):

@@ -14,7 +14,7 @@ import typing
 
 from keras import ops
 
-from keras_maskrcnn.ops.roi import bin_size, flatten_pyramid, pyramid_layout, row_lines
+from keras_maskrcnn.ops.roi import flatten_pyramid, pyramid_layout, row_lines
 
 
 class PixelBins(typing.NamedTuple):
@@ -50,7 +50,10 @@ def pixel_bins(boxes, layout, bins):
     """
     size, pitch, origin = (number[..., None] for number in row_lines(boxes.image_index, boxes.levels, layout))
     start, length = boxes.start[..., None], boxes.length[..., None]
-    step = bin_size(length, bins)
+    # The rounding of this quotient decides which pixels a bin has. XLA and TensorFlow's graph optimisation replace a
+    # division by a constant by a product with its reciprocal, which is rounded differently: so the divisor, P, is
+    # computed from the data.
+    step = length / ops.maximum(float(bins), -length)
     index = ops.arange(bins, dtype="float32")
     limit = ops.cast(size, "float32")
     low = ops.clip(ops.floor(index * step) + start, 0.0, limit)

@@ -85,22 +85,23 @@ def make_roi_pool():
     """RoIPool with 7 and 2 bins; RoIAlign and RoIWarp with 1 and 4 samples, averages and maxima; on one level.
 
     RoIPool's features are never negative and have many equal values, as after a ReLU: gradients show which of them is
-    taken. Those of the samples are all different, because rounding would select one of equal samples.
+    taken. Those of the samples are all different, because rounding would select one of equal samples, and the boxes are
+    those of the rows `clear`, without a sample where the border rule depends on rounding.
     """
     rng = np.random.default_rng(2)
     shape = (BATCH, 3 * HEIGHT // 8, WIDTH // 8, CHANNELS)
     equal = rng.integers(-8, 16, shape).clip(0).astype("float32") / 16
-    different = (rng.permutation(np.prod(shape)).reshape(shape) - np.prod(shape) // 2).astype("float32") / 256
+    different = rng.uniform(-4, 4, shape).astype("float32")
     boxes, image_index = draw_boxes(rng, 2 * ROWS), rng.integers(0, BATCH, 2 * ROWS).astype("int32")
     boxes[: ROWS // 2, 3] *= 3
     boxes[7:11] = [[4, 4, 12, 20], [-4, -12, 28, 36], [20, -4, 20, 4], [0, 0, 0, 0]]  # halves after division by 8
     boxes[ROWS:] = np.round(boxes[ROWS:] / 8) * 8  # on the borders of pixels
     cotangent = (rng.integers(-8, 8, (2 * ROWS, 7, 7, CHANNELS)) / 8).astype("float32")
     arrays = dict(equal=equal, different=different, boxes=boxes, image_index=image_index, cotangent=cotangent)
-    first, last = np.split(boxes / 8, 2, axis=1)
-    first, last = half_away_from_zero(first), half_away_from_zero(last)
-    whole = np.concatenate([first, np.maximum(last, first) + 1], axis=1) * 8
-    rois, rounded = (torch.from_numpy(np.c_[image_index, b].astype("float32")) for b in (boxes, whole))
+    whole = half_away_from_zero(boxes / 8)
+    whole = np.concatenate([whole[:, :2], np.maximum(whole[:, 2:], whole[:, :2]) + 1], axis=1) * 8
+    arrays["clear"] = clear = np.flatnonzero(~(sample_on_border(boxes / 8, shape) | sample_on_border(whole / 8, shape)))
+    rows, rounded = (torch.from_numpy(np.c_[image_index, b].astype("float32")) for b in (boxes, whole))
 
     def samples(rois, ratio, reduce, aligned):
         if reduce == "average":
@@ -108,18 +109,29 @@ def make_roi_pool():
         # One sample for each of the bins of a finer grid, and then the maximum of ratio² bins.
         return lambda t: max_pool2d(roi_align(t[0], rois, 7 * ratio, 1 / 8, 1, aligned=aligned), ratio)
 
-    cases = {"pool": lambda t: roi_pool(t[0], rois, 7, 1 / 8)}
-    for ratio, reduce in ((1, "average"), (2, "average"), (2, "max")):
-        cases[f"align_{ratio}_{reduce}"] = samples(rois, ratio, reduce, False)
-        cases[f"align_{ratio}_{reduce}_aligned"] = samples(rois, ratio, reduce, True)
-        cases[f"warp_{ratio}_{reduce}"] = samples(rounded, ratio, reduce, False)
-        cases[f"warp_{ratio}_{reduce}_aligned"] = samples(rounded, ratio, reduce, True)
-    for name, function in cases.items():
-        output, gradients = with_gradients(function, [equal if name == "pool" else different], cotangent)
-        arrays[name], arrays[name + "_gradient"] = output, gradients[0]
-    output, gradients = with_gradients(lambda t: roi_pool(t[0], rois, 2, 1 / 8), [equal], cotangent[:, :2, :2])
-    arrays["pool_2"], arrays["pool_2_gradient"] = output, gradients[0]
+    def add(name, function, features, cotangent):
+        arrays[name], (arrays[name + "_gradient"],) = with_gradients(function, [features], cotangent)
+
+    add("pool", lambda t: roi_pool(t[0], rows, 7, 1 / 8), equal, cotangent)
+    add("pool_2", lambda t: roi_pool(t[0], rows, 2, 1 / 8), equal, cotangent[:, :2, :2])
+    for kind, rois in (("align", rows[clear]), ("warp", rounded[clear])):
+        for ratio, reduce in ((1, "average"), (2, "average"), (2, "max")):
+            for aligned in (False, True):
+                name = f"{kind}_{ratio}_{reduce}" + "_aligned" * aligned
+                add(name, samples(rois, ratio, reduce, aligned), different, cotangent[clear])
     np.savez_compressed(HERE / "roi_pool.npz", **arrays)
+
+
+def sample_on_border(boxes, shape):
+    """Whether a sample of 7 bins is at -1 or at the size of the map, where rounding decides whether it is outside."""
+    found = np.zeros(len(boxes), bool)
+    at = np.concatenate([(np.arange(n) + 0.5) / n for n in (7, 14)])
+    for axis, size in enumerate(shape[2:0:-1]):
+        length = boxes[:, 2 + axis] - boxes[:, axis]
+        for start, extent in ((boxes[:, axis], np.maximum(length, 1)), (boxes[:, axis] - 0.5, length)):
+            position = start[:, None] + extent[:, None] * at
+            found |= np.isclose(position[..., None], [-1, size], atol=1e-3).any(axis=(1, 2))
+    return found
 
 
 def half_away_from_zero(numbers):

@@ -33,9 +33,12 @@ def layer_of(name, implementation):
     return {"align": RoIAlign, "warp": RoIWarp}[kind](7, (8,), **options)
 
 
-def features_of(golden, name):
-    """Features of a golden case."""
-    return golden["equal" if name.startswith("pool") else "different"]
+def inputs_of(golden, name):
+    """Features, cotangent, boxes and image index of a golden case."""
+    rows = [golden[key] for key in ("cotangent", "boxes", "image_index")]
+    if name.startswith("pool"):
+        return golden["equal"], *rows
+    return golden["different"], *(values[golden["clear"]] for values in rows)
 
 
 def check(golden, name, implementation, dtype="float32", relative=1e-4, **function):
@@ -53,8 +56,8 @@ def check(golden, name, implementation, dtype="float32", relative=1e-4, **functi
             output = layer.align_rows([features], boxes, image_index)
         return output, tf.convert_to_tensor(tape.gradient(output, features, cotangent))
 
-    inputs = (features_of(golden, name), golden["cotangent"][:, :bins, :bins])
-    found = run(*(tf.cast(values, dtype) for values in inputs), golden["boxes"], golden["image_index"])
+    features, cotangent, boxes, image_index = inputs_of(golden, name)
+    found = run(tf.cast(features, dtype), tf.cast(cotangent[:, :bins, :bins], dtype), boxes, image_index)
     for one, wanted in zip(found, (golden[name], golden[name + "_gradient"]), strict=True):
         assert one.dtype == dtype
         one, scale = tf.cast(one, "float32"), np.abs(wanted).max()
@@ -90,8 +93,16 @@ def test_bfloat16_features(golden, implementation):
 
 
 def test_bfloat16_maxima(golden):
-    for implementation in ("gather", "sparse"):
-        check(golden, "align_2_max", implementation, "bfloat16", relative=1e-2)
+    # Rounding the features makes some samples equal: values are near the golden ones, and both lowerings agree.
+    features, _, boxes, image_index = inputs_of(golden, "align_2_max")
+    found = [
+        layer_of("align_2_max", name).align_rows([tf.cast(features, "bfloat16")], boxes, image_index)
+        for name in ("gather", "sparse")
+    ]
+    assert found[0].dtype == "bfloat16"
+    wanted, *found = golden["align_2_max"], *(tf.cast(one, "float32").numpy() for one in found)
+    np.testing.assert_allclose(found[0], wanted, atol=1e-2 * np.abs(wanted).max())
+    np.testing.assert_allclose(found[0], found[1], atol=4e-3 * np.abs(wanted).max())
 
 
 def test_saved_model_with_default_options(golden, tmp_path):
@@ -108,13 +119,14 @@ import sys
 import jax, numpy as np
 from keras_maskrcnn.layers import RoIAlign, RoIPool, RoIWarp
 golden = np.load(sys.argv[1])
-boxes, image_index = golden["boxes"], golden["image_index"]
 cases = {"pool": RoIPool(7, (8,)), "align_2_max": RoIAlign(7, (8,), reduce="max")}
 cases["warp_1_average"] = RoIWarp(7, (8,), 1)
 for name, layer in cases.items():
+    clear = slice(None) if name == "pool" else golden["clear"]
+    boxes, image_index, cotangent = (golden[key][clear] for key in ("boxes", "image_index", "cotangent"))
     def run(features):
         output = layer.align_rows([features], boxes, image_index)
-        return (output * golden["cotangent"]).sum(), output
+        return (output * cotangent).sum(), output
     features = golden["equal" if name == "pool" else "different"]
     (_, output), gradient = jax.jit(jax.value_and_grad(run, has_aux=True))(features)
     for found, wanted in ((output, golden[name]), (gradient, golden[name + "_gradient"])):

@@ -68,6 +68,16 @@ def test_warp_rounds_the_box_by_hand(implementation):
         np.testing.assert_allclose(layer([ramp(8, 9)], box)[0, 0, ..., 0], wanted, atol=1e-4)
 
 
+def test_samples_on_whole_pixels_under_xla():
+    # The middle one of 7 bins has its sample on a whole number, computed with rounding; on a ramp it is its position.
+    first, side = (values.ravel() for values in np.meshgrid(np.arange(1, 40), np.arange(1, 40, 2)))
+    boxes = np.stack([first, 0 * first, first + side, 0 * first + 9], axis=1).astype("float32")
+    layer = RoIAlign(7, (1,), 1, aligned=True)
+    run = tf.function(lambda boxes: layer([ramp(10, 90)], boxes), jit_compile=True)
+    found = run(tf.constant(boxes[None]))[0, :, 3, 3, 0]
+    np.testing.assert_allclose(found, first + (side - 1) / 2 + 40, atol=1e-3)
+
+
 @everywhere
 def test_stride_divides_the_box(implementation):
     layer = RoIAlign(2, strides=(16,), implementation=implementation)
