@@ -163,7 +163,7 @@ def parse(arguments=None):
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
     add("--workers", type=recipe.positive, help="threads that prepare images (default: %(default)s)")
     add("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(budget=4000, seeds=3, val_images=200, batch_size=4, image_size=[128], learning_rate=1e-3)
+    parser.set_defaults(budget=5000, seeds=3, val_images=200, batch_size=4, image_size=[128], learning_rate=1e-3)
     parser.set_defaults(precision="auto", workers=2, pipeline="threads", minutes=None, hold=0.3)
     return parser.parse_args(arguments)
 
