@@ -61,8 +61,8 @@ def line_taps(at, size):
     inside = (at >= -1.0) & (at <= limit)
     # NaN is not inside, so it does not reach the cast to int, whose result would be undefined.
     at = ops.where(inside, ops.clip(at, 0.0, limit - 1.0), 0.0)
-    # XLA may compute a position twice, for the pixels and for the weights, with different rounding. Where only one is
-    # just below a whole number, the pixels would get the weights of the next pair.
+    # XLA may compute a position twice, for the pixels and for the weights, with different rounding. If only one of them
+    # is just below a whole number, the pixels would get the weights of the next pair.
     whole = ops.round(at)
     at = ops.where(ops.abs(at - whole) < 2.0**-14, whole, at)
     low = ops.floor(at)
