@@ -25,6 +25,7 @@ from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm, GroupNorm
+from keras_maskrcnn.layers.region_pooling import RegionPooling
 from keras_maskrcnn.layers.roi_align import RoIAlign, RoIWarp
 from keras_maskrcnn.layers.roi_pool import RoIPool
 from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp
@@ -267,7 +268,7 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
-BASES = {FoldingModel, MapHead, RegionHead, ObjectHead}
+BASES = {FoldingModel, MapHead, RegionHead, RegionPooling, ObjectHead}
 PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 

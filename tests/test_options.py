@@ -7,12 +7,15 @@ import pytest
 
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
 from keras_maskrcnn.heads.box import BoxStage
+from keras_maskrcnn.heads.cascade import Cascade
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.ground_truth import Sampling
+from keras_maskrcnn.heads.keypoint import KeypointStage
 from keras_maskrcnn.heads.mask import MaskStage
 from keras_maskrcnn.heads.region_head import Regions
 from keras_maskrcnn.heads.rpn import Proposals, RPNStage
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
+from keras_maskrcnn.heads.semantic import SemanticStage
 from keras_maskrcnn.inference.placement import Resize
 from keras_maskrcnn.options import Options
 
@@ -24,7 +27,10 @@ GROUPS = [
     AnchorSampling,
     RegionSampling,
     BoxStage,
+    Cascade,
     MaskStage,
+    KeypointStage,
+    SemanticStage,
     Detection,
     Resize,
     Regions,
@@ -42,6 +48,12 @@ CHOICES = {
     "nms_iou": 0.6,
     "scale": 1.5,
     "tiles": (512, 640),
+    "pooling": "warp",
+    "reduce": "max",
+    "ious": (0.4, 0.5, 0.6),
+    "loss_weights": (1.0, 0.5, 0.25),
+    "delta_weights": ((9.0, 9.0, 4.0, 4.0), (18.0, 18.0, 8.0, 8.0), (27.0, 27.0, 12.0, 12.0)),
+    "ignore": 200,
 }
 
 
