@@ -6,12 +6,13 @@
 The figures have COCO's 17 keypoints; scores of keypoints are those of COCO's keypoint challenge.
 """
 
+from keras_maskrcnn.training import recipe  # isort: skip
+
 import argparse
 
 import keras_maskrcnn
 from keras_maskrcnn import data
 from keras_maskrcnn.heads.keypoint import KeypointHead
-from keras_maskrcnn.training import recipe
 
 # Images of a run by the clock, whose number of steps is unknown. They are drawn when needed, and repeat afterwards.
 BY_THE_CLOCK = 1_000_000

@@ -10,7 +10,7 @@ from keras import ops
 CUBIC = -0.75  # the free parameter of the cubic kernel (Keys 1981), as in torch's bicubic interpolation
 # The search of `decode`: samples per axis of the first pass, cells of the grid of blocks whose best samples are kept,
 # number of blocks searched further, and samples of that search on each side of the best one.
-SAMPLES, BLOCKS, PEAKS, AROUND = 112, 28, 6, 12
+SAMPLES, BLOCKS, PEAKS, AROUND = 224, 28, 8, 6
 
 
 def heatmap_targets(points, rois, size):

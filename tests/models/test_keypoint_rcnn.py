@@ -43,7 +43,10 @@ def model(tiny, batches):
     history = made.fit(batches, epochs=1, verbose=0).history
     assert all(np.isfinite(history[name][0]) and history[name][0] > 0 for name in made.loss_names)
     for variable, old in zip(made.trainable_weights, before, strict=True):
-        assert not np.array_equal(variable, old), f"{variable.path} has no gradient"
+        # A constant added to a heat map changes no softmax: but for rounding, this bias has no gradient.
+        assert variable.path == "keypoint_head/deconvolution/bias" or not np.array_equal(variable, old), (
+            f"{variable.path} has no gradient"
+        )
     return made
 
 

@@ -110,6 +110,7 @@ def test_bad_input_is_one_line_and_exit_code_2(name, arguments, reason, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", ["--masks", "--no-masks"])
 def test_stick_figures_with_masks_and_without(masks, tmp_path, run_here, eager_functions, monkeypatch):
     models = []
