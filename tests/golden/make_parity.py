@@ -18,7 +18,7 @@ import golden
 import numpy as np
 import torch_side
 
-KEYPOINT_STEPS = 3  # the head with its 26 million weights is slow
+KEYPOINT_STEPS = 3  # of the keypoint head with its 26 million weights
 
 
 def main(photos, *files):

@@ -79,7 +79,7 @@ def _logits(head, features, boxes, labels):
 
 def training_model(size, version="v1"):
     """A version for images of one size, with every candidate in the losses and torchvision's mask targets."""
-    limits = {"training_pre_nms": cases.TRAINING_PRE_NMS, "training_post_nms": cases.TRAINING_POST_NMS}
+    limits = {"training_pre_nms": cases.TRAINING_PRE_NMS, "training_post_nms": cases.TRAINING_POST_NMS[version]}
     masks = {"mask_stage": {"targets": "roi_align"}} if version == "v1" else {}
     return build(
         version,

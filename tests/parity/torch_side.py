@@ -123,7 +123,7 @@ def training_model(size, version="v1"):
         rpn_batch_size_per_image=EVERYTHING,
         box_batch_size_per_image=EVERYTHING,
         rpn_pre_nms_top_n_train=cases.TRAINING_PRE_NMS,
-        rpn_post_nms_top_n_train=cases.TRAINING_POST_NMS,
+        rpn_post_nms_top_n_train=cases.TRAINING_POST_NMS[version],
     ).train()
 
 
