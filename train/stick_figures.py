@@ -11,6 +11,7 @@ from keras_maskrcnn.training import recipe  # isort: skip
 import argparse
 
 import keras_maskrcnn
+import keras_maskrcnn.quiet  # before TensorFlow
 from keras_maskrcnn import data
 from keras_maskrcnn.heads.keypoint import KeypointHead
 

@@ -5,7 +5,6 @@ import array
 import numpy as np
 
 from keras_maskrcnn.data.fields import Points
-from keras_maskrcnn.data.outlines import numbers
 from keras_maskrcnn.data.sample import DataError
 
 NAME = "keypoints"
@@ -99,6 +98,8 @@ class Faults:
 
 def _fault(stated):
     """Why a list of keypoints cannot be used, however long it is, or None."""
+    from keras_maskrcnn.data.outlines import numbers  # needs pycocotools, which models with keypoints do not
+
     try:
         visibility = numbers(stated)[2::3]
     except ValueError as error:

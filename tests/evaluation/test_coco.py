@@ -190,7 +190,7 @@ def test_model_with_other_classes_is_rejected():
 def test_unknown_kind_and_unknown_image_are_rejected():
     truth = evaluation.coco_ground_truth([sample([A], [1])], ["cat"])
     with pytest.raises(ValueError, match="kinds"):
-        evaluation.score_detections(truth, [], kinds=("keypoints",))
+        evaluation.score_detections(truth, [], kinds=("panoptic",))
     stray = evaluation.coco_results([found([A], [1], [0.9])], [7])
     with pytest.raises(ValueError, match=r"does not have: \[7\]"):
         evaluation.score_detections(truth, stray)

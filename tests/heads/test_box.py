@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.heads.box import BoxHead, SampledRegions
+from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.rpn import Proposed
+from keras_maskrcnn.heads.sampled_regions import SampledRegions
 
 
 def regions(count=3, pool=2, channels=5):

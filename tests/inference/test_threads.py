@@ -149,7 +149,7 @@ model.detect(np.zeros((8, 8, 3), "uint8"))
 import keras_maskrcnn.inference.export, keras_maskrcnn.inference.saved_model
 heavy = ("pycocotools", "keras_maskrcnn.data.pipeline", "keras_maskrcnn.data.augment", "keras_maskrcnn.training.",
          "keras_maskrcnn.evaluation", "keras_maskrcnn.visualize")
-allowed = {"keras_maskrcnn.training.schedules", "keras_maskrcnn.training.sgd"}
+allowed = {f"keras_maskrcnn.training.{name}" for name in ("schedules", "sgd", "adamw", "rates")}
 print([m for m in sys.modules if m.startswith(heavy) and m not in allowed])
 """
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=300)
