@@ -92,6 +92,8 @@ def label_regions(boxes, valid, truth, iou, crowd_cover):
 
 def scaled_gradient(values, factor):
     """The values, float `[...]`, with a gradient that is multiplied by `factor`."""
+    if factor == 1:
+        return values
     constant = ops.stop_gradient(values)
     return constant + factor * (values - constant)
 
@@ -154,10 +156,7 @@ class CascadeHead(RegionHead):
 
         Batch statistics are computed from the boxes that are `valid`, bool `[B, R]`; None for all.
         """
-        crops = self.crops(levels, boxes, training, valid)
-        if len(self.stages) > 1:
-            crops = scaled_gradient(crops, 1.0 / len(self.stages))
-        return self.stages[number].classify_crops(crops, training, valid)
+        return self.stages[number].classify_crops(self.crops(levels, boxes, training, valid), training, valid)
 
     def refine(self, boxes, deltas, number, sizes=None):
         """Boxes `[B, R, 4]`, refined by the deltas `[B, R, 1, 4]` of stage `number` and clipped to the images."""
@@ -185,8 +184,9 @@ class CascadeHead(RegionHead):
         for i, stage in enumerate(self.stages):
             if i:
                 regions = self._refined(regions, deltas, truth, sizes, i)
-            ours = [tensors[i] for tensors in copies]
-            logits, deltas = self.classify(ours, regions.boxes, training, regions.valid, i)
+            crops = self.crops([tensors[i] for tensors in copies], regions.boxes, training, regions.valid)
+            crops = scaled_gradient(crops, 1.0 / len(self.stages))
+            logits, deltas = stage.classify_crops(crops, training, regions.valid)
             losses = stage.region_losses(logits, deltas, regions, truth, class_weights)
             weight = self.cascade.loss_weights[i]
             terms.update({_numbered(name, i): weight * loss for name, loss in losses.items()})

@@ -229,6 +229,17 @@ def test_degenerate_ground_truth(changes):
         assert (float(terms[f"box_loss{stage}"]) == 0) == (float(terms[f"foreground{stage}"]) == 0) == without_objects
 
 
+def test_compiled_by_xla_gives_the_same_losses():
+    head = connected(CascadeHead(2, TWO, STAGE, EVERYTHING))
+
+    def losses(levels, boxes, valid):
+        return head.losses(levels, Proposed(boxes, valid), truth(**OBJECTS), 3, training=True, sizes=CANVAS)[1]
+
+    plain, compiled = losses(LEVELS, *GIVEN), tf.function(losses, jit_compile=True)(LEVELS, *GIVEN)
+    for name in plain:
+        np.testing.assert_allclose(compiled[name], plain[name], rtol=1e-4, err_msg=name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
