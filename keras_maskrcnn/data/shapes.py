@@ -98,7 +98,7 @@ class Shapes(Dataset):
         }
 
     def _ground(self, rng):
-        """Returns the background, float32 [H, W, 3], and what a subclass knows of its regions."""
+        """Returns the background, float32 [H, W, 3], and its regions for `_fields`, here None."""
         return texture(rng, self.image_size, amplitude=rng.uniform(*self.texture)), None
 
     def _fields(self, regions, masks):

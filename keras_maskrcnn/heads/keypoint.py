@@ -11,8 +11,9 @@ from keras_maskrcnn.data.coco_keypoints import PERSON
 from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.heads.region_head import ObjectHead
 from keras_maskrcnn.layers.conv_stack import ConvStack
-from keras_maskrcnn.ops.keypoints import decode, enlarge, heatmap_targets
+from keras_maskrcnn.ops.keypoints import decode, heatmap_targets
 from keras_maskrcnn.ops.losses import softmax_cross_entropy
+from keras_maskrcnn.ops.maps import enlarge
 from keras_maskrcnn.options import Options
 from keras_maskrcnn.weights import rows as published
 
@@ -121,7 +122,7 @@ class KeypointHead(ObjectHead):
         """
         hidden = self.stack(crops, training=training, valid=valid)
         maps = self.deconvolution(ops.cast(hidden, self.compute_dtype))
-        return enlarge(ops.cast(maps, "float32"))
+        return enlarge(ops.cast(maps, "float32"), 2)
 
     def row_losses(self, predictions, rows, truth):
         """Cross entropy over the cells of each heat map, averaged over the valid keypoints of positive regions."""

@@ -12,7 +12,8 @@ from keras_maskrcnn.ops import roi
 class RegionPooling(keras.layers.Layer):
     """Pools each box from its level of a feature pyramid into a grid of P×P bins.
 
-    A subclass implements `pool`, and `lowering`, which returns the function that computes it.
+    A subclass implements `pool(features, boxes, training)`: regions `[N, P, P, C]` from a list of levels and
+    `ops.roi.LevelBoxes` of N boxes.
 
     Args:
         output_size: int, P.
@@ -97,10 +98,6 @@ class RegionPooling(keras.layers.Layer):
         image_index = ops.cast(image_index, "int32")
         boxes = roi.level_boxes(boxes, image_index, levels, self.strides, self.aligned, self.quantised)
         return self.pool(features, boxes, training)
-
-    def pool(self, features, boxes, training):
-        """Regions `[N, P, P, C]` from a list of levels and `ops.roi.LevelBoxes` of N boxes."""
-        raise NotImplementedError
 
     def chosen(self, operation):
         """Name of the implementation in the current trace: that of `backend.lowering(operation)` for "auto"."""

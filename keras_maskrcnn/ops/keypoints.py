@@ -38,30 +38,6 @@ def heatmap_targets(points, rois, size):
     return cell[..., 1] * size + cell[..., 0], valid
 
 
-def enlarge(maps):
-    """Twice as many cells per axis by bilinear interpolation; the values of the border continue outside.
-
-    Args:
-        maps: `[R, H, W, K]`.
-
-    Returns:
-        `[R, 2H, 2W, K]`.
-    """
-    return _doubled(_doubled(maps, 1), 2)
-
-
-def _doubled(maps, axis):
-    """`enlarge` along one axis. New cells are at -1/4 and 1/4 of an old one, so they take 3/4 of it."""
-    size = maps.shape[axis]
-    first, last = (ops.take(maps, np.array([place]), axis=axis) for place in (0, size - 1))
-    inner, outer = (ops.take(maps, np.arange(start, start + size - 1), axis=axis) for start in (0, 1))
-    before, after = ops.concatenate([first, inner], axis), ops.concatenate([outer, last], axis)
-    pairs = ops.stack([0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after], axis=axis + 1)
-    shape = list(maps.shape)
-    shape[0], shape[axis] = -1, 2 * size
-    return ops.reshape(pairs, shape)
-
-
 def decode(maps, rois):
     """Positions of keypoints: the largest value of each heat map, enlarged to the pixels of its region.
 

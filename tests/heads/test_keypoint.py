@@ -11,7 +11,7 @@ from keras_maskrcnn import backend
 from keras_maskrcnn.data.coco_keypoints import PERSON
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.region_head import Rows
-from keras_maskrcnn.ops.keypoints import enlarge
+from keras_maskrcnn.ops.maps import enlarge
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "keypoints.npz"
 
@@ -80,7 +80,7 @@ def test_loss_and_gradient_are_torchvisions():
     with np.load(GOLDEN) as file:
         golden = dict(file)
     made = KeypointHead(4, {"pool": 14, "width": 4, "depth": 0})
-    maps = enlarge(tf.constant(golden["maps"].astype("float32") / 16))
+    maps = enlarge(tf.constant(golden["maps"].astype("float32") / 16), 2)
     with tf.GradientTape() as tape:
         tape.watch(maps)
         losses = made.row_losses(maps, rows(golden["rois"]), {"keypoints": golden["points"][None]})

@@ -179,6 +179,26 @@ def test_box_and_mask_losses_reach_the_fifth_stage(make, batch):
     assert tape.gradient(terms["rpn_class_loss"], stage) == [None] * len(stage)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cascade": {}},
+        {"backbone": {"name": "resnext50_32x4d", "width": 16, "norm": "frozen_batch"}},
+    ],
+    ids=["cascade", "resnext"],
+)
+def test_c4_trains_every_weight_and_detects_with(make, batch, options):
+    model = make("c4", **options)
+    with tf.GradientTape() as tape:
+        terms = model({**batch[0], **batch[1]}, training=True)
+        total = sum(terms[name] for name in model.loss_names)
+    for weight, gradient in zip(model.trainable_weights, tape.gradient(total, model.trainable_weights), strict=True):
+        assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, weight.path
+    found = model(batch[0])
+    assert found["masks"].shape[:2] == found["boxes"].shape[:2] and np.isfinite(found["boxes"]).all()
+    assert MaskRCNN.from_config(model.get_config()).get_config() == model.get_config()
+
+
 def test_masks_are_trained_on_the_box_heads_pass_of_the_trunk(make, batch):
     """Values and gradients are those of a pass of their own."""
     model = grown(make("c4", backbone={"name": "resnet10", "width": 8, "norm": "frozen_batch"}))

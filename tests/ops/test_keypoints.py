@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn.ops import keypoints
+from keras_maskrcnn.ops.maps import enlarge
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "keypoints.npz"
 
@@ -45,16 +46,16 @@ def test_regions_without_area_have_no_targets_that_are_not_finite(roi):
 
 
 def test_enlarged_maps_by_hand_and_as_torchs(golden):
-    row = keypoints.enlarge(np.array([0, 4, 8], "float32").reshape(1, 1, 3, 1))
+    row = enlarge(np.array([0, 4, 8], "float32").reshape(1, 1, 3, 1), 2)
     np.testing.assert_allclose(row[0, :, :, 0], [[0, 1, 3, 5, 7, 8]] * 2)
-    found = keypoints.enlarge(golden["maps"])
+    found = enlarge(golden["maps"], 2)
     np.testing.assert_allclose(found[0, ..., 0], golden["enlarged"], atol=1e-6)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_keypoints_are_torchvisions(golden, compiled):
     """Within a tenth of a pixel, so the same pixel; also under XLA."""
-    decode = tf.function(lambda maps, rois: keypoints.decode(keypoints.enlarge(maps), rois), jit_compile=compiled)
+    decode = tf.function(lambda maps, rois: keypoints.decode(enlarge(maps, 2), rois), jit_compile=compiled)
     places, scores = decode(golden["maps"], golden["rois"])
     np.testing.assert_allclose(places, golden["keypoints"][..., :2], atol=0.1)
     np.testing.assert_allclose(scores, golden["scores"], atol=1e-5)
@@ -84,7 +85,7 @@ def whole(maps, roi):
 def test_search_finds_the_largest_pixel_of_maps_with_many_peaks():
     """Noise has hundreds of peaks of similar height, trained maps have one or two."""
     rng = np.random.default_rng(5)
-    maps = np.asarray(keypoints.enlarge(rng.normal(size=(24, 28, 28, 5)).astype("float32")))
+    maps = np.asarray(enlarge(rng.normal(size=(24, 28, 28, 5)).astype("float32"), 2))
     corner, side = rng.uniform(0, 100, (24, 2)), np.exp(rng.uniform(np.log(20), np.log(1300), (24, 2)))
     rois = np.concatenate([corner, corner + side], axis=1).astype("float32")
     places, scores = keypoints.decode(maps, rois)
@@ -104,8 +105,9 @@ IN_JAX = """
 import sys
 import jax, numpy as np
 from keras_maskrcnn.ops import keypoints
+from keras_maskrcnn.ops.maps import enlarge
 golden = np.load(sys.argv[1])
-decode = jax.jit(lambda maps, rois: keypoints.decode(keypoints.enlarge(maps), rois))
+decode = jax.jit(lambda maps, rois: keypoints.decode(enlarge(maps, 2), rois))
 places, scores = decode(golden["maps"].astype("float32") / 16, golden["rois"])
 assert np.abs(places - golden["keypoints"][..., :2]).max() < 0.1
 assert np.abs(scores - golden["scores"]).max() < 1e-5
