@@ -22,6 +22,7 @@ LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss
 HEADS = {"box_stage": {"width": 16}, "mask_stage": {"width": 8, "depth": 1}}
 OPTIONS = {"c4": {"box_stage": None, "mask_stage": {"width": 8}}, "dc5": HEADS, None: HEADS}
 each_neck = pytest.mark.parametrize("neck", ["c4", "dc5"])
+c4_quick = pytest.mark.parametrize("neck", ["c4", pytest.param("dc5", marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +163,7 @@ def test_a_dilated_fifth_stage_has_the_strided_ones_numbers_between_others():
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-@each_neck
+@c4_quick
 def test_a_compiled_step_moves_every_trainable_weight(trained, neck):
     model, _ = trained(neck)
     assert model.loss_names == LOSSES and model.skipped_steps.result() == 0
@@ -264,7 +265,7 @@ def test_dynamic_and_static_lowerings_give_the_same_numbers(make, batch, neck):
 # Saving and exporting -------------------------------------------------------------------------------------------------
 
 
-@each_neck
+@c4_quick
 def test_configuration_file_and_export(trained, shapes, neck, tmp_path):
     model, path = trained(neck)
     loaded = keras.saving.load_model(path)
@@ -290,7 +291,7 @@ for name, values in found.items():
 """
 
 
-@pytest.mark.parametrize("neck", ["c4", pytest.param("dc5", marks=pytest.mark.slow)])
+@c4_quick
 def test_on_jax(make, batch, neck, tmp_path):
     model = make(neck)
     model.save(tmp_path / "model.keras")
