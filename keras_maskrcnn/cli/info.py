@@ -128,14 +128,14 @@ def _weights():
 def _preset(args):
     """Blocks of rows: parameters, conventions and published weights of a preset."""
     from keras_maskrcnn.models import presets
-    from keras_maskrcnn.models.base import InstanceModel
+    from keras_maskrcnn.models.image_model import ImageModel
 
     content = presets.read(args.preset)
     weights = content.get("weights") or {}
     classes = weights.get("classes") if args.num_classes is None else args.num_classes
     if classes is None:
         raise ValueError(f"--preset {args.preset} needs --num-classes")
-    model = InstanceModel.from_preset(args.preset, num_classes=classes, weights=False)
+    model = ImageModel.from_preset(args.preset, num_classes=classes, weights=False)
     yield [("model", args.preset), *_parameters(model), *_receptive_field(model), ("classes", str(classes))]
     yield [("preset", content["description"]), *(content.get("conventions") or {}).items()]
     if weights:
@@ -146,7 +146,7 @@ def _preset(args):
 def _presets(num_classes):
     """Lines: a preset's name, classes, parameters with and without batch statistics, and description."""
     from keras_maskrcnn.models import presets
-    from keras_maskrcnn.models.base import InstanceModel
+    from keras_maskrcnn.models.image_model import ImageModel
     from keras_maskrcnn.models.parameters import count_parameters
 
     width = max(map(len, presets.names()))
@@ -154,7 +154,7 @@ def _presets(num_classes):
     for name in presets.names():
         content = presets.read(name)
         classes = num_classes or content["weights"].get("classes") or CLASSES
-        model = InstanceModel.from_preset(name, num_classes=classes, weights=False)
+        model = ImageModel.from_preset(name, num_classes=classes, weights=False)
         counts = count_parameters(model)
         numbers = f"{classes:>7}  {counts['total']:>11,}  {counts['without_statistics']:>18,}"
         yield f"{name:<{width}}  {numbers}  {content['description']}"
