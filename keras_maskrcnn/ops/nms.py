@@ -44,6 +44,37 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     return _first_kept(_settle(valid, suppresses), order, max_output)
 
 
+def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
+    """Suppression in one step: a box is removed if any box of its group with a higher score overlaps it too much.
+
+    Fast NMS (YOLACT, Bolya et al. 2019, section 3.3): in contrast to `nms`, a box that is removed itself removes others
+    too. The kept boxes are a subset of those that `nms` keeps. Computed in float32; no gradient.
+
+    Args:
+        boxes: as for `nms`; N ≥ 1.
+        scores: as for `nms`.
+        iou_threshold: as for `nms`.
+        max_output: number of results per image, at most N; an int, or an int32 scalar tensor on TensorFlow.
+        groups: as for `nms`.
+        valid: as for `nms`.
+
+    Returns:
+        `(indices, valid)` as from `nms`.
+    """
+    boxes, scores = prepare(boxes, scores, valid)
+    used = scores > float("-inf")
+    boxes = ops.where(used[..., None], boxes, 0.0)
+    row = ops.arange(ops.shape(scores)[1])
+    first = (scores[:, :, None] == scores[:, None, :]) & (row[:, None] < row[None, :])
+    higher = used[:, :, None] & ((scores[:, :, None] > scores[:, None, :]) | first)
+    if groups is not None:
+        higher = higher & (groups[:, :, None] == groups[:, None, :])
+    removed = ops.any(higher & (_iou_matrix(boxes) > iou_threshold), axis=1)
+    scores, indices = ops.top_k(ops.where(removed, float("-inf"), scores), max_output)
+    valid = scores > float("-inf")
+    return ops.where(valid, ops.cast(indices, "int32"), 0), valid
+
+
 def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):
     """`nms` with one group per level, computed level by level.
 
