@@ -7,11 +7,11 @@ import typing
 
 from keras import ops
 
+from keras_maskrcnn.backend.nms import fast_nms
 from keras_maskrcnn.backend.nms import nms as exact_nms
 from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import take_rows
-from keras_maskrcnn.ops.nms import fast_nms
 from keras_maskrcnn.options import Options, check_choice
 
 # Outputs of every detector. An empty row has 0 everywhere, and False in "valid".

@@ -208,7 +208,8 @@ def exported(schema, found, sizes, image_size=None, canvas=None):
         canvas: (height, width) of the canvas, int scalars; only "canvas_masks" need it.
 
     Returns:
-        dict of tensors `[B, D, ...]`, masks being probabilities inside the boxes of every kind, and `num_detections` int32 `[B]`.
+        dict of tensors `[B, D, ...]`, masks of both kinds being probabilities inside the boxes, and `num_detections`
+        int32 `[B]`.
     """
     height_width = sizes[:, None]
     convert = {

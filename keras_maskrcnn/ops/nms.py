@@ -54,7 +54,7 @@ def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
         boxes: as for `nms`; N ≥ 1.
         scores: as for `nms`.
         iou_threshold: as for `nms`.
-        max_output: number of results per image, at most N; an int, or an int32 scalar tensor on TensorFlow.
+        max_output: as for `nms`.
         groups: as for `nms`.
         valid: as for `nms`.
 
@@ -62,17 +62,31 @@ def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
         `(indices, valid)` as from `nms`.
     """
     boxes, scores = prepare(boxes, scores, valid)
-    used = scores > float("-inf")
-    boxes = ops.where(used[..., None], boxes, 0.0)
-    row = ops.arange(ops.shape(scores)[1])
-    first = (scores[:, :, None] == scores[:, None, :]) & (row[:, None] < row[None, :])
-    higher = used[:, :, None] & ((scores[:, :, None] > scores[:, None, :]) | first)
+    order = ops.argsort(-scores, axis=-1)
+    scores = ops.take_along_axis(scores, order, axis=1)
+    boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
     if groups is not None:
-        higher = higher & (groups[:, :, None] == groups[:, None, :])
-    removed = ops.any(higher & (_iou_matrix(boxes) > iou_threshold), axis=1)
-    scores, indices = ops.top_k(ops.where(removed, float("-inf"), scores), max_output)
-    valid = scores > float("-inf")
-    return ops.where(valid, ops.cast(indices, "int32"), 0), valid
+        groups = ops.take_along_axis(ops.cast(groups, "int32"), order, axis=1)
+    keep = (scores > float("-inf")) & ~overlapped(boxes, iou_threshold, groups)
+    return _first_kept(keep, order, max_output)
+
+
+def overlapped(boxes, iou_threshold, groups=None):
+    """Rows whose IoU with an earlier row of their group exceeds a threshold.
+
+    Args:
+        boxes: float32 `[B, N, 4]`, highest score first; rows that are not in use come last and remove none.
+        iou_threshold: as for `nms`.
+        groups: int32 `[B, N]`, or None.
+
+    Returns:
+        bool `[B, N]`.
+    """
+    row = ops.arange(ops.shape(boxes)[1])
+    overlap = (_iou_matrix(boxes) > iou_threshold) & (row[None, :] < row[:, None])
+    if groups is not None:
+        overlap = overlap & (groups[:, :, None] == groups[:, None, :])
+    return ops.any(overlap, axis=2)
 
 
 def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):
