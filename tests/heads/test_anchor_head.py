@@ -126,7 +126,7 @@ def test_detections_carry_the_coefficients_of_their_anchors():
 
 
 def test_matching_refuses_thresholds_and_numbers_that_are_not_possible():
-    with pytest.raises(ValueError, match="low=0.6, high=0.5 must be 0 ≤ low ≤ high ≤ 1"):
+    with pytest.raises(ValueError, match=r"low=0\.6, high=0\.5 must be 0 ≤ low ≤ high ≤ 1"):
         AnchorMatching(low=0.6)
     with pytest.raises(ValueError, match="negatives=-1 must be 0 or more"):
         AnchorMatching(negatives=-1)
