@@ -171,7 +171,7 @@ def test_the_names_of_the_data_may_be_others(trained, shapes):
     model, *_ = trained
     scores = evaluation.semantic_scores(model, shapes)
     assert list(scores["per_class"]) == ["background", *shapes.class_names]
-    assert scores == pytest.approx(evaluation.scores(model, shapes), nan_ok=True)
+    assert scores["mean_IoU"] == pytest.approx(evaluation.scores(model, shapes)["mean_IoU"])
     with pytest.raises(ValueError, match="the data set has the classes sky, ground, water, which the model does not"):
         evaluation.semantic_scores(model, data.Scenes(1, (64, 64)))
 
