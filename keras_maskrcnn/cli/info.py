@@ -174,6 +174,7 @@ def _model(path):
     """Rows of a model; a SavedModel does not hold the backbone's name and the parameters."""
     import keras
 
+    from keras_maskrcnn.heads.outputs import of_objects
     from keras_maskrcnn.models import presets
 
     model = load(path)
@@ -184,7 +185,7 @@ def _model(path):
         ("classes", f"{model.num_classes}{names}"),
         ("pixels", str(model.image_type)),
         ("images", _images(model.predictor.placement)),
-        ("thresholds", _thresholds(model.predictor.detection)),
+        ("thresholds", _thresholds(model.predictor.detection) if of_objects(model.schema) else None),
         ("precision", getattr(model, "layer_dtype", None)),
         ("backbone", getattr(getattr(model, "backbone", None), "name", None)),
         *_trained(pathlib.Path(path)),
@@ -221,7 +222,9 @@ def _trained(path):
         if path.name not in [pathlib.Path(summary[name] or "").name for name in ("keras_file", "saved_model")]:
             return []
         images, steps = f"{summary['train_images']:,} images", f"{summary['steps']:,} steps of {summary['batch_size']}"
-        scores = (f"{name} {summary[name]}" for name in ("bbox_AP", "segm_AP", "keypoints_AP") if name in summary)
+        scores = (
+            f"{name} {summary[name]}" for name in ("bbox_AP", "segm_AP", "keypoints_AP", "mean_IoU") if name in summary
+        )
         return [("trained by", summary["command"]), ("  on", f"{images}, {steps}"), ("  scores", ", ".join(scores))]
     except (OSError, ValueError, KeyError):  # no summary, or one of another program
         return []
