@@ -4,13 +4,13 @@ import os
 import pathlib
 
 import numpy as np
+from generated import CLASSES, YOLACT
 from PIL import Image
-
-VERSIONS = ("v1", "v2", "keypoint")
 
 # Resize rules: torchvision's default, and a small one for the quick test.
 FULL = {"shorter": 800, "longer": 1333}
 SMALL = {"shorter": 256, "longer": 416}
+SQUARE = 550  # pixels of the sides of YOLACT's input, to which photos are resized without keeping their ratio
 
 # Numbers of proposals per level and per image in the training cases.
 TRAINING_PRE_NMS, TRAINING_POST_NMS = 300, {"v1": 200, "keypoint": 40}  # the keypoint head is slow
@@ -40,6 +40,15 @@ def pictures(folder):
     found = {name: np.asarray(Image.open(folder / f"{name}.{kind}").convert("RGB")) for name, kind in names.items()}
     turned = np.ascontiguousarray(np.rot90(found["coffee"]))
     return {**found, "portrait": turned, "narrow": turned[:, 150:270].copy()}
+
+
+def inputs(version, folder):
+    """`pictures`, for YOLACT resized to its input: this package and the original project resample differently."""
+    found = pictures(folder)
+    if version not in YOLACT:
+        return found
+    side = (SQUARE, SQUARE)
+    return {name: np.asarray(Image.fromarray(p).resize(side, Image.Resampling.BILINEAR)) for name, p in found.items()}
 
 
 def training_batch(pictures):
@@ -79,9 +88,22 @@ def keypoint_batch(pictures):
     return {**batch, "labels": labels, "keypoints": points}
 
 
+def yolact_batch(pictures, version):
+    """`training_batch` with the labels of fewer classes, and a crowd region."""
+    batch = training_batch(pictures)
+    crowd = [np.zeros(len(labels), bool) for labels in batch["labels"]]
+    crowd[0][-1] = True
+    return {
+        **batch,
+        "labels": [(labels - 1) % (CLASSES[version] - 1) + 1 for labels in batch["labels"]],
+        "crowd": crowd,
+    }
+
+
 def training_cases(pictures):
     """The batch of each version that is trained."""
-    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures)}
+    yolact = {version: yolact_batch(pictures, version) for version in YOLACT}
+    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures), **yolact}
 
 
 def training_pictures(folder):
