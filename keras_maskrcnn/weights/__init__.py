@@ -8,7 +8,7 @@ Use the preset that belongs to the file: names and shapes are checked, but they 
 1×1 or in the 3×3 convolution, or the epsilon of a normalisation. For fine-tuning, pass your own `num_classes`; the
 three layers that depend on it are then initialised.
 
-`files` reads files; `torchvision`, `detectron2`, `matterport` and `yolact` map names; `assign` checks and assigns arrays.
+`files` reads files; `torchvision`, `detectron2`, `matterport` and `yolact` map names; `assign` checks and assigns.
 """
 
 from keras_maskrcnn.lazy import exports
