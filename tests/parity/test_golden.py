@@ -50,7 +50,7 @@ def test_training(version, steps, eagerly):
     batch = cases.training_cases(golden.training_pictures(arrays["picture"]))[version]
     found = golden.training_excerpt(ours.training(batch, steps, version, run_eagerly=eagerly))
     norms = [name for name in wanted if name.startswith("norm/") and measure.ZERO_GRADIENT not in name]
-    worst = max(abs(found[name] / wanted[name] - 1) for name in norms)
+    worst = max(measure.relative(found[name], wanted[name]) for name in norms)
     losses = measure.loss_rows(found, wanted, ours.LOSSES[version])
     rows = [*losses, *measure.gradient_rows(found, wanted)]
     assert_good("training", [*rows, measure.at_most("norms of gradients", worst, 1e-3)])

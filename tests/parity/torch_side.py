@@ -172,7 +172,7 @@ def training(batch, version="v1", steps=cases.STEPS):
 def _errors(found, exact):
     """Largest relative error of a loss, and the median and largest relative norm of the gradients' errors."""
     wanted = {name: g for name, g in exact["gradients"].items() if name != measure.ZERO_GRADIENT}
-    gradients = [float((found["gradients"][name] - g).norm() / g.norm()) for name, g in wanted.items()]
+    gradients = [measure.relative(found["gradients"][name], g) for name, g in wanted.items()]
     return np.abs(found["losses"] / exact["losses"] - 1).max(), np.median(gradients), max(gradients)
 
 
