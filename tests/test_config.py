@@ -12,7 +12,7 @@ import keras_maskrcnn.backbones
 import keras_maskrcnn.heads
 import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
-from keras_maskrcnn.backbones import EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
+from keras_maskrcnn.backbones import DarkNet53, EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
 from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
@@ -292,6 +292,10 @@ CLASSES = {
             "output_stride": 16,
             **BACKBONE,
         },
+    ),
+    DarkNet53: (
+        {},
+        {"norm": "group", "width": 4, "freeze_at": 3, "norm_epsilon": 0.02, "input_channels": 5, **BACKBONE},
     ),
     EfficientNetLite: ({}, {"variant": 1, "norm": "group", "freeze_at": 3, "input_channels": 5, **BACKBONE}),
     MobileNetV2: (

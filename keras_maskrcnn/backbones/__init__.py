@@ -5,12 +5,23 @@ import functools
 import keras
 
 from keras_maskrcnn.backbones.any import from_keras
+from keras_maskrcnn.backbones.darknet53 import DarkNet53
 from keras_maskrcnn.backbones.efficientnet_lite import VARIANTS, EfficientNetLite
 from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.backbones.resnet import BLOCKS, RESNEXTS, ResNet
 from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
-__all__ = ["NAMES", "EfficientNetLite", "MobileNetV2", "ResNet", "SimpleCNN", "from_keras", "get", "strides"]
+__all__ = [
+    "NAMES",
+    "DarkNet53",
+    "EfficientNetLite",
+    "MobileNetV2",
+    "ResNet",
+    "SimpleCNN",
+    "from_keras",
+    "get",
+    "strides",
+]
 
 _MAKERS = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
@@ -21,6 +32,7 @@ _MAKERS = {
     },
     "mobilenet_v2": MobileNetV2,
     **{f"efficientnet_lite{variant}": functools.partial(EfficientNetLite, variant) for variant in VARIANTS},
+    "darknet53": DarkNet53,
     "simple_cnn": SimpleCNN,
 }
 NAMES = tuple(_MAKERS)
