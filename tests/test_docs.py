@@ -53,7 +53,13 @@ SMALL = {
         "Shapes(50, image_size=(128, 128)": "Shapes(2, image_size=(64, 64)",
         'backbone={"name": "resnet18", "norm": "group"}': TINY,
     },
-    "docs/fine_tuning.md": {**CANVAS, **SPLIT, "epochs=4": "epochs=1", "epochs=8": "epochs=1"},
+    "docs/fine_tuning.md": {
+        **CANVAS,
+        **SPLIT,
+        "epochs=4": "epochs=1",
+        "epochs=8": "epochs=1",
+        "LRFinder(steps=100)": "LRFinder(steps=2)",
+    },
     "docs/from_matterport.md": {
         "(128, 128)": "(64, 64)",
         "Shapes(500), Shapes(50)": "Shapes(2), Shapes(1)",

@@ -30,7 +30,7 @@ def sweep(*losses, first=0):
 
 
 def test_steepest_by_hand():
-    # Central differences per factor of ten, one-sided at the ends: 0, -0.5, -1.5, -2, -1.5, +2.5.
+    # Central differences, one-sided at the ends: 0, -0.5, -1.5, -2, -0.5, 2.5, 4.
     assert sweep(6, 6, 5, 3, 1, 2, 6).steepest == pytest.approx(1e-3)
     # The largest single fall is the last; nothing lies behind it.
     assert sweep(6, 5, 4, 0).steepest == pytest.approx(1e-3)
@@ -83,16 +83,16 @@ def scalar(rate, **options):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_each_step_has_its_rate_and_the_sweep_ends_where_the_loss_diverges(rate, jit_compile):
     model = scalar(rate, jit_compile=jit_compile)
-    finder = LRFinder(low=1e-3, high=1e3, steps=25, smoothing=0.0)
+    finder = LRFinder(low=3e-3, high=3e2, steps=20, smoothing=0.0)
     found = finder.run(model, [(np.ones((1, 1), "float32"),) * 2] * 3)
-    rates = np.geomspace(1e-3, 1e3, 25)
+    rates = np.geomspace(3e-3, 3e2, 20)
     w = np.cumprod(np.concatenate([[1.0], 1 - rates]))  # before each update
     expected = w**2 / 2
-    end = next(i for i in range(25) if expected[i] > 4 * expected[: i + 1].min()) + 1
-    assert found.diverged and len(found.losses) == end < 25
+    end = next(i for i in range(20) if expected[i] > 4 * expected[: i + 1].min()) + 1
+    assert found.diverged and len(found.losses) == end < 20
     np.testing.assert_allclose(found.losses, expected[:end], rtol=1e-4, atol=1e-8)
     np.testing.assert_allclose(found.rates, rates[:end])
-    assert 1e-3 < found.steepest < 2 and 1e-3 < found.valley < 2
+    assert 3e-3 < found.steepest < 2 and 3e-3 < found.valley < 2
     assert float(model.w) == 1 and int(model.optimizer.iterations) == 0
     # The optimizer has its own rate again, also in a step that is traced.
     first = 0.5 if rate == 0.5 else 0.5 * 0.001

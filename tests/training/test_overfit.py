@@ -64,7 +64,7 @@ def test_a_model_without_masks_is_judged_by_its_boxes():
 class Some(data.Dataset):
     """Eight images of 20 × 30 pixels; 0 and 3 have no objects, 5 cannot be read."""
 
-    class_names = ["one"]
+    class_names = ("one",)
 
     def __len__(self):
         return 8
