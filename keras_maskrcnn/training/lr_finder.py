@@ -112,7 +112,7 @@ class LRFinder:
         return Sweep(rates[: len(losses)], np.array(losses), self.smooth(losses), diverged, settled)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Sweep:
     """What a sweep found.
 

@@ -187,17 +187,13 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
         validation = _validation(arguments, model, val_data, batches)
     further = [SkippedSteps(train_data), *(make(clock) for make in callbacks)]
     best = _fit(arguments, model, batches, validation, folder, clock, scores, further)
-    start = time.perf_counter()
-    steps, keeps_best = int(model.optimizer.iterations), arguments.keep == "best" and best.found
-    if keeps_best:
-        best.load(model)
-    figures = scores.scores
-    if keeps_best or not scores.current:
-        figures = evaluation.coco_scores(model, val_data, max_detections=max_detections)
+    start, steps = time.perf_counter(), int(model.optimizer.iterations)
+    figures = _kept(arguments, model, val_data, scores, best)
     print("\n" + evaluation.format_scores(figures))
     paths = finishing.save(model, output, export=is_tensorflow() and not arguments.overfit)
     served = SavedModel(paths["saved_model"]) if paths["saved_model"] else model
     finishing.draw(served, val_data, paths["pictures"])
+    verdict = overfit.finish(model, val_data, figures, output, steps) if arguments.overfit else None
     summary = {
         "command": shlex.join(["python", *sys.argv]),
         "arguments": folder.arguments,
@@ -210,7 +206,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
         "left_out": data.left_out(train_data, val_data),
         **evaluation.for_json(figures, digits=4),
         "best": best.found and {**best.found, "keras_file": str(best.path)},
-        "overfit": overfit.finish(model, val_data, figures, output, steps) if arguments.overfit else None,
+        "overfit": evaluation.for_json(verdict, digits=4),
         "minutes": arguments.minutes,
         **clock.summary(),
         "finishing_seconds": round(time.perf_counter() - start, 1),
@@ -262,6 +258,16 @@ def _fit(arguments, model, batches, validation, folder, clock, scores, further):
             ],
         )
     return best
+
+
+def _kept(arguments, model, val_data, scores, best):
+    """Gives the model the weights of `--keep`, and returns their scores."""
+    loaded = arguments.keep == "best" and best.found
+    if loaded:
+        best.load(model)
+    if scores.current and not loaded:
+        return scores.scores
+    return evaluation.coco_scores(model, val_data, max_detections=scores.max_detections)
 
 
 def _validation(arguments, model, val_data, batches):
