@@ -11,6 +11,7 @@ from PIL import Image
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.training import callbacks, recipe
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
 SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
 RUN = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
 
