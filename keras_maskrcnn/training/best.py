@@ -10,7 +10,7 @@ import keras
 from keras_maskrcnn.training.run_folder import write
 
 # The mean of those that a model has chooses the epoch. Keypoints stay out: their AP is on another scale.
-CHOOSING = ("bbox_AP", "segm_AP", "mean_iou")
+CHOOSING = ("bbox_AP", "segm_AP", "mean_IoU")
 
 
 class Best(keras.callbacks.Callback):

@@ -14,7 +14,7 @@ MEMORISED = 0.8  # score on its own training images from which a model has memor
 FALLEN = 0.5  # share of the first epoch's loss below which the loss has fallen
 FOUND = 0.8  # share of the objects that the proposals of a sound first stage cover
 FEW_STEPS = 100
-SCORES = ("segm_AP", "bbox_AP", "mean_iou")  # the first that a model has is judged
+SCORES = ("segm_AP", "bbox_AP", "mean_IoU")  # the first that a model has is judged
 SHOWN = 16  # images of the picture
 
 

@@ -267,7 +267,7 @@ def _kept(arguments, model, val_data, scores, best):
         best.load(model)
     if scores.current and not loaded:
         return scores.scores
-    return evaluation.coco_scores(model, val_data, max_detections=scores.max_detections)
+    return evaluation.scores(model, val_data, max_detections=scores.max_detections)
 
 
 def _validation(arguments, model, val_data, batches):

@@ -93,7 +93,7 @@ def test_the_best_epoch_is_in_a_file_and_is_kept_if_wanted(keep, shapes, tmp_pat
         box, mask = next(scored)
         return {"bbox_AP": box, "segm_AP": mask, "per_class": {}}
 
-    monkeypatch.setattr(callbacks, "coco_scores", scores)
+    monkeypatch.setattr(callbacks, "scores_of", scores)
     answer = shapes(tmp_path, "--keep", keep)
     assert answer.returncode == 0, answer.stderr[-2000:]
     found = summary(tmp_path)

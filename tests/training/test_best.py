@@ -17,7 +17,7 @@ from keras_maskrcnn.training.best import Best, chosen
     [
         ({"bbox_AP": 0.6, "segm_AP": 0.4, "keypoints_AP": 0.9, "bbox_AP50": 1.0}, "mean of bbox_AP and segm_AP", 0.5),
         ({"bbox_AP": 0.6, "keypoints_AP": 0.9}, "bbox_AP", 0.6),
-        ({"mean_iou": 0.7, "pixel_accuracy": 0.9}, "mean_iou", 0.7),
+        ({"mean_IoU": 0.7, "pixel_accuracy": 0.9}, "mean_IoU", 0.7),
     ],
 )
 def test_the_score_depends_on_what_the_model_predicts(scores, name, figure):

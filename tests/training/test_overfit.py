@@ -58,7 +58,7 @@ def test_without_evidence_the_labels_remain():
 def test_a_model_without_masks_is_judged_by_its_boxes():
     assert judged({"bbox_AP": 0.85}, FELL, [], 300)[0]["score"] == "bbox_AP"
     assert len(reasons({"bbox_AP": 0.5})) == 1
-    assert judged({"mean_iou": 0.85}, {"loss": [1.0, 0.1]}, [], 300)[0]["memorised"]
+    assert judged({"mean_IoU": 0.85}, {"loss": [1.0, 0.1]}, [], 300)[0]["memorised"]
 
 
 class Some(data.Dataset):
