@@ -4,12 +4,12 @@ Images are drawn with NumPy and Pillow; only `curves` imports matplotlib. Line w
 the image. Lines have a dark seam, labels have a filled plate, and an object's colour differs from the pixels under it.
 """
 
-import csv
 import pathlib
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_maskrcnn import history as history_file
 from keras_maskrcnn.data.cropped_masks import crop_of
 from keras_maskrcnn.drawing import skeletons
 from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
@@ -212,7 +212,7 @@ def curves(history, path):
     """
     from keras_maskrcnn import plots
 
-    columns = history if isinstance(history, dict) else _read_csv(history)
+    columns = history if isinstance(history, dict) else history_file.read(history)
     losses = {name: values for name, values in columns.items() if name.endswith("loss")}
     scores = {name: values for name, values in columns.items() if name.endswith(("_AP", "_AP50", "_AP75"))}
     path = pathlib.Path(path)
@@ -259,12 +259,6 @@ def _iou(boxes, others):
     both = np.prod(np.maximum(high - low, 0), axis=2)
     area, other_area = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
     return both / np.maximum(area[:, None] + other_area[None] - both, 1e-9)
-
-
-def _read_csv(path):
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
 def _enlarge(array, scale):

@@ -3,6 +3,7 @@
 import math
 import numbers
 
+from keras_maskrcnn import text_table
 from keras_maskrcnn.evaluation.coco import SCORED, figures_of
 from keras_maskrcnn.evaluation.errors import ERRORS
 
@@ -34,9 +35,9 @@ def _further_tables(figures):
 
 def format_scores(scores):
     """Formats `coco_scores` as a text table: one line per score, then one per class; "-" for NaN."""
-    lines = _columns(_scores(scores))
+    lines = text_table.columns(_scores(scores))
     if scores.get("per_class"):
-        lines += ["", *_columns(_by_class(scores))]
+        lines += ["", *text_table.columns(_by_class(scores))]
     return "\n".join(lines)
 
 
@@ -44,13 +45,15 @@ def format_report(report):
     """Formats `precision_recall` as a text table, followed by the confusion matrix (rows: ground truth)."""
     names = report["names"]
     matrix = [[name, *map(str, row)] for name, row in zip(names, report["confusion"].tolist(), strict=True)]
-    return "\n".join([*_columns(_rates(report)), "", *_columns([["truth \\ found", *names], *matrix])])
+    return "\n".join(
+        [*text_table.columns(_rates(report)), "", *text_table.columns([["truth \\ found", *names], *matrix])]
+    )
 
 
 def format_explanation(figures):
     """Formats what `explain` has beyond `format_scores` and `format_report` as text tables with titles."""
     parts = _further_tables(figures).items()
-    return "\n\n".join("\n".join([f"{title}:", *_columns(rows)]) for title, rows in parts)
+    return "\n\n".join("\n".join([f"{title}:", *text_table.columns(rows)]) for title, rows in parts)
 
 
 def _scores(scores):
@@ -113,12 +116,3 @@ def _number(value):
     if isinstance(value, numbers.Integral):
         return f"{value}"
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _columns(rows):
-    """Lines of text: the first column left-aligned, all others right-aligned, two spaces between columns."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    ]
