@@ -22,7 +22,10 @@ class Anchors(Options):
         offset: shift of the centres, in strides.
         spacing: distance of the centres: "stride", that of the level; or "canvas", the canvas's side divided by the
             level's cells and rounded down (torchvision). The two differ where a level's stride does not divide the
-            canvas: 800 pixels make 13 cells of P6, which torchvision places 61 pixels apart.
+            canvas: 800 pixels make 13 cells of P6, which torchvision places 61 pixels apart. "cells" is "canvas"
+            without the rounding: with `offset` 0.5 the centres are those of the cells of any canvas (YOLACT).
+        square: whether anchors have the width that follows from size and ratio as their height too, see
+            `ops.anchors.cell_anchors`.
 
     Raises:
         ValueError: if `sizes` is not one tuple per level, all of one length, or for another `spacing`.
@@ -33,10 +36,11 @@ class Anchors(Options):
     rounded: bool = False
     offset: float = 0.0
     spacing: str = "stride"
+    square: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        check_choice("spacing", self.spacing, ("stride", "canvas"))
+        check_choice("spacing", self.spacing, ("stride", "canvas", "cells"))
         if self.sizes is None:
             return
         lengths = {len(level) if isinstance(level, tuple) else 0 for level in self.sizes}
@@ -53,7 +57,8 @@ class Anchors(Options):
         Arrays where the sides are numbers, tensors where they are known at run time only.
         """
         sizes = self.level_sizes(strides)
-        return pyramid_anchors(image_size, strides, sizes, self.ratios, self.rounded, self.offset, self.spacing)
+        conventions = (self.rounded, self.offset, self.spacing, self.square)
+        return pyramid_anchors(image_size, strides, sizes, self.ratios, *conventions)
 
     def per_location(self):
         """Number of anchors per location."""

@@ -270,7 +270,7 @@ class InstanceModel(Declarations, Detector, Images, Presets, BuiltModel, keras.M
     def _follow(self, data):
         """Have `data.batches` resize images by the model's rule, which `detect` applies too."""
         if hasattr(data, "rows"):
-            data.rows.prepare.follow(self.resize.antialias)
+            data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
 
     def _adopt(self, data):
         names = getattr(data, "class_names", None)
