@@ -80,11 +80,19 @@ def narrow_presets(monkeypatch):
         "mask_stage": {"width": 64},
     }
 
+    one_stage = {
+        "backbone": {"width": 16},
+        "fpn_channels": 64,
+        "stage": {"width": 64},
+        "prototypes": {"width": 64},
+    }
+
     def narrow(name):
         preset = read(name)
         if name not in presets.published():
             return preset
-        wanted = {part: width for part, width in widths.items() if preset["config"].get(part, width) is not None}
+        of_class = one_stage if preset.get("class", presets.CLASS) != presets.CLASS else widths
+        wanted = {part: width for part, width in of_class.items() if preset["config"].get(part, width) is not None}
         config = presets.overridden(preset["config"], wanted)
         for head in config.get("heads", ()):  # `read` gives a copy
             options = head["config"].setdefault("stage", {})

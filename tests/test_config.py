@@ -13,11 +13,14 @@ import keras_maskrcnn.heads
 import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
 from keras_maskrcnn.backbones import EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
+from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
+from keras_maskrcnn.heads.pixel_classes import PixelClassHead
+from keras_maskrcnn.heads.prototypes import PrototypeHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.heads.semantic import SemanticHead
@@ -61,7 +64,18 @@ CLASSES = {
     FrozenBatchNorm: ({}, {"epsilon": 0.02, **LAYER}),
     GroupNorm: ({}, {"groups": 5, "epsilon": 0.02, **LAYER}),
     ConvStack: ({"depth": 1, "width": 2}, {"depth": 2, "width": 3, "norm": "group", **LAYER}),
-    FPN: ({}, {"channels": 7, "extra_level": False, "norm": "group", **LAYER}),
+    FPN: (
+        {},
+        {
+            "channels": 7,
+            "extra_level": False,
+            "norm": "group",
+            "convolved_levels": 2,
+            "upsampling": "bilinear",
+            "relu": True,
+            **LAYER,
+        },
+    ),
     RPNHead: (
         {"strides": [8]},
         {
@@ -73,6 +87,7 @@ CLASSES = {
                 "rounded": True,
                 "offset": 0.5,
                 "spacing": "canvas",
+                "square": True,
             },
             "proposals": {
                 "pre_nms": 5,
@@ -178,6 +193,31 @@ CLASSES = {
             **LAYER,
         },
     ),
+    AnchorHead: (
+        {"num_classes": 3, "strides": [8]},
+        {
+            "num_classes": 5,
+            "strides": [8, 16],
+            "coefficients": 4,
+            "stage": {
+                "width": 7,
+                "depth": 2,
+                "delta_weights": [1.0, 1.0, 2.0, 2.0],
+                "beta": 0.5,
+                "class_weight": 2.0,
+                "box_weight": 0.5,
+            },
+            "anchors": {"sizes": [[16], [32]], "ratios": [1.0], "spacing": "cells"},
+            "matching": {"high": 0.6, "low": 0.3, "crowd_cover": None, "negatives": 2.0},
+            "detection": {"nms": "fast", "per_class": 9, "clip": "after_nms"},
+            **LAYER,
+        },
+    ),
+    PrototypeHead: (
+        {},
+        {"stage": {"count": 4, "width": 7, "depth": 2, "weight": 2.0, "positives": 9}, **LAYER},
+    ),
+    PixelClassHead: ({"num_classes": 3}, {"num_classes": 5, "weight": 0.5, **LAYER}),
     Deconvolution2x: ({"filters": 3}, {"filters": 5, **LAYER}),
     RoIAlign: (
         {"output_size": 7},

@@ -79,6 +79,13 @@ SMALL = {
     "docs/predict.md": {},
     "docs/presets.md": {},
     "docs/pretrained_weights.md": {},
+    "docs/yolact.md": {
+        "Shapes(2000, (128, 128)": "Shapes(4, (64, 64)",
+        "Shapes(100, (128, 128)": "Shapes(2, (64, 64)",
+        "(128, 128), batch_size=8": "(64, 64), batch_size=2",
+        'backbone={"name": "resnet18", "norm": "group"}': 'backbone={"name": "resnet10", "norm": "group", "width": 8}',
+        "epochs=5": "epochs=1",
+    },
     "docs/your_data.md": {},
 }
 PAGES_OF_COMMANDS = (

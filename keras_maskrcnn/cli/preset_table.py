@@ -1,6 +1,7 @@
 """A Markdown table of what each preset uses, from the files of the presets; docs/presets.md holds it."""
 
 from keras_maskrcnn.heads.anchors import Anchors
+from keras_maskrcnn.heads.prototypes import PrototypeStage
 from keras_maskrcnn.heads.rpn import Proposals
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
 from keras_maskrcnn.inference.placement import Resize
@@ -28,20 +29,33 @@ def table():
 def _row(name):
     preset = presets.read(name)
     config, weights = preset["config"], preset.get("weights") or {}
-    proposals = Proposals.of(config.get("proposals"))
-    in_training, at_test = (proposals.limits(training)["post_nms"] for training in (True, False))
+    stages = _one_stage if preset.get("class", presets.CLASS) != presets.CLASS else _two_stages
+    neck, heads, regions, proposals = stages(config)
     trained = weights.get("source") if "path" in weights else None  # of a folder, what it was trained on
     return [
         f"`{name}`",
         _backbone(config.get("backbone", "resnet50")),
-        str(config.get("neck", "fpn") or "none"),
-        _heads(config),
+        neck,
+        heads,
         _images(config),
         _anchors(Anchors.of(config.get("anchors"))),
-        str(RegionSampling.of(config.get("box_sampling")).size),
-        f"{in_training} / {at_test}",
+        regions,
+        proposals,
         weights.get("schedule") or trained or "not known",
     ]
+
+
+def _two_stages(config):
+    """Neck, heads, regions and proposals of a Mask R-CNN."""
+    proposals = Proposals.of(config.get("proposals"))
+    in_training, at_test = (proposals.limits(training)["post_nms"] for training in (True, False))
+    regions = RegionSampling.of(config.get("box_sampling")).size
+    return str(config.get("neck", "fpn") or "none"), _heads(config), str(regions), f"{in_training} / {at_test}"
+
+
+def _one_stage(config):
+    """The same of a YOLACT, which has no regions."""
+    return "fpn, P3 to P7", f"anchors, {PrototypeStage.of(config.get('prototypes')).count} prototypes", "none", "none"
 
 
 def _backbone(given):

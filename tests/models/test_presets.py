@@ -3,6 +3,7 @@
 import inspect
 import json
 
+import keras
 import pytest
 
 from keras_maskrcnn import MaskRCNN, weights
@@ -17,8 +18,9 @@ def test_names_are_sorted_and_include_the_published_one():
 
 @pytest.mark.parametrize("name", presets.published())
 def test_every_preset_holds_arguments_of_the_model(name):
-    config = presets.read(name)["config"]
-    arguments = {*inspect.signature(MaskRCNN).parameters, *inspect.signature(InstanceModel).parameters}
+    preset = presets.read(name)
+    config, model = preset["config"], keras.saving.get_registered_object(preset.get("class", presets.CLASS))
+    arguments = {*inspect.signature(model).parameters, *inspect.signature(InstanceModel).parameters}
     assert config and set(config) <= arguments - {"num_classes", "common"}
     json.dumps(config)
 
@@ -26,19 +28,12 @@ def test_every_preset_holds_arguments_of_the_model(name):
 @pytest.mark.parametrize("name", presets.published())
 def test_every_preset_lists_conventions_and_the_source_of_its_weights(name):
     preset = presets.read(name)
-    assert set(preset) == {"description", "config", "conventions", "weights"}
-    topics = {
-        "batch norm",
-        "stride",
-        "pixels",
-        "resize",
-        "anchors",
-        "RoIAlign",
-        "boxes",
-        "detections",
-    } | ({"masks", "mask targets"} if preset["config"].get("mask_stage", {}) is not None else set())
+    assert set(preset) - {"class"} == {"description", "config", "conventions", "weights"}
+    topics = {"batch norm", "stride", "pixels", "resize", "anchors", "boxes", "detections"}
+    topics |= {"masks", "mask targets"} if preset["config"].get("mask_stage", {}) is not None else set()
     heads = {head["class_name"] for head in preset["config"].get("heads", ())}
     topics |= {"keypoints"} if "KeypointHead" in heads else set()
+    topics |= {"RoIAlign"} if "class" not in preset else {"pyramid"}
     assert set(preset["conventions"]) - {"proposals"} == topics and all(preset["conventions"].values())
     assert preset["weights"]["source"] in weights.SOURCES
     facts = {"source", "file", "url", "sha256", "classes", "licence", "metrics"}
