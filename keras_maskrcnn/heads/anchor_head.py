@@ -169,15 +169,17 @@ class AnchorHead(Declarations, keras.layers.Layer):
             for hidden, (name, numbers) in zip(copies, self.columns.items(), strict=True)
         ]
 
-    def boxes(self, canvas):
-        """Anchors of all levels for a canvas (height, width): float32 `[A, 4]`."""
-        return ops.concatenate([ops.convert_to_tensor(a) for a in self.anchors.boxes(canvas, self.strides)], axis=0)
+    def boxes(self, canvas, levels):
+        """Anchors of all levels `[B, H, W, C]` for a canvas (height, width): float32 `[A, 4]`."""
+        cells = [ops.shape(level)[1:3] for level in levels]
+        anchors = self.anchors.boxes(canvas, self.strides, cells)
+        return ops.concatenate([ops.convert_to_tensor(level) for level in anchors], axis=0)
 
     # Training -----------------------------------------------------------------------------------------------------
 
-    def assign(self, canvas, truth):
-        """`Assigned` ground truth for a canvas (height, width)."""
-        anchors, rule = self.boxes(canvas), self.matching
+    def assign(self, anchors, truth):
+        """`Assigned` ground truth of anchors float32 `[A, 4]`."""
+        rule = self.matching
         matched, role = match(
             anchors,
             truth["boxes"],
@@ -230,12 +232,12 @@ class AnchorHead(Declarations, keras.layers.Layer):
 
     # Detection ----------------------------------------------------------------------------------------------------
 
-    def detect(self, predicted, canvas, sizes, limits=None):
+    def detect(self, predicted, anchors, sizes, limits=None):
         """Detections after NMS.
 
         Args:
             predicted: `Predicted`.
-            canvas: (height, width) of the input.
+            anchors: float32 `[A, 4]`.
             sizes: float32 `[B, 2]`, height and width of each image inside the input.
             limits: `detection.Limits`; None takes the options'.
 
@@ -243,7 +245,7 @@ class AnchorHead(Declarations, keras.layers.Layer):
             (dict of the tensors `[B, D, ...]` in `OUTPUTS` and `valid` bool `[B, D]`, coefficients float32
             `[B, D, k]`).
         """
-        boxes = box_ops.decode(predicted.deltas, self.boxes(canvas), self.stage.delta_weights)[:, :, None]
+        boxes = box_ops.decode(predicted.deltas, anchors, self.stage.delta_weights)[:, :, None]
         probabilities = ops.softmax(predicted.logits, axis=-1)
         valid = ops.ones_like(probabilities[..., 0], dtype="bool")
         found = select_detections(

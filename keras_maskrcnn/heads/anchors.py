@@ -51,14 +51,15 @@ class Anchors(Options):
         """Side lengths for levels of the given strides."""
         return self.sizes or tuple((8 * stride,) for stride in strides)
 
-    def boxes(self, image_size, strides):
+    def boxes(self, image_size, strides, cells=None):
         """Anchors of every level for a canvas (height, width): list of float32 `[A_l, 4]`, in pixels.
 
-        Arrays where the sides are numbers, tensors where they are known at run time only.
+        Arrays where the sides are numbers, tensors where they are known at run time only. `cells` are (rows, columns)
+        of each level, where they are not those of the strides.
         """
         sizes = self.level_sizes(strides)
         conventions = (self.rounded, self.offset, self.spacing, self.square)
-        return pyramid_anchors(image_size, strides, sizes, self.ratios, *conventions)
+        return pyramid_anchors(image_size, strides, sizes, self.ratios, *conventions, cells)
 
     def per_location(self):
         """Number of anchors per location."""

@@ -88,8 +88,6 @@ class YOLACT(InstanceModel):
             self.pixel_head = PixelClassHead(self.num_classes, semantic_weight, name="pixel_head", **policy)
         for head in self.all_heads().values():
             head.build((None, None, None, fpn_channels))
-        if self.image_size:
-            self.check_canvas(self.image_size)
         self.declare(self, *self.all_heads().values())
         if frozen is not None:
             freeze(self, frozen)
@@ -114,15 +112,15 @@ class YOLACT(InstanceModel):
         learn = truth is not None and self.pixel_head is not None and not self.left_out(*self.pixel_head.LOSSES)
         finest = branches(pyramid[0], 3 if learn else 2)
         predicted = self.anchor_head([finest[0], *pyramid[1:]])
+        anchors = self.anchor_head.boxes(canvas, pyramid)
         prototypes = self.prototype_head(finest[1])
         if truth is None:
-            found, coefficients = self.anchor_head.detect(predicted, canvas, sizes, self.limits(inputs))
+            found, coefficients = self.anchor_head.detect(predicted, anchors, sizes, self.limits(inputs))
             return {**found, **self.prototype_head.predict(prototypes, coefficients, found, canvas)}
-        assigned = self.anchor_head.assign(canvas, truth)
-        losses = {
-            **dict.fromkeys(self.loss_names, ops.zeros(())),
-            **self.anchor_head.losses(predicted, assigned, truth, self.class_factors),
-        }
+        assigned = self.anchor_head.assign(anchors, truth)
+        losses = dict.fromkeys((*self.loss_names, *self.health_names), ops.zeros(()))
+        if not self.left_out(*self.anchor_head.LOSSES):
+            losses |= self.anchor_head.losses(predicted, assigned, truth, self.class_factors)
         if not self.left_out(*self.prototype_head.LOSSES):
             losses |= self.prototype_head.losses(
                 prototypes, predicted.coefficients, assigned, truth, canvas, self.seed_generator
@@ -146,8 +144,8 @@ class YOLACT(InstanceModel):
         return {"backbone": self.backbone, "fpn": self.fpn, **self.all_heads()}
 
     def canvas_stride(self):
-        """Pixels of which the sides of a canvas are multiples: 1, unless the backbone's levels are rounded down."""
-        return 1 if _rounds_up(self.backbone) else self.strides[len(LEVELS) - 1]
+        """Pixels of which the sides of a canvas are multiples: 1, a canvas may have any size."""
+        return 1
 
     def get_config(self):
         """Constructor arguments."""
@@ -189,10 +187,3 @@ def _levels(backbone):
     if missing:
         raise ValueError(f"YOLACT needs the levels {', '.join(LEVELS)}: {backbone.name} has no {', '.join(missing)}")
     return {level: backbone.output[level] for level in LEVELS}
-
-
-def _rounds_up(backbone):
-    """Whether each level of a backbone has ceil(side / stride) cells for sides that the stride does not divide."""
-    side, channels = 65, backbone.inputs[0].shape[-1]
-    shapes = backbone.compute_output_shape((1, side, side, channels))
-    return all(shapes[level][1] == -(-side // stride) for level, stride in backbones.strides(backbone).items())

@@ -80,10 +80,8 @@ def targets(masks, boxes, canvas, size):
         found = resize(ops.cast(ops.reshape(masks, (-1, height, width, 1)), "float32"), size)[..., 0] / 255.0
     else:
         whole = ops.cast(ops.stack([0, 0, canvas[1], canvas[0]]), "float32")
-        whole = ops.tile(whole[None], (batch * count, 1))
-        found = mask_targets(
-            ops.reshape(masks, (-1, height, width)), ops.reshape(boxes, (-1, 4)), whole, (size[0], size[1])
-        )
+        flat, of_boxes = ops.reshape(masks, (-1, height, width)), ops.reshape(boxes, (-1, 4))
+        found = mask_targets(flat, of_boxes, whole[None], tuple(size))
     found = ops.reshape(found, (batch, count, size[0], size[1]))
     return ops.stop_gradient(ops.cast(found > 0.5, "float32"))
 
@@ -189,7 +187,7 @@ def _axis(start, end, pixels, step, cells):
     Returns:
         (slice of the pixels, slice of the cells, float32 `[pixels in the slice, cells in the slice]`).
     """
-    reach = (MARGIN + 1) / step  # a pixel is interpolated from the cells up to one cell away
+    reach = (MARGIN + 1) / step  # beyond it, cells of the crop have less than half of a pixel's weight
     first = int(np.clip(np.floor(start - reach), 0, pixels))
     last = max(int(np.clip(np.ceil(end + reach), 0, pixels)), first)
     places = np.clip((np.arange(first, last, dtype="float32") + 0.5) * np.float32(step) - 0.5, 0, cells - 1)

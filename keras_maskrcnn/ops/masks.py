@@ -26,7 +26,7 @@ def mask_targets(masks, mask_boxes, rois, size):
     Args:
         masks: `[R, M, M]`, coverage inside the ground-truth box, any dtype, 0…255.
         mask_boxes: float32 `[R, 4]`, the ground-truth boxes.
-        rois: float32 `[R, 4]`, the input boxes of the mask head.
+        rois: float32 `[R, 4]`, the input boxes of the mask head; or `[1, 4]`, one box for all masks.
         size: output cells per side, or (rows, columns).
 
     Returns:

@@ -18,13 +18,14 @@ def make_head(**options):
 
 
 ANCHOR_OPTIONS = {"ratios": [1.0, 2.0], "offset": 0.5, "spacing": "cells"}
+LEVELS = [np.zeros((1, 4, 4, 4), "float32"), np.zeros((1, 2, 2, 4), "float32")]  # of a canvas of 32 × 32 pixels
 
 
 def test_outputs_are_in_the_order_of_the_anchors():
     head = make_head(stage={"width": 4})
     levels = [RNG.normal(size=(1, 3, 5, 4)).astype("float32"), RNG.normal(size=(1, 2, 3, 4)).astype("float32")]
     found = head(levels)
-    anchors = head.boxes((23, 37))
+    anchors = head.boxes((23, 37), levels)
     assert [tuple(values.shape) for values in (*found, anchors)] == [(1, 42, 4), (1, 42, 4), (1, 42, 5), (42, 4)]
     hidden = head.stack(levels[0])
     rows, columns, anchor = 2, 1, 1
@@ -93,13 +94,13 @@ def test_losses_are_those_of_loops(positives, factors):
 
 def test_anchors_are_assigned_by_the_thresholds_of_ssd():
     head = make_head()
-    anchors = np.asarray(head.boxes((32, 32)))
+    anchors = np.asarray(head.boxes((32, 32), LEVELS))
     truth = {
         "boxes": np.stack([anchors[10], anchors[12]])[None],  # the second is padding
         "valid": np.array([[True, False]]),
         "crowd": np.zeros((1, 2), bool),
     }
-    assigned = head.assign((32, 32), truth)
+    assigned = head.assign(anchors, truth)
     overlap = np.asarray(keras.ops.convert_to_numpy(_iou(anchors, anchors[10])))
     expected = np.where(overlap >= 0.5, 1, np.where(overlap < 0.4, 0, -1))
     np.testing.assert_array_equal(assigned.role[0], expected)
@@ -113,20 +114,21 @@ def _iou(boxes, box):
 
 def test_detections_carry_the_coefficients_of_their_anchors():
     head = make_head(detection={"nms": "fast", "per_class": 10})
-    count = len(head.boxes((32, 32)))
+    anchors = head.boxes((32, 32), LEVELS)
+    count = len(anchors)
     logits = np.full((1, count, CLASSES + 1), [9, 0, 0, 0], "float32")
     logits[0, 7] = [0, 0, 9, 0]
     deltas, coefficients = np.zeros((1, count, 4), "float32"), RNG.normal(size=(1, count, 5)).astype("float32")
     found, chosen = head.detect(
-        Predicted(logits, deltas, coefficients), (32, 32), np.array([[32, 32]], "float32"), Limits(0.5, 0.5, 4)
+        Predicted(logits, deltas, coefficients), anchors, np.array([[32, 32]], "float32"), Limits(0.5, 0.5, 4)
     )
     assert np.asarray(found["valid"]).sum() == 1 and int(found["labels"][0, 0]) == 2
     np.testing.assert_array_equal(np.asarray(chosen)[0, 0], coefficients[0, 7])
-    np.testing.assert_allclose(found["boxes"][0, 0], np.clip(np.asarray(head.boxes((32, 32)))[7], 0, 32), atol=1e-4)
+    np.testing.assert_allclose(found["boxes"][0, 0], np.clip(np.asarray(anchors)[7], 0, 32), atol=1e-4)
 
 
 def test_matching_refuses_thresholds_and_numbers_that_are_not_possible():
-    with pytest.raises(ValueError, match="low=0.6, high=0.5 must be 0 ≤ low ≤ high ≤ 1"):
+    with pytest.raises(ValueError, match=r"low=0\.6, high=0\.5 must be 0 ≤ low ≤ high ≤ 1"):
         AnchorMatching(low=0.6)
     with pytest.raises(ValueError, match="negatives=-1 must be 0 or more"):
         AnchorMatching(negatives=-1)
