@@ -140,7 +140,7 @@ def test_curves_lie_where_the_epochs_ended(tmp_path):
         ({"val_bbox_AP": [0.5, 0.25], "val_segm_AP": [0.0, 0.5]}, 2),  # means 0.25, 0.375
         ({"val_bbox_AP": [0.5, 0.5]}, 1),
         ({"val_segm_AP": [NAN, 0.0]}, 2),
-        ({"val_mean_iou": [0.5, 0.75]}, 2),
+        ({"val_mean_IoU": [0.5, 0.75]}, 2),
         ({"val_bbox_AP": [NAN, NAN]}, None),
         ({}, None),
     ],

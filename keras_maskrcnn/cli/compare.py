@@ -9,7 +9,7 @@ from keras_maskrcnn.cli.common import check_outputs, fail
 EXAMPLE = "runs/small runs/large --output runs/compared --by minutes"
 KERAS = False  # neither Keras nor its backend is imported
 SCORES = ("bbox_AP", "bbox_AP50", "segm_AP", "segm_AP50")  # the first columns of scores, where a run has them
-CURVES = ("loss", "val_loss", "val_bbox_AP", "val_segm_AP", "val_keypoints_AP", "val_mean_iou")
+CURVES = ("loss", "val_loss", "val_bbox_AP", "val_segm_AP", "val_keypoints_AP", "val_mean_IoU")
 ABSENT = "-"
 
 

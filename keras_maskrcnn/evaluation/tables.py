@@ -3,9 +3,9 @@
 import math
 import numbers
 
-from keras_maskrcnn import text_table
 from keras_maskrcnn.evaluation.coco import SCORED, figures_of
 from keras_maskrcnn.evaluation.errors import ERRORS
+from keras_maskrcnn.text_table import columns as _columns
 
 RATES = ("precision", "recall", "f1")
 COUNTS = ("true_positives", "false_positives", "false_negatives")
@@ -35,9 +35,9 @@ def _further_tables(figures):
 
 def format_scores(scores):
     """Formats `coco_scores` as a text table: one line per score, then one per class; "-" for NaN."""
-    lines = text_table.columns(_scores(scores))
+    lines = _columns(_scores(scores))
     if scores.get("per_class"):
-        lines += ["", *text_table.columns(_by_class(scores))]
+        lines += ["", *_columns(_by_class(scores))]
     return "\n".join(lines)
 
 
@@ -45,15 +45,13 @@ def format_report(report):
     """Formats `precision_recall` as a text table, followed by the confusion matrix (rows: ground truth)."""
     names = report["names"]
     matrix = [[name, *map(str, row)] for name, row in zip(names, report["confusion"].tolist(), strict=True)]
-    return "\n".join(
-        [*text_table.columns(_rates(report)), "", *text_table.columns([["truth \\ found", *names], *matrix])]
-    )
+    return "\n".join([*_columns(_rates(report)), "", *_columns([["truth \\ found", *names], *matrix])])
 
 
 def format_explanation(figures):
     """Formats what `explain` has beyond `format_scores` and `format_report` as text tables with titles."""
     parts = _further_tables(figures).items()
-    return "\n\n".join("\n".join([f"{title}:", *text_table.columns(rows)]) for title, rows in parts)
+    return "\n\n".join("\n".join([f"{title}:", *_columns(rows)]) for title, rows in parts)
 
 
 def _scores(scores):

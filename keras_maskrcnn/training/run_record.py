@@ -13,9 +13,9 @@ from keras_maskrcnn.training.event_log import read_scalars
 
 TOTALS = ("steps", "fit_seconds")
 # Scores in a summary that a table shows: the mean AP of each kind, and the scores of other tasks.
-SCORE = re.compile(r"\w+_AP(50)?|PQ|mean_iou|\w+_score")
+SCORE = re.compile(r"\w+_AP(50)?|PQ|mean_IoU|\w+_score")
 # What the best epoch is chosen by, in this order: the mean of those that the history has.
-JUDGED = (("val_bbox_AP", "val_segm_AP"), ("val_mean_iou",))
+JUDGED = (("val_bbox_AP", "val_segm_AP"), ("val_mean_IoU",))
 
 
 @dataclasses.dataclass(frozen=True)
