@@ -78,7 +78,7 @@ def build(arguments, train):
         return _without_heads(arguments, train.num_classes, options)
     if arguments.preset in presets.published() and not arguments.weights:
         raise ValueError(f"--preset {arguments.preset} holds no weights: give their file as --weights, or imagenet")
-    return InstanceModel.from_preset(arguments.preset, train.num_classes, weights=arguments.weights, **options)
+    return presets.make(presets.Presets, arguments.preset, train.num_classes, arguments.weights, options)
 
 
 def _without_heads(arguments, num_classes, options):
@@ -87,7 +87,7 @@ def _without_heads(arguments, num_classes, options):
     options["weights"] = FEATURES[arguments.weights]
     if options["weights"] is None:
         options["backbone"] = {"norm": arguments.norm, "freeze_at": 0}
-    return presets.make(InstanceModel, arguments.preset, num_classes, None, options)
+    return presets.make(presets.Presets, arguments.preset, num_classes, None, options)
 
 
 def _from_keras_file(path, num_classes, options):
