@@ -172,7 +172,7 @@ def _coverage(single, side, angle):
         angle: Degrees.
 
     Returns:
-        float32 [h, w], share of each pixel that the digit covers, cropped to where it is above 0; 0.5 or more somewhere.
+        float32 [h, w], share of each pixel that the digit covers, cropped to where it is above 0; one is at least 0.5.
     """
     scale = side / max(single.shape)
     length = int(np.ceil(side * np.sqrt(2))) + 2
