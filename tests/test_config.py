@@ -238,6 +238,7 @@ CLASSES = {
             "pixel_std": [4.0, 5.0, 6.0],
             "input_channels": 5,
             "dilated": True,
+            "output_stride": 16,
             **BACKBONE,
         },
     ),

@@ -61,9 +61,9 @@ def get(backbone, dtype=None, weights=None, input_channels=3):
 
 
 def strides(backbone):
-    """Strides of a backbone's levels, finest first: {"C2": 4, …, "C5": 32}; C5 of a dilated one has 16."""
-    found = {level: 2 ** int(level[1:]) for level in sorted(backbone.output)}
-    return {**found, **({"C5": found["C4"]} if getattr(backbone, "dilated", False) else {})}
+    """Strides of a backbone's levels, finest first: {"C2": 4, …, "C5": 32}; at most 16 or 8 in a dilated one."""
+    most = min(getattr(backbone, "output_stride", 32), 16 if getattr(backbone, "dilated", False) else 32)
+    return {level: min(2 ** int(level[1:]), most) for level in sorted(backbone.output)}
 
 
 def _make(name, weights, options):

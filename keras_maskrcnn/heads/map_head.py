@@ -22,7 +22,7 @@ class MapHead(Declarations, keras.layers.Layer):
 
     Attributes:
         strides: strides of the levels, finest first.
-        stride: pixels of the input per cell of the maps: `STRIDE`, or the finest level's if that is less.
+        stride: pixels of the input per cell of the maps, what `cell` returns.
     """
 
     def connect(self, strides, channels, regions=None, seed=None, trunk=None):
@@ -30,7 +30,7 @@ class MapHead(Declarations, keras.layers.Layer):
 
         Args:
             strides: strides of the levels, finest first.
-            channels: channels of these levels.
+            channels: channels of these levels: one number, or one for each.
             regions: not used; heads on regions take it.
             seed: not used likewise.
             trunk: not used likewise.
@@ -41,15 +41,21 @@ class MapHead(Declarations, keras.layers.Layer):
         del regions, seed, trunk
         if hasattr(self, "strides"):
             raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
-        self.strides, self.stride = tuple(strides), min(STRIDE, *strides)
+        self.strides = tuple(strides)
+        self.stride = self.cell()
         self.OUTPUTS = tuple(
             dataclasses.replace(output, stride=self.stride) if output.kind == "map" else output
             for output in self.OUTPUTS
         )
-        self.build([(None, None, None, channels)] * len(self.strides))
+        widths = [channels] * len(self.strides) if isinstance(channels, int) else channels
+        self.build([(None, None, None, width) for width in widths])
         if not self.trainable:  # `build` makes trainable layers, also in a frozen head
             for layer in flatten_layers(self):
                 layer.trainable = False
+
+    def cell(self):
+        """Pixels of the input per cell of the maps: `STRIDE`, or the finest level's stride if that is less."""
+        return min(STRIDE, *self.strides)
 
     def build_from_config(self, config):
         """Nothing: a head that was saved is built when the model connects it."""

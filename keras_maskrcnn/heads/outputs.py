@@ -64,7 +64,8 @@ class Declarations:
     Attributes:
         LOSSES: names of the loss terms.
         HEALTH: names of further scalars that are reported in training.
-        FIELDS: names of the ground-truth fields that are needed besides boxes, labels, crowd and valid.
+        FIELDS: names of the ground-truth fields that are needed, in a model of objects besides boxes, labels, crowd and
+            valid.
         OUTPUTS: tuple of `Output`, what is predicted.
         PER_CLASS: names of the layers whose width depends on the number of classes.
     """
@@ -120,7 +121,7 @@ def to_image(schema, rows, scale, image_size, how="continuous", masks="full"):
 
     Args:
         schema: tuple of `Output`.
-        rows: dict of arrays `[n, ...]` by output name, maps `[h, w, C]`; "boxes" among them.
+        rows: dict of arrays `[n, ...]` by output name, "boxes" among them, and maps `[h, w, C]`; or maps alone.
         scale: (x, y), image pixels per input pixel.
         image_size: (height, width) of the image.
         how: how masks are pasted, see `ops.masks.paste`.
@@ -138,7 +139,7 @@ def to_image(schema, rows, scale, image_size, how="continuous", masks="full"):
         "probabilities": lambda values: values,
     }
     scale = np.asarray(scale, "float32")
-    boxes = rows["boxes"] * np.tile(scale, 2)
+    boxes = rows["boxes"] * np.tile(scale, 2) if of_objects(schema) else None
     convert = {
         "values": lambda values: values,
         "boxes": lambda values: values * np.tile(scale, 2),
@@ -163,12 +164,12 @@ def exported(schema, found, sizes, image_size=None):
 
     Args:
         schema: tuple of `Output`.
-        found: dict of tensors `[B, D, ...]`, with "valid" bool `[B, D]`.
+        found: dict of tensors `[B, D, ...]`, with "valid" bool `[B, D]`, and of maps.
         sizes: float32 `[B, 2]`, height and width of each image inside the canvas.
         image_size: (height, width) of the images, int scalars, which have one size; only maps need it.
 
     Returns:
-        dict of tensors `[B, D, ...]`, and `num_detections` int32 `[B]`.
+        dict of tensors `[B, D, ...]` with `num_detections` int32 `[B]`, and of maps.
     """
     height_width = sizes[:, None]
     convert = {
@@ -181,7 +182,9 @@ def exported(schema, found, sizes, image_size=None):
     }
     outputs = [output for output in schema if output.exported]
     answer = {output.exported: convert[output.kind](found[output.name]) for output in of_objects(outputs)}
+    if of_objects(schema):
+        answer["num_detections"] = ops.sum(ops.cast(found["valid"], "int32"), axis=1)
     for output in maps(outputs):
         scale = [sizes[0, axis] / (ops.cast(image_size[axis], "float32") * output.stride) for axis in (1, 0)]
         answer[output.exported] = ops.cast(class_maps(found[output.name], scale, image_size), "int64")
-    return {**answer, "num_detections": ops.sum(ops.cast(found["valid"], "int32"), axis=1)}
+    return answer

@@ -1,6 +1,8 @@
-"""Models: the two-stage flow, and the base of all models."""
+"""Models: the two-stage flow, semantic segmentation, and the base of all models."""
 
+from keras_maskrcnn.models.convolutionalise import convolutionalise
+from keras_maskrcnn.models.fcn import FCN
 from keras_maskrcnn.models.first_stage import FirstStage
 from keras_maskrcnn.models.mask_rcnn import MaskRCNN
 
-__all__ = ["FirstStage", "MaskRCNN"]
+__all__ = ["FCN", "FirstStage", "MaskRCNN", "convolutionalise"]

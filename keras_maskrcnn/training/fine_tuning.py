@@ -8,8 +8,8 @@ from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.backend import is_tensorflow
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.models import presets
-from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names, matching
+from keras_maskrcnn.models.image_model import ImageModel
 from keras_maskrcnn.training import recipe
 from keras_maskrcnn.weights import keras_file, transfer
 
@@ -81,8 +81,8 @@ def _from_keras_file(path, num_classes, options):
         raise DataError(path, "no such file")
     keras_file.check(path)
     source = keras.saving.load_model(path, compile=False)
-    if not isinstance(source, InstanceModel):
-        raise DataError(path, f"holds a {type(source).__name__}, not an instance segmentation model of this package")
+    if not isinstance(source, ImageModel):
+        raise DataError(path, f"holds a {type(source).__name__}, not a model of this package")
     config = presets.overridden(source.get_config(), {"num_classes": num_classes, **options})
     model = type(source).from_config(config)
     transfer.copy(source, model, path)

@@ -315,7 +315,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
     start = time.perf_counter()
     figures = scores.scores
     if not scores.current:
-        figures = evaluation.coco_scores(model, val_data, max_detections=max_detections)
+        figures = evaluation.scores(model, val_data, max_detections=max_detections)
     print("\n" + evaluation.format_scores(figures))
     paths = _write(model, val_data, output)
     summary = {

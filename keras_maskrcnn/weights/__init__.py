@@ -27,7 +27,7 @@ def load(model, path, source="torchvision"):
     weights.
 
     Args:
-        model: `MaskRCNN` with a ResNet backbone.
+        model: `MaskRCNN` or `FCN` with a ResNet backbone.
         path: the file, see `files.read` for the formats.
         source: project that published the file, one of `SOURCES`.
 

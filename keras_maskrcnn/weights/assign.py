@@ -65,7 +65,7 @@ def fill(model, arrays, source, path):
     """Fill a model from arrays under published names; on an error it is unchanged.
 
     Args:
-        model: MaskRCNN with a backbone of the source's kind, or `Alone`.
+        model: MaskRCNN or FCN with a backbone of the source's kind, or `Alone`.
         arrays: dict from the source's names to arrays.
         source: one of `SOURCES` or `CLASSIFIERS`.
         path: file name for errors and printed lines.

@@ -8,6 +8,7 @@ import pytest
 from keras_maskrcnn import MaskRCNN, weights
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.base import InstanceModel
+from keras_maskrcnn.models.image_model import ImageModel
 
 
 def test_names_are_sorted_and_include_the_published_one():
@@ -18,7 +19,7 @@ def test_names_are_sorted_and_include_the_published_one():
 @pytest.mark.parametrize("name", presets.published())
 def test_every_preset_holds_arguments_of_the_model(name):
     config = presets.read(name)["config"]
-    arguments = {*inspect.signature(MaskRCNN).parameters, *inspect.signature(InstanceModel).parameters}
+    arguments = {name for of in (MaskRCNN, InstanceModel, ImageModel) for name in inspect.signature(of).parameters}
     assert config and set(config) <= arguments - {"num_classes", "common"}
     json.dumps(config)
 
