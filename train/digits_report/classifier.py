@@ -17,7 +17,7 @@ WINDOW, STRIDE = 32, 4  # pixels: side of the classifier's input, distance of th
 SIZES = (20, 28)  # of the digits, which fit in a window
 JITTER = 2  # pixels by which a window is shifted from the centre of its digit
 CLEAR = 8  # windows with the label background are further than this from the centres of all digits
-TRAIN_IMAGES, VAL_IMAGES, EPOCHS = 1500, 150, 5
+VAL_IMAGES, EPOCHS = 100, 5
 
 
 def build():
@@ -69,18 +69,18 @@ def windows(dataset, seed=0):
     return np.array(pixels), np.array(labels, np.int32)
 
 
-def train(work, epochs=EPOCHS):
-    """A trained classifier, and its accuracy on windows of other single digits."""
+def train(work):
+    """A trained classifier, its accuracy on windows with other single digits, and the number of training windows."""
     keras.utils.set_random_seed(work.arguments.seed)
     model = build()
     model.compile(
         keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
     )
-    parts = (("train", TRAIN_IMAGES), ("val", VAL_IMAGES))
-    share = work.arguments.classifier_share
-    images = [work.images(max(2, int(share * n)), split, 3, digit_size=SIZES, digits=(4, 8)) for split, n in parts]
-    known, others = (windows(each) for each in images)
-    model.fit(*known, batch_size=64, epochs=epochs, verbose=0)
+    known, others = (
+        windows(work.images(count, split, 3, digit_size=SIZES, digits=(4, 8)))
+        for split, count in (("train", work.arguments.classifier_images), ("val", VAL_IMAGES))
+    )
+    model.fit(*known, batch_size=64, epochs=EPOCHS, verbose=0)
     return model, float(model.evaluate(*others, verbose=0)[1]), len(known[0])
 
 
