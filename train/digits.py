@@ -23,9 +23,9 @@ import time
 
 import keras
 
+from cis680_report.page import Report
 from digits_report import classifier, loss, networks, results, straight_line, upsampling
 from digits_report.results import REPORT
-from cis680_report.page import Report
 from keras_maskrcnn.training.run_folder import RunFolder
 
 TITLE = "Handwritten digits: from a classifier to a fully convolutional network and Mask R-CNN"
