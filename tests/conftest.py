@@ -79,12 +79,14 @@ def narrow_presets(monkeypatch):
         "box_stage": {"width": 256},
         "mask_stage": {"width": 64},
     }
+    of_maps = {"backbone": {"width": 16}, "stage": {"width": 128}, "auxiliary": {"width": 64}}
 
     def narrow(name):
         preset = read(name)
         if name not in presets.published():
             return preset
-        wanted = {part: width for part, width in widths.items() if preset["config"].get(part, width) is not None}
+        parts = (of_maps if preset.get("class") == "keras_maskrcnn>FCN" else widths).items()
+        wanted = {part: width for part, width in parts if preset["config"].get(part, width) is not None}
         config = presets.overridden(preset["config"], wanted)
         for head in config.get("heads", ()):  # `read` gives a copy
             options = head["config"].setdefault("stage", {})

@@ -15,9 +15,11 @@ import keras_maskrcnn.training.schedules
 from keras_maskrcnn.backbones import EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
+from keras_maskrcnn.heads.fcn import AuxiliaryHead, FCNHead
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
+from keras_maskrcnn.heads.pixel_head import PixelHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.heads.semantic import SemanticHead
@@ -28,10 +30,19 @@ from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm, GroupNorm
 from keras_maskrcnn.layers.region_pooling import RegionPooling
 from keras_maskrcnn.layers.roi_align import RoIAlign, RoIWarp
 from keras_maskrcnn.layers.roi_pool import RoIPool
+from keras_maskrcnn.layers.upsampling import Upsampling
 from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp
 
 LAYER = {"name": "other", "dtype": "mixed_bfloat16", "trainable": False}
 BACKBONE = {"name": "other", "dtype": "mixed_bfloat16"}
+FCN_HEAD = {
+    "num_classes": 5,
+    "fused": 16,
+    "upsampling": "deconvolution",
+    "skips": "concatenate",
+    "stage": {"width": 9, "depth": 2, "dropout": 0.5, "norm": "group", "ignore": 77, "loss_weight": 0.5},
+    **LAYER,
+}
 
 # Class: (the arguments that it cannot do without, a value other than the default for every argument).
 CLASSES = {
@@ -259,6 +270,9 @@ CLASSES = {
         },
     ),
     SimpleCNN: ({}, {"channels": [2, 3], "kernel_size": 3, "norm": "frozen_batch", "input_channels": 5, **BACKBONE}),
+    FCNHead: ({"num_classes": 3}, FCN_HEAD),
+    AuxiliaryHead: ({"num_classes": 3}, FCN_HEAD),
+    Upsampling: ({"factor": 2}, {"factor": 4, "method": "bicubic", **LAYER}),
     Steps: ({"base_lr": 1.0, "boundaries": [3]}, {"base_lr": 0.5, "boundaries": [5, 9], "factor": 0.3}),
     Cosine: (
         {"base_lr": 1.0, "total_steps": 9},
@@ -269,7 +283,7 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
-BASES = {FoldingModel, MapHead, RegionHead, RegionPooling, ObjectHead}
+BASES = {FoldingModel, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
 PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 

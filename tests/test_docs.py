@@ -76,6 +76,13 @@ SMALL = {
         'backbone={"name": "resnet18", "norm": "group"}': TINY,
         "epochs=5": "epochs=1",
     },
+    "docs/fcn.md": {
+        "(2000, 100)": "(4, 2)",
+        "(128, 128)": "(64, 64)",
+        "batch_size=8": "batch_size=2",
+        'backbone={"name": "resnet18", "norm": "group"}, stage={"norm": "group"}': TINY.split(", fpn")[0],
+        "epochs=5": "epochs=1",
+    },
     "docs/predict.md": {},
     "docs/presets.md": {},
     "docs/pretrained_weights.md": {},

@@ -9,9 +9,11 @@ from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
 from keras_maskrcnn.heads.box import BoxStage
 from keras_maskrcnn.heads.cascade import Cascade
 from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.fcn import FCNStage
 from keras_maskrcnn.heads.ground_truth import Sampling
 from keras_maskrcnn.heads.keypoint import KeypointStage
 from keras_maskrcnn.heads.mask import MaskStage
+from keras_maskrcnn.heads.pixel_head import PixelStage
 from keras_maskrcnn.heads.region_head import Regions
 from keras_maskrcnn.heads.rpn import Proposals, RPNStage
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
@@ -30,7 +32,9 @@ GROUPS = [
     Cascade,
     MaskStage,
     KeypointStage,
+    PixelStage,
     SemanticStage,
+    FCNStage,
     Detection,
     Resize,
     Regions,
@@ -71,7 +75,7 @@ def other(value):
 
 
 def test_every_group_is_here():
-    assert set(GROUPS) == {*Options.__subclasses__(), *Sampling.__subclasses__()}
+    assert set(GROUPS) == {*(of for base in (Options, Sampling, PixelStage) for of in base.__subclasses__())}
 
 
 @pytest.mark.parametrize("group", GROUPS)

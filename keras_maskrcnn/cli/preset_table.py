@@ -28,9 +28,14 @@ def table():
 def _row(name):
     preset = presets.read(name)
     config, weights = preset["config"], preset.get("weights") or {}
+    trained = weights.get("source") if "path" in weights else None  # of a folder, what it was trained on
+    ends = [weights.get("schedule") or trained or "not known"]
+    kind = preset.get("class", presets.CLASS)
+    if kind != presets.CLASS:  # no regions
+        starts = [f"`{name}`", _backbone(config["backbone"]), "none", kind.rpartition(">")[2]]
+        return [*starts, _images(config), "none", "none", "none", *ends]
     proposals = Proposals.of(config.get("proposals"))
     in_training, at_test = (proposals.limits(training)["post_nms"] for training in (True, False))
-    trained = weights.get("source") if "path" in weights else None  # of a folder, what it was trained on
     return [
         f"`{name}`",
         _backbone(config.get("backbone", "resnet50")),
@@ -40,7 +45,7 @@ def _row(name):
         _anchors(Anchors.of(config.get("anchors"))),
         str(RegionSampling.of(config.get("box_sampling")).size),
         f"{in_training} / {at_test}",
-        weights.get("schedule") or trained or "not known",
+        *ends,
     ]
 
 

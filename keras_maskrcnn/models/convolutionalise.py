@@ -66,6 +66,12 @@ def _divided(model):
     if bridge.data_format != "channels_last" or len(bridge.input.shape) != 4:
         raise ValueError(f"layer {bridge.name!r} of {model.name} must take maps [B, H, W, C]")
     head = model.layers[model.layers.index(bridge) + 1 :]
+    if not isinstance(model, keras.Sequential):  # which is a chain
+        _check_chain(model, bridge, head)
+    return bridge, head
+
+
+def _check_chain(model, bridge, head):
     values = bridge.output
     for layer in head:
         if layer.input is not values:
@@ -73,7 +79,6 @@ def _divided(model):
         values = layer.output
     if values is not model.outputs[0]:
         raise ValueError(f"the layers behind {bridge.name!r} do not end with the output of {model.name}")
-    return bridge, head
 
 
 def _opened(model, bridge, pixels):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from keras_maskrcnn import MaskRCNN, weights
+from keras_maskrcnn import FCN, MaskRCNN, weights
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.image_model import ImageModel
@@ -18,8 +18,11 @@ def test_names_are_sorted_and_include_the_published_one():
 
 @pytest.mark.parametrize("name", presets.published())
 def test_every_preset_holds_arguments_of_the_model(name):
-    config = presets.read(name)["config"]
-    arguments = {name for of in (MaskRCNN, InstanceModel, ImageModel) for name in inspect.signature(of).parameters}
+    preset = presets.read(name)
+    config = preset["config"]
+    bases = [of for of in (FCN, MaskRCNN) if f"keras_maskrcnn>{of.__name__}" == preset.get("class", presets.CLASS)]
+    bases += [ImageModel, *([InstanceModel] if issubclass(bases[0], InstanceModel) else [])]
+    arguments = {name for of in bases for name in inspect.signature(of).parameters}
     assert config and set(config) <= arguments - {"num_classes", "common"}
     json.dumps(config)
 
@@ -27,7 +30,7 @@ def test_every_preset_holds_arguments_of_the_model(name):
 @pytest.mark.parametrize("name", presets.published())
 def test_every_preset_lists_conventions_and_the_source_of_its_weights(name):
     preset = presets.read(name)
-    assert set(preset) == {"description", "config", "conventions", "weights"}
+    assert set(preset) - {"class"} == {"description", "config", "conventions", "weights"}
     topics = {
         "batch norm",
         "stride",
@@ -40,6 +43,8 @@ def test_every_preset_lists_conventions_and_the_source_of_its_weights(name):
     } | ({"masks", "mask targets"} if preset["config"].get("mask_stage", {}) is not None else set())
     heads = {head["class_name"] for head in preset["config"].get("heads", ())}
     topics |= {"keypoints"} if "KeypointHead" in heads else set()
+    if preset.get("class") == "keras_maskrcnn>FCN":
+        topics = {"batch norm", "stride", "pixels", "resize", "labels", "maps"}
     assert set(preset["conventions"]) - {"proposals"} == topics and all(preset["conventions"].values())
     assert preset["weights"]["source"] in weights.SOURCES
     facts = {"source", "file", "url", "sha256", "classes", "licence", "metrics"}
