@@ -171,11 +171,6 @@ TINY = ("--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 64, "--v
         "--width", 8, "--page-steps", 2, "--classifier-images", 4, "--precision", "float32")  # fmt: skip
 
 
-def test_help_shows_an_example(run_here):
-    answer = run_here("digits", "--help")
-    assert answer.returncode == 0 and "python train/digits.py --output runs/digits" in answer.stdout
-
-
 @pytest.mark.parametrize(
     ("options", "reason"),
     [(("--digits", "no/such/images"), "no/such/images: cannot be read"), (("--image-size", 100), "multiples of 32")],
