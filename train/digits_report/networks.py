@@ -35,7 +35,7 @@ def digits(arguments, count, split, seed, **options):
 
 def fcn(arguments, num_classes, **options):
     """A small FCN on a ResNet: features of all levels from stride 4 on are joined, as in a U-Net."""
-    options = {"stride": 4, "skips": "concatenate", "stage": {"width": 128, "dropout": 0.0}, **options}
+    options = {"stride": 4, "skips": "concatenate", "stage": {"width": 256, "dropout": 0.0}, **options}
     return FCN(num_classes, **_common(arguments), **options)
 
 

@@ -1,6 +1,5 @@
 """Step 2: ways to enlarge maps, on a small map and in networks that are trained for equally many steps."""
 
-import numpy as np
 from keras import ops
 from PIL import Image
 
@@ -75,6 +74,6 @@ def fill(report, work, folder):
     header = ["up-sampling", "weights of the network", "mean IoU", "boundary F", "last loss"]
     names = ("parameters", "mean_IoU", "boundary_F")
     rows = [[method, *(found[name] for name in names), found["loss"][-1]] for method, found in figures.items()]
-    best = max(figures, key=lambda method: np.nan_to_num(figures[method]["mean_IoU"] or 0))
+    best = max(figures, key=lambda method: figures[method]["mean_IoU"])
     report.step(2, steps=work.arguments.page_steps, best=best, variants=Table(header, rows), **pictures)
     return figures
