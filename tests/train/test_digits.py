@@ -206,7 +206,7 @@ def test_a_run_that_is_stopped_continues_to_the_page(source, tmp_path, run_here,
     assert all(len(found["loss"]) == 2 for found in summary["upsampling"].values())
     assert isinstance(keras.saving.load_model(tmp_path / "fcn" / "model.keras"), FCN)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert all(f'id="step-{number}"' in page for number in range(1, 6)) and page.count("<img") == 10
+    assert all(f'id="step-{number}"' in page for number in range(1, 6)) and page.count("<img") == 8
     pictures = {"score_map", "upsampling", "maps", "loss", "loss_curves", "straight_line", "results"}
     assert {path.stem for path in (tmp_path / "pictures").glob("*.png")} == pictures
     answer = run_here(*command)

@@ -73,9 +73,8 @@ def train(work):
     """A trained classifier, its accuracy on windows with other single digits, and the number of training windows."""
     keras.utils.set_random_seed(work.arguments.seed)
     model = build()
-    model.compile(
-        keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss=loss, metrics=["accuracy"])
     known, others = (
         windows(work.images(count, split, 3, digit_size=SIZES, digits=(4, 8)))
         for split, count in (("train", work.arguments.classifier_images), ("val", VAL_IMAGES))
