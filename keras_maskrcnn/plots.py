@@ -50,6 +50,33 @@ def curves(panels, xlabel="epoch", ylabel=""):
     return sheet
 
 
+def learning_rates(rates, losses, smoothed, marks):
+    """Draws the loss over the learning rate on a logarithmic axis.
+
+    Args:
+        rates: numbers above 0, rising.
+        losses: as many losses, drawn faintly.
+        smoothed: their moving average.
+        marks: dict from names to rates that are marked by a line, or None, which is left out.
+
+    Returns:
+        Figure.
+    """
+    sheet, (axes,) = _sheet(1, 7.0, 4.4)
+    axes.plot(rates, losses, ".", color=TINTS[1], alpha=0.4, label="loss of a step")
+    axes.plot(rates, smoothed, color=TINTS[1], linewidth=2, label="moving average")
+    shown = {name: rate for name, rate in marks.items() if rate is not None}
+    for (name, rate), style in zip(shown.items(), ("--", ":", "-."), strict=False):
+        axes.axvline(rate, color=INK, linewidth=1.4, linestyle=style, label=f"{name} {rate:.2g}")
+    axes.set_xscale("log")
+    axes.set(xlabel="learning rate", ylabel="loss")
+    if len(smoothed):  # losses that diverge would flatten the rest
+        axes.set_ylim(0, min(max(losses), 2 * max(smoothed[: max(len(smoothed) // 5, 1)])) * 1.05)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=9, frameon=False)
+    return sheet
+
+
 def _solid(name, columns):
     """The column whose colour a column has: that of training for one of validation, that of boxes for one of masks."""
     partner = name.replace("segm_", "bbox_") if "segm_" in name else name.removeprefix("val_")

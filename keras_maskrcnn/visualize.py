@@ -228,13 +228,20 @@ def curves(history, path):
     """
     from keras_maskrcnn import plots
 
-    columns = history if isinstance(history, dict) else _read_csv(history)
+    columns = history if isinstance(history, dict) else read_history(history)
     losses = {name: values for name, values in columns.items() if name.endswith("loss")}
     scores = {name: values for name, values in columns.items() if name.endswith(("_AP", "_AP50", "_AP75", "mean_IoU"))}
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     plots.curves({"loss": losses, "COCO scores": scores}).savefig(path, dpi=110)
     return path
+
+
+def read_history(path):
+    """Columns of a CSVLogger file: dict of lists of numbers, NaN where a value is missing."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
 def fitting_scale(image):
@@ -275,12 +282,6 @@ def _iou(boxes, others):
     both = np.prod(np.maximum(high - low, 0), axis=2)
     area, other_area = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
     return both / np.maximum(area[:, None] + other_area[None] - both, 1e-9)
-
-
-def _read_csv(path):
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
 def _enlarge(array, scale):

@@ -31,7 +31,7 @@ from keras_maskrcnn.layers.region_pooling import RegionPooling
 from keras_maskrcnn.layers.roi_align import RoIAlign, RoIWarp
 from keras_maskrcnn.layers.roi_pool import RoIPool
 from keras_maskrcnn.layers.upsampling import Upsampling
-from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp
+from keras_maskrcnn.training.schedules import Cosine, OneCycle, StepLR, Steps, WarmUp
 
 LAYER = {"name": "other", "dtype": "mixed_bfloat16", "trainable": False}
 BACKBONE = {"name": "other", "dtype": "mixed_bfloat16"}
@@ -274,6 +274,11 @@ CLASSES = {
     AuxiliaryHead: ({"num_classes": 3}, FCN_HEAD),
     Upsampling: ({"factor": 2}, {"factor": 4, "method": "bicubic", **LAYER}),
     Steps: ({"base_lr": 1.0, "boundaries": [3]}, {"base_lr": 0.5, "boundaries": [5, 9], "factor": 0.3}),
+    StepLR: ({"base_lr": 1.0, "every": 3}, {"base_lr": 0.5, "every": 2.5, "factor": 0.3}),
+    OneCycle: (
+        {"base_lr": 1.0, "total_steps": 9},
+        {"base_lr": 0.5, "total_steps": 8, "rise_steps": 2, "start_factor": 0.2, "final_factor": 0.01},
+    ),
     Cosine: (
         {"base_lr": 1.0, "total_steps": 9},
         {"base_lr": 0.5, "total_steps": 8, "hold_steps": 2, "final_factor": 0.3},

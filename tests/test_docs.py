@@ -53,7 +53,13 @@ SMALL = {
         "Shapes(50, image_size=(128, 128)": "Shapes(2, image_size=(64, 64)",
         'backbone={"name": "resnet18", "norm": "group"}': TINY,
     },
-    "docs/fine_tuning.md": {**CANVAS, **SPLIT, "epochs=4": "epochs=1", "epochs=8": "epochs=1"},
+    "docs/fine_tuning.md": {
+        **CANVAS,
+        **SPLIT,
+        "epochs=4": "epochs=1",
+        "epochs=8": "epochs=1",
+        "LRFinder(steps=100)": "LRFinder(steps=2)",
+    },
     "docs/from_matterport.md": {
         "(128, 128)": "(64, 64)",
         "Shapes(500), Shapes(50)": "Shapes(2), Shapes(1)",
@@ -191,7 +197,7 @@ def test_commands_exist_with_their_options(page):
         if words[:3] == ["python", "-m", "keras_maskrcnn"]:
             known += help_of(words[3]) if words[3:] and words[3] != "VERB" else ""
         elif words[0] == "python":
-            shared = {"train": ["keras_maskrcnn/training/recipe.py"], "benchmarks": ["benchmarks/pairs.py"]}
+            shared = {"train": ["keras_maskrcnn/training/arguments.py"], "benchmarks": ["benchmarks/pairs.py"]}
             scripts = [words[1], *shared[words[1].split("/")[0]]]
             known += "".join((ROOT / script).read_text() for script in scripts)
         elif words[0] == "make":

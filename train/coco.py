@@ -72,12 +72,13 @@ def class_weights(arguments, train):
     return found
 
 
-def optimizer(arguments):
-    """AdamW; with `--schedule` SGD, with the momentum and the weight decay of the papers."""
-    if not arguments.schedule:
-        return recipe.optimizer(arguments)
-    rate, _ = training.paper_schedule(arguments.batch_size, arguments.schedule, learning_rate=arguments.learning_rate)
-    return training.SGD(rate, momentum=0.9, weight_decay=1e-4)
+def optimizer(arguments, model=None):
+    """The optimizer of the arguments, which is SGD with `--schedule`, and its learning rate or schedule."""
+    rate = None
+    if arguments.schedule and not arguments.find_lr:
+        options = {"length": arguments.schedule, "learning_rate": arguments.learning_rate}
+        rate, _ = training.paper_schedule(arguments.batch_size, **options)
+    return recipe.optimizer(arguments, model, rate)
 
 
 def readers(arguments):
@@ -108,7 +109,7 @@ def run(arguments):
     seen = data.Stretched(train, model.stretch) if model.stretch else train
     sampling = data.RepeatFactor(arguments.repeat_factor) if arguments.repeat_factor else None
     batches = recipe.batches(arguments, seen, augment=arguments.augment, sampling=sampling)
-    model.compile(optimizer(arguments), class_weights=class_weights(arguments, train))
+    model.compile(optimizer(arguments, model), class_weights=class_weights(arguments, train))
     recipe.train(arguments, model, train, val, batches, callbacks=[heads_first(arguments)])
 
 
@@ -149,6 +150,7 @@ def parse(arguments=None):
         "a whole network",
     )
     fine_tuning.add_arguments(parser)
+    recipe.add_backbone_rate(parser)
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
     add(
@@ -173,12 +175,14 @@ def parse(arguments=None):
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     result = parser.parse_args(arguments)
     if result.schedule and result.minutes:
-        parser.error("--schedule counts steps, so it cannot end after --minutes")
+        parser.error("--schedule counts steps, so it cannot end after --minutes; --overfit needs --steps with it")
+    if result.schedule and result.lr_schedule != parser.get_default("lr_schedule"):
+        parser.error("give either --schedule or --lr-schedule")
     if fine_tuning.from_whole_model(result):
         parser.set_defaults(learning_rate=fine_tuning.LEARNING_RATE, channels=None, image_dtype=None)
     if result.schedule:
         rate, steps = training.paper_schedule(result.batch_size, result.schedule)
-        parser.set_defaults(learning_rate=rate.inner.base_lr, steps=steps)
+        parser.set_defaults(learning_rate=rate.inner.base_lr, steps=steps, optimizer="sgd")
     result = parser.parse_args(arguments)
     if result.weights is None and result.preset is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET

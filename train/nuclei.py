@@ -94,9 +94,11 @@ def run(arguments):
     rows = 32 + round(128 / arguments.scale**2)
     seen = stretched(arguments, train)
     batches = recipe.batches(arguments, seen, max_instances=rows, augment=augment(arguments), cache=True)
-    model.compile(recipe.optimizer(arguments))
+    model.compile(recipe.optimizer(arguments, model))
     validation = crops(arguments, val, rows)
     summary = recipe.train(arguments, model, train, val, batches, max_detections=INSTANCES, validation=validation)
+    if arguments.overfit:
+        return
     summary["dsb_score"] = round(evaluation.dsb_score(model, val, max_detections=INSTANCES), 4)
     (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(f"DSB 2018 score {summary['dsb_score']:.3f}")
@@ -109,6 +111,7 @@ def parse(arguments=None):
     add("--data", type=pathlib.Path, required=True, help="folder with stage1_train, train.txt and val.txt")
     add("--select", action="store_true", help=f"score {HELD_OUT} training images, which are not trained with")
     add("--weights", metavar="imagenet|none", help="features of the backbone")
+    recipe.add_backbone_rate(parser)
     add("--norm", choices=("batch", "frozen_batch", "group"), default="batch", help="(default: %(default)s)")
     add("--scale", type=float, default=2.0, help="enlargement of the images (default: %(default)s)")
     add(

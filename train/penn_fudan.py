@@ -34,7 +34,7 @@ import pathlib
 
 import keras_maskrcnn
 import keras_maskrcnn.quiet  # before TensorFlow
-from keras_maskrcnn import data, training
+from keras_maskrcnn import data
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.training import recipe
 
@@ -42,7 +42,8 @@ HELD_OUT = 24  # photos of `--select`
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
 IMAGENET = {"backbone": "efficientnet_lite0", "learning_rate": 5e-4, "norm": "frozen_batch", "mask_pool": 28}
 IMAGENET |= {"cascade": True, "copy_paste": 0.5, "mask_weight": 2.0}  # the box losses of three stages are larger
-FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "learning_rate": 2e-3, "epochs": 6, "hold": 0.5}
+FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "optimizer": "sgd", "learning_rate": 2e-3}
+FINE_TUNING |= {"epochs": 6, "hold": 0.5}
 
 
 def canvas(arguments):
@@ -95,11 +96,6 @@ def build_from_weights(arguments, train):
     )
 
 
-def sgd(arguments):
-    """SGD with momentum and coupled weight decay, as in the papers."""
-    return training.SGD(recipe.learning_rate(arguments), momentum=0.9, weight_decay=1e-4)
-
-
 def run(arguments):
     """Train on crops, score whole photos at full resolution, export."""
     recipe.begin(arguments)
@@ -110,13 +106,13 @@ def run(arguments):
     published = arguments.weights not in (None, recipe.IMAGENET)
     if published and arguments.anchors == "data":
         raise ValueError(f"--anchors data: the anchors of {arguments.preset} belong to its weights")
-    make, optimizer = (build_from_weights, sgd) if published else (build, recipe.optimizer)
-    model = make(arguments, train)
+    model = (build_from_weights if published else build)(arguments, train)
     cells = 4 * arguments.mask_pool
     batches = recipe.batches(
         arguments, train, max_instances=16, mask_size=cells, augment=augment(arguments), cache=True
     )
-    model.compile(optimizer(arguments), loss_weights={"mask_loss": arguments.mask_weight} if model.mask_head else None)
+    weights = {"mask_loss": arguments.mask_weight} if model.mask_head else None
+    model.compile(recipe.optimizer(arguments, model), loss_weights=weights)
     recipe.train(arguments, model, train, val, batches)
 
 
@@ -125,6 +121,7 @@ def parse(arguments=None):
     parser = recipe.parser(__doc__, steps=3000, batch_size=8, image_size=320, learning_rate=1e-3, width=32, epochs=10)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder PennFudanPed")
     parser.add_argument("--weights", metavar="imagenet|FILE", help="features, or the file of a whole Mask R-CNN")
+    recipe.add_backbone_rate(parser)
     add = parser.add_argument
     add("--norm", choices=("batch", "frozen_batch", "group"), help="(default: batch, --weights imagenet: frozen_batch)")
     add("--mask-pool", type=recipe.positive, help="half the cells per side of a mask (default: %(default)s)")

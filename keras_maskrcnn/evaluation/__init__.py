@@ -5,7 +5,7 @@ by its outputs; `explain`, all scores of instances in one pass of the model, wit
 HTML page; and scores of the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
 """
 
-from keras_maskrcnn.evaluation.any_model import finds_objects, scores
+from keras_maskrcnn.evaluation.any_model import scores
 from keras_maskrcnn.evaluation.boundary import boundary_iou
 from keras_maskrcnn.evaluation.coco import boundary_scores, coco_scores, score_detections
 from keras_maskrcnn.evaluation.coco_format import (
@@ -20,7 +20,7 @@ from keras_maskrcnn.evaluation.dsb import dsb_score
 from keras_maskrcnn.evaluation.errors import tide
 from keras_maskrcnn.evaluation.explanation import explain, explained
 from keras_maskrcnn.evaluation.panoptic import PanopticQuality, panoptic_quality
-from keras_maskrcnn.evaluation.predictions import predictions
+from keras_maskrcnn.evaluation.predictions import finds_objects, predictions
 from keras_maskrcnn.evaluation.regions import (
     anchor_counts,
     anchor_report,

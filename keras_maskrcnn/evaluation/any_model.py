@@ -1,14 +1,8 @@
 """The scores of any model: of objects by COCO's rules, or of the map of a model that finds no objects."""
 
 from keras_maskrcnn.evaluation.coco import coco_scores
+from keras_maskrcnn.evaluation.predictions import finds_objects
 from keras_maskrcnn.evaluation.semantic import semantic_scores
-from keras_maskrcnn.heads.detection import OUTPUTS
-from keras_maskrcnn.heads.outputs import of_objects
-
-
-def finds_objects(model):
-    """Whether the schema of a model has outputs of objects; so it is taken to be without a schema."""
-    return bool(of_objects(getattr(model, "schema", OUTPUTS)))
 
 
 def scores(model, dataset, kinds=None, max_detections=100, batch_size=8, limit=None, progress=False):

@@ -90,6 +90,11 @@ def _readable(dataset, total):
             skip(dataset, error if isinstance(error, DataError) else DataError(f"sample {index}", error))
 
 
+def finds_objects(model):
+    """Whether a model has outputs of objects by its `schema`; one without a schema has."""
+    return bool(of_objects(getattr(model, "schema", OUTPUTS)))
+
+
 def check_classes(model, dataset):
     """The data set's label of each label of the model, matched by class name.
 
@@ -122,7 +127,7 @@ def check_classes(model, dataset):
 def _class_names(model, dataset):
     """Names of the classes that a model can be scored on; None if those of a label map are not known."""
     field = label_map(dataset)
-    if of_objects(getattr(model, "schema", OUTPUTS)) or field is None:
+    if finds_objects(model) or field is None:
         return list(dataset.class_names)
     return list(field.class_names[1:]) if field.class_names else None
 

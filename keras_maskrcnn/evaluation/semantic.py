@@ -127,7 +127,7 @@ def boundary_f(mask, other, known, near=NEAR):
         return float(not any(counts))
     recall = np.count_nonzero(one & dilated(two, width)) / counts[0]
     precision = np.count_nonzero(two & dilated(one, width)) / counts[1]
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
 def _ratio(part, whole):

@@ -25,7 +25,7 @@ def test_nearest_and_bicubic_by_hand():
     np.testing.assert_array_equal(np.ravel(enlarge(row, 2, "nearest")[0, 0]), [0, 0, 4, 4, 8, 8])
     # A quarter of a cell before a centre: the weights of the cells two and one before, of the cell and of the next one.
     weights = np.array([-0.0234375, 0.2265625, 0.8671875, -0.0703125])
-    expected = [weights @ cells for cells in ([0, 0, 0, 4], [4, 0, 0, 0], [0, 0, 4, 8], [8, 8, 4, 0], [0, 4, 8, 8])]
+    expected = [weights @ cells for cells in ([0, 0, 0, 4], [8, 4, 0, 0], [0, 0, 4, 8], [8, 8, 4, 0], [0, 4, 8, 8])]
     np.testing.assert_allclose(np.ravel(enlarge(row, 2, "bicubic")[0, 0])[:5], expected, atol=1e-6)
 
 
