@@ -29,6 +29,7 @@ def model_file(tmp_path_factory):
         proposals={"pre_nms": 32, "post_nms": 16},
         detection={"max_detections": 8, "score_threshold": 0.0},
     )
+    model.compile(run_eagerly=True)
     path = tmp_path_factory.mktemp("model") / "tiny.keras"
     model.save(path)
     return str(path)

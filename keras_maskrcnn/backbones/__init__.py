@@ -1,6 +1,7 @@
 """Backbones: networks from images to a dict of feature maps {"C2": stride 4, …, "C5": stride 32}."""
 
 import functools
+import inspect
 
 import keras
 
@@ -10,7 +11,7 @@ from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.backbones.resnet import BLOCKS, RESNEXTS, ResNet
 from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
-__all__ = ["NAMES", "EfficientNetLite", "MobileNetV2", "ResNet", "SimpleCNN", "from_keras", "get", "strides"]
+__all__ = ["NAMES", "EfficientNetLite", "MobileNetV2", "ResNet", "SimpleCNN", "from_keras", "get", "strides", "takes"]
 
 _MAKERS = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
@@ -64,6 +65,11 @@ def strides(backbone):
     """Strides of a backbone's levels, finest first: {"C2": 4, …, "C5": 32}; C5 of a dilated one has 16."""
     found = {level: 2 ** int(level[1:]) for level in sorted(backbone.output)}
     return {**found, **({"C5": found["C4"]} if getattr(backbone, "dilated", False) else {})}
+
+
+def takes(name, option):
+    """Whether a name in `NAMES` is that of a backbone with an option, such as "dilated"."""
+    return name in NAMES and option in inspect.signature(_MAKERS[name]).parameters
 
 
 def _make(name, weights, options):

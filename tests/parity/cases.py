@@ -42,17 +42,18 @@ def pictures(folder):
     return {**found, "portrait": turned, "narrow": turned[:, 150:270].copy()}
 
 
-def training_batch(pictures):
+def training_batch(pictures, scene=0):
     """Ground truth for images of one size whose sides are multiples of 32: whole ellipses at seeded positions.
 
     Args:
         pictures: list of uint8 `[H, W, 3]`.
+        scene: number of the seed.
 
     Returns:
         dict of `images` uint8 `[B, H, W, 3]`, and for each image `boxes` float32 `[N, 4]`, `labels` int64 `[N]` of
         1…90 and `masks` uint8 `[N, H, W]` of 0 and 1, as lists; image i has 4 - i instances.
     """
-    rng = np.random.RandomState(7)
+    rng = np.random.RandomState(7 + 100 * scene)
     height, width = pictures[0].shape[:2]
     truth = {"boxes": [], "labels": [], "masks": []}
     for i in range(len(pictures)):
@@ -63,12 +64,12 @@ def training_batch(pictures):
     return {"images": np.stack(pictures), **truth}
 
 
-def keypoint_batch(pictures):
+def keypoint_batch(pictures, scene=0):
     """`training_batch` with persons only, and in the place of masks `keypoints` float32 `[N, 17, 3]` for each image.
 
     They are around the boxes, some outside, some hidden and some not labelled.
     """
-    batch, rng = training_batch(pictures), np.random.RandomState(8)
+    batch, rng = training_batch(pictures, scene), np.random.RandomState(8 + 100 * scene)
     del batch["masks"]
     points = []
     for boxes in batch["boxes"]:
@@ -79,9 +80,9 @@ def keypoint_batch(pictures):
     return {**batch, "labels": labels, "keypoints": points}
 
 
-def training_cases(pictures):
-    """The batch of each version that is trained."""
-    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures)}
+def training_cases(pictures, keypoint_scene=0):
+    """The batch of each version that is trained; `keypoint_scene` is the `scene` of `keypoint_batch`."""
+    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures, keypoint_scene)}
 
 
 def training_pictures(folder):
