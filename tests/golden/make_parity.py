@@ -47,9 +47,7 @@ def steady_scene(pictures):
     found = []
     for scene in range(SCENES):
         found.append(torch_side.sensitivity(cases.keypoint_batch(pictures, scene), "keypoint", CHANGES))
-        print(
-            f"scene {scene}: weights changed in the last place move a gradient by {found[-1]:.2g}", flush=True
-        )
+        print(f"scene {scene}: weights changed in the last place move a gradient by {found[-1]:.2g}", flush=True)
     return int(np.argmin(found))
 
 
