@@ -17,6 +17,7 @@ from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
 from keras_maskrcnn.heads.fcn import AuxiliaryHead, FCNHead
+from keras_maskrcnn.heads.head import Head
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
@@ -332,7 +333,7 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
-BASES = {FoldingModel, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
+BASES = {FoldingModel, Head, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
 PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 

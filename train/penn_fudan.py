@@ -124,6 +124,18 @@ def run(arguments):
     recipe.train(arguments, model, train, val, batches)
 
 
+def suitable_presets():
+    """Names of the published configurations of boxes and masks alone that have weights of the whole model."""
+    read = {name: presets.read(name) for name in presets.published()}
+    return [
+        name
+        for name, preset in read.items()
+        if preset.get("class", presets.CLASS) == presets.CLASS  # a MaskRCNN
+        and not preset["config"].get("heads")
+        and preset["weights"]["classes"]
+    ]
+
+
 def parse(arguments=None):
     """Arguments; `--weights` changes the defaults."""
     parser = recipe.parser(__doc__, steps=3000, batch_size=8, image_size=320, learning_rate=1e-3, width=32, epochs=10)
@@ -142,7 +154,7 @@ def parse(arguments=None):
     parser.add_argument(
         "--preset",
         default="mask_rcnn_resnet50_fpn",
-        choices=presets.published(),
+        choices=suitable_presets(),
         help="preset that fits the weights",
     )
     parser.set_defaults(norm="batch", mask_pool=14, copy_paste=0.0, mask_weight=1.0, cascade=False)
