@@ -5,13 +5,17 @@ import json
 
 import pytest
 
+from keras_maskrcnn.heads.anchor_head import AnchorMatching, AnchorStage
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
 from keras_maskrcnn.heads.box import BoxStage
 from keras_maskrcnn.heads.cascade import Cascade
 from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.fcn import FCNStage
 from keras_maskrcnn.heads.ground_truth import Sampling
 from keras_maskrcnn.heads.keypoint import KeypointStage
 from keras_maskrcnn.heads.mask import MaskStage
+from keras_maskrcnn.heads.pixel_head import PixelStage
+from keras_maskrcnn.heads.prototypes import PrototypeStage
 from keras_maskrcnn.heads.region_head import Regions
 from keras_maskrcnn.heads.rpn import Proposals, RPNStage
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
@@ -30,7 +34,12 @@ GROUPS = [
     Cascade,
     MaskStage,
     KeypointStage,
+    PixelStage,
     SemanticStage,
+    AnchorStage,
+    AnchorMatching,
+    PrototypeStage,
+    FCNStage,
     Detection,
     Resize,
     Regions,
@@ -54,6 +63,9 @@ CHOICES = {
     "loss_weights": (1.0, 0.5, 0.25),
     "delta_weights": ((9.0, 9.0, 4.0, 4.0), (18.0, 18.0, 8.0, 8.0), (27.0, 27.0, 12.0, 12.0)),
     "ignore": 200,
+    "nms": "fast",
+    "clip": "after_nms",
+    "per_class": 7,
 }
 
 
@@ -71,7 +83,7 @@ def other(value):
 
 
 def test_every_group_is_here():
-    assert set(GROUPS) == {*Options.__subclasses__(), *Sampling.__subclasses__()}
+    assert set(GROUPS) == {*(of for base in (Options, Sampling, PixelStage) for of in base.__subclasses__())}
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -6,7 +6,7 @@ import pathlib
 from keras_maskrcnn.cli.common import counted
 
 EXAMPLE = "--preset mask_rcnn_resnet50_fpn maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth --output coco.keras"
-SOURCES = ("torchvision", "detectron2", "matterport")
+SOURCES = ("torchvision", "detectron2", "matterport", "yolact")
 SUFFIXES = (".keras", ".weights.h5")
 
 
@@ -22,11 +22,11 @@ def arguments(parser):
 
 
 def run(args):
-    """Converts published weights of torchvision, detectron2 or matterport to a model file."""
+    """Converts published weights of torchvision, detectron2, matterport or YOLACT's authors to a model file."""
     if not args.output.name.endswith(SUFFIXES):
         raise ValueError(f"{args.output}: give a file that ends in {' or '.join(SUFFIXES)}")
-    from keras_maskrcnn import MaskRCNN
     from keras_maskrcnn.models import presets
+    from keras_maskrcnn.models.image_model import ImageModel
     from keras_maskrcnn.weights import assign, files
 
     source = args.source or presets.read(args.preset)["weights"]["source"]
@@ -36,7 +36,7 @@ def run(args):
     if classes is None:
         raise ValueError(f"{args.file}: has no class scores, so give --num-classes")
     names, origin = _class_names(args.class_names, classes, stored)
-    model = MaskRCNN.from_preset(args.preset, classes, class_names=names)
+    model = ImageModel.from_preset(args.preset, classes, class_names=names)
     report = assign.fill(model, arrays, source, args.file)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     (model.save if args.output.suffix == ".keras" else model.save_weights)(args.output)
@@ -45,7 +45,7 @@ def run(args):
         if layers:
             print(f"{what}: {', '.join(layers)}")
     print(f"written: {args.output}")
-    print(f"{'train' if report.reinitialised else 'try'} it: {_next(args, classes, report.reinitialised)}")
+    print(f"{'train' if report.reinitialised else 'try'} it: {_next(args, model, report.reinitialised)}")
     return 0
 
 
@@ -61,9 +61,10 @@ def _class_names(source, classes, stored):
     return [line.strip() for line in lines if line.strip()], f"names of {source}"
 
 
-def _next(args, classes, untrained):
+def _next(args, model, untrained):
     if args.output.suffix == ".keras" and not untrained:
         return f"python -m keras_maskrcnn predict --model {args.output} IMAGE --output predictions"
     if args.output.suffix == ".keras":
         return f"import keras_maskrcnn, keras; model = keras.saving.load_model({str(args.output)!r})"
-    return f"MaskRCNN.from_preset({args.preset!r}, num_classes={classes}, weights={str(args.output)!r})"
+    made = f"{args.preset!r}, num_classes={model.num_classes}, weights={str(args.output)!r}"
+    return f"{type(model).__name__}.from_preset({made})"

@@ -19,18 +19,24 @@ class MapHead(Head):
 
     Attributes:
         strides: strides of the levels, finest first.
-        stride: pixels of the input per cell of the maps: `STRIDE`, or the finest level's if that is less.
+        stride: pixels of the input per cell of the maps, what `cell` returns.
     """
 
     def place(self, strides, channels, regions, seed, trunk):
-        """Set the strides, see `Head`."""
+        """Set the strides, see `Head`; `channels` is one number, or one for each level."""
         del regions, seed, trunk
-        self.strides, self.stride = tuple(strides), min(STRIDE, *strides)
+        self.strides = tuple(strides)
+        self.stride = self.cell()
         self.OUTPUTS = tuple(
             dataclasses.replace(output, stride=self.stride) if output.kind == "map" else output
             for output in self.OUTPUTS
         )
-        return [(None, None, None, channels)] * len(self.strides)
+        widths = [channels] * len(self.strides) if isinstance(channels, int) else channels
+        return [(None, None, None, width) for width in widths]
+
+    def cell(self):
+        """Pixels of the input per cell of the maps: `STRIDE`, or the finest level's stride if that is less."""
+        return min(STRIDE, *self.strides)
 
     def losses(self, levels, truth, training=False):
         """Losses of a batch.

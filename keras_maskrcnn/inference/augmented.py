@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from keras_maskrcnn.heads.detection import ALL
-from keras_maskrcnn.heads.outputs import Detections, maps, of_objects, to_image
+from keras_maskrcnn.heads.outputs import Detections, inside_boxes, maps, of_objects, to_image
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.ops.masks import resample
 
@@ -55,6 +55,8 @@ class TestTimeAugmentation(Detector):
             raise ValueError("test-time augmentation needs flip=True or a scale other than 1")
         if flip and any(output.kind == "points" for output in model.schema):
             raise ValueError("flip=True exchanges left and right points; give flip=False")
+        if not of_objects(model.schema):
+            raise ValueError(f"test-time augmentation fuses objects, and {model.name} finds none")
         self.class_names, self.num_classes, self.schema = model.class_names, model.num_classes, model.schema
         self.model, self.flip, self.scales = model, bool(flip), scales
 
@@ -79,7 +81,7 @@ class _Fused(Predictor):
         # A fused score is at most that of a view, and mostly lower: objects near the threshold need all their views.
         low = limits._replace(score_threshold=min(limits.score_threshold, ALL))
         for image in images:
-            views, schema = list(self._views(image, low, rows)), of_objects(self.schema)
+            views, schema = list(self._views(image, low, rows)), inside_boxes(of_objects(self.schema))
             found = fused(views, schema)
             keep = np.flatnonzero(found["scores"] > limits.score_threshold)[: limits.max_detections]
             found = {name: values[keep] for name, values in found.items()}

@@ -113,8 +113,9 @@ class _Seen(typing.NamedTuple):
     """Detections of one tile in pixels of the image, without the masks of the whole tile, which take much memory.
 
     Attributes:
-        rows: `Detections`, without those of the kind "box_masks".
-        regions: dict of lists of `Packed` by the names of these; the whole boxes under "boxes" if there are none.
+        rows: `Detections`, without the masks.
+        regions: dict of lists of `Packed` by the names of these; the whole boxes under "boxes" if there are none but
+            objects.
         maps: dict of arrays `[h, w]` by the names of the outputs of the kind "map".
     """
 
@@ -131,12 +132,14 @@ class _Seen(typing.NamedTuple):
             "boxes": lambda values: values + np.tile(corner, 2),
             "points": lambda values: np.concatenate([values[..., :2] + corner, values[..., 2:]], axis=-1),
         }
-        masks = [output.name for output in found.schema if output.kind == "box_masks"]
+        masks = [output.name for output in found.schema if output.is_mask]
         rows = {o.name: move[o.kind](found[o.name]) for o in of_objects(found.schema) if o.name not in masks}
         crops = {name: crops_of(found[name]) for name in masks}
         regions = {name: [crop.moved(*window[:2]).packed() for crop in crops[name]] for name in masks}
         whole = {output.name: found[output.name] for output in maps(found.schema)}
-        return cls(Detections(rows, found.schema), regions or {"boxes": _filled(rows["boxes"])}, whole)
+        if rows and not regions:
+            regions = {"boxes": _filled(rows["boxes"])}
+        return cls(Detections(rows, found.schema), regions, whole)
 
 
 def _filled(boxes):
@@ -160,6 +163,9 @@ def merged(seen, windows, size, limit):
         `Detections` with `CroppedMasks`.
     """
     schema = seen[0].rows.schema
+    whole = {name: _map_of([part.maps[name] for part in seen], windows, size) for name in seen[0].maps}
+    if not of_objects(schema):
+        return Detections(whole, schema)
     rows = {name: np.concatenate([part.rows[name] for part in seen]) for name in seen[0].rows}
     regions = {name: list(itertools.chain(*(part.regions[name] for part in seen))) for name in seen[0].regions}
     tile = np.repeat(np.arange(len(seen)), [len(part.rows["scores"]) for part in seen])
@@ -168,7 +174,6 @@ def merged(seen, windows, size, limit):
     alive = ~cut_by_own | cut.all(axis=1)
     same = _same_objects(rows, next(iter(regions.values())), tile, windows, alive)
     groups = _groups(rows["scores"], cut_by_own, alive, same)
-    whole = {name: _map_of([part.maps[name] for part in seen], windows, size) for name in seen[0].maps}
     return _assembled(schema, rows, regions, groups[:limit], size, whole)
 
 

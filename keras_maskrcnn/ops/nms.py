@@ -44,6 +44,51 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     return _first_kept(_settle(valid, suppresses), order, max_output)
 
 
+def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
+    """Suppression in one step: a box is removed if any box of its group with a higher score overlaps it too much.
+
+    Fast NMS (YOLACT, Bolya et al. 2019, section 3.3): in contrast to `nms`, a box that is removed itself removes others
+    too. The kept boxes are a subset of those that `nms` keeps. Computed in float32; no gradient.
+
+    Args:
+        boxes: as for `nms`; N ≥ 1.
+        scores: as for `nms`.
+        iou_threshold: as for `nms`.
+        max_output: as for `nms`.
+        groups: as for `nms`.
+        valid: as for `nms`.
+
+    Returns:
+        `(indices, valid)` as from `nms`.
+    """
+    boxes, scores = prepare(boxes, scores, valid)
+    order = ops.argsort(-scores, axis=-1)
+    scores = ops.take_along_axis(scores, order, axis=1)
+    boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
+    if groups is not None:
+        groups = ops.take_along_axis(ops.cast(groups, "int32"), order, axis=1)
+    keep = (scores > float("-inf")) & ~overlapped(boxes, iou_threshold, groups)
+    return _first_kept(keep, order, max_output)
+
+
+def overlapped(boxes, iou_threshold, groups=None):
+    """Rows whose IoU with an earlier row of their group exceeds a threshold.
+
+    Args:
+        boxes: float32 `[B, N, 4]`, highest score first; rows that are not in use come last and remove none.
+        iou_threshold: as for `nms`.
+        groups: int32 `[B, N]`, or None.
+
+    Returns:
+        bool `[B, N]`.
+    """
+    row = ops.arange(ops.shape(boxes)[1])
+    overlap = (_iou_matrix(boxes) > iou_threshold) & (row[None, :] < row[:, None])
+    if groups is not None:
+        overlap = overlap & (groups[:, :, None] == groups[:, None, :])
+    return ops.any(overlap, axis=2)
+
+
 def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):
     """`nms` with one group per level, computed level by level.
 

@@ -39,7 +39,11 @@ def test_the_default_is_a_mask_head():
 
 def test_neither_losses_nor_fields_nor_outputs_are_those_of_masks(tiny, boxes_only):
     model = tiny(mask_stage=None)
-    assert model.loss_names == LOSSES and model.fields == () and list(model.parts())[-1] == "box_head"
+    assert (
+        model.loss_names == LOSSES
+        and model.fields == ("boxes", "labels", "crowd", "valid")
+        and list(model.parts())[-1] == "box_head"
+    )
     x, y = next(iter(boxes_only))
     assert set(y) == {"boxes", "labels", "crowd", "valid"}
     assert set(model({**x, **y})) == {*LOSSES, *model.health_names}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn import FCN, MaskRCNN
 from keras_maskrcnn.cli import main
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.parameters import count_parameters
@@ -23,6 +23,9 @@ TRAINED_NORMS = {
     "mask_rcnn_mobilenet_v2": 87_448_533,
     "mask_rcnn_mobilenet_v2_fpn": 22_187_929,
 }
+# The same of YOLACT in torch with 22 classes and background, see tests/parity/yolact_torch.py; of Yolact(ResNet50, 22)
+# and Yolact(DarkNet53, 22).
+YOLACT = {"yolact_resnet50": 30_748_967, "yolact_darknet53": 47_367_111}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in FROZEN_NORMS])
@@ -40,12 +43,29 @@ def test_batch_statistics_are_no_parameters_in_torchvision(name):
     assert counts["total"] == TRAINED_NORMS[name] + 2 * 17_056
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "count"), [(20, 35_322_218), (22, 35_323_758)])
+def test_fcn_has_the_parameters_of_torchvision(classes, count, capsys):
+    """`fcn_resnet50(weights=None, weights_backbone=None, num_classes=classes + 1, aux_loss=True)`."""
+    counts = count_parameters(FCN.from_preset("fcn_resnet50", num_classes=classes))
+    assert counts["without_statistics"] == counts["trainable"] == count
+    assert main(["info", "--preset", "fcn_resnet50", "--num-classes", str(classes)]) == 0
+    assert f"{count:,}" in capsys.readouterr().out
+
+
 def test_info_prints_both_counts(capsys):
     assert main(["info", "--preset", "faster_rcnn_mobilenet_v2", "--num-classes", "22"]) == 0
     lines = [line.strip().rsplit("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line.strip()]
     shown = {label.strip(): value for label, value in lines}
     assert shown["parameters"] == "82,494,718" and shown["trainable now"] == "82,460,606"
     assert shown["without batch statistics"] == "82,460,606"
+
+
+@pytest.mark.parametrize("name", YOLACT)
+def test_info_prints_the_count_of_yolact_in_torch(name, capsys):
+    assert main(["info", "--preset", name, "--num-classes", "22"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "without batch statistics" in line]
+    assert line.split()[-1] == f"{YOLACT[name]:,}"
 
 
 def test_info_lists_the_presets(capsys, narrow_presets, monkeypatch):

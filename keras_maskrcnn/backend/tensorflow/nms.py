@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_maskrcnn.ops.nms import overlapped
+
 # With more than MANY·k candidate rows for k results, the best TRIED·k rows are tried first. With fewer rows, a second
 # pass, when it is needed, costs more than the first one saves: RPN proposals (4·k rows for k results) need most rows.
 TRIED, MANY = 2, 4
@@ -23,13 +25,9 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None):
     Returns:
         `(indices, valid)`: int32 and bool `[B, max_output]`.
     """
-    used = tf.math.count_nonzero(scores > float("-inf"), axis=1, dtype=tf.int32)
-    count = tf.reduce_max(tf.pad(used, [[0, 1]]))  # maximum over the images; 0 without images
     known = scores.shape[1]
-    scores, order = tf.math.top_k(scores, count)  # ties: the lower row comes first
-    boxes = tf.gather(boxes, order, batch_dims=1)
-    if groups is not None:
-        groups = tf.gather(groups, order, batch_dims=1)
+    boxes, scores, groups, order, used = _sorted(boxes, scores, groups)
+    count = tf.shape(scores)[1]
 
     def best(rows):
         group = None if groups is None else groups[:, :rows]
@@ -42,8 +40,40 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None):
         position = best(enough)
         complete = (tf.reduce_min(position, axis=1) >= 0) | (used <= enough)
         position = tf.cond(tf.reduce_all(complete), lambda: position, lambda: best(count))
-    # Position -1 (an empty slot) selects the column of zeros in front.
-    return tf.gather(tf.pad(order, [[0, 0], [1, 0]]), position + 1, batch_dims=1), position >= 0
+    return _rows(order, position), position >= 0
+
+
+def fast_nms(boxes, scores, iou_threshold, max_output, groups=None):
+    """Suppression in one step with the result of `ops.nms.fast_nms`, computed on the rows in use only.
+
+    Arguments and result as for `nms`; memory grows with B · (number of rows in use)².
+    """
+    boxes, scores, groups, order, _ = _sorted(boxes, scores, groups)
+    keep = (scores > float("-inf")) & ~overlapped(boxes, iou_threshold, groups)
+    count = tf.shape(scores)[1]
+    rank, position = tf.math.top_k(tf.where(keep, count - tf.range(count), 0), tf.minimum(max_output, count))
+    position = tf.where(rank > 0, position, -1)
+    position = tf.pad(position, [[0, 0], [0, max_output - tf.shape(position)[1]]], constant_values=-1)
+    return _rows(order, position), position >= 0
+
+
+def _sorted(boxes, scores, groups):
+    """The rows in use, best first: boxes, scores, groups, the order of the rows, and the number in use per image.
+
+    An image with fewer rows in use than another one has rows with a score of -inf at the end.
+    """
+    used = tf.math.count_nonzero(scores > float("-inf"), axis=1, dtype=tf.int32)
+    count = tf.reduce_max(tf.pad(used, [[0, 1]]))  # maximum over the images; 0 without images
+    scores, order = tf.math.top_k(scores, count)  # ties: the lower row comes first
+    boxes = tf.gather(boxes, order, batch_dims=1)
+    if groups is not None:
+        groups = tf.gather(groups, order, batch_dims=1)
+    return boxes, scores, groups, order, used
+
+
+def _rows(order, position):
+    """Rows at positions of the order; position -1, an empty slot, selects the column of zeros in front."""
+    return tf.gather(tf.pad(order, [[0, 0], [1, 0]]), position + 1, batch_dims=1)
 
 
 def _first_kept(boxes, used, iou_threshold, max_output, groups):
