@@ -1,9 +1,4 @@
-"""YOLACT: parameter counts, losses, compiled steps, detections in every form, files, JAX."""
-
-import os
-import pathlib
-import subprocess
-import sys
+"""YOLACT: parameter counts, losses, compiled steps, detections in every form; see also `test_tasks`."""
 
 import keras
 import numpy as np
@@ -83,15 +78,6 @@ def test_anchors_follow_the_levels_of_a_backbone_that_rounds_down(shapes):
     assert tuple(pyramid[0].shape[1:3]) == (8, 6)  # 9 and 7 where it is rounded up
     assert np.asarray(model.anchor_head.boxes((70, 51), pyramid))[:, 2].max() > 51
     assert all(np.isfinite(value) for value in terms(model, batch).values())
-
-
-def test_every_trainable_weight_gets_a_gradient(batch):
-    model = make_model()
-    x, y = batch
-    with tf.GradientTape() as tape:
-        total = sum(model({**x, **y}, training=True)[name] for name in LOSSES)
-    for weight, gradient in zip(model.trainable_weights, tape.gradient(total, model.trainable_weights), strict=True):
-        assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, weight.path
 
 
 def test_images_without_objects_give_no_loss_but_the_semantic_one(batch):
@@ -197,16 +183,6 @@ def test_class_weights_are_factors_of_the_class_loss(batch):
     weighted = terms(model, batch, training=False)
     np.testing.assert_allclose(weighted["class_loss"], 2 * plain["class_loss"], rtol=1e-5)
     assert weighted["box_loss"] == plain["box_loss"]
-
-
-def test_bfloat16(batch):
-    full, half = make_model(), make_model(dtype="mixed_bfloat16")
-    half.set_weights(full.get_weights())
-    exact, rounded = terms(full, batch), terms(half, batch)
-    for name in LOSSES:
-        np.testing.assert_allclose(rounded[name], exact[name], rtol=0.1)
-    found = half({**batch[0]})
-    assert {str(found[name].dtype.name) for name in ("boxes", "scores", "masks")} == {"float32"}
 
 
 def test_detections_are_the_same_in_every_form(trained, shapes):
@@ -339,27 +315,3 @@ def test_the_compiled_losses_and_detections_are_the_eager_ones(batch, shapes):
     image = shapes[0]["image"]
     one, other = (m.detect(image, score_threshold=0.0, max_detections=20) for m in (model, compiled))
     np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-4)
-
-
-JAX = """
-import numpy as np, keras
-from keras_maskrcnn import YOLACT, data
-shapes = data.Shapes(2, image_size=(64, 64), seed=5, object_size=(12, 30))
-model = YOLACT(3, backbone={"name": "resnet10", "width": 4, "norm": "group"}, fpn_channels=8, stage={"width": 8},
-               prototypes={"width": 8, "count": 4}, image_size=(64, 64), seed=1)
-batches = data.batches(shapes, (64, 64), 2, max_instances=6)
-model.compile(keras.optimizers.SGD(1e-3))
-log = model.fit(batches, epochs=1, verbose=0).history
-assert np.isfinite(log["loss"]).all(), log
-found = model.detect(shapes[0]["image"], score_threshold=0.0)
-assert found["masks"].shape == (len(found["scores"]), 64, 64)
-print("works on", keras.backend.backend())
-"""
-
-
-@pytest.mark.slow
-def test_jax():
-    root = pathlib.Path(__file__).parents[2]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
-    ran = subprocess.run([sys.executable, "-c", JAX], capture_output=True, text=True, env=environment)
-    assert "works on jax" in ran.stdout, ran.stderr[-3000:]
