@@ -127,8 +127,6 @@ TASKS = {
         quick="all",
     ),
 }
-QUICK = [name for name, task in TASKS.items() if task.quick == "all"]
-REST = [name for name in TASKS if name not in QUICK]
 
 
 def each_of(quick):
@@ -137,7 +135,7 @@ def each_of(quick):
     return pytest.mark.parametrize("name", [pytest.param(name, marks=mark) for name, mark in marks.items()])
 
 
-each, each_traced = each_of(("all", "eager")), each_of(("all",))
+each, each_traced, each_slow = each_of(("all", "eager")), each_of(("all",)), each_of(())
 # What is left of each field of the ground truth if an image has no object and no labelled pixel.
 NOTHING = {"valid": np.zeros_like, "semantic": lambda values: np.full_like(values, 255)}
 
@@ -331,7 +329,7 @@ def test_detect_returns_what_the_schema_says(trained, name):
                 assert np.isfinite(values).all()
 
 
-@each_traced
+@each_slow  # `inference/test_threads` has the threads of one model
 def test_threads_find_what_one_thread_finds(trained, name):
     """Four threads on a model that is not traced yet, with thresholds of their own."""
     run = trained(name)
@@ -385,30 +383,34 @@ def test_an_exported_model_finds_the_same(trained, name, tmp_path):
     assert exported and exported <= set(signature.structured_outputs)
 
 
-# Run in a new process: it loads each model, in each of the folders, and stores its detections and the losses of a step.
+# Run in a new process: it loads each model, in each of the folders, and stores losses and detections; and trains it.
 PROGRAM = """
 import json, pathlib, sys
 import keras
 import keras_maskrcnn
 import numpy as np
 backend = keras.backend.backend()
-for folder in map(pathlib.Path, sys.argv[1:]):
+train, *folders = sys.argv[1:]
+for folder in map(pathlib.Path, folders):
     model = keras.saving.load_model(folder / "model.keras")
     if backend == "jax":
         model.compile("sgd")  # not in eager mode, in which JAX compiles every operation
+    batch = dict(np.load(folder / "batch.npz"))
+    losses = model.test_on_batch(batch, return_dict=True)
     limits = json.loads((folder / "limits.json").read_text())
     found = model.detect(list(np.load(folder / "images.npz").values()), **limits)
-    losses = model.train_on_batch(dict(np.load(folder / "batch.npz")), return_dict=True)
     found = {f"{i}/{name}": np.asarray(values) for i, one in enumerate(found) for name, values in one.items()}
     np.savez(folder / backend, **{f"losses/{name}": value for name, value in losses.items()}, **found)
+    if train == "True":
+        assert np.isfinite(list(model.train_on_batch(batch, return_dict=True).values())).all(), folder.name
 assert backend == "tensorflow" or "tensorflow" not in sys.modules
 """
 
 
-def new_process(runs, backend):
+def new_process(runs, backend, train):
     """Losses and lists of detections of the saved models, as a process with another backend gives them."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PROGRAM, *(str(run.folder) for run in runs)]
+    command = [sys.executable, "-c", PROGRAM, str(train), *(str(run.folder) for run in runs)]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert process.returncode == 0, process.stderr[-2000:]
     for run in runs:
@@ -420,18 +422,22 @@ def new_process(runs, backend):
         yield {name: float(value) for name, value in groups[0].items()}, groups[1:]
 
 
+QUICK = [name for name, task in TASKS.items() if task.quick == "all"]
+
+
 @pytest.mark.parametrize(
-    ("backend", "names", "atol"),
+    ("backend", "names", "train", "atol"),
     [
-        pytest.param("tensorflow", [n for n in TASKS if TASKS[n].quick != "none"], 1e-4, id="tensorflow"),
-        pytest.param("jax", QUICK, 0.05, id="jax"),
-        pytest.param("jax", REST, 0.05, id="jax-rest", marks=pytest.mark.slow),
+        pytest.param("tensorflow", QUICK, False, 1e-4, id="tensorflow"),
+        pytest.param("tensorflow", list(TASKS), True, 1e-4, id="tensorflow-train", marks=pytest.mark.slow),
+        pytest.param("jax", QUICK, False, 0.05, id="jax"),
+        pytest.param("jax", list(TASKS), True, 0.05, id="jax-train", marks=pytest.mark.slow),
     ],
 )
-def test_a_new_process_gives_the_same(trained, backend, names, atol):
+def test_a_new_process_gives_the_same(trained, backend, names, train, atol):
     """Another order of imports than here, no class imported by name, and one process for all models."""
     runs = [trained(name) for name in names]
-    for name, run, (losses, found) in zip(names, runs, new_process(runs, backend), strict=True):
+    for name, run, (losses, found) in zip(names, runs, new_process(runs, backend, train), strict=True):
         wanted = {key: run.losses[key] for key in run.model.loss_names}
         assert {key: losses[key] for key in wanted} == pytest.approx(wanted, rel=2e-3, abs=1e-4), name
         same(found, run.found, atol=atol)
