@@ -1,9 +1,4 @@
-"""FCN: every variant runs, trains and comes back from files; detection, scores, export, XLA and JAX."""
-
-import os
-import pathlib
-import subprocess
-import sys
+"""FCN: every variant runs, trains and comes back from files; detection, scores, export, XLA; see also `test_tasks`."""
 
 import keras
 import numpy as np
@@ -18,7 +13,6 @@ from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.image_model import ImageModel
 from keras_maskrcnn.training import recipe
 
-ROOT = pathlib.Path(__file__).parents[2]
 TINY = {
     "backbone": {"name": "resnet10", "width": 8, "norm": "group"},
     "stage": {"width": 16, "norm": "group", "dropout": 0.1},
@@ -186,14 +180,6 @@ def test_one_batch_is_learned(shapes):
     assert evaluation.semantic_scores(model, two)["mean_IoU"] > 0.8
 
 
-def test_bfloat16(batch):
-    model = tiny(dtype="mixed_bfloat16", auxiliary={"width": 8})
-    inputs = tensors(batch)
-    assert all(np.isfinite(float(loss)) for loss in model(inputs, training=True).values())
-    found = model({name: inputs[name] for name in ("images", "sizes")})
-    assert found["semantic"].dtype == "float32" and model.head.logits.compute_dtype == "bfloat16"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("upsampling", METHODS)
 def test_a_step_under_xla_equals_one_without(batch, upsampling):
@@ -263,32 +249,3 @@ def test_the_preset(narrow_presets):
 def test_errors(options, reason):
     with pytest.raises(ValueError, match=reason):
         tiny(**options)
-
-
-PROGRAM = """
-import sys, keras, numpy as np
-import keras_maskrcnn
-from keras_maskrcnn import data
-assert keras.backend.backend() == "jax"
-model = keras.saving.load_model(sys.argv[1] + "/model.keras")
-image = np.load(sys.argv[1] + "/image.npy")
-np.save(sys.argv[1] + "/found.npy", model.segment(image))
-shapes = data.SemanticMasks(data.Shapes(2, image_size=(64, 64), seed=5, object_size=(14, 30)))
-batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=None)
-print(model.evaluate(batches, verbose=0, return_dict=True)["semantic_loss"])
-model.fit(batches, epochs=1, verbose=0)
-"""
-
-
-@pytest.mark.slow
-def test_jax_gives_the_same_map_and_loss(trained, shapes, tmp_path):
-    model, *_ = trained
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "image.npy", IMAGES[1])
-    ours = model.evaluate(batches_of(data.Subset(shapes, [0, 1]), backend="numpy"), verbose=0, return_dict=True)
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-    assert run.returncode == 0, run.stderr[-2000:]
-    same_map(np.load(tmp_path / "found.npy"), model.segment(IMAGES[1]))
-    assert float(run.stdout.split()[-1]) == pytest.approx(ours["semantic_loss"], rel=1e-3)

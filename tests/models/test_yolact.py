@@ -1,9 +1,4 @@
-"""YOLACT: parameter counts, losses, compiled steps, detections in every form, files, JAX."""
-
-import os
-import pathlib
-import subprocess
-import sys
+"""YOLACT: parameter counts, losses, compiled steps, detections in every form; see also `test_tasks`."""
 
 import keras
 import numpy as np
@@ -199,16 +194,6 @@ def test_class_weights_are_factors_of_the_class_loss(batch):
     assert weighted["box_loss"] == plain["box_loss"]
 
 
-def test_bfloat16(batch):
-    full, half = make_model(), make_model(dtype="mixed_bfloat16")
-    half.set_weights(full.get_weights())
-    exact, rounded = terms(full, batch), terms(half, batch)
-    for name in LOSSES:
-        np.testing.assert_allclose(rounded[name], exact[name], rtol=0.1)
-    found = half({**batch[0]})
-    assert {str(found[name].dtype.name) for name in ("boxes", "scores", "masks")} == {"float32"}
-
-
 def test_detections_are_the_same_in_every_form(trained, shapes):
     model, folder = trained
     image = shapes[0]["image"]
@@ -339,27 +324,3 @@ def test_the_compiled_losses_and_detections_are_the_eager_ones(batch, shapes):
     image = shapes[0]["image"]
     one, other = (m.detect(image, score_threshold=0.0, max_detections=20) for m in (model, compiled))
     np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-4)
-
-
-JAX = """
-import numpy as np, keras
-from keras_maskrcnn import YOLACT, data
-shapes = data.Shapes(2, image_size=(64, 64), seed=5, object_size=(12, 30))
-model = YOLACT(3, backbone={"name": "resnet10", "width": 4, "norm": "group"}, fpn_channels=8, stage={"width": 8},
-               prototypes={"width": 8, "count": 4}, image_size=(64, 64), seed=1)
-batches = data.batches(shapes, (64, 64), 2, max_instances=6)
-model.compile(keras.optimizers.SGD(1e-3))
-log = model.fit(batches, epochs=1, verbose=0).history
-assert np.isfinite(log["loss"]).all(), log
-found = model.detect(shapes[0]["image"], score_threshold=0.0)
-assert found["masks"].shape == (len(found["scores"]), 64, 64)
-print("works on", keras.backend.backend())
-"""
-
-
-@pytest.mark.slow
-def test_jax():
-    root = pathlib.Path(__file__).parents[2]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
-    ran = subprocess.run([sys.executable, "-c", JAX], capture_output=True, text=True, env=environment)
-    assert "works on jax" in ran.stdout, ran.stderr[-3000:]
