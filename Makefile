@@ -20,7 +20,7 @@ test: check
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow -rP -n $(WORKERS) --dist load
 
-## parity: comparison with torchvision itself (KMR_DATA=folder with photos/; PARITY_PYTHON=python with torchvision)
+## parity: comparison with torchvision itself, and with YOLACT in torch (KMR_DATA=folder with photos/; PARITY_PYTHON=python with torchvision)
 parity: $(VENV)/.installed-dev $(if $(PARITY_PYTHON),,.venv-parity/.installed)
 	$(or $(PARITY_PYTHON),.venv-parity/bin/python) tests/parity/torch_side.py runs/parity
 	$(BIN)/python tests/parity/compare.py runs/parity

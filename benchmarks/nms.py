@@ -4,7 +4,14 @@
 
 Without `--peer-python` only this package is timed. Both sides start with boxes and scores and end with the kept rows,
 whose number must be equal in every image.
+
+    python benchmarks/nms.py --fast
+
+times Fast NMS ("ours") against the exact one of this package ("peer"), both compiled by XLA, where the exact one is a
+loop. With `--implementations auto` on a CPU the exact one is TensorFlow's kernel, which takes about the same time.
 """
+
+import sys
 
 import numpy as np
 import pairs
@@ -15,6 +22,12 @@ CASES = {
     "proposals, 8 images, 4 x 200": (8, 800, 4, 0.7, 200, 0.0),
     "detections, 2000 rows of 80 classes": (1, 2000, 80, 0.5, 100, 0.05),
     "detections, 8 images, 600 rows of 3": (8, 600, 3, 0.5, 100, 0.05),
+}
+# One-stage detection takes the same (anchor, class) pairs: `Detection.candidates` of them.
+FAST_CASES = {
+    "detections, 1000 rows of 80 classes": (1, 1000, 80, 0.5, 100, 0.05),
+    "detections, 8 images, 1000 rows of 80": (8, 1000, 80, 0.5, 100, 0.05),
+    "detections, 1000 rows of 3 classes": (1, 1000, 3, 0.5, 100, 0.05),
 }
 
 
@@ -29,18 +42,24 @@ def inputs(images, rows, groups):
     return boxes.astype("float32"), scores.astype("float32"), rng.integers(0, groups, (images, rows)).astype("int32")
 
 
-def ours(case, implementation):
-    """The call of one case on this package; `implementation` is `auto`, or `xla` for the compiled static form."""
+def ours(case, implementation, suppress="nms"):
+    """The call of one case on this package.
+
+    Args:
+        case: one of the rows above.
+        implementation: `auto`, or `xla` for the compiled static form.
+        suppress: `nms` or `fast_nms`, the function's name.
+    """
     import tensorflow as tf
 
-    from keras_maskrcnn.backend.nms import nms
+    from keras_maskrcnn.backend import nms as functions
 
     images, rows, groups, threshold, results, minimum = case
     arrays = [tf.constant(a) for a in inputs(images, rows, groups)]
 
     @tf.function(jit_compile=implementation == "xla")
     def run(boxes, scores, group):
-        return nms(boxes, scores, threshold, results, group, valid=scores > minimum)
+        return getattr(functions, suppress)(boxes, scores, threshold, results, group, valid=scores > minimum)
 
     def call():
         _, valid = (tensor.numpy() for tensor in run(*arrays))
@@ -72,21 +91,35 @@ def check(ours, peer):
     return None if ours == peer else f"ours kept {ours['kept']} rows, the peer {peer['kept']}"
 
 
+def check_fast(fast, exact):
+    """None, or a line if Fast NMS keeps more rows than the exact one."""
+    more = any(one > other for one, other in zip(fast["kept"], exact["kept"], strict=True))
+    return f"Fast NMS kept {fast['kept']} rows, the exact one {exact['kept']}" if more else None
+
+
 def main():
     """Parent: starts the workers and prints the table. Worker: serves the cases of its side."""
     parser = pairs.arguments(__doc__, 9)
-    parser.add_argument(
-        "--implementations", default="auto", help="comma-separated implementations of this package: auto, xla"
-    )
+    chosen = "comma-separated implementations of this package: auto, xla (default: auto; with --fast xla)"
+    parser.add_argument("--implementations", help=chosen)
+    parser.add_argument("--fast", action="store_true", help="time Fast NMS against the exact one, both of this package")
     options = parser.parse_args()
+    cases = FAST_CASES if options.fast else CASES
     if options.worker is None:
-        asked = [f"{name}; {i}" for name in CASES for i in options.implementations.split(",")]
-        pairs.compare(__file__, asked, options.peer_python, options.rounds, output=options.output, check=check)
+        implementations = options.implementations or ("xla" if options.fast else "auto")
+        asked = [f"{name}; {i}" for name in cases for i in implementations.split(",")]
+        common = {"output": options.output, "check": check_fast if options.fast else check}
+        if options.fast:
+            common |= {"options": ["--fast"], "peer_name": "exact NMS"}
+        python = sys.executable if options.fast else options.peer_python
+        pairs.compare(__file__, asked, python, options.rounds, **common)
         return
 
     def case(name):
         size, implementation = name.split("; ")
-        return ours(CASES[size], implementation) if options.worker == "ours" else peer(CASES[size])
+        if options.fast:
+            return ours(cases[size], implementation, "fast_nms" if options.worker == "ours" else "nms")
+        return ours(cases[size], implementation) if options.worker == "ours" else peer(cases[size])
 
     pairs.serve(case)
 

@@ -4,12 +4,12 @@ Images are drawn with NumPy and Pillow; only `curves` imports matplotlib. Line w
 the image. Lines have a dark seam, labels have a filled plate, and an object's colour differs from the pixels under it.
 """
 
-import csv
 import pathlib
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_maskrcnn import history as history_file
 from keras_maskrcnn.data.cropped_masks import crop_of
 from keras_maskrcnn.drawing import skeletons
 from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
@@ -228,20 +228,13 @@ def curves(history, path):
     """
     from keras_maskrcnn import plots
 
-    columns = history if isinstance(history, dict) else read_history(history)
+    columns = history if isinstance(history, dict) else history_file.read(history)
     losses = {name: values for name, values in columns.items() if name.endswith("loss")}
     scores = {name: values for name, values in columns.items() if name.endswith(("_AP", "_AP50", "_AP75", "mean_IoU"))}
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     plots.curves({"loss": losses, "COCO scores": scores}).savefig(path, dpi=110)
     return path
-
-
-def read_history(path):
-    """Columns of a CSVLogger file: dict of lists of numbers, NaN where a value is missing."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
 def fitting_scale(image):

@@ -81,12 +81,19 @@ def narrow_presets(monkeypatch):
     }
     of_maps = {"backbone": {"width": 16}, "stage": {"width": 128}, "auxiliary": {"width": 64}}
 
+    one_stage = {
+        "backbone": {"width": 16},
+        "fpn_channels": 64,
+        "stage": {"width": 64},
+        "prototypes": {"width": 64},
+    }
+
     def narrow(name):
         preset = read(name)
         if name not in presets.published():
             return preset
-        parts = (of_maps if preset.get("class") == "keras_maskrcnn>FCN" else widths).items()
-        wanted = {part: width for part, width in parts if preset["config"].get(part, width) is not None}
+        of_class = {"keras_maskrcnn>FCN": of_maps, "keras_maskrcnn>YOLACT": one_stage}.get(preset.get("class"), widths)
+        wanted = {part: width for part, width in of_class.items() if preset["config"].get(part, width) is not None}
         config = presets.overridden(preset["config"], wanted)
         for head in config.get("heads", ()):  # `read` gives a copy
             options = head["config"].setdefault("stage", {})

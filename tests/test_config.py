@@ -12,14 +12,18 @@ import keras_maskrcnn.backbones
 import keras_maskrcnn.heads
 import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
-from keras_maskrcnn.backbones import EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
+from keras_maskrcnn.backbones import DarkNet53, EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
+from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
 from keras_maskrcnn.heads.fcn import AuxiliaryHead, FCNHead
+from keras_maskrcnn.heads.head import Head
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
+from keras_maskrcnn.heads.pixel_classes import PixelClassHead
 from keras_maskrcnn.heads.pixel_head import PixelHead
+from keras_maskrcnn.heads.prototypes import PrototypeHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.heads.semantic import SemanticHead
@@ -72,7 +76,18 @@ CLASSES = {
     FrozenBatchNorm: ({}, {"epsilon": 0.02, **LAYER}),
     GroupNorm: ({}, {"groups": 5, "epsilon": 0.02, **LAYER}),
     ConvStack: ({"depth": 1, "width": 2}, {"depth": 2, "width": 3, "norm": "group", **LAYER}),
-    FPN: ({}, {"channels": 7, "extra_level": False, "norm": "group", **LAYER}),
+    FPN: (
+        {},
+        {
+            "channels": 7,
+            "extra_level": False,
+            "norm": "group",
+            "convolved_levels": 2,
+            "upsampling": "bilinear",
+            "relu": True,
+            **LAYER,
+        },
+    ),
     RPNHead: (
         {"strides": [8]},
         {
@@ -84,6 +99,7 @@ CLASSES = {
                 "rounded": True,
                 "offset": 0.5,
                 "spacing": "canvas",
+                "square": True,
             },
             "proposals": {
                 "pre_nms": 5,
@@ -189,6 +205,31 @@ CLASSES = {
             **LAYER,
         },
     ),
+    AnchorHead: (
+        {"num_classes": 3, "strides": [8]},
+        {
+            "num_classes": 5,
+            "strides": [8, 16],
+            "coefficients": 4,
+            "stage": {
+                "width": 7,
+                "depth": 2,
+                "delta_weights": [1.0, 1.0, 2.0, 2.0],
+                "beta": 0.5,
+                "class_weight": 2.0,
+                "box_weight": 0.5,
+            },
+            "anchors": {"sizes": [[16], [32]], "ratios": [1.0], "spacing": "cells"},
+            "matching": {"high": 0.6, "low": 0.3, "crowd_cover": None, "negatives": 2.0},
+            "detection": {"nms": "fast", "per_class": 9, "clip": "after_nms"},
+            **LAYER,
+        },
+    ),
+    PrototypeHead: (
+        {},
+        {"stage": {"count": 4, "width": 7, "depth": 2, "weight": 2.0, "positives": 9}, **LAYER},
+    ),
+    PixelClassHead: ({"num_classes": 3}, {"num_classes": 5, "weight": 0.5, **LAYER}),
     Deconvolution2x: ({"filters": 3}, {"filters": 5, **LAYER}),
     RoIAlign: (
         {"output_size": 7},
@@ -253,6 +294,10 @@ CLASSES = {
             **BACKBONE,
         },
     ),
+    DarkNet53: (
+        {},
+        {"norm": "group", "width": 4, "freeze_at": 3, "norm_epsilon": 0.02, "input_channels": 5, **BACKBONE},
+    ),
     EfficientNetLite: ({}, {"variant": 1, "norm": "group", "freeze_at": 3, "input_channels": 5, **BACKBONE}),
     MobileNetV2: (
         {},
@@ -288,7 +333,7 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
-BASES = {FoldingModel, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
+BASES = {FoldingModel, Head, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
 PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 

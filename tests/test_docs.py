@@ -28,6 +28,7 @@ PUBLISHED = "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"  # made here, with the nam
 # Blocks that are compiled but do not run, by their first words.
 NOT_RUN = {
     "docs/extending.md": {"": "tests/models/test_extension.py runs them"},
+    "docs/fine_tuning.md": {"import mlflow": "needs mlflow", "import wandb": "needs wandb"},
     "docs/pretrained_weights.md": {
         'backbone = {"name": "resnet50"}  # everything else': "needs detectron2's model_final_f10217.pkl",
         'backbone = {"name": "resnet50", "norm"': "needs torchvision's resnet50-0676ba61.pth",
@@ -92,6 +93,13 @@ SMALL = {
     "docs/predict.md": {},
     "docs/presets.md": {},
     "docs/pretrained_weights.md": {},
+    "docs/yolact.md": {
+        "Shapes(2000, (128, 128)": "Shapes(4, (64, 64)",
+        "Shapes(100, (128, 128)": "Shapes(2, (64, 64)",
+        "(128, 128), batch_size=8": "(64, 64), batch_size=2",
+        'backbone={"name": "resnet18", "norm": "group"}': 'backbone={"name": "resnet10", "norm": "group", "width": 8}',
+        "epochs=5": "epochs=1",
+    },
     "docs/your_data.md": {},
 }
 PAGES_OF_COMMANDS = (

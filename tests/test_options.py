@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from keras_maskrcnn.heads.anchor_head import AnchorMatching, AnchorStage
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
 from keras_maskrcnn.heads.box import BoxStage
 from keras_maskrcnn.heads.cascade import Cascade
@@ -14,6 +15,7 @@ from keras_maskrcnn.heads.ground_truth import Sampling
 from keras_maskrcnn.heads.keypoint import KeypointStage
 from keras_maskrcnn.heads.mask import MaskStage
 from keras_maskrcnn.heads.pixel_head import PixelStage
+from keras_maskrcnn.heads.prototypes import PrototypeStage
 from keras_maskrcnn.heads.region_head import Regions
 from keras_maskrcnn.heads.rpn import Proposals, RPNStage
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
@@ -34,6 +36,9 @@ GROUPS = [
     KeypointStage,
     PixelStage,
     SemanticStage,
+    AnchorStage,
+    AnchorMatching,
+    PrototypeStage,
     FCNStage,
     Detection,
     Resize,
@@ -58,6 +63,9 @@ CHOICES = {
     "loss_weights": (1.0, 0.5, 0.25),
     "delta_weights": ((9.0, 9.0, 4.0, 4.0), (18.0, 18.0, 8.0, 8.0), (27.0, 27.0, 12.0, 12.0)),
     "ignore": 200,
+    "nms": "fast",
+    "clip": "after_nms",
+    "per_class": 7,
 }
 
 

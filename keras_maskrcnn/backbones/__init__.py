@@ -1,16 +1,29 @@
 """Backbones: networks from images to a dict of feature maps {"C2": stride 4, …, "C5": stride 32}."""
 
 import functools
+import inspect
 
 import keras
 
 from keras_maskrcnn.backbones.any import from_keras
+from keras_maskrcnn.backbones.darknet53 import DarkNet53
 from keras_maskrcnn.backbones.efficientnet_lite import VARIANTS, EfficientNetLite
 from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.backbones.resnet import BLOCKS, RESNEXTS, ResNet
 from keras_maskrcnn.backbones.simple_cnn import SimpleCNN
 
-__all__ = ["NAMES", "EfficientNetLite", "MobileNetV2", "ResNet", "SimpleCNN", "from_keras", "get", "strides"]
+__all__ = [
+    "NAMES",
+    "DarkNet53",
+    "EfficientNetLite",
+    "MobileNetV2",
+    "ResNet",
+    "SimpleCNN",
+    "from_keras",
+    "get",
+    "strides",
+    "takes",
+]
 
 _MAKERS = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
@@ -21,6 +34,7 @@ _MAKERS = {
     },
     "mobilenet_v2": MobileNetV2,
     **{f"efficientnet_lite{variant}": functools.partial(EfficientNetLite, variant) for variant in VARIANTS},
+    "darknet53": DarkNet53,
     "simple_cnn": SimpleCNN,
 }
 NAMES = tuple(_MAKERS)
@@ -64,6 +78,11 @@ def strides(backbone):
     """Strides of a backbone's levels, finest first: {"C2": 4, …, "C5": 32}; at most 16 or 8 in a dilated one."""
     most = min(getattr(backbone, "output_stride", 32), 16 if getattr(backbone, "dilated", False) else 32)
     return {level: min(2 ** int(level[1:]), most) for level in sorted(backbone.output)}
+
+
+def takes(name, option):
+    """Whether a name in `NAMES` is that of a backbone with an option, such as "dilated"."""
+    return name in NAMES and option in inspect.signature(_MAKERS[name]).parameters
 
 
 def _make(name, weights, options):

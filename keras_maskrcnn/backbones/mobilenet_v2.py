@@ -3,7 +3,8 @@
 import keras
 from keras import layers
 
-from keras_maskrcnn.backbones.inverted_residual import Builder, freeze, multiple_of_8
+from keras_maskrcnn.backbones.freezing import freeze
+from keras_maskrcnn.backbones.inverted_residual import Builder, multiple_of_8
 from keras_maskrcnn.layers.folding import FoldingModel
 
 # Repeats, kernel size, stride, expansion and channels of each stage (the paper's table 2).

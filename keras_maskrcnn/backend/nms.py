@@ -19,6 +19,18 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     return combined.nms(*pure.prepare(boxes, scores, valid), iou_threshold, max_output, groups)
 
 
+def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
+    """Suppression in one step, with the arguments and the result of `ops.nms.fast_nms`.
+
+    On TensorFlow's dynamic lowering, `max_output` may also be an int32 scalar tensor, as for `nms`.
+    """
+    if backend.lowering("nms") == "fixed_point":
+        return pure.fast_nms(boxes, scores, iou_threshold, max_output, groups, valid)
+    from keras_maskrcnn.backend.tensorflow import nms as dynamic
+
+    return dynamic.fast_nms(*pure.prepare(boxes, scores, valid), iou_threshold, max_output, groups)
+
+
 def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):
     """Greedy suppression within each level, with the arguments and the result of `ops.nms.nms_by_level`."""
     if backend.lowering("nms") == "fixed_point":

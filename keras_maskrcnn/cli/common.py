@@ -13,6 +13,13 @@ def model_argument(parser):
     parser.add_argument("--model", required=True, help=MODEL)
 
 
+def image_type_arguments(parser):
+    """Adds `--channels` and `--image-dtype`, arguments of `Dataset.decoded`."""
+    add = parser.add_argument
+    add("--channels", type=int, default=3, help="channels of the images, 1 to 8 (default: %(default)s, R, G, B)")
+    add("--image-dtype", choices=("uint8", "uint16"), default="uint8", help="of the images (default: %(default)s)")
+
+
 def load(model):
     """The model in a `.keras` file or a preset, or the `SavedModel` in a folder; all have the same `detect`.
 

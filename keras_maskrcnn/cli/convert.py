@@ -6,7 +6,7 @@ import pathlib
 from keras_maskrcnn.cli.common import counted
 
 EXAMPLE = "--preset mask_rcnn_resnet50_fpn maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth --output coco.keras"
-SOURCES = ("torchvision", "detectron2", "matterport")
+SOURCES = ("torchvision", "detectron2", "matterport", "yolact")
 SUFFIXES = (".keras", ".weights.h5")
 
 
@@ -22,7 +22,7 @@ def arguments(parser):
 
 
 def run(args):
-    """Converts published weights of torchvision, detectron2 or matterport to a model file."""
+    """Converts published weights of torchvision, detectron2, matterport or YOLACT's authors to a model file."""
     if not args.output.name.endswith(SUFFIXES):
         raise ValueError(f"{args.output}: give a file that ends in {' or '.join(SUFFIXES)}")
     from keras_maskrcnn.models import presets
@@ -66,5 +66,5 @@ def _next(args, model, untrained):
         return f"python -m keras_maskrcnn predict --model {args.output} IMAGE --output predictions"
     if args.output.suffix == ".keras":
         return f"import keras_maskrcnn, keras; model = keras.saving.load_model({str(args.output)!r})"
-    kind, classes = type(model).__name__, model.num_classes
-    return f"{kind}.from_preset({args.preset!r}, num_classes={classes}, weights={str(args.output)!r})"
+    made = f"{args.preset!r}, num_classes={model.num_classes}, weights={str(args.output)!r}"
+    return f"{type(model).__name__}.from_preset({made})"

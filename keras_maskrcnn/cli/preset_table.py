@@ -1,6 +1,7 @@
 """A Markdown table of what each preset uses, from the files of the presets; docs/presets.md holds it."""
 
 from keras_maskrcnn.heads.anchors import Anchors
+from keras_maskrcnn.heads.prototypes import PrototypeStage
 from keras_maskrcnn.heads.rpn import Proposals
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
 from keras_maskrcnn.inference.placement import Resize
@@ -28,25 +29,43 @@ def table():
 def _row(name):
     preset = presets.read(name)
     config, weights = preset["config"], preset.get("weights") or {}
+    neck, heads, anchors, regions, proposals = KINDS[preset.get("class", presets.CLASS)](config)
     trained = weights.get("source") if "path" in weights else None  # of a folder, what it was trained on
-    ends = [weights.get("schedule") or trained or "not known"]
-    kind = preset.get("class", presets.CLASS)
-    if kind != presets.CLASS:  # no regions
-        starts = [f"`{name}`", _backbone(config["backbone"]), "none", kind.rpartition(">")[2]]
-        return [*starts, _images(config), "none", "none", "none", *ends]
-    proposals = Proposals.of(config.get("proposals"))
-    in_training, at_test = (proposals.limits(training)["post_nms"] for training in (True, False))
     return [
         f"`{name}`",
         _backbone(config.get("backbone", "resnet50")),
-        str(config.get("neck", "fpn") or "none"),
-        _heads(config),
+        neck,
+        heads,
         _images(config),
-        _anchors(Anchors.of(config.get("anchors"))),
-        str(RegionSampling.of(config.get("box_sampling")).size),
-        f"{in_training} / {at_test}",
-        *ends,
+        anchors,
+        regions,
+        proposals,
+        weights.get("schedule") or trained or "not known",
     ]
+
+
+def _two_stages(config):
+    """Neck, heads, anchors, regions and proposals of a Mask R-CNN."""
+    proposals = Proposals.of(config.get("proposals"))
+    in_training, at_test = (proposals.limits(training)["post_nms"] for training in (True, False))
+    regions = RegionSampling.of(config.get("box_sampling")).size
+    neck, anchors = str(config.get("neck", "fpn") or "none"), _anchors(config)
+    return neck, _heads(config), anchors, str(regions), f"{in_training} / {at_test}"
+
+
+def _one_stage(config):
+    """The same of a YOLACT, which has no regions."""
+    heads = f"anchors, {PrototypeStage.of(config.get('prototypes')).count} prototypes"
+    return "fpn, P3 to P7", heads, _anchors(config), "none", "none"
+
+
+def _pixels(config):
+    """The same of an FCN, which has no objects."""
+    del config
+    return "none", "FCN", "none", "none", "none"
+
+
+KINDS = {presets.CLASS: _two_stages, "keras_maskrcnn>YOLACT": _one_stage, "keras_maskrcnn>FCN": _pixels}
 
 
 def _backbone(given):
@@ -70,7 +89,9 @@ def _images(config):
     return f"scaled by {rule.scale:g}" if rule.scale else f"{rule.shorter} / {rule.longer}"
 
 
-def _anchors(anchors):
+def _anchors(config):
+    anchors = Anchors.of(config.get("anchors"))
+
     def listed(values):
         return ", ".join(f"{value:.3g}" for value in values)
 

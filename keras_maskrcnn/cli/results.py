@@ -25,7 +25,7 @@ def created(path):
 
 def mask_crops(found):
     """The `Crop` of each detection's mask, from the first output of this kind; None in a model without masks."""
-    name = next((output.name for output in found.schema if output.kind == "box_masks"), None)
+    name = next((output.name for output in found.schema if output.is_mask), None)
     return None if name is None else crops_of(found[name])
 
 

@@ -44,16 +44,22 @@ class Prepare:
             augment = dataclasses.replace(augment, fit=self.image_size)
         self.augment = augment
         self._given, self.overfull = antialias, {}
+        self.keep_aspect = True
         self._set(antialias is not False)
 
-    def follow(self, antialias):
+    def follow(self, antialias, keep_aspect=True):
         """Resizes images by the rule of a model, so that it is trained on pixels as it gets them at inference.
+
+        Args:
+            antialias: Whether images are smoothed where they shrink.
+            keep_aspect: Whether their aspect is kept; otherwise they fill the canvas.
 
         Raises:
             ValueError: The data was made with the other rule.
         """
         if self._given not in (None, antialias):
             raise ValueError(f"the data has antialias={self._given}, the model's resize rule {antialias}")
+        self.keep_aspect = keep_aspect
         self._set(antialias)
 
     def _set(self, antialias):
@@ -93,7 +99,7 @@ class Prepare:
             sample = self.augment(sample, rng, *mixed)
         row = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self.signature().items()}
         image = sample["image"]
-        size = fitted_size(image.shape[:2], self.image_size)
+        size = fitted_size(image.shape[:2], self.image_size, self.keep_aspect)
         row["images"][: size[0], : size[1]] = _resize(image, size, self.antialias)
         row["sizes"][:] = size
         row["image_index"] = np.int32(index)

@@ -76,7 +76,7 @@ def coco_results(detections, image_ids, category_ids=None):
     results = []
     for found, image_id in zip(detections, image_ids, strict=True):
         schema = [output for output in getattr(found, "schema", ()) if output.name in found]
-        masks = next((found[output.name] for output in schema if output.kind == "box_masks"), found.get("masks"))
+        masks = next((found[output.name] for output in schema if output.is_mask), found.get("masks"))
         further = [output.name for output in schema if output.kind in ("values", "points")]
         further = [name for name in further if name not in ("labels", "scores")]
         for index, (box, label, score) in enumerate(zip(found["boxes"], found["labels"], found["scores"], strict=True)):

@@ -126,8 +126,10 @@ def checked_kind(kind, kinds):
 def scored_kinds(model):
     """The kinds of overlap that a model's schema allows; both for a model without a schema."""
     schema = getattr(model, "schema", None)
-    predicted = {"boxes", "box_masks"} if schema is None else {output.kind for output in schema}
-    return tuple(kind for kind, output in zip(KINDS, ("boxes", "box_masks"), strict=True) if output in predicted)
+    if schema is None:
+        return KINDS
+    predicted = {"bbox": any(output.kind == "boxes" for output in schema), "segm": any(o.is_mask for o in schema)}
+    return tuple(kind for kind in KINDS if predicted[kind])
 
 
 def has_keypoints(model):

@@ -5,6 +5,7 @@ import numbers
 
 from keras_maskrcnn.evaluation.coco import SCORED, figures_of
 from keras_maskrcnn.evaluation.errors import ERRORS
+from keras_maskrcnn.text_table import columns as _columns
 
 RATES = ("precision", "recall", "f1")
 COUNTS = ("true_positives", "false_positives", "false_negatives")
@@ -125,12 +126,3 @@ def _number(value):
     if isinstance(value, numbers.Integral):
         return f"{value}"
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _columns(rows):
-    """Lines of text: the first column left-aligned, all others right-aligned, two spaces between columns."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    ]

@@ -22,7 +22,10 @@ class Anchors(Options):
         offset: shift of the centres, in strides.
         spacing: distance of the centres: "stride", that of the level; or "canvas", the canvas's side divided by the
             level's cells and rounded down (torchvision). The two differ where a level's stride does not divide the
-            canvas: 800 pixels make 13 cells of P6, which torchvision places 61 pixels apart.
+            canvas: 800 pixels make 13 cells of P6, which torchvision places 61 pixels apart. "cells" is "canvas"
+            without the rounding: with `offset` 0.5 the centres are those of the cells of any canvas (YOLACT).
+        square: whether anchors have the width that follows from size and ratio as their height too, see
+            `ops.anchors.cell_anchors`.
 
     Raises:
         ValueError: if `sizes` is not one tuple per level, all of one length, or for another `spacing`.
@@ -33,10 +36,11 @@ class Anchors(Options):
     rounded: bool = False
     offset: float = 0.0
     spacing: str = "stride"
+    square: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        check_choice("spacing", self.spacing, ("stride", "canvas"))
+        check_choice("spacing", self.spacing, ("stride", "canvas", "cells"))
         if self.sizes is None:
             return
         lengths = {len(level) if isinstance(level, tuple) else 0 for level in self.sizes}
@@ -47,13 +51,15 @@ class Anchors(Options):
         """Side lengths for levels of the given strides."""
         return self.sizes or tuple((8 * stride,) for stride in strides)
 
-    def boxes(self, image_size, strides):
+    def boxes(self, image_size, strides, cells=None):
         """Anchors of every level for a canvas (height, width): list of float32 `[A_l, 4]`, in pixels.
 
-        Arrays where the sides are numbers, tensors where they are known at run time only.
+        Arrays where the sides are numbers, tensors where they are known at run time only. `cells` are (rows, columns)
+        of each level, where they are not those of the strides.
         """
         sizes = self.level_sizes(strides)
-        return pyramid_anchors(image_size, strides, sizes, self.ratios, self.rounded, self.offset, self.spacing)
+        conventions = (self.rounded, self.offset, self.spacing, self.square)
+        return pyramid_anchors(image_size, strides, sizes, self.ratios, *conventions, cells)
 
     def per_location(self):
         """Number of anchors per location."""

@@ -62,7 +62,7 @@ def detections(probabilities, boxes, proposed, sizes, limits, options):
         options: `Detection`.
     """
     limits = limits or options.limits()
-    found = select_detections(probabilities, boxes, proposed.valid, sizes, limits, options.candidates, options.min_size)
+    found = select_detections(probabilities, boxes, proposed.valid, sizes, limits, **options.selection())
     proposals = ops.where(found["valid"][..., None], take_rows(proposed.boxes, found.pop("region")), 0.0)
     return {**found, "proposals": proposals}
 

@@ -7,7 +7,8 @@ import typing
 
 from keras import ops
 
-from keras_maskrcnn.backend.nms import nms
+from keras_maskrcnn.backend.nms import fast_nms
+from keras_maskrcnn.backend.nms import nms as exact_nms
 from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import take_rows
@@ -48,8 +49,12 @@ class Detection(Options):
         max_detections: maximum number of detections per image, at least 1.
         candidates: maximum number of (region, class) pairs that enter NMS.
         min_size: minimum side of a box in pixels of the network's input.
-        paste: how masks are pasted into the image: "continuous", sampled at the exact position of each pixel
-            (detectron2), or "whole_pixels", enlarged to the box rounded outwards to whole pixels (torchvision).
+        paste: how masks inside boxes are pasted into the image: "continuous", sampled at the exact position of each
+            pixel (detectron2), or "whole_pixels", enlarged to the box rounded outwards to whole pixels (torchvision).
+        nms: "exact", where a box that is suppressed suppresses no other; or "fast", where it does (YOLACT, section
+            3.3): one step instead of a sequence, and slightly fewer detections.
+        per_class: maximum number of boxes of a class that enter NMS, those with the highest scores; None for all.
+        clip: whether boxes are clipped to the image "before_nms" (torchvision, detectron2) or "after_nms" (YOLACT).
 
     Raises:
         ValueError: for a value outside its range.
@@ -61,11 +66,23 @@ class Detection(Options):
     candidates: int = 1000
     min_size: float = 1e-2
     paste: str = "continuous"
+    nms: str = "exact"
+    per_class: int | None = None
+    clip: str = "before_nms"
 
     def __post_init__(self):
         super().__post_init__()
         check_choice("paste", self.paste, ("continuous", "whole_pixels"))
+        check_choice("nms", self.nms, ("exact", "fast"))
+        check_choice("clip", self.clip, ("before_nms", "after_nms"))
+        if self.per_class is not None:
+            check_count("per_class", self.per_class)
         self.limits()
+
+    def selection(self):
+        """Options as arguments of `select_detections`."""
+        names = ("candidates", "min_size", "nms", "per_class", "clip")
+        return {name: getattr(self, name) for name in names}
 
     def limits(self, score_threshold=None, nms_iou=None, max_detections=None, default_score=ALL):
         """The thresholds of a call: its own arguments; where they are None, the options.
@@ -107,7 +124,18 @@ def check_count(name, value):
     return int(value)
 
 
-def select_detections(probabilities, boxes, valid, sizes, limits, candidates=1000, min_size=1e-2):
+def select_detections(
+    probabilities,
+    boxes,
+    valid,
+    sizes,
+    limits,
+    candidates=1000,
+    min_size=1e-2,
+    nms="exact",
+    per_class=None,
+    clip="before_nms",
+):
     """The final boxes: every class of every region is a candidate, reduced by NMS within its class.
 
     Args:
@@ -117,7 +145,10 @@ def select_detections(probabilities, boxes, valid, sizes, limits, candidates=100
         sizes: float32 `[B, 2]`, height and width of each image inside the input.
         limits: `Limits`.
         candidates: maximum number of (region, class) pairs that enter NMS.
-        min_size: both sides of a box must be this many pixels or more.
+        min_size: both sides of a box inside the image must be this many pixels or more.
+        nms: see `Detection`, as the arguments below.
+        per_class: maximum number of boxes of a class that enter NMS, or None.
+        clip: "before_nms" or "after_nms".
 
     Returns:
         dict of `boxes` float32 `[B, D, 4]`, `scores` float32 `[B, D]` in descending order, `labels` int32 `[B, D]` of
@@ -133,9 +164,15 @@ def select_detections(probabilities, boxes, valid, sizes, limits, candidates=100
     region, label = pair // classes, pair % classes + 1
     per_region = boxes.shape[2]
     place = region * per_region + label if per_region > 1 else region
-    boxes = box_ops.clip(take_rows(ops.reshape(boxes, (-1, regions * per_region, 4)), place), sizes)
+    whole = take_rows(ops.reshape(boxes, (-1, regions * per_region, 4)), place)
+    boxes = box_ops.clip(whole, sizes)
     usable = ops.logical_and(scores > limits.score_threshold, box_ops.larger_than(boxes, min_size))
-    keep, kept = nms(boxes, scores, limits.nms_iou, _at_most(limits.max_detections, limit), groups=label, valid=usable)
+    if per_class is not None:
+        usable = ops.logical_and(usable, ops.logical_not(_beyond(per_class, label, usable)))
+    suppress = {"exact": exact_nms, "fast": fast_nms}[nms]
+    compared = boxes if clip == "before_nms" else whole
+    most = _at_most(limits.max_detections, limit)
+    keep, kept = suppress(compared, scores, limits.nms_iou, most, groups=label, valid=usable)
     return {
         "boxes": ops.where(kept[..., None], take_rows(boxes, keep), 0.0),
         "scores": ops.where(kept, take_rows(scores, keep), 0.0),
@@ -143,6 +180,13 @@ def select_detections(probabilities, boxes, valid, sizes, limits, candidates=100
         "valid": kept,
         "region": ops.where(kept, take_rows(region, keep), 0),
     }
+
+
+def _beyond(count, labels, usable):
+    """Bool `[B, N]`: rows that at least `count` usable rows of their class precede."""
+    row = ops.arange(ops.shape(labels)[1])
+    earlier = ops.logical_and(labels[:, None, :] == labels[:, :, None], row[None, :] < row[:, None])
+    return ops.sum(ops.cast(ops.logical_and(earlier, usable[:, None, :]), "int32"), axis=2) >= count
 
 
 def _at_most(count, limit):

@@ -6,10 +6,13 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn.data.cropped_masks import Crop, CroppedMasks
+from keras_maskrcnn.ops import canvas_masks
 from keras_maskrcnn.ops.maps import class_map, class_maps
 from keras_maskrcnn.ops.masks import paste, paste_crops
 
-KINDS = ("values", "boxes", "points", "box_masks", "map")
+MASKS = ("box_masks", "canvas_masks")
+KINDS = ("values", "boxes", "points", *MASKS, "map")
+BOX_CELLS = 56  # cells per side of masks of the kind "canvas_masks" where boxes are to hold them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Output:
             "boxes": x1, y1, x2, y2, `[4]`, scaled;
             "points": `[K, 2 or more]`, x and y first, scaled;
             "box_masks": probabilities inside the row's box, `[m, m]`, pasted to bool `[H, W]`;
+            "canvas_masks": probabilities in the cells of the whole canvas, `[h, w]`, 0 outside the row's box, enlarged
+            to bool `[H, W]`; exports and test-time augmentation have them as "box_masks" of `BOX_CELLS` per side;
             "map": no row, but logits of the classes in the cells of the whole canvas, `[h, w, C]`, interpolated to the
             highest class of each pixel, uint8 `[H, W]`.
         exported: name in a SavedModel, or None if it is not exported.
@@ -46,6 +51,11 @@ class Output:
             object.__setattr__(self, "names", tuple(self.names))
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r} of output {self.name!r} is not one of {', '.join(KINDS)}")
+
+    @property
+    def is_mask(self):
+        """Whether a row is the mask of an object, which `detect` returns as pixels of the image."""
+        return self.kind in MASKS
 
 
 def of_objects(schema):
@@ -116,7 +126,14 @@ class Detections(dict):
         return Detections({name: np.asarray(values) for name, values in self.items()}, self.schema)
 
 
-def to_image(schema, rows, scale, image_size, how="continuous", masks="full"):
+def inside_boxes(schema):
+    """The schema with masks inside boxes in place of masks of the canvas."""
+    return tuple(
+        dataclasses.replace(output, kind="box_masks") if output.kind == "canvas_masks" else output for output in schema
+    )
+
+
+def to_image(schema, rows, scale, image_size, how="continuous", masks="full", canvas=None):
     """Detections of one image, from pixels of the network's input to pixels of the image.
 
     Args:
@@ -126,37 +143,59 @@ def to_image(schema, rows, scale, image_size, how="continuous", masks="full"):
         image_size: (height, width) of the image.
         how: how masks are pasted, see `ops.masks.paste`.
         masks: "full" for arrays bool `[n, H, W]`, "cropped" for `CroppedMasks`, "probabilities" for `[n, m, m]` inside
-            the boxes as they are.
+            the boxes.
+        canvas: (height, width) of the network's input; only masks of the kind "canvas_masks" need it.
 
     Returns:
-        `Detections`.
+        `Detections`; with "probabilities" their schema is that of `inside_boxes`.
     """
-    pasted = {
-        "full": lambda values: paste(values, boxes, image_size, how=how),
-        "cropped": lambda values: CroppedMasks(
-            paste_crops(values, boxes, image_size, how=how, keep=_packed), image_size
-        ),
-        "probabilities": lambda values: values,
-    }
     scale = np.asarray(scale, "float32")
     boxes = rows["boxes"] * np.tile(scale, 2) if of_objects(schema) else None
+
+    def steps(values):  # cells per pixel of the image
+        return np.asarray(values.shape[:0:-1], "float32") / (np.asarray(canvas, "float32")[::-1] * scale)
+
+    def cropped(crops):
+        return CroppedMasks(crops, image_size)
+
+    pasted = {
+        "full": lambda values: paste(values, boxes, image_size, how=how),
+        "cropped": lambda values: cropped(paste_crops(values, boxes, image_size, how=how, keep=_packed)),
+        "probabilities": lambda values: values,
+    }
+    enlarged = {
+        "full": lambda values: canvas_masks.paste(values, boxes, image_size, steps(values)),
+        "cropped": lambda values: cropped(
+            canvas_masks.paste_crops(values, boxes, image_size, steps(values), keep=_packed)
+        ),
+        "probabilities": lambda values: _in_boxes(values[None], rows["boxes"][None], canvas)[0],
+    }
     convert = {
         "values": lambda values: values,
         "boxes": lambda values: values * np.tile(scale, 2),
         "points": lambda values: np.concatenate([values[..., :2] * scale, values[..., 2:]], axis=-1),
         "box_masks": pasted[masks],
+        "canvas_masks": enlarged[masks],
     }
     found = {output.name: convert[output.kind](rows[output.name]) for output in of_objects(schema)}
     for output in maps(schema):
         found[output.name] = class_map(rows[output.name], 1 / (scale * output.stride), image_size)
-    return Detections({output.name: found[output.name] for output in schema}, schema)
+    shown = inside_boxes(schema) if masks == "probabilities" else schema
+    return Detections({output.name: found[output.name] for output in schema}, shown)
+
+
+def _in_boxes(masks, boxes, canvas):
+    """Masks of the canvas `[B, D, h, w]` inside their boxes `[B, D, 4]`, an array `[B, D, m, m]`."""
+    if not masks.shape[1]:
+        return np.zeros((*masks.shape[:2], BOX_CELLS, BOX_CELLS), "float32")
+    return ops.convert_to_numpy(canvas_masks.inside_boxes(masks, boxes, canvas, BOX_CELLS))
 
 
 def _packed(left, top, mask):
     return Crop(left, top, mask).packed()
 
 
-def exported(schema, found, sizes, image_size=None):
+def exported(schema, found, sizes, image_size=None, canvas=None):
     """Detections of a batch under their exported names, for a SavedModel (graph form, `keras.ops`).
 
     Coordinates become relative to the image, y before x, as in TensorFlow's detection models; integers become int64,
@@ -167,9 +206,11 @@ def exported(schema, found, sizes, image_size=None):
         found: dict of tensors `[B, D, ...]`, with "valid" bool `[B, D]`, and of maps.
         sizes: float32 `[B, 2]`, height and width of each image inside the canvas.
         image_size: (height, width) of the images, int scalars, which have one size; only maps need it.
+        canvas: (height, width) of the canvas, int scalars; only "canvas_masks" need it.
 
     Returns:
-        dict of tensors `[B, D, ...]` with `num_detections` int32 `[B]`, and of maps.
+        dict of tensors `[B, D, ...]`, masks of both kinds being probabilities inside the boxes, with `num_detections`
+        int32 `[B]`, and of maps.
     """
     height_width = sizes[:, None]
     convert = {
@@ -179,6 +220,7 @@ def exported(schema, found, sizes, image_size=None):
             [ops.flip(values[..., :2], axis=-1) / height_width[:, None], values[..., 2:]], axis=-1
         ),
         "box_masks": lambda values: values,
+        "canvas_masks": lambda values: canvas_masks.inside_boxes(values, found["boxes"], canvas, BOX_CELLS),
     }
     outputs = [output for output in schema if output.exported]
     answer = {output.exported: convert[output.kind](found[output.name]) for output in of_objects(outputs)}

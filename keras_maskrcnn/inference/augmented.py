@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from keras_maskrcnn.heads.detection import ALL
-from keras_maskrcnn.heads.outputs import Detections, maps, of_objects, to_image
+from keras_maskrcnn.heads.outputs import Detections, inside_boxes, maps, of_objects, to_image
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.ops.masks import resample
 
@@ -81,7 +81,7 @@ class _Fused(Predictor):
         # A fused score is at most that of a view, and mostly lower: objects near the threshold need all their views.
         low = limits._replace(score_threshold=min(limits.score_threshold, ALL))
         for image in images:
-            views, schema = list(self._views(image, low, rows)), of_objects(self.schema)
+            views, schema = list(self._views(image, low, rows)), inside_boxes(of_objects(self.schema))
             found = fused(views, schema)
             keep = np.flatnonzero(found["scores"] > limits.score_threshold)[: limits.max_detections]
             found = {name: values[keep] for name, values in found.items()}

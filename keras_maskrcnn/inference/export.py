@@ -27,7 +27,8 @@ def saved_model(model, folder):
 
     All but `detect_on_canvas` return, under the names of TensorFlow's own detection models, `detection_boxes` float32
     [B, D, 4] as ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
-    `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box),
+    `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box; masks of
+    the whole canvas, such as YOLACT's, are resampled to it, with m = 56, so that clients need not tell models apart),
     `num_detections` int32 [B], as far as the model finds objects with masks, and what other heads export; a map is
     int64 [B, H, W], the class of each pixel of the images, and 255 beyond the smaller ones of unequal files. Images are
     stretched and placed as in `model.detect`, so that both give the same detections, except where `detect` cuts a large
@@ -138,7 +139,8 @@ def _signatures(model):
     def detect(images, sizes, image_size):
         with backend.static_shapes_scope(False):
             found = model({"images": images, "sizes": sizes}, training=False)
-            return exported(model.schema, found, sizes, (image_size[0], image_size[1]))
+            canvas = tf.unstack(tf.shape(images)[1:3])
+            return exported(model.schema, found, sizes, (image_size[0], image_size[1]), canvas)
 
     @tf.function(input_signature=[images_spec], autograph=False)
     def serve(images):

@@ -33,6 +33,8 @@ class Resize(Options):
         antialias: whether images are smoothed when they shrink (Pillow, detectron2) or not (torchvision).
         multiple: pixels of which the canvas's sides are multiples, in addition to the backbone's stride; None for no
             such multiple. XLA and JAX compile the network once per canvas: 256 leaves about a dozen.
+        keep_aspect: whether an image that is fitted into an `image_size` keeps its aspect, with padding at the right or
+            at the bottom, or fills the canvas (YOLACT). Without an `image_size` every image keeps it.
         tiles: (height, width) in pixels of the image: larger images are detected in by overlapping tiles of this size,
             each of them resized as an image of its own, see `inference.tiles`. None detects in whole images.
         overlap: minimum number of pixels that neighbouring tiles share; more than the size of the objects.
@@ -50,6 +52,7 @@ class Resize(Options):
     scale: float | None = None
     tiles: tuple | None = None
     overlap: int = 64
+    keep_aspect: bool = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -96,7 +99,7 @@ class Placement:
             (canvas, fitted): two (height, width) tuples of int.
         """
         if self.image_size:
-            return self.image_size, tuple(fitted_size(size, self.image_size).tolist())
+            return self.image_size, tuple(fitted_size(size, self.image_size, self.resize.keep_aspect).tolist())
         rule = self.resize
         factor = rule.scale or min(rule.shorter / min(size), rule.longer / max(size))
         half = 0.0 if rule.rounding == "down" else 0.5
@@ -155,7 +158,8 @@ class Placement:
         if self.image_size:
             canvas = tf.constant(self.image_size)
             limits = tf.cast(canvas, tf.float64)
-            size = tf.cast(tf.clip_by_value(tf.round(given * tf.reduce_min(limits / given)), 1.0, limits), tf.int32)
+            factors = tf.reduce_min(limits / given) if rule.keep_aspect else limits / given
+            size = tf.cast(tf.clip_by_value(tf.round(given * factors), 1.0, limits), tf.int32)
         else:
             factor = rule.scale or tf.minimum(rule.shorter / tf.reduce_min(given), rule.longer / tf.reduce_max(given))
             size = tf.maximum(tf.floor(given * factor + (0.0 if rule.rounding == "down" else 0.5)), 1.0)

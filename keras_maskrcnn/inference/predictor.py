@@ -108,9 +108,9 @@ class Predictor:
     def _placed(self, rows, image, masks):
         """`Detections` in pixels of the image."""
         height, width = image.shape[:2]
-        _, fitted = self.placement.place((height, width))
+        canvas, fitted = self.placement.place((height, width))
         scale = (width / fitted[1], height / fitted[0])
-        return to_image(self.schema, rows, scale, (height, width), self.detection.paste, masks)
+        return to_image(self.schema, rows, scale, (height, width), self.detection.paste, masks, canvas)
 
 
 class Detector:

@@ -113,7 +113,7 @@ class _Seen(typing.NamedTuple):
     """Detections of one tile in pixels of the image, without the masks of the whole tile, which take much memory.
 
     Attributes:
-        rows: `Detections`, without those of the kind "box_masks".
+        rows: `Detections`, without the masks.
         regions: dict of lists of `Packed` by the names of these; the whole boxes under "boxes" if there are none but
             objects.
         maps: dict of arrays `[h, w]` by the names of the outputs of the kind "map".
@@ -132,7 +132,7 @@ class _Seen(typing.NamedTuple):
             "boxes": lambda values: values + np.tile(corner, 2),
             "points": lambda values: np.concatenate([values[..., :2] + corner, values[..., 2:]], axis=-1),
         }
-        masks = [output.name for output in found.schema if output.kind == "box_masks"]
+        masks = [output.name for output in found.schema if output.is_mask]
         rows = {o.name: move[o.kind](found[o.name]) for o in of_objects(found.schema) if o.name not in masks}
         crops = {name: crops_of(found[name]) for name in masks}
         regions = {name: [crop.moved(*window[:2]).packed() for crop in crops[name]] for name in masks}

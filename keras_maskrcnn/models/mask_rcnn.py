@@ -27,8 +27,8 @@ class MaskRCNN(InstanceModel):
     Args:
         num_classes: classes K without background.
         backbone: "resnet10" … "resnet101", "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "mobilenet_v2",
-            "efficientnet_lite0" … "efficientnet_lite2", "simple_cnn"; a dict of such a name and options; or a Keras
-            model with outputs {"C2": …}, see `backbones.get`.
+            "efficientnet_lite0" … "efficientnet_lite2", "darknet53", "simple_cnn"; a dict of such a name and options;
+            or a Keras model with outputs {"C2": …}, see `backbones.get`.
         neck: "fpn"; "c4", whose heads share the backbone's fifth stage; "dc5", C5 with dilation instead of its stride;
             or None to use only the backbone's last level. See `models.necks`, also for the options of the groups below
             that "c4" and "dc5" change where they are not given.

@@ -92,7 +92,7 @@ class OwnLosses:
     def _follow(self, data):
         """Have `data.batches` resize images by the model's rule, which `detect` applies too."""
         if hasattr(data, "rows"):
-            data.rows.prepare.follow(self.resize.antialias)
+            data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
 
     def class_names_of(self, data):
         """Names of the classes in a result of `data.batches`; None if they are not known."""

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 
-def cell_anchors(sizes, ratios, rounded=False):
+def cell_anchors(sizes, ratios, rounded=False, square=False):
     """Anchors around the origin for one location.
 
     Each has the area `size²` and the aspect ratio `height / width = ratio`.
@@ -17,6 +17,8 @@ def cell_anchors(sizes, ratios, rounded=False):
         sizes: side lengths in pixels.
         ratios: aspect ratios, height over width.
         rounded: whether to round the coordinates to integers, as torchvision's weights require.
+        square: whether the height is that of the width, as YOLACT's weights require: `make_priors` in its `yolact.py`
+            computes both sides and then overwrites the height (`use_square_anchors`).
 
     Returns:
         float32 `[len(ratios) * len(sizes), 4]`, ratios outermost (torchvision's order).
@@ -24,6 +26,7 @@ def cell_anchors(sizes, ratios, rounded=False):
     sizes, ratios = np.asarray(sizes, "float32"), np.asarray(ratios, "float32")
     heights = (np.sqrt(ratios)[:, None] * sizes).ravel()
     widths = (1 / np.sqrt(ratios)[:, None] * sizes).ravel()
+    heights = widths if square else heights
     anchors = np.stack([-widths, -heights, widths, heights], axis=-1) / 2
     return np.round(anchors) if rounded else anchors
 
@@ -57,27 +60,33 @@ def _centres(count, spacing, offset):
     return (ops.cast(ops.arange(count), "float32") + offset) * ops.cast(spacing, "float32")
 
 
-def pyramid_anchors(image_size, strides, sizes, ratios, rounded=False, offset=0.0, spacing="stride"):
+def pyramid_anchors(
+    image_size, strides, sizes, ratios, rounded=False, offset=0.0, spacing="stride", square=False, cells=None
+):
     """Anchors of all levels.
 
     Args:
         image_size: (height, width) of the network's input, numbers or scalar int32 tensors.
-        strides: stride of each level; a level has `ceil(side / stride)` cells per side.
+        strides: stride of each level, which has `ceil(side / stride)` cells per side unless `cells` says otherwise.
         sizes: one tuple of anchor side lengths per level.
         ratios: aspect ratios (height / width), equal on all levels.
         rounded: see `cell_anchors`.
         offset: see `grid_anchors`.
         spacing: "stride", or "canvas" for `side // cells` along each axis (`AnchorGenerator.forward` in torchvision's
-            models/detection/anchor_utils.py).
+            models/detection/anchor_utils.py); or "cells" for `side / cells`, not rounded (YOLACT).
+        square: see `cell_anchors`.
+        cells: (rows, columns) of each level, where they are not those of the strides.
 
     Returns:
         list of float32 `[cells * A, 4]`, one array per level.
     """
     anchors = []
-    for stride, level_sizes in zip(strides, sizes, strict=True):
-        cells = [-(-side // stride) for side in image_size]
+    cells = cells or [[-(-side // stride) for side in image_size] for stride in strides]
+    for stride, level_sizes, level in zip(strides, sizes, cells, strict=True):
         apart = stride
         if spacing == "canvas":
-            apart = [side // count for side, count in zip(image_size, cells, strict=True)]
-        anchors.append(grid_anchors(*cells, apart, cell_anchors(level_sizes, ratios, rounded), offset))
+            apart = [side // count for side, count in zip(image_size, level, strict=True)]
+        elif spacing == "cells":
+            apart = [side / count for side, count in zip(image_size, level, strict=True)]
+        anchors.append(grid_anchors(*level, apart, cell_anchors(level_sizes, ratios, rounded, square), offset))
     return anchors

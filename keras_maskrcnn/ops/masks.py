@@ -26,15 +26,16 @@ def mask_targets(masks, mask_boxes, rois, size):
     Args:
         masks: `[R, M, M]`, coverage inside the ground-truth box, any dtype, 0…255.
         mask_boxes: float32 `[R, 4]`, the ground-truth boxes.
-        rois: float32 `[R, 4]`, the input boxes of the mask head.
-        size: output cells per side.
+        rois: float32 `[R, 4]`, the input boxes of the mask head; or `[1, 4]`, one box for all masks.
+        size: output cells per side, or (rows, columns).
 
     Returns:
         float32 `[R, size, size]` in [0, 1].
     """
     cells = masks.shape[-1]
-    across = _coverage(rois[:, 0], rois[:, 2], mask_boxes[:, 0], mask_boxes[:, 2], size, cells)
-    down = _coverage(rois[:, 1], rois[:, 3], mask_boxes[:, 1], mask_boxes[:, 3], size, cells)
+    rows, columns = size if isinstance(size, tuple) else (size, size)
+    across = _coverage(rois[:, 0], rois[:, 2], mask_boxes[:, 0], mask_boxes[:, 2], columns, cells)
+    down = _coverage(rois[:, 1], rois[:, 3], mask_boxes[:, 1], mask_boxes[:, 3], rows, cells)
     rows = ops.matmul(down, ops.cast(masks, "float32"))
     return ops.matmul(rows, ops.transpose(across, (0, 2, 1))) / 255.0
 
@@ -134,9 +135,9 @@ def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
     pasted = np.zeros((len(masks), *image_size), bool)
 
     def one(out, mask, down, across):
-        _paste_one(out[down[0], across[0]], mask, down[1], across[1], threshold)
+        paste_one(out[down[0], across[0]], mask, down[1], across[1], threshold)
 
-    _each_pasted(one, pasted, *_sampling(masks, boxes, image_size, how))
+    each_pasted(one, pasted, *_sampling(masks, boxes, image_size, how))
     return pasted
 
 
@@ -159,10 +160,10 @@ def paste_crops(masks, boxes, image_size, threshold=0.5, how="continuous", keep=
     def one(mask, down, across):
         (rows, down), (columns, across) = down, across
         crop = np.zeros((len(down), len(across)), bool)
-        _paste_one(crop, mask, down, across, threshold)
+        paste_one(crop, mask, down, across, threshold)
         return keep(int(columns.start), int(rows.start), crop)
 
-    return _each_pasted(one, *_sampling(masks, boxes, image_size, how))
+    return each_pasted(one, *_sampling(masks, boxes, image_size, how))
 
 
 def resample(masks, boxes, box):
@@ -199,7 +200,7 @@ def _sampling(masks, boxes, image_size, how):
     return masks, down, across
 
 
-def _each_pasted(one, *arguments):
+def each_pasted(one, *arguments):
     """Results of a function for each mask, whose last two arguments are from `_sampling`; large ones in threads."""
     *_, down, across = arguments
     pixels = sum(len(rows) * len(columns) for (_, rows), (_, columns) in zip(down, across, strict=True))
@@ -210,7 +211,7 @@ def _each_pasted(one, *arguments):
         return list(pool.map(one, *arguments))
 
 
-def _paste_one(target, mask, down, across, threshold):
+def paste_one(target, mask, down, across, threshold):
     """Writes a mask `[m, m]` into `target`, bool `[height, width]`, in tiles of rows, by weights along y and x."""
     if not target.size:
         return

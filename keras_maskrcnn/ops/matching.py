@@ -13,7 +13,10 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
     A candidate is positive if its highest IoU is at least `high`, negative if it is below `low`, and ignored otherwise:
     with `low, high = 0.3, 0.7`, maximum IoUs of 0.8, 0.5 and 0.2 are positive, ignored and negative. With `keep_best`,
     the candidates with the highest IoU for an object (ties included) are positive whatever that IoU is, so that every
-    object has a positive (Faster R-CNN, section 3.1.2).
+    object has a positive (Faster R-CNN, section 3.1.2). With `keep_best="one_each"`, every object instead gets one
+    candidate of its own, which is positive and assigned to it even if another object overlaps it more: the pair of the
+    highest IoU is fixed first, then the highest among the objects and candidates that are left, and so on (`match` in
+    `layers/box_utils.py` of YOLACT; ties: the lower row first).
 
     Crowd regions are never matched. A negative with at least `crowd_cover` of its own area inside the box of a crowd
     region is ignored, because it may contain a single instance.
@@ -25,7 +28,7 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
         crowd: bool `[B, N]`.
         high: minimum IoU of a positive.
         low: IoU below which a candidate is negative.
-        keep_best: whether the best candidates of each object are positive.
+        keep_best: False, True, or "one_each".
         crowd_cover: minimum fraction of a candidate inside a crowd region for it to be ignored; None ignores none.
         usable: bool `[B, A]`, False for candidates that are always ignored, also by `keep_best`; None means all.
 
@@ -40,7 +43,10 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
     best = ops.max(overlap, axis=1)
     index = ops.argmax(overlap, axis=1)
     positive = best >= high
-    if keep_best:
+    if keep_best == "one_each":
+        own, index = _one_each(overlap, index)
+        positive = ops.logical_or(positive, own)
+    elif keep_best:
         peak = ops.max(overlap, axis=2, keepdims=True)
         positive = ops.logical_or(positive, ops.any(ops.logical_and(overlap == peak, peak > 0), axis=1))
     role = ops.where(positive, POSITIVE, ops.where(best < low, NEGATIVE, IGNORED))
@@ -51,6 +57,46 @@ def match(candidates, truth, valid, crowd, high, low, keep_best=False, crowd_cov
     if usable is not None:
         role = ops.where(ops.logical_and(negative, ops.logical_not(usable)), IGNORED, role)
     return ops.cast(index, "int32"), ops.cast(role, "int32")
+
+
+def _one_each(overlap, index):
+    """A candidate for each object, in the order of the overlaps.
+
+    Objects propose to the candidate that they overlap most; of several objects a candidate keeps the one with the
+    highest overlap, and the others propose to their next one. As both sides rank pairs by the same number, the result
+    is that of fixing the highest pair first (Gale and Shapley 1962), in a few steps instead of one per object.
+
+    Args:
+        overlap: float32 `[B, N, A]`, -1 where there is no object.
+        index: int32 `[B, A]`, the object of each candidate otherwise.
+
+    Returns:
+        (own, index): bool `[B, A]`, the candidates that an object got; int32 `[B, A]` with their objects.
+    """
+    overlap, row = ops.stop_gradient(overlap), ops.arange(overlap.shape[1])
+    places = ops.arange(ops.shape(overlap)[2])
+
+    def proposals(free):
+        return ops.max(free, axis=2), ops.cast(ops.argmax(free, axis=2), places.dtype)
+
+    def refused(free):
+        best, place = proposals(free)
+        rivals = (place[:, :, None] == place[:, None, :]) & (best > 0)[:, :, None] & (best > 0)[:, None, :]
+        level = (best[:, None, :] == best[:, :, None]) & (row[None, :] < row[:, None])
+        return ops.any(rivals & ((best[:, None, :] > best[:, :, None]) | level), axis=2), place
+
+    def pending(free):
+        return ops.any(refused(free)[0])
+
+    def step(free):
+        lost, place = refused(free)
+        return (ops.where(lost[..., None] & (places == place[..., None]), -1.0, free),)
+
+    (free,) = ops.while_loop(pending, step, (overlap,))
+    best, place = proposals(free)
+    pairs = (best > 0)[..., None] & (places == place[..., None])
+    own = ops.any(pairs, axis=1)
+    return own, ops.where(own, ops.argmax(ops.cast(pairs, "int32"), axis=1), index)
 
 
 def _inside_crowd(candidates, truth, crowd, share):

@@ -2,6 +2,10 @@
 
 from keras import ops
 
+# Where there are more than MANY·k candidate rows for k results, the best TRIED·k rows are tried first: a row removes
+# rows of lower score only, so the best rows alone determine the first results.
+TRIED, MANY = 2, 4
+
 
 def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     """Keeps the boxes with the highest scores and suppresses the boxes that overlap them.
@@ -42,6 +46,65 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     row = ops.arange(count)
     suppresses = overlap & (row[:, None] < row[None, :])
     return _first_kept(_settle(valid, suppresses), order, max_output)
+
+
+def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
+    """Suppression in one step: a box is removed if any box of its group with a higher score overlaps it too much.
+
+    Fast NMS (YOLACT, Bolya et al. 2019, section 3.3): in contrast to `nms`, a box that is removed itself removes others
+    too. The kept boxes are a subset of those that `nms` keeps. Computed in float32; no gradient.
+
+    Args:
+        boxes: as for `nms`; N ≥ 1.
+        scores: as for `nms`.
+        iou_threshold: as for `nms`.
+        max_output: as for `nms`.
+        groups: as for `nms`.
+        valid: as for `nms`.
+
+    Returns:
+        `(indices, valid)` as from `nms`.
+    """
+    boxes, scores = prepare(boxes, scores, valid)
+
+    def best(rows):
+        highest, order = ops.top_k(scores, rows)
+        group = None if groups is None else ops.take_along_axis(ops.cast(groups, "int32"), order, axis=1)
+        removed = overlapped(ops.take_along_axis(boxes, order[..., None], axis=1), iou_threshold, group)
+        return _first_kept((highest > float("-inf")) & ~removed, order, max_output)
+
+    count, tried = scores.shape[1], TRIED * max_output
+    if count <= MANY * max_output:
+        return best(count)
+    indices, kept = best(tried)
+    used = ops.sum(ops.cast(scores > float("-inf"), "int32"), axis=1)
+    complete = ops.all(kept[:, -1] | (used <= tried))
+    return ops.cond(complete, lambda: (indices, kept), lambda: best(count))
+
+
+def overlapped(boxes, iou_threshold, groups=None):
+    """Rows whose IoU with an earlier row of their group exceeds a threshold.
+
+    IoU > t is compared as (1 + t) · intersection > t · (sum of the areas), without a division.
+
+    Args:
+        boxes: float32 `[B, N, 4]`, highest score first; rows that are not in use come last and remove none.
+        iou_threshold: as for `nms`.
+        groups: int32 `[B, N]`, or None.
+
+    Returns:
+        bool `[B, N]`.
+    """
+    x1, y1, x2, y2 = ops.unstack(boxes, 4, axis=-1)
+    area = ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0) * iou_threshold
+    width = ops.minimum(x2[:, :, None], x2[:, None, :]) - ops.maximum(x1[:, :, None], x1[:, None, :])
+    height = ops.minimum(y2[:, :, None], y2[:, None, :]) - ops.maximum(y1[:, :, None], y1[:, None, :])
+    shared = ops.maximum(width, 0.0) * ops.maximum(height, 0.0) * (1.0 + iou_threshold)
+    row = ops.arange(ops.shape(boxes)[1])
+    overlap = (shared > area[:, :, None] + area[:, None, :]) & (row[None, :] < row[:, None])
+    if groups is not None:
+        overlap = overlap & (groups[:, :, None] == groups[:, None, :])
+    return ops.any(overlap, axis=2)
 
 
 def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):

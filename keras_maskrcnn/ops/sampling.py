@@ -11,6 +11,22 @@ def count_positive_slots(size, positive_fraction, slots):
     return min(max(int(size * positive_fraction), 1), slots)
 
 
+def hardest(values, candidates, count):
+    """The candidates with the highest values (online hard example mining; ties: the lower position first).
+
+    Args:
+        values: float32 `[B, A]`.
+        candidates: bool `[B, A]`.
+        count: `[B]`, candidates per image; where there are fewer, all of them.
+
+    Returns:
+        bool `[B, A]`.
+    """
+    order = ops.argsort(ops.where(candidates, -values, float("inf")), axis=1)
+    rank = ops.argsort(order, axis=1)
+    return ops.logical_and(candidates, ops.cast(rank, "float32") < ops.cast(count, "float32")[:, None])
+
+
 def sample(role, size, positive_fraction, seed):
     """Sample `size` candidates per image, positives first.
 

@@ -62,7 +62,7 @@ def parser(description, **defaults):
         help="side, or height and width, of the canvas (default: %(default)s)",
     )
     _add_optimizer(add)
-    add("--backbone", help="resnet10 to resnet101, efficientnet_lite0 to 2 (default: %(default)s)")
+    add("--backbone", help="resnet10 to resnet101, efficientnet_lite0 to 2, darknet53 (default: %(default)s)")
     add("--width", type=positive, help="channels of the backbone's stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
     add("--workers", type=positive, help="threads or processes that prepare images (default: %(default)s)")

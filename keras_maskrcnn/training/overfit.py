@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 from PIL import Image
 
-from keras_maskrcnn import data, visualize
+from keras_maskrcnn import data, history, visualize
 from keras_maskrcnn.data.cache import read_or_skip, skip
 from keras_maskrcnn.data.sample import DataError, Wrapper
 from keras_maskrcnn.models.freezing import frozen_names
@@ -111,7 +111,7 @@ def finish(model, chosen, figures, output, steps):
     """
     picture = output / "overfit.png"
     Image.fromarray(_drawn(model, chosen)).save(picture)
-    verdict, lines = judged(figures, visualize.read_history(output / "history.csv"), frozen_names(model), steps)
+    verdict, lines = judged(figures, history.read(output / "history.csv"), frozen_names(model), steps)
     print("\n" + "\n".join(lines) + f"\n(ground truth next to detections: {picture})")
     return {"images": len(chosen), **verdict, "picture": str(picture)}
 

@@ -201,6 +201,8 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
         "val_images": len(val_data),
         "steps": steps,
         "batch_size": arguments.batch_size,
+        "model": type(model).__name__,
+        "backbone": getattr(getattr(model, "backbone", None), "name", None),
         "precision": model.layer_dtype,
         "parameters": model.count_params(),
         "left_out": data.left_out(train_data, val_data),

@@ -8,7 +8,7 @@ Use the preset that belongs to the file: names and shapes are checked, but they 
 1×1 or in the 3×3 convolution, or the epsilon of a normalisation. For fine-tuning, pass your own `num_classes`; the
 three layers that depend on it are then initialised.
 
-`files` reads files; `torchvision`, `detectron2` and `matterport` map names; `assign` checks and assigns arrays.
+`files` reads files; `torchvision`, `detectron2`, `matterport` and `yolact` map names; `assign` checks and assigns.
 """
 
 from keras_maskrcnn.lazy import exports
@@ -27,7 +27,7 @@ def load(model, path, source="torchvision"):
     weights.
 
     Args:
-        model: `MaskRCNN` or `FCN` with a ResNet backbone.
+        model: `MaskRCNN`, `YOLACT` or `FCN` with a backbone that the source publishes weights of.
         path: the file, see `files.read` for the formats.
         source: project that published the file, one of `SOURCES`.
 
@@ -36,7 +36,7 @@ def load(model, path, source="torchvision"):
 
     Raises:
         DataError: a ValueError whose message is one line with the file's name, for a file that cannot be read, missing
-            or unexpected names, wrong shapes, non-finite values, or a backbone other than ResNet.
+            or unexpected names, wrong shapes, non-finite values, or a model or backbone of another kind.
         ValueError: for an unknown source.
     """
     from keras_maskrcnn.weights import files

@@ -5,6 +5,7 @@ import typing
 
 import numpy as np
 
+from keras_maskrcnn.backbones.darknet53 import DarkNet53
 from keras_maskrcnn.backbones.efficientnet_lite import EfficientNetLite
 from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.backbones.resnet import ResNet
@@ -12,7 +13,7 @@ from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads import mask
 from keras_maskrcnn.weights import channels
 
-SOURCES = ("torchvision", "detectron2", "matterport")
+SOURCES = ("torchvision", "detectron2", "matterport", "yolact")
 # Sources of classifiers, which `imagenet` fills backbones from.
 CLASSIFIERS = ("efficientnet_lite", "keras_resnet", "keras_mobilenet_v2")
 # Classes of backbones of a source, ResNet where there is none.
@@ -20,7 +21,11 @@ BACKBONES = {
     "torchvision": (ResNet, MobileNetV2),
     "efficientnet_lite": (EfficientNetLite,),
     "keras_mobilenet_v2": (MobileNetV2,),
+    "yolact": (ResNet, DarkNet53),
 }
+# A part that the models of a source have; torchvision's may be classifiers.
+PARTS = {"detectron2": "rpn", "matterport": "rpn", "yolact": "prototype_head"}
+PUBLISHED_MASK_LOSS = "sigmoid"  # of all `SOURCES`
 # Maximum number of names that an error lists; further ones are counted.
 LISTED = 6
 
@@ -65,7 +70,7 @@ def fill(model, arrays, source, path):
     """Fill a model from arrays under published names; on an error it is unchanged.
 
     Args:
-        model: MaskRCNN or FCN with a backbone of the source's kind, or `Alone`.
+        model: model with a backbone of the source's kind, or `Alone`.
         arrays: dict from the source's names to arrays.
         source: one of `SOURCES` or `CLASSIFIERS`.
         path: file name for errors and printed lines.
@@ -83,6 +88,8 @@ def fill(model, arrays, source, path):
         known = " or a ".join(kind.__name__ for kind in kinds)
         reason = f"{source}'s weights are for a {known}; the model's backbone is {model.backbone.name}"
         raise DataError(path, reason)
+    if PARTS.get(source, "backbone") not in model.parts():
+        raise DataError(path, f"{source}'s weights are for models with a part {PARTS[source]}, which this one lacks")
     arrays = _plainly_named(path, names, arrays)
     if reason := names.conflict(model, arrays):
         raise DataError(path, reason)
@@ -100,6 +107,8 @@ def fill(model, arrays, source, path):
     for name in reset:
         _reset(model, name)
     announce(model, path, theirs, reset, absent)
+    if "mask_head" not in absent:
+        announce_mask_loss(model, path, PUBLISHED_MASK_LOSS)
     channels.announce(path, 3, model.backbone.input_channels)
     return Report(len(table), reset + absent, unused)
 
@@ -119,6 +128,22 @@ def announce(model, path, theirs, reset, absent):
         print(f"{path}: {counts}: reinitialised {', '.join(reset)}")
     if absent:
         print(f"{path}: has no {', '.join(absent)}; unchanged in the model")
+
+
+def announce_mask_loss(model, path, theirs):
+    """Prints that the masks of a file were trained by another loss than the model's, if they were.
+
+    The logits of classes that a sigmoid leaves alone are not comparable, as a softmax compares them.
+
+    Args:
+        model: the model that was filled, with or without a mask head.
+        path: the file.
+        theirs: `heads.mask.MaskStage.loss` of the training that the weights are from.
+    """
+    head = model.parts().get("mask_head")
+    if isinstance(head, mask.MaskHead) and head.stage.loss != theirs:
+        ours = head.stage.loss
+        print(f"{path}: its masks were trained with loss={theirs!r}, the model's have {ours!r}: train them before use")
 
 
 def per_class_layers(model):

@@ -23,6 +23,7 @@ FORMATS = {
     "torchvision": ("torch", "safetensors"),
     "detectron2": ("pickle", "torch", "safetensors"),
     "matterport": ("h5",),
+    "yolact": ("torch", "safetensors"),
     "efficientnet_lite": ("torch", "safetensors"),
 }
 WRAPPERS = ("model", "state_dict", "model_state_dict")

@@ -122,6 +122,21 @@ def torch_norm(layer, name, theirs):
             yield Row(getattr(layer, kind), f"{name}.{kind}", (f"{theirs}.{their_kind}",), same)
 
 
+def torch_unit_names(unit, stage):
+    """Names of the convolution and the norm of a ResNet's unit, such as ("layer2.0.conv1", "layer2.0.bn1").
+
+    Args:
+        unit: `Unit`.
+        stage: name of its stage, such as "layer2".
+    """
+    if unit.stage == 0:
+        return "conv1", "bn1"
+    block = f"{stage}.{unit.block - 1}"
+    if unit.part == "shortcut":
+        return f"{block}.downsample.0", f"{block}.downsample.1"
+    return f"{block}.conv{unit.part}", f"{block}.bn{unit.part}"
+
+
 def torch_conv(kernel):
     """`[out, in, y, x]` to `[y, x, in, out]`."""
     return kernel.transpose(2, 3, 1, 0)

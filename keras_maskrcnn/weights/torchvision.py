@@ -66,7 +66,9 @@ def conflict(model, names):
 
     Classifiers have channels of almost zero variance, which a batch norm without epsilon amplifies.
     """
-    if _is_classifier(names) and getattr(model.backbone, "norm_epsilon", None) == 0:
+    if not _is_classifier(names):
+        return None if hasattr(model, "neck") else f"holds a detector; a {type(model).__name__} takes classifiers only"
+    if getattr(model.backbone, "norm_epsilon", None) == 0:
         return "a classifier's norms need norm_epsilon=1e-5 in `backbone`; this model has 0 (torchvision's for COCO_V1)"
     return None
 
@@ -119,19 +121,9 @@ def _mobilenet_names(module, part, expands):
 
 def _backbone(model, prefix):
     for unit in rows.backbone_units(model.backbone):
-        conv, norm = (prefix + name for name in _unit_names(unit))
+        conv, norm = (prefix + name for name in rows.torch_unit_names(unit, f"layer{unit.stage}"))
         yield from rows.torch_layer(unit.conv, f"backbone.{unit.conv.name}", conv, rows.torch_conv)
         yield from rows.torch_norm(unit.norm, f"backbone.{unit.norm.name}", norm)
-
-
-def _unit_names(unit):
-    """Names of a unit's convolution and norm, such as ("layer2.0.conv1", "layer2.0.bn1")."""
-    if unit.stage == 0:
-        return "conv1", "bn1"
-    block = f"layer{unit.stage}.{unit.block - 1}"
-    if unit.part == "shortcut":
-        return f"{block}.downsample.0", f"{block}.downsample.1"
-    return f"{block}.conv{unit.part}", f"{block}.bn{unit.part}"
 
 
 def _fpn(model, names):

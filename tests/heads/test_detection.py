@@ -56,6 +56,29 @@ def test_suppression_within_a_class_not_between_classes():
     assert labels[valid].tolist() == [1, 2]
 
 
+def test_at_most_a_number_of_boxes_of_a_class_enter_nms():
+    probabilities, boxes = np.array(PROBABILITIES, "float32"), REGIONS
+    limits, sizes = Limits(0.05, 0.5, 10), np.array([[200, 200]], "float32")
+    found = select_detections(probabilities, boxes, np.ones((1, 3), bool), sizes, limits, per_class=1)
+    labels, scores, valid = numpy(found[name] for name in ("labels", "scores", "valid"))
+    assert labels[valid].tolist() == [1, 2]
+    np.testing.assert_allclose(scores[valid], [0.7, 0.4])
+
+
+@pytest.mark.parametrize(("clip", "count"), [("before_nms", 1), ("after_nms", 2)])
+def test_boxes_are_compared_before_or_after_they_are_clipped(clip, count):
+    # Inside an image 10 pixels wide both are the same box; whole, one is twice as wide as the other.
+    boxes = np.array([[[[0, 0, 10, 10]], [[0, 0, 20.5, 10]]]], "float32")
+    probabilities = np.array([[[0.1, 0.9], [0.2, 0.8]]], "float32")
+    sizes = np.array([[10, 10]], "float32")
+    for nms in ("exact", "fast"):
+        found = select_detections(
+            probabilities, boxes, np.ones((1, 2), bool), sizes, Limits(0.05, 0.5, 10), nms=nms, clip=clip
+        )
+        found_boxes, valid = numpy(found[name] for name in ("boxes", "valid"))
+        assert valid.sum() == count and (found_boxes[valid] == [0, 0, 10, 10]).all()
+
+
 def test_empty_slots_give_nothing_even_without_a_threshold():
     _, scores, _, valid = detections(PROBABILITIES, valid=[[False, True, False]], threshold=0.0)
     np.testing.assert_allclose(scores[valid], [0.06, 0.04])

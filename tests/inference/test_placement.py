@@ -55,6 +55,7 @@ def test_upsampling_by_two_aligns_pixel_centres():
 
 
 RULES = {
+    "filled": Placement((96, 64), Resize(keep_aspect=False, antialias=False), 1),
     "papers": Placement(None, Resize(), 32),
     "torchvision": Placement(None, Resize(rounding="down", antialias=False), 32),
     "multiple": Placement(None, Resize(shorter=96, longer=192, multiple=48), 32),

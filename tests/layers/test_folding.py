@@ -149,6 +149,7 @@ def test_half_precision_rounds_once():
         {"name": "efficientnet_lite0", "norm": "frozen_batch"},
         {"name": "efficientnet_lite0", "norm": "batch", "freeze_at": 3},
         {"name": "mobilenet_v2", "norm": "frozen_batch", "width": 8},
+        {"name": "darknet53", "norm": "frozen_batch", "width": 4},
         {"name": "resnet50", "width": 16, "groups": 2, "width_per_group": 16, "norm": "frozen_batch"},
     ],
 )

@@ -37,6 +37,39 @@ def test_values_by_hand():
     np.testing.assert_array_equal(pyramid["P4"], levels["C3"][:, :1, :1])
 
 
+def test_levels_of_any_size_are_enlarged_between_the_centres_of_their_cells():
+    levels = {"C3": np.zeros((1, 3, 5, 1), "float32"), "C4": np.array([[0, 3, 6]], "float32").reshape(1, 1, 3, 1)}
+    pyramid = one_channel(levels, extra_level=False, upsampling="bilinear")(levels)
+    # The centres of five columns lie at -0.2, 0.4, 1, 1.6, 2.2 of three.
+    np.testing.assert_allclose(pyramid["P3"][0, ..., 0], [[0, 1.2, 3, 4.8, 6]] * 3, atol=1e-5)
+
+
+def test_further_levels_are_convolved_with_padding_on_all_sides():
+    levels = {"C3": np.arange(20, dtype="float32").reshape(1, 4, 5, 1) - 8}
+    layer = one_channel(levels, extra_level=False, convolved_levels=2, relu=True)
+    for name in ("P4", "P5"):
+        layer.down_conv[name].set_weights([np.full((3, 3, 1, 1), -1.0), np.zeros(1)])
+    pyramid = layer(levels)
+    np.testing.assert_array_equal(pyramid["P3"], np.maximum(levels["C3"], 0))
+    padded = np.pad(np.maximum(levels["C3"][0, ..., 0], 0), 1)
+    sums = [[padded[y : y + 3, x : x + 3].sum() for x in (0, 2, 4)] for y in (0, 2)]
+    np.testing.assert_array_equal(pyramid["P4"][0, ..., 0], -np.array(sums))  # negative: no ReLU
+    assert {name: tuple(level.shape) for name, level in pyramid.items()} == {
+        "P3": (1, 4, 5, 1),
+        "P4": (1, 2, 3, 1),
+        "P5": (1, 1, 2, 1),
+    }
+    specs = layer.compute_output_spec({"C3": keras.KerasTensor((None, 4, 5, 1))})
+    assert {name: tuple(spec.shape[1:3]) for name, spec in specs.items()} == {"P3": (4, 5), "P4": (2, 3), "P5": (1, 2)}
+
+
+def test_options_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="upsampling='cubic' is not one of 'nearest', 'bilinear'"):
+        FPN(upsampling="cubic")
+    with pytest.raises(ValueError, match="convolved_levels=2 replace the level of extra_level=True"):
+        FPN(convolved_levels=2)
+
+
 def test_extra_level_takes_every_second_cell_also_of_odd_maps():
     levels = {"C5": np.arange(15, dtype="float32").reshape(1, 3, 5, 1)}
     pyramid = one_channel(levels)(levels)

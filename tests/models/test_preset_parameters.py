@@ -23,6 +23,9 @@ TRAINED_NORMS = {
     "mask_rcnn_mobilenet_v2": 87_448_533,
     "mask_rcnn_mobilenet_v2_fpn": 22_187_929,
 }
+# The same of YOLACT in torch with 22 classes and background, see tests/parity/yolact_torch.py; of Yolact(ResNet50, 22)
+# and Yolact(DarkNet53, 22).
+YOLACT = {"yolact_resnet50": 30_748_967, "yolact_darknet53": 47_367_111}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in FROZEN_NORMS])
@@ -56,6 +59,13 @@ def test_info_prints_both_counts(capsys):
     shown = {label.strip(): value for label, value in lines}
     assert shown["parameters"] == "82,494,718" and shown["trainable now"] == "82,460,606"
     assert shown["without batch statistics"] == "82,460,606"
+
+
+@pytest.mark.parametrize("name", YOLACT)
+def test_info_prints_the_count_of_yolact_in_torch(name, capsys):
+    assert main(["info", "--preset", name, "--num-classes", "22"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "without batch statistics" in line]
+    assert line.split()[-1] == f"{YOLACT[name]:,}"
 
 
 def test_info_lists_the_presets(capsys, narrow_presets, monkeypatch):

@@ -21,6 +21,18 @@ def test_rounded_cell_anchors_equal_torchvision():
     np.testing.assert_array_equal(cell_anchors((32,), (0.5, 1.0, 2.0), rounded=True), expected)
 
 
+def test_square_anchors_have_the_width_as_their_height():
+    anchors = cell_anchors((24,), (1.0, 2.0, 0.5), square=True)
+    np.testing.assert_allclose(anchors[:, 2:] - anchors[:, :2], [[24] * 2, [24 / 2**0.5] * 2, [24 * 2**0.5] * 2])
+
+
+def test_centres_of_the_cells_of_any_canvas():
+    (level,) = pyramid_anchors((550, 20), (8,), [(4,)], (1,), offset=0.5, spacing="cells")
+    centres = ((level[:, :2] + level[:, 2:]) / 2).reshape(69, 3, 2)
+    np.testing.assert_allclose(centres[:, 0, 1], (np.arange(69) + 0.5) * 550 / 69, rtol=1e-5)
+    np.testing.assert_allclose(centres[0, :, 0], (np.arange(3) + 0.5) * 20 / 3, rtol=1e-5)
+
+
 def test_grid_anchors_by_hand():
     cell = np.array([[-1, -2, 1, 2], [-3, -3, 3, 3]], "float32")
     anchors = grid_anchors(2, 3, 8, cell)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.ops.maps import class_map, class_maps, enlarge, unpool
+from keras_maskrcnn.ops.maps import class_map, class_maps, enlarge, resize, unpool
 
 RNG = np.random.default_rng(0)
 
@@ -73,6 +73,25 @@ def test_values_and_gradients_are_those_of_tensorflow(factor):
         found.append((result, tape.gradient(total, values)))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(10, 6), (9, 7), (3, 2), (5, 3), (1, 1)])
+def test_any_size_has_the_values_and_gradients_of_tensorflow(size):
+    values, weights = tf.constant(normal(2, 5, 3, 4)), normal(2, *size, 4)
+    found = []
+    for function in (lambda v: resize(v, size), lambda v: tf.image.resize(v, size)):
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            result = function(values)
+            total = tf.reduce_sum(result * weights)
+        found.append((result, tape.gradient(total, values)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_resize_is_enlarge_where_the_factor_is_whole():
+    values = normal(1, 4, 3, 2)
+    np.testing.assert_allclose(resize(values, (8, 6)), enlarge(values, 2), atol=1e-6)
 
 
 def test_open_shapes():

@@ -5,6 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_maskrcnn.ops.boxes import iou
 from keras_maskrcnn.ops.matching import match
 
 
@@ -43,6 +44,47 @@ def test_keep_best_gives_every_object_a_positive():
     assert matched(weak, OBJECT)[1] == [0, 0, 0, 0]
     assert matched(weak, OBJECT, keep_best=True)[1] == [1, 1, 0, 0]  # both have IoU 0.2: all ties are kept
     assert matched(weak[3:], OBJECT, keep_best=True)[1] == [0]  # without overlap there is no best candidate
+
+
+def test_one_candidate_for_each_object_by_hand():
+    # IoU of the candidates with the objects: 0.8 and 0.94; 0.5 and 0.67; 0.15 and 0.06.
+    truth = [[0, 0, 10, 10], [0, 0, 10, 7.5]]
+    candidates = [[0, 0, 10, 8], [0, 0, 10, 5], [0, 7, 10, 8.5]]
+    index, role = matched(candidates, truth, high=0.95, low=0.3, keep_best="one_each")
+    # The second object has the highest IoU of all, with the first candidate; so the first object gets the second one.
+    assert index[:2] == [1, 0] and role == [1, 1, 0]
+    # With True, the objects share their best candidate.
+    assert matched(candidates, truth, high=0.95, low=0.3, keep_best=True)[1] == [1, -1, 0]
+
+
+def greedy(overlap):
+    """Object of each candidate that is fixed pair by pair, the highest IoU first; -1 for the others."""
+    overlap, own = overlap.copy(), np.full(overlap.shape[1], -1)
+    while overlap.size and overlap.max() > 0:
+        row, column = np.unravel_index(overlap.argmax(), overlap.shape)
+        own[column] = row
+        overlap[row], overlap[:, column] = -1, -1
+    return own
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**20), st.integers(1, 8), st.integers(1, 12), st.booleans())
+def test_one_candidate_for_each_object_as_by_a_loop(seed, objects, count, whole):
+    rng = np.random.default_rng(seed)
+
+    def boxes(number):
+        corner = rng.uniform(0, 12, (number, 2))
+        found = np.concatenate([corner, corner + rng.uniform(2, 9, (number, 2))], axis=1)
+        return (np.rint(found) if whole else found).astype("float32")  # whole numbers give ties
+
+    truth, candidates = boxes(objects), boxes(count)
+    overlap = keras.ops.convert_to_numpy(iou(truth, candidates))
+    own = greedy(overlap)
+    index, role = (np.array(a) for a in matched(candidates, truth, high=0.5, low=0.4, keep_best="one_each"))
+    best = overlap.max(axis=0)
+    expected = np.where((own >= 0) | (best >= 0.5), 1, np.where(best < 0.4, 0, -1))
+    np.testing.assert_array_equal(role, expected)
+    np.testing.assert_array_equal(index, np.where(own >= 0, own, overlap.argmax(axis=0)))
 
 
 def test_no_ground_truth_makes_everything_negative():

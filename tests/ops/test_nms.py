@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.backend.nms import nms, nms_by_level
+from keras_maskrcnn.backend.nms import fast_nms, nms, nms_by_level
 from keras_maskrcnn.ops.nms import nms as pure_nms
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "nms.npz"
 both = pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
 
 
-def kept(boxes, scores, threshold, max_output, static, **options):
+def kept(boxes, scores, threshold, max_output, static, suppress=nms, **options):
     """Kept rows per image, as lists."""
     with backend.static_shapes_scope(static):
-        answer = nms(np.asarray(boxes, "float32"), np.asarray(scores, "float32"), threshold, max_output, **options)
+        answer = suppress(np.asarray(boxes, "float32"), np.asarray(scores, "float32"), threshold, max_output, **options)
     indices, valid = (keras.ops.convert_to_numpy(a) for a in answer)
     assert indices.dtype == "int32" and valid.dtype == "bool"
     assert indices.shape == valid.shape == (len(boxes), max_output)
@@ -41,6 +41,56 @@ def test_chain_by_hand(static):
     assert kept(CHAIN, scores, 0.4, 4, static) == [[0, 3]]
     assert kept(CHAIN, scores, 0.7, 4, static) == [[0, 1, 2, 3]]
     assert kept(CHAIN, [[0.7, 0.9, 0.8, 0.1]], 0.5, 4, static) == [[1, 3]]
+
+
+@both
+def test_fast_nms_by_hand(static):
+    fast = {"static": static, "suppress": fast_nms}
+    scores = [[0.9, 0.8, 0.7, 0.1]]
+    assert kept(CHAIN, scores, 0.5, 4, **fast) == [[0, 3]]  # 1 removes 2 although 0 removes 1
+    assert kept(CHAIN, scores, 0.7, 4, **fast) == [[0, 1, 2, 3]]
+    assert kept(CHAIN, scores, 0.7, 2, **fast) == [[0, 1]]
+    assert kept(CHAIN, [[0.5, 0.5, 0.5, 0.5]], 0.5, 4, **fast) == [[0, 3]]  # ties: the lower row is the first
+    assert kept(CHAIN, scores, 0.3, 4, groups=np.array([[0, 1, 0, 0]]), **fast) == [[0, 1, 3]]
+    assert kept(CHAIN, scores, 0.5, 4, valid=np.array([[True, False, True, True]]), **fast) == [[0, 2, 3]]
+    assert kept(CHAIN, scores, 0.5, 4, valid=np.zeros((1, 4), "bool"), **fast) == [[]]
+
+
+@both
+def test_fast_nms_is_that_of_a_loop_and_keeps_a_subset(static):
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 40, (2, 80, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 30, (2, 80, 2))], axis=-1)
+    scores, groups, valid = rng.uniform(size=(2, 80)), rng.integers(0, 3, (2, 80)), rng.uniform(size=(2, 80)) > 0.2
+    found = kept(boxes, scores, 0.2, 80, static, suppress=fast_nms, groups=groups, valid=valid)
+    exact = kept(boxes, scores, 0.2, 80, static, groups=groups, valid=valid)
+    for image, rows in enumerate(found):
+        order = [row for row in np.argsort(-scores[image]) if valid[image, row]]
+        expected = []
+        for place, row in enumerate(order):
+            higher = [other for other in order[:place] if groups[image, other] == groups[image, row]]
+            if all(overlap(boxes[image, row], boxes[image, other]) <= 0.2 for other in higher):
+                expected.append(int(row))
+        assert rows == expected and set(rows) <= set(exact[image])
+    assert sum(map(len, found)) < sum(map(len, exact))
+
+
+@both
+def test_fast_nms_takes_all_rows_where_the_best_ones_do_not_suffice(static):
+    # The best 30 rows of the first image are one object: with 2 results the first pass tries 4 rows.
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 500, (2, 40, 2))
+    corner[0, :30] = 700
+    boxes = np.concatenate([corner, corner + 9], axis=-1)
+    scores = np.tile(np.linspace(1, 0.1, 40), (2, 1))
+    found = kept(boxes, scores, 0.5, 2, static, suppress=fast_nms, groups=np.zeros((2, 40), int))
+    assert found == [[0, 30], [0, 1]]
+
+
+def overlap(one, other):
+    sides = np.maximum(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0)
+    areas = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
+    return sides.prod() / (areas - sides.prod())
 
 
 @both

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_maskrcnn.ops.sampling import sample
+from keras_maskrcnn.ops.sampling import hardest, sample
 
 
 def drawn(role, size, fraction, seed=0):
@@ -14,6 +14,15 @@ def drawn(role, size, fraction, seed=0):
     index, valid = keras.ops.convert_to_numpy(index), keras.ops.convert_to_numpy(valid)
     assert index.dtype == "int32" and valid.dtype == "bool" and index.shape == valid.shape
     return index, valid
+
+
+def test_the_hardest_candidates_by_hand():
+    values = np.array([[0.1, 0.9, 0.5, 0.5, 0.7], [0.0, 0.0, 0.0, 0.0, 0.0]], "float32")
+    candidates = np.array([[True, False, True, True, True], [False, True, True, False, True]])
+    found = keras.ops.convert_to_numpy(hardest(values, candidates, np.array([2, 2])))
+    # Not the highest, which is no candidate; of equal values the lower position.
+    assert found.tolist() == [[False, False, True, False, True], [False, True, True, False, False]]
+    assert keras.ops.convert_to_numpy(hardest(values, candidates, np.array([0, 9]))).sum(axis=1).tolist() == [0, 3]
 
 
 roles = st.lists(st.sampled_from([-1, 0, 0, 1]), min_size=1, max_size=30)

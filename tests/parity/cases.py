@@ -4,19 +4,20 @@ import os
 import pathlib
 
 import numpy as np
+from generated import CLASSES, YOLACT
 from PIL import Image
-
-VERSIONS = ("v1", "v2", "keypoint")
 
 # Resize rules: torchvision's default, and a small one for the quick test.
 FULL = {"shorter": 800, "longer": 1333}
 SMALL = {"shorter": 256, "longer": 416}
+SQUARE = 550  # pixels of the sides of YOLACT's input, to which photos are resized without keeping their ratio
 
 # Numbers of proposals per level and per image in the training cases.
 TRAINING_PRE_NMS, TRAINING_POST_NMS = 300, {"v1": 200, "keypoint": 40}  # the keypoint head is slow
 
 # With this learning rate the losses decrease, and ten steps do not amplify rounding errors beyond the bars.
 STEPS, RATE, MOMENTUM, DECAY = 10, 1e-4, 0.9, 1e-4
+YOLACT_SEED = 123  # with it no two anchors are equally good for an object
 
 
 def photos_folder():
@@ -42,17 +43,27 @@ def pictures(folder):
     return {**found, "portrait": turned, "narrow": turned[:, 150:270].copy()}
 
 
-def training_batch(pictures):
+def inputs(version, folder):
+    """`pictures`, for YOLACT resized to its input: this package and the original project resample differently."""
+    found = pictures(folder)
+    if version not in YOLACT:
+        return found
+    side = (SQUARE, SQUARE)
+    return {name: np.asarray(Image.fromarray(p).resize(side, Image.Resampling.BILINEAR)) for name, p in found.items()}
+
+
+def training_batch(pictures, seed=7):
     """Ground truth for images of one size whose sides are multiples of 32: whole ellipses at seeded positions.
 
     Args:
         pictures: list of uint8 `[H, W, 3]`.
+        seed: of the positions.
 
     Returns:
         dict of `images` uint8 `[B, H, W, 3]`, and for each image `boxes` float32 `[N, 4]`, `labels` int64 `[N]` of
         1…90 and `masks` uint8 `[N, H, W]` of 0 and 1, as lists; image i has 4 - i instances.
     """
-    rng = np.random.RandomState(7)
+    rng = np.random.RandomState(seed)
     height, width = pictures[0].shape[:2]
     truth = {"boxes": [], "labels": [], "masks": []}
     for i in range(len(pictures)):
@@ -63,12 +74,13 @@ def training_batch(pictures):
     return {"images": np.stack(pictures), **truth}
 
 
-def keypoint_batch(pictures):
+def keypoint_batch(pictures, scene=0):
     """`training_batch` with persons only, and in the place of masks `keypoints` float32 `[N, 17, 3]` for each image.
 
     They are around the boxes, some outside, some hidden and some not labelled.
     """
-    batch, rng = training_batch(pictures), np.random.RandomState(8)
+    seed = 7 + 100 * scene
+    batch, rng = training_batch(pictures, seed), np.random.RandomState(seed + 1)
     del batch["masks"]
     points = []
     for boxes in batch["boxes"]:
@@ -79,9 +91,27 @@ def keypoint_batch(pictures):
     return {**batch, "labels": labels, "keypoints": points}
 
 
-def training_cases(pictures):
-    """The batch of each version that is trained."""
-    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures)}
+def yolact_batch(pictures, version):
+    """`training_batch` with the labels of fewer classes, a crowd region, and boxes between whole pixels.
+
+    Of whole pixels, many anchors have an IoU of exactly a threshold, or the same one, and rounding would decide.
+    """
+    batch, rng = training_batch(pictures, YOLACT_SEED), np.random.RandomState(YOLACT_SEED)
+    boxes = [(boxes + rng.uniform(-0.4, 0.4, boxes.shape)).astype("float32") for boxes in batch["boxes"]]
+    crowd = [np.zeros(len(labels), bool) for labels in batch["labels"]]
+    crowd[0][-1] = True
+    return {
+        **batch,
+        "boxes": boxes,
+        "labels": [(labels - 1) % (CLASSES[version] - 1) + 1 for labels in batch["labels"]],
+        "crowd": crowd,
+    }
+
+
+def training_cases(pictures, keypoint_scene=0):
+    """The batch of each version that is trained; `keypoint_scene` is the `scene` of `keypoint_batch`."""
+    yolact = {version: yolact_batch(pictures, version) for version in YOLACT}
+    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures, keypoint_scene), **yolact}
 
 
 def training_pictures(folder):

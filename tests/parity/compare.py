@@ -7,6 +7,7 @@ import pathlib
 import sys
 
 import cases
+import generated
 import measure
 import numpy as np
 import ours
@@ -16,8 +17,9 @@ from keras_maskrcnn import weights
 
 def pictures(folder, version):
     """Prints a table for each image of a version; returns all rows."""
-    model = ours.build(version, cases.FULL)
-    report = weights.load(model, folder / f"{version}.pth", "torchvision")
+    yolact = version in generated.YOLACT
+    model = ours.build(version, (cases.SQUARE, cases.SQUARE) if yolact else cases.FULL)
+    report = weights.load(model, folder / f"{version}.pth", "yolact" if yolact else "torchvision")
     print(f"{version}: {report.loaded} arrays loaded from {version}.pth, {len(report.unused)} left over")
     rows = []
     for path in sorted(folder.glob(f"{version}_*.npz")):
@@ -41,7 +43,7 @@ def training(folder, version, batch):
 
 
 def main(folder):
-    rows = [row for version in cases.VERSIONS for row in pictures(folder, version)]
+    rows = [row for version in generated.VERSIONS for row in pictures(folder, version)]
     batches = cases.training_cases(cases.training_pictures(cases.photos_folder()))
     rows += [row for version, batch in batches.items() for row in training(folder, version, batch)]
     missed = sum(not row.good for row in rows)

@@ -7,11 +7,12 @@ import typing
 
 import numpy as np
 
-LEVELS = ("P2", "P3", "P4", "P5", "P6")
+LEVELS = ("P2", "P3", "P4", "P5", "P6", "P7")
 DENSE = (*LEVELS, "rpn_logits", "rpn_deltas", "class_logits", "box_deltas", "mask_logits", "keypoint_logits")
+DENSE += ("coefficients", "prototypes", "semantic_logits")
 
 BOX_BAR, SCORE_BAR = 0.05, 1e-4  # pixels of the image, probability
-# Errors of float32 that exceed the bar in torchvision's own runs may be this many times as large here: the largest of
+# Errors of float32 that exceed the bar in torch's own runs may be this many times as large here: the largest of
 # six runs is exceeded by one run in seven that has the same distribution.
 MARGIN = 2
 POINT_BAR = 0.1  # pixels of the image
@@ -39,7 +40,7 @@ def at_least(name, value, bar):
 
 
 def bar(own, usual=1e-3):
-    """The bar for a measure in which rounding causes errors of up to `own` in torchvision itself."""
+    """The bar for a measure in which rounding causes errors of up to `own` in torch itself."""
     return max(usual, MARGIN * own)
 
 
@@ -56,7 +57,8 @@ def picture_rows(found, wanted):
     """Rows of one image, from the arrays of both sides."""
     dense = [at_most(name, relative(found[name], wanted[name]), 1e-4) for name in DENSE if name in wanted]
     pairs = partners(found, wanted)
-    rows = [*dense, *proposal_rows(found["proposals"], wanted["proposals"]), *detection_rows(found, wanted, pairs)]
+    proposals = proposal_rows(found["proposals"], wanted["proposals"]) if "proposals" in wanted else []
+    rows = [*dense, *proposals, *detection_rows(found, wanted, pairs)]
     return [*rows, *keypoint_rows(found, wanted, pairs)] if "keypoints" in wanted else rows
 
 
@@ -82,6 +84,7 @@ def detection_rows(found, wanted, pairs):
     Partners have the same label, and boxes and scores within the bars. Scores are in descending order on both sides, so
     the scores of partners at different positions differ by less than the bar; they are counted. So are masks whose
     boxes torchvision truncates to other whole pixels, as with 159.9999 and 160.0001: they are shifted by a pixel.
+    YOLACT's masks cover the canvas, and are not placed by their boxes.
     """
     count = max(len(found["scores"]), len(wanted["scores"]))
     rows = [at_most("detections without a partner", count - len(pairs), 0)]
@@ -97,7 +100,7 @@ def detection_rows(found, wanted, pairs):
     ]
     if "masks" not in wanted:
         return rows
-    moved = (whole_pixels(boxes) != whole_pixels(wanted_boxes)).any(axis=1)
+    moved = (whole_pixels(boxes) != whole_pixels(wanted_boxes)).any(axis=1) & ("prototypes" not in wanted)
     ious = [1.0] + [mask_overlap(found["masks"][i], wanted["masks"][j]) for i, j in np.array(pairs)[~moved]]
     return [
         *rows,
@@ -167,9 +170,9 @@ def loss_rows(found, wanted, names):
     """Rows for the losses before the first step, and for those of all steps.
 
     Args:
-        found: dict of `losses`, `[steps, 5]`.
-        wanted: the same in float64, and `own_losses`, the largest error that rounding causes in torchvision itself.
-        names: names of the five losses.
+        found: dict of `losses`, `[steps, L]`.
+        wanted: the same in float64, and `own_losses`, the largest error that rounding causes in torch itself.
+        names: names of the L losses.
     """
     error = np.abs(found["losses"] - wanted["losses"]) / np.abs(wanted["losses"])
     own = float(wanted["own_losses"])
@@ -177,7 +180,7 @@ def loss_rows(found, wanted, names):
     return [
         *first,
         at_most(f"losses over {len(error)} steps of SGD", error.max(), bar(own)),
-        at_most("  (torchvision's own, rounded against float64)", own, np.inf),
+        at_most("  (torch's own, rounded against float64)", own, np.inf),
     ]
 
 
@@ -185,12 +188,12 @@ def gradient_rows(found, wanted):
     """Errors of the gradients, and the number of variables that only one side trains.
 
     A ReLU that rounding switches changes the gradients of its block, on either side. The bars are therefore the errors
-    that rounding causes in torchvision itself, times `MARGIN`, where these exceed 1e-3.
+    that rounding causes in torch itself, times `MARGIN`, where these exceed 1e-3.
 
     Args:
         found: dict in which "gradient/NAME" are arrays.
         wanted: dict of the same names in float64, and `own_gradients`: the largest median and the largest maximum of
-            the errors that rounding causes in torchvision.
+            the errors that rounding causes in torch.
     """
     median, worst = (float(value) for value in wanted["own_gradients"])
     mine, theirs = ({name for name in arrays if name.startswith("gradient/")} for arrays in (found, wanted))
@@ -200,10 +203,10 @@ def gradient_rows(found, wanted):
     return [
         at_most("variables that one side alone trains", len(mine ^ theirs), 0),
         at_most(f"gradients of {len(errors)} variables, median", np.median(list(errors.values())), bar(median)),
-        at_most("  (torchvision's own, rounded against float64)", median, np.inf),
+        at_most("  (torch's own, rounded against float64)", median, np.inf),
         at_most("gradients, worst", errors[most], bar(worst)),
         at_most(f"  (that of {most.removeprefix('gradient/')})", errors[most], np.inf),
-        at_most("  (torchvision's own)", worst, np.inf),
+        at_most("  (torch's own)", worst, np.inf),
     ]
 
 

@@ -3,31 +3,40 @@
 import cases
 import generated
 import numpy as np
+import ours_yolact
 import tensorflow as tf
 
-from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn import YOLACT, MaskRCNN
+from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.mask import MaskHead
+from keras_maskrcnn.heads.pixel_classes import PixelClassHead
+from keras_maskrcnn.heads.prototypes import PrototypeHead
 from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.training import SGD
-from keras_maskrcnn.weights import assign, torchvision
+from keras_maskrcnn.weights import assign, torchvision, yolact
 
 PRESETS = {
     "v1": "mask_rcnn_resnet50_fpn",
     "v2": "mask_rcnn_resnet50_fpn_v2",
     "keypoint": "keypoint_rcnn_resnet50_fpn",
 }
-LOSSES = {
-    version: tuple(name for head in (RPNHead, BoxHead, last) for name in head.LOSSES)
-    for version, last in (("v1", MaskHead), ("keypoint", KeypointHead))
+HEADS = {
+    "v1": (RPNHead, BoxHead, MaskHead),
+    "keypoint": (RPNHead, BoxHead, KeypointHead),
+    **dict.fromkeys(generated.YOLACT, (AnchorHead, PrototypeHead, PixelClassHead)),
 }
+LOSSES = {version: tuple(name for head in heads for name in head.LOSSES) for version, heads in HEADS.items()}
+SOURCES = {version: yolact if version in generated.YOLACT else torchvision for version in generated.VERSIONS}
 # Larger than any number of candidates: the samplers take all of them, so that nothing is random.
 EVERYTHING = {"size": 10**6}
 
 
 def build(version, resize, **options):
-    """The preset's model with the generated weights; `resize` as in `cases`."""
+    """The preset's model with the generated weights; `resize` as in `cases`, for YOLACT a canvas (height, width)."""
+    if version in generated.YOLACT:
+        return ours_yolact.build(version, resize, **options)
     model = MaskRCNN.from_preset(PRESETS[version], num_classes=generated.CLASSES[version] - 1, resize=resize, **options)
     fill(model, version)
     return model
@@ -47,11 +56,13 @@ def answers(model, image, theirs):
     Args:
         model: from `build`.
         image: uint8 `[H, W, 3]`.
-        theirs: torchvision's arrays, of which `proposals`, `input_boxes` and `labels` are used.
+        theirs: torchvision's arrays, of which `proposals`, `input_boxes` and `labels` are used; none are for YOLACT.
 
     Returns:
         dict of NumPy arrays.
     """
+    if isinstance(model, YOLACT):
+        return ours_yolact.answers(model, image)
     inputs = model.placement.batch([image], 1)
     images, sizes = (tf.constant(inputs[name]) for name in ("images", "sizes"))
     pyramid = model.features(images, sizes)
@@ -78,7 +89,9 @@ def _logits(head, features, boxes, labels):
 
 
 def training_model(size, version="v1"):
-    """A version for images of one size, with every candidate in the losses and torchvision's mask targets."""
+    """A version for images of one size, with every candidate in the losses and the other side's mask targets."""
+    if version in generated.YOLACT:
+        return ours_yolact.training_model(size, version)
     limits = {"training_pre_nms": cases.TRAINING_PRE_NMS, "training_post_nms": cases.TRAINING_POST_NMS[version]}
     masks = {"mask_stage": {"targets": "roi_align"}} if version == "v1" else {}
     return build(
@@ -97,12 +110,12 @@ def training(batch, steps=cases.STEPS, version="v1", **compile):
     Args:
         batch: from `cases.training_cases`.
         steps: number of steps.
-        version: "v1" or "keypoint".
-        **compile: passed to `MaskRCNN.compile`.
+        version: one of `LOSSES`.
+        **compile: passed to the model's `compile`.
 
     Returns:
-        dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME`, of the first
-        step, for every trainable variable, in torchvision's names and layout.
+        dict: `losses` float64 `[steps, L]` before each step, in the order of `LOSSES`; `gradient/NAME`, of the first
+        step, for every trainable variable, in torch's names and layout.
     """
     inputs = padded(batch)
     model = training_model(batch["images"].shape[1:3], version)
@@ -117,7 +130,7 @@ def training(batch, steps=cases.STEPS, version="v1", **compile):
 
 
 def gradients(model, inputs, version="v1"):
-    """Gradients of the sum of all losses for the trainable variables, in torchvision's names and layout."""
+    """Gradients of the sum of all losses for the trainable variables, in torch's names and layout."""
     with tf.GradientTape() as tape:
         loss = model.total_loss(model(inputs, training=True))
     found = tape.gradient(loss, [v.value for v in model.trainable_weights])
@@ -139,6 +152,7 @@ def padded(batch):
         used = slice(len(labels))
         truth["boxes"][i, used], truth["labels"][i, used] = batch["boxes"][i], labels
         truth["valid"][i, used] = True
+        truth["crowd"][i, used] = batch["crowd"][i] if "crowd" in batch else False
         for name, factor in (("masks", 255), ("keypoints", 1)):
             if name in batch:
                 values = batch[name][i] * np.array(factor, batch[name][i].dtype)
@@ -148,7 +162,7 @@ def padded(batch):
 
 
 def in_torch_layout(model, arrays, version="v1"):
-    """Arrays by the paths of our variables in torchvision's names and layout.
+    """Arrays by the paths of our variables in torch's names and layout.
 
     Args:
         model: from `training_model`.
@@ -156,12 +170,12 @@ def in_torch_layout(model, arrays, version="v1"):
         version: of the model.
 
     Returns:
-        dict of arrays by torchvision's names.
+        dict of arrays by the names of the other side.
     """
     shapes = generated.shapes(version)
     return {
         row.sources[0]: _undone(row.transform, arrays[row.variable.path], shapes[row.sources[0]])
-        for row in torchvision.name_map(model, shapes)
+        for row in SOURCES[version].name_map(model, shapes)
         if row.variable.path in arrays
     }
 

@@ -1,10 +1,10 @@
-"""Torchvision's side of the comparison. Needs torch and torchvision, but neither Keras nor this package.
+"""The side of the comparison in torch. Needs torch and torchvision, but neither Keras nor this package.
 
     KMR_DATA=… python tests/parity/torch_side.py runs/parity
 
-writes the generated weights in torch's format (v1.pth, v2.pth, keypoint.pth), one .npz per image and version with the
-arrays that `compare.py` compares, and training_v1.npz and training_keypoint.npz with losses, gradients and ten steps of
-SGD.
+writes the generated weights in torch's format (v1.pth, …), one .npz per image and version with the arrays that
+`compare.py` compares, and for the versions that are trained training_v1.npz, … with losses, gradients and ten steps of
+SGD. The versions of Mask R-CNN and Keypoint R-CNN are torchvision's models, those of YOLACT are in `yolact_torch.py`.
 """
 
 import copy
@@ -16,6 +16,7 @@ import generated
 import measure
 import numpy as np
 import torch
+import yolact_torch
 from torchvision.models.detection import KeypointRCNN, MaskRCNN, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
@@ -28,14 +29,20 @@ EVERYTHING = 10**6
 UNIT_ROUNDOFF, ROUNDED_RUNS = 2.0**-24, 2
 COMMON_LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 LOSSES = {"v1": (*COMMON_LOSSES, "loss_mask"), "keypoint": (*COMMON_LOSSES, "loss_keypoint")}
+LOSSES |= dict.fromkeys(generated.YOLACT, ("loss_class", "loss_box", "loss_mask", "loss_semantic"))
+BODIES = {"yolact_resnet50": yolact_torch.ResNet50, "yolact_darknet53": yolact_torch.DarkNet53}
 
 
 def build(version, resize, **options):
-    """torchvision's model with the generated weights, for evaluation.
+    """The model of a version with the generated weights, for evaluation; YOLACT's has neither resizing nor options.
 
     v1 and keypoint are built from their parts, because `maskrcnn_resnet50_fpn` and `keypointrcnn_resnet50_fpn` without
     weights have trainable batch norms; with their COCO weights these are frozen and have the epsilon 0.
     """
+    if version in BODIES:
+        model = yolact_torch.Yolact(BODIES[version], generated.CLASSES[version] - 1)
+        model.load_state_dict(state_dict(version))
+        return model.eval()
     options.update(min_size=resize["shorter"], max_size=resize["longer"])
     if version != "v2":
         body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
@@ -64,6 +71,8 @@ def answers(model, picture):
     Returns:
         dict of NumPy arrays, maps and regions channels last; "input_" marks coordinates of the network's input.
     """
+    if isinstance(model, yolact_torch.Yolact):
+        return yolact_torch.answers(model, picture)
     seen = {}
     hooks = [
         # A copy, because the model scales the detections to the image in the same dict.
@@ -117,6 +126,8 @@ def _anchor_rows(output, columns):
 
 def training_model(size, version="v1"):
     """A version for images of one size, which are not resized, with every candidate in the losses."""
+    if version in BODIES:
+        return build(version, None).train()
     return build(
         version,
         {"shorter": min(size), "longer": max(size)},
@@ -136,11 +147,11 @@ def training(batch, version="v1", steps=cases.STEPS):
 
     Args:
         batch: from `cases.training_cases`.
-        version: "v1" or "keypoint".
+        version: one of `LOSSES`.
         steps: number of steps.
 
     Returns:
-        dict: `losses` float64 `[steps, 5]` before each step, in the order of `LOSSES`; `gradient/NAME` float32, of the
+        dict: `losses` float64 `[steps, L]` before each step, in the order of `LOSSES`; `gradient/NAME` float32, of the
         first step, for every trainable parameter; `own_gradients`, relative norms of their errors, the median over all
         parameters and the largest, and `own_losses`, the largest relative error of a loss: the largest of all runs.
     """
@@ -158,10 +169,24 @@ def training(batch, version="v1", steps=cases.STEPS):
     }
 
 
+def sensitivity(batch, version, changes):
+    """The largest relative error of a gradient that a change of the weights in their last place causes.
+
+    Args:
+        batch: from `cases.training_cases`.
+        version: "v1" or "keypoint".
+        changes: number of models in float32 in which every weight is the next larger or smaller number, at random;
+            their gradients are compared with those of the unchanged model in float64.
+    """
+    exact = _steps(batch, version, 1, torch.float64)
+    runs = (_steps(batch, version, 1, torch.float32, change=seed) for seed in range(changes))
+    return max(_errors(run, exact)[2] for run in runs)
+
+
 def _errors(found, exact):
     """Largest relative error of a loss, and the median and largest relative norm of the gradients' errors."""
     wanted = {name: g for name, g in exact["gradients"].items() if name != measure.ZERO_GRADIENT}
-    gradients = [float((found["gradients"][name] - g).norm() / g.norm()) for name, g in wanted.items()]
+    gradients = [measure.relative(found["gradients"][name], g) for name, g in wanted.items()]
     return np.abs(found["losses"] / exact["losses"] - 1).max(), np.median(gradients), max(gradients)
 
 
@@ -180,19 +205,31 @@ def _round_layers(model, seed):
             module.register_forward_hook(rounded)
 
 
-def _steps(batch, version, steps, dtype, seed=None):
+def _change_weights(model, seed):
+    """Set each weight to the next larger or smaller number, at random."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            up = torch.rand(weight.shape, generator=generator) < 0.5
+            weight.copy_(torch.nextafter(weight, torch.where(up, torch.inf, -torch.inf).to(weight)))
+
+
+def _steps(batch, version, steps, dtype, seed=None, change=None):
     """Losses of all steps, NumPy, and gradients of the first, tensors of float64 by name.
 
     Args:
         batch: from `cases.training_cases`.
-        version: "v1" or "keypoint".
+        version: one of `LOSSES`.
         steps: number of steps.
         dtype: of weights, images and all computations.
         seed: of the random rounding of the layers' outputs, see `_round_layers`; None for no rounding.
+        change: seed of the changes of the weights, see `_change_weights`; None for none.
     """
     model = training_model(batch["images"].shape[1:3], version).to(dtype)
     if seed is not None:
         _round_layers(model, seed)
+    if change is not None:
+        _change_weights(model, change)
     images = [_tensor(picture).to(dtype) for picture in batch["images"]]
     names = [name for name in batch if name != "images"]
     truth = [{name: torch.from_numpy(batch[name][i]) for name in names} for i in range(len(images))]
@@ -214,10 +251,10 @@ def _steps(batch, version, steps, dtype, seed=None):
 def main(folder):
     folder.mkdir(parents=True, exist_ok=True)
     photos = cases.photos_folder()
-    for version in cases.VERSIONS:
+    for version in generated.VERSIONS:
         model = build(version, cases.FULL)
         torch.save(model.state_dict(), folder / f"{version}.pth")
-        for name, picture in cases.pictures(photos).items():
+        for name, picture in cases.inputs(version, photos).items():
             found = answers(model, picture)
             np.savez(folder / f"{version}_{name}.npz", picture=picture, **found)
             print(f"{version} {name}: {len(found['scores'])} detections", flush=True)

@@ -6,9 +6,10 @@ import pathlib
 import pytest
 
 
-def load_module(name):
-    """A module of this folder."""
-    spec = importlib.util.spec_from_file_location(name, pathlib.Path(__file__).with_name(f"{name}.py"))
+def load_module(name, folder="weights"):
+    """A module of a folder of the tests, by default of this one."""
+    path = pathlib.Path(__file__).parents[1] / folder / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -30,3 +31,9 @@ def torch_writer():
 def reference():
     """The module reference_matterport.py: matterport's network in plain Keras layers."""
     return load_module("reference_matterport")
+
+
+@pytest.fixture(scope="session")
+def generated():
+    """The module generated.py of the parity tests: names and shapes of the original projects."""
+    return load_module("generated", "parity")

@@ -53,8 +53,8 @@ def test_safetensors_file(tmp_path, model, arrays):
 
 
 def test_unknown_source(model):
-    assert weights.SOURCES == ("torchvision", "detectron2", "matterport")
-    with pytest.raises(ValueError, match=r"'caffe' .*torchvision, detectron2, matterport"):
+    assert weights.SOURCES == ("torchvision", "detectron2", "matterport", "yolact")
+    with pytest.raises(ValueError, match=r"'caffe' .*torchvision, detectron2, matterport, yolact"):
         weights.load(model, FILE, "caffe")
 
 
