@@ -38,6 +38,8 @@ NETWORKS = {"fcn": (0.35, networks.fcn, None), "mask_rcnn": (0.65, networks.mask
 
 def run(arguments):
     """Trains both networks or continues with them, then writes the page."""
+    if (arguments.find_lr or arguments.overfit) and not arguments.only:
+        raise ValueError(f"--find-lr and --overfit are for one network: give --only {' or --only '.join(NETWORKS)}")
     recipe.begin(arguments)
     count = BY_THE_CLOCK if arguments.minutes else arguments.steps * arguments.batch_size
     train = networks.digits(arguments, count, "train", seed=1)
@@ -55,26 +57,17 @@ def run(arguments):
 
 def part(name, arguments, work):
     """Trains a network in its folder, unless it is there already; returns its summary."""
-    folder = folder_of(arguments)
-    keras.utils.set_random_seed(arguments.seed)
-    if arguments.overwrite:
-        folder.delete()
-    folder.check()
-    if folder.finished:
+    folder = RunFolder.of(arguments)
+    if folder.finished and not (arguments.overwrite or arguments.find_lr):
+        folder.check()
         print(f"{folder.path} holds a finished run")
         return json.loads((folder.path / "summary.json").read_text())
+    recipe.begin(arguments)
     _, build, mask_size = NETWORKS[name]
     batches = recipe.batches(arguments, work.train, mask_size, max_instances=8, shuffle=False)
     model = build(arguments, work.train.num_classes)
     model.compile(recipe.optimizer(arguments))
     return recipe.train(arguments, model, work.train, work.val, batches, max_detections=20)
-
-
-def folder_of(arguments):
-    """The folder of a run."""
-    steps = None if arguments.minutes else arguments.steps
-    resolved = {"precision": recipe.policy(arguments), "image_size": recipe.canvas(arguments), "steps": steps}
-    return RunFolder(arguments.output, arguments, **resolved)
 
 
 def write(work, summaries):
@@ -89,7 +82,7 @@ def write(work, summaries):
     figures["straight_line"] = straight_line.fill(report, folder)
     results.fill(report, work, folder, models, summaries)
     page = report.write(work.output / "report.html")
-    run = folder_of(work.arguments)
+    run = RunFolder.of(work.arguments)
     summary = {
         "command": shlex.join(["python", *sys.argv]),
         "arguments": run.arguments,

@@ -173,7 +173,11 @@ TINY = ("--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 64, "--v
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(("--digits", "no/such/images"), "no/such/images: cannot be read"), (("--image-size", 100), "multiples of 32")],
+    [
+        (("--digits", "no/such/images"), "no/such/images: cannot be read"),
+        (("--image-size", 100), "multiples of 32"),
+        (("--overfit", 2), "give --only fcn or --only mask_rcnn"),
+    ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(options, reason, source, tmp_path, run_here):
     answer = run_here("digits", "--output", tmp_path / "run", *TINY, "--digits", source, *options)
