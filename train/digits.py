@@ -4,11 +4,12 @@
     python train/digits.py --output runs/digits --minutes 20 --digits train-images-idx3-ubyte.gz
     python train/digits.py --output runs/digits_fcn --only fcn --minutes 4
 
-The images are composed from scikit-learn's digits or from files of MNIST, see `data.Digits`; the digits of the
-validation images are in no training image. The default length is 10 minutes for both trainings together. Then
-OUTPUT/report.html shows four steps: a classifier as a convolutional network, up-sampling, the loss of pixels, and
-stochastic gradient descent; its small trainings take time on top. OUTPUT/fcn and OUTPUT/mask_rcnn hold the two runs, as
-other recipes write them, and OUTPUT/summary.json has all figures. A run that was stopped continues.
+The images are composed from scikit-learn's digits or from files of MNIST, see `data.Digits`: white digits on black with
+noise, as in MNIST, or colours. The digits of the validation images are in no training image. The default length is 10
+minutes for both trainings together. Then OUTPUT/report.html shows four steps: a classifier as a convolutional network,
+up-sampling, the loss of pixels, and stochastic gradient descent; its small trainings take time on top. OUTPUT/fcn and
+OUTPUT/mask_rcnn hold the two runs, as other recipes write them, and OUTPUT/summary.json has all figures. A run that was
+stopped continues.
 """
 
 from keras_maskrcnn.training import recipe  # isort: skip
@@ -110,6 +111,7 @@ def parse(arguments=None):
     parser = recipe.parser(__doc__, epochs=4, batch_size=8, image_size=128, learning_rate=1e-3, width=32)
     add = parser.add_argument
     add("--digits", type=pathlib.Path, help="IDX file of images, with its labels beside it (default: scikit-learn's)")
+    add("--colour", action="store_true", help="random colours, which need longer trainings, instead of white on black")
     add("--only", choices=NETWORKS, help="train one network, in all of the time, and write no page")
     add("--val-images", type=recipe.positive, default=200, help="number of validation images (default: %(default)s)")
     add(

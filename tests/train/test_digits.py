@@ -148,7 +148,7 @@ def arguments(source, **changes):
     given = {
         **{"backbone": "resnet10", "width": 8, "image_size": [64], "precision": "float32", "seed": 0, "minutes": None},
         **{"batch_size": 2, "learning_rate": 1e-3, "hold": 0.3, "workers": 1, "pipeline": "threads", "steps": 2},
-        **{"digits": source, "page_steps": 2},
+        **{"digits": source, "page_steps": 2, "colour": False},
     }
     return argparse.Namespace(**{**given, **changes})
 

@@ -9,6 +9,7 @@ import keras
 from keras_maskrcnn import FCN, MaskRCNN, data, evaluation
 from keras_maskrcnn.training import recipe
 
+DIGITS, SIZES = (1, 4), (36, 60)  # in an image, and their sizes in pixels
 POINTS = 10  # of the curve of a short training
 SCORED = 60  # images that score a short training
 
@@ -28,9 +29,9 @@ class Work:
 
 
 def digits(arguments, count, split, seed, **options):
-    """Images of the size and from the source that the arguments state."""
-    size = recipe.canvas(arguments)
-    return data.Digits(count, size, arguments.seed * 10 + seed, arguments.digits, split, **options)
+    """Images of the size, the colours and from the source that the arguments state; `options` of `data.Digits`."""
+    options = {"digits": DIGITS, "digit_size": SIZES, "colour": arguments.colour, **options}
+    return data.Digits(count, recipe.canvas(arguments), arguments.seed * 10 + seed, arguments.digits, split, **options)
 
 
 def fcn(arguments, num_classes, **options):
