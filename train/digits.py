@@ -34,7 +34,7 @@ MINUTES = 10.0
 # Images of a run by the clock, whose number of steps is unknown. They are drawn when needed, and repeat afterwards.
 BY_THE_CLOCK = 1_000_000
 # Share of the minutes of each network, its function in `networks`, and the side of the masks in its batches.
-NETWORKS = {"fcn": (0.35, networks.fcn, None), "mask_rcnn": (0.65, networks.mask_rcnn, 56)}
+NETWORKS = {"fcn": (0.5, networks.fcn, None), "mask_rcnn": (0.5, networks.mask_rcnn, 56)}
 
 
 def run(arguments):
@@ -78,7 +78,7 @@ def write(work, summaries):
     models = {name: keras.saving.load_model(summaries[name]["keras_file"]) for name in NETWORKS}
     report = Report(TITLE, results.introduction(work), REPORT)
     figures = {"classifier": classifier.fill(report, work, folder)}
-    figures["upsampling"] = upsampling.fill(report, work, folder)
+    figures["upsampling"] = upsampling.fill(report, work, folder, models["fcn"])
     figures["loss"] = loss.fill(report, work, folder, models["fcn"], figures["upsampling"]["bilinear"])
     figures["straight_line"] = straight_line.fill(report, folder)
     results.fill(report, work, folder, models, summaries)
@@ -117,7 +117,7 @@ def parse(arguments=None):
     add(
         "--page-steps",
         type=recipe.positive,
-        default=150,
+        default=100,
         help="steps of each of the page's eight small networks (default: %(default)s)",
     )
     add(
