@@ -1,4 +1,4 @@
-"""Images and networks of the recipe: a small FCN, a small Mask R-CNN, and FCNs whose heads are trained for a few steps."""
+"""Images and networks of the recipe: a small FCN, a small Mask R-CNN, and FCNs whose heads are trained for a while."""
 
 import argparse
 import dataclasses
