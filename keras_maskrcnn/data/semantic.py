@@ -41,8 +41,8 @@ class SemanticMasks(Same):
 
 
 def label_map(dataset):
-    """Returns the `LabelMap` named "semantic" of a data set, or None."""
-    return next((field for field in dataset.fields if field.name == NAME), None)
+    """Returns the `LabelMap` named "semantic" of a data set, or None, also for a reader without fields."""
+    return next((field for field in getattr(dataset, "fields", ()) if field.name == NAME), None)
 
 
 def with_label_map(dataset):

@@ -126,8 +126,8 @@ def check_classes(model, dataset):
 
 def _class_names(model, dataset):
     """Names of the classes that a model can be scored on; None if those of a label map are not known."""
-    field = label_map(dataset)
-    if finds_objects(model) or field is None:
+    field = None if finds_objects(model) else label_map(dataset)
+    if field is None:
         return list(dataset.class_names)
     return list(field.class_names[1:]) if field.class_names else None
 

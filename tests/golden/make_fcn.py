@@ -41,8 +41,7 @@ def batch():
 def main():
     torch.manual_seed(0)
     model = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True).eval()
-    arrays = names.lively(names.drawn(names.torchvision_shapes("fcn_resnet50")))
-    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in names.fcn_arrays().items()})
     images, labels = (torch.from_numpy(array) for array in batch())
     found = model(images)
     losses = [cross_entropy(found[part], labels, ignore_index=255) for part in ("out", "aux")]
@@ -50,7 +49,7 @@ def main():
     parameters = dict(model.named_parameters())
     content = {part: found[part].detach().numpy()[STEP] for part in ("out", "aux")}
     content |= {f"gradient {name}": parameters[name].grad.numpy()[cut] for name, cut in GRADIENTS.items()}
-    content["losses"] = np.array([float(loss) for loss in losses])
+    content["losses"] = np.array([loss.item() for loss in losses])
     content["parameters"] = np.array(sum(p.numel() for p in model.parameters()))
     np.savez_compressed(pathlib.Path(__file__).with_name("fcn.npz"), **content)
     print({name: (array.shape, float(np.abs(array).mean())) for name, array in content.items()})

@@ -132,6 +132,14 @@ def lively(arrays):
     return {name: scaled(name, array) for name, array in arrays.items()}
 
 
+def fcn_arrays():
+    """Generated arrays of torchvision's `fcn_resnet50`, with which class scores are of order one."""
+    arrays = lively(drawn(torchvision_shapes("fcn_resnet50")))
+    # Residual blocks whose norms have scales around 1 let features grow.
+    scale = {"classifier.4.weight": 1 / 2000, "aux_classifier.4.weight": 1 / 600}
+    return {name: np.float32(scale.get(name, 1)) * array for name, array in arrays.items()}
+
+
 def _draw(name, shape):
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if name.endswith("num_batches_tracked"):

@@ -35,7 +35,7 @@ def close(ours, theirs):
 def test_it_equals_torchvision(made, names):
     golden, images, labels = made
     model = FCN.from_preset("fcn_resnet50", pixel_mean=(0.0, 0.0, 0.0), pixel_std=(1.0, 1.0, 1.0))
-    arrays = names.lively(names.drawn(names.torchvision_shapes("fcn_resnet50")))
+    arrays = names.fcn_arrays()
     fill(model, arrays, "torchvision", "generated")
     assert count_parameters(model)["without_statistics"] == golden["parameters"] == 35_322_218
     inputs = {"images": tf.constant(images), "sizes": tf.constant([[64.0, 96.0]] * 2)}
