@@ -4,11 +4,12 @@
     python train/digits.py --output runs/digits --minutes 20 --digits train-images-idx3-ubyte.gz
     python train/digits.py --output runs/digits_fcn --only fcn --minutes 4
 
-The images are composed from scikit-learn's digits or from files of MNIST, see `data.Digits`; the digits of the
-validation images are in no training image. The default length is 10 minutes for both trainings together. Then
-OUTPUT/report.html shows four steps: a classifier as a convolutional network, up-sampling, the loss of pixels, and
-stochastic gradient descent; its small trainings take time on top. OUTPUT/fcn and OUTPUT/mask_rcnn hold the two runs, as
-other recipes write them, and OUTPUT/summary.json has all figures. A run that was stopped continues.
+The images are composed from scikit-learn's digits or from files of MNIST, see `data.Digits`: white digits on black with
+noise, as in MNIST, or colours. The digits of the validation images are in no training image. The default length is 10
+minutes for both trainings together. Then OUTPUT/report.html shows four steps: a classifier as a convolutional network,
+up-sampling, the loss of pixels, and stochastic gradient descent; its small trainings take time on top. OUTPUT/fcn and
+OUTPUT/mask_rcnn hold the two runs, as other recipes write them, and OUTPUT/summary.json has all figures. A run that was
+stopped continues.
 """
 
 from keras_maskrcnn.training import recipe  # isort: skip
@@ -33,11 +34,13 @@ MINUTES = 10.0
 # Images of a run by the clock, whose number of steps is unknown. They are drawn when needed, and repeat afterwards.
 BY_THE_CLOCK = 1_000_000
 # Share of the minutes of each network, its function in `networks`, and the side of the masks in its batches.
-NETWORKS = {"fcn": (0.35, networks.fcn, None), "mask_rcnn": (0.65, networks.mask_rcnn, 56)}
+NETWORKS = {"fcn": (0.5, networks.fcn, None), "mask_rcnn": (0.5, networks.mask_rcnn, 56)}
 
 
 def run(arguments):
     """Trains both networks or continues with them, then writes the page."""
+    if (arguments.find_lr or arguments.overfit) and not arguments.only:
+        raise ValueError(f"--find-lr and --overfit are for one network: give --only {' or --only '.join(NETWORKS)}")
     recipe.begin(arguments)
     count = BY_THE_CLOCK if arguments.minutes else arguments.steps * arguments.batch_size
     train = networks.digits(arguments, count, "train", seed=1)
@@ -55,26 +58,17 @@ def run(arguments):
 
 def part(name, arguments, work):
     """Trains a network in its folder, unless it is there already; returns its summary."""
-    folder = folder_of(arguments)
-    keras.utils.set_random_seed(arguments.seed)
-    if arguments.overwrite:
-        folder.delete()
-    folder.check()
-    if folder.finished:
+    folder = RunFolder.of(arguments)
+    if folder.finished and not (arguments.overwrite or arguments.find_lr):
+        folder.check()
         print(f"{folder.path} holds a finished run")
         return json.loads((folder.path / "summary.json").read_text())
+    recipe.begin(arguments)
     _, build, mask_size = NETWORKS[name]
     batches = recipe.batches(arguments, work.train, mask_size, max_instances=8, shuffle=False)
     model = build(arguments, work.train.num_classes)
     model.compile(recipe.optimizer(arguments))
     return recipe.train(arguments, model, work.train, work.val, batches, max_detections=20)
-
-
-def folder_of(arguments):
-    """The folder of a run."""
-    steps = None if arguments.minutes else arguments.steps
-    resolved = {"precision": recipe.policy(arguments), "image_size": recipe.canvas(arguments), "steps": steps}
-    return RunFolder(arguments.output, arguments, **resolved)
 
 
 def write(work, summaries):
@@ -84,12 +78,12 @@ def write(work, summaries):
     models = {name: keras.saving.load_model(summaries[name]["keras_file"]) for name in NETWORKS}
     report = Report(TITLE, results.introduction(work), REPORT)
     figures = {"classifier": classifier.fill(report, work, folder)}
-    figures["upsampling"] = upsampling.fill(report, work, folder)
+    figures["upsampling"] = upsampling.fill(report, work, folder, models["fcn"])
     figures["loss"] = loss.fill(report, work, folder, models["fcn"], figures["upsampling"]["bilinear"])
     figures["straight_line"] = straight_line.fill(report, folder)
     results.fill(report, work, folder, models, summaries)
     page = report.write(work.output / "report.html")
-    run = folder_of(work.arguments)
+    run = RunFolder.of(work.arguments)
     summary = {
         "command": shlex.join(["python", *sys.argv]),
         "arguments": run.arguments,
@@ -117,12 +111,13 @@ def parse(arguments=None):
     parser = recipe.parser(__doc__, epochs=4, batch_size=8, image_size=128, learning_rate=1e-3, width=32)
     add = parser.add_argument
     add("--digits", type=pathlib.Path, help="IDX file of images, with its labels beside it (default: scikit-learn's)")
+    add("--colour", action="store_true", help="random colours, which need longer trainings, instead of white on black")
     add("--only", choices=NETWORKS, help="train one network, in all of the time, and write no page")
     add("--val-images", type=recipe.positive, default=200, help="number of validation images (default: %(default)s)")
     add(
         "--page-steps",
         type=recipe.positive,
-        default=150,
+        default=100,
         help="steps of each of the page's eight small networks (default: %(default)s)",
     )
     add(

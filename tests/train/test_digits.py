@@ -148,7 +148,7 @@ def arguments(source, **changes):
     given = {
         **{"backbone": "resnet10", "width": 8, "image_size": [64], "precision": "float32", "seed": 0, "minutes": None},
         **{"batch_size": 2, "learning_rate": 1e-3, "hold": 0.3, "workers": 1, "pipeline": "threads", "steps": 2},
-        **{"digits": source, "page_steps": 2},
+        **{"digits": source, "page_steps": 2, "colour": False},
     }
     return argparse.Namespace(**{**given, **changes})
 
@@ -173,7 +173,11 @@ TINY = ("--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 64, "--v
 
 @pytest.mark.parametrize(
     ("options", "reason"),
-    [(("--digits", "no/such/images"), "no/such/images: cannot be read"), (("--image-size", 100), "multiples of 32")],
+    [
+        (("--digits", "no/such/images"), "no/such/images: cannot be read"),
+        (("--image-size", 100), "multiples of 32"),
+        (("--overfit", 2), "give --only fcn or --only mask_rcnn"),
+    ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(options, reason, source, tmp_path, run_here):
     answer = run_here("digits", "--output", tmp_path / "run", *TINY, "--digits", source, *options)

@@ -79,7 +79,7 @@ def fill(report, work, folder, model, complete):
     annotations = {"missing digits are background": 0, "missing digits are ignored": IGNORE}
     figures = {"all digits annotated": complete}
     for name, label in annotations.items():
-        figures[name] = networks.short(work, Unannotated(work.train, label))[1]
+        figures[name] = networks.short(work, model, Unannotated(work.train, label))[1]
         print(f"{name}: mean IoU {figures[name]['mean_IoU']:.3f}", flush=True)
     sample = work.val[0]
     losses, near = pixel_losses(model, sample), borders(sample["semantic"])

@@ -1,4 +1,4 @@
-"""Images and networks of the recipe: a small FCN, a small Mask R-CNN, and FCNs that are trained for a few steps."""
+"""Images and networks of the recipe: a small FCN, a small Mask R-CNN, and FCNs whose heads are trained for a while."""
 
 import argparse
 import dataclasses
@@ -9,6 +9,7 @@ import keras
 from keras_maskrcnn import FCN, MaskRCNN, data, evaluation
 from keras_maskrcnn.training import recipe
 
+DIGITS, SIZES = (1, 4), (36, 60)  # in an image, and their sizes in pixels
 POINTS = 10  # of the curve of a short training
 SCORED = 60  # images that score a short training
 
@@ -28,9 +29,9 @@ class Work:
 
 
 def digits(arguments, count, split, seed, **options):
-    """Images of the size and from the source that the arguments state."""
-    size = recipe.canvas(arguments)
-    return data.Digits(count, size, arguments.seed * 10 + seed, arguments.digits, split, **options)
+    """Images of the size, the colours and from the source that the arguments state; `options` of `data.Digits`."""
+    options = {"digits": DIGITS, "digit_size": SIZES, "colour": arguments.colour, **options}
+    return data.Digits(count, recipe.canvas(arguments), arguments.seed * 10 + seed, arguments.digits, split, **options)
 
 
 def fcn(arguments, num_classes, **options):
@@ -60,13 +61,14 @@ def _common(arguments):
     }
 
 
-def short(work, dataset=None, **options):
-    """Trains an FCN for the steps of `--page-steps`, and scores it on some validation images.
+def short(work, features, dataset=None, **options):
+    """Trains the head of an FCN for the steps of `--page-steps`, with its backbone, and scores it on some images.
 
-    All these trainings start with the same random seed and see the same images in the same order.
+    All these trainings start with the same backbone and random seed, and see the same images in the same order.
 
     Args:
         work: `Work`.
+        features: a trained `fcn`, whose backbone is the initial one.
         dataset: training images; None for those of the recipe.
         **options: of `models.fcn.FCN`.
 
@@ -80,6 +82,7 @@ def short(work, dataset=None, **options):
     each = work.arguments.page_steps // points
     plan = argparse.Namespace(**{**vars(work.arguments), "steps": each * points, "minutes": None})
     model = fcn(plan, dataset.num_classes, **{"stride": 8, "skips": "add", **options})
+    model.backbone.set_weights(features.backbone.get_weights())
     model.compile(recipe.optimizer(plan))
     batches = recipe.batches(plan, dataset, mask_size=None, max_instances=8, shuffle=False)
     history = model.fit(batches, epochs=points, steps_per_epoch=each, verbose=0).history

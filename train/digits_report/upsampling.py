@@ -61,11 +61,21 @@ def maps(models, samples, class_names):
     return visualize.grid(panels, columns=1 + len(models))
 
 
-def fill(report, work, folder):
-    """Fills step 2, saves its pictures in a folder, and returns the figures of all networks for JSON."""
+def fill(report, work, folder, features):
+    """Fills step 2 and saves its pictures.
+
+    Args:
+        report: `cis680_report.page.Report`.
+        work: `networks.Work`.
+        folder: folder of the pictures.
+        features: the trained FCN.
+
+    Returns:
+        dict from methods to the figures of their networks, for JSON.
+    """
     models, figures = {}, {}
     for method in METHODS:
-        models[method], figures[method] = networks.short(work, upsampling=method)
+        models[method], figures[method] = networks.short(work, features, upsampling=method)
         print(f"up-sampling by {method}: mean IoU {figures[method]['mean_IoU']:.3f}", flush=True)
     samples = [work.val[index] for index in range(min(SHOWN, len(work.val)))]
     pictures = {"upsampling": operators(work.arguments.digits), "maps": maps(models, samples, work.val.class_names)}
