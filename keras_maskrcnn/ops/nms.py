@@ -2,6 +2,10 @@
 
 from keras import ops
 
+# Where there are more than MANY·k candidate rows for k results, the best TRIED·k rows are tried first: a row removes
+# rows of lower score only, so the best rows alone determine the first results.
+TRIED, MANY = 2, 4
+
 
 def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     """Keeps the boxes with the highest scores and suppresses the boxes that overlap them.
@@ -62,17 +66,26 @@ def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
         `(indices, valid)` as from `nms`.
     """
     boxes, scores = prepare(boxes, scores, valid)
-    order = ops.argsort(-scores, axis=-1)
-    scores = ops.take_along_axis(scores, order, axis=1)
-    boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
-    if groups is not None:
-        groups = ops.take_along_axis(ops.cast(groups, "int32"), order, axis=1)
-    keep = (scores > float("-inf")) & ~overlapped(boxes, iou_threshold, groups)
-    return _first_kept(keep, order, max_output)
+
+    def best(rows):
+        highest, order = ops.top_k(scores, rows)
+        group = None if groups is None else ops.take_along_axis(ops.cast(groups, "int32"), order, axis=1)
+        removed = overlapped(ops.take_along_axis(boxes, order[..., None], axis=1), iou_threshold, group)
+        return _first_kept((highest > float("-inf")) & ~removed, order, max_output)
+
+    count, tried = scores.shape[1], TRIED * max_output
+    if count <= MANY * max_output:
+        return best(count)
+    indices, kept = best(tried)
+    used = ops.sum(ops.cast(scores > float("-inf"), "int32"), axis=1)
+    complete = ops.all(kept[:, -1] | (used <= tried))
+    return ops.cond(complete, lambda: (indices, kept), lambda: best(count))
 
 
 def overlapped(boxes, iou_threshold, groups=None):
     """Rows whose IoU with an earlier row of their group exceeds a threshold.
+
+    IoU > t is compared as (1 + t) · intersection > t · (sum of the areas), without a division.
 
     Args:
         boxes: float32 `[B, N, 4]`, highest score first; rows that are not in use come last and remove none.
@@ -82,8 +95,13 @@ def overlapped(boxes, iou_threshold, groups=None):
     Returns:
         bool `[B, N]`.
     """
+    x1, y1, x2, y2 = ops.unstack(boxes, 4, axis=-1)
+    area = ops.maximum(x2 - x1, 0.0) * ops.maximum(y2 - y1, 0.0) * iou_threshold
+    width = ops.minimum(x2[:, :, None], x2[:, None, :]) - ops.maximum(x1[:, :, None], x1[:, None, :])
+    height = ops.minimum(y2[:, :, None], y2[:, None, :]) - ops.maximum(y1[:, :, None], y1[:, None, :])
+    shared = ops.maximum(width, 0.0) * ops.maximum(height, 0.0) * (1.0 + iou_threshold)
     row = ops.arange(ops.shape(boxes)[1])
-    overlap = (_iou_matrix(boxes) > iou_threshold) & (row[None, :] < row[:, None])
+    overlap = (shared > area[:, :, None] + area[:, None, :]) & (row[None, :] < row[:, None])
     if groups is not None:
         overlap = overlap & (groups[:, :, None] == groups[:, None, :])
     return ops.any(overlap, axis=2)

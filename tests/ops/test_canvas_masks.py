@@ -98,7 +98,8 @@ def interpolated(mask, image_size, steps):
 
 @pytest.mark.parametrize("steps", [(0.25, 0.25), (138 / 550, 0.31), (1.7, 0.9)])
 def test_pasted_masks_are_interpolated_over_the_whole_image(steps):
-    image_size, size = (31, 40), (12, 14)
+    image_size = 31, 40
+    size = tuple(int(np.ceil(side * step)) for side, step in zip(image_size, steps[::-1], strict=True))
     boxes = np.array([[3, 4, 20, 18], [0, 0, 40, 31], [30.2, 5.5, 39.9, 6.1], [-9, -9, 2, 3], [50, 50, 60, 60]])
     maps = cropped_maps(boxes, size, np.array(steps))
     pasted = canvas_masks.paste(maps, boxes, image_size, steps)

@@ -2,18 +2,11 @@
 
 import tensorflow as tf
 
-from keras_maskrcnn.ops.nms import overlapped
-
-# With more than MANY·k candidate rows for k results, the best TRIED·k rows are tried first. With fewer rows, a second
-# pass, when it is needed, costs more than the first one saves: RPN proposals (4·k rows for k results) need most rows.
-TRIED, MANY = 2, 4
+from keras_maskrcnn.ops.nms import MANY, TRIED, overlapped
 
 
 def nms(boxes, scores, iou_threshold, max_output, groups=None):
     """Greedy suppression with the result of `ops.nms.nms`; the arguments are those that `ops.nms.prepare` returns.
-
-    A row only suppresses rows of lower score, so the best rows alone determine the first results. Where there are many
-    more rows than results, the best rows are tried first; all rows are used only if results are missing.
 
     Args:
         boxes: float32 `[B, N, 4]`.
@@ -25,13 +18,81 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None):
     Returns:
         `(indices, valid)`: int32 and bool `[B, max_output]`.
     """
+
+    def first(boxes, used, groups):
+        return _first_kept(boxes, used, iou_threshold, max_output, groups)
+
+    return _best_first(first, boxes, scores, max_output, groups)
+
+
+def fast_nms(boxes, scores, iou_threshold, max_output, groups=None):
+    """Suppression in one step with the result of `ops.nms.fast_nms`; arguments and result as for `nms`.
+
+    Memory grows with B · N · rows of the most frequent group, among the rows in use.
+    """
+
+    def first(boxes, used, groups):
+        count = tf.shape(used)[1]
+        removed = overlapped(boxes, iou_threshold) if groups is None else _overlapped(boxes, iou_threshold, groups)
+        rank = tf.where(used & ~removed, count - tf.range(count), 0)
+        rank, position = tf.math.top_k(rank, tf.minimum(max_output, count))
+        missing = [[0, 0], [0, max_output - tf.shape(position)[1]]]
+        return tf.pad(tf.where(rank > 0, position, -1), missing, constant_values=-1)
+
+    return _best_first(first, boxes, scores, max_output, groups)
+
+
+def _overlapped(boxes, iou_threshold, groups):
+    """`ops.nms.overlapped`, which compares each row with the earlier ones of its own group only.
+
+    Rows are sorted by group, so that these are the rows directly before it.
+    """
+    by_group = tf.argsort(groups, axis=1, stable=True)
+    boxes, groups = (tf.gather(values, by_group, batch_dims=1) for values in (boxes, groups))
+    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
+    area = tf.maximum(x2 - x1, 0.0) * tf.maximum(y2 - y1, 0.0) * iou_threshold
+    before = tf.reduce_max(tf.pad(tf.math.bincount(groups, axis=-1), [[0, 0], [0, 1]])) - 1
+    window = tf.range(tf.shape(groups)[1])[:, None] + tf.range(before)
+
+    def earlier(values, filling=0.0):  # [B, n] to [B, n, before]
+        return tf.gather(tf.pad(values, [[0, 0], [before, 0]], constant_values=filling), window, axis=1)
+
+    width = tf.minimum(x2[..., None], earlier(x2)) - tf.maximum(x1[..., None], earlier(x1))
+    height = tf.minimum(y2[..., None], earlier(y2)) - tf.maximum(y1[..., None], earlier(y1))
+    shared = tf.maximum(width, 0.0) * tf.maximum(height, 0.0) * (1.0 + iou_threshold)
+    overlap = (shared > area[..., None] + earlier(area)) & (groups[..., None] == earlier(groups, -1))
+    return tf.gather(tf.reduce_any(overlap, axis=2), tf.argsort(by_group, axis=1), batch_dims=1)
+
+
+def _best_first(first, boxes, scores, max_output, groups):
+    """Results of a suppression in which rows only suppress rows of lower score.
+
+    The best rows alone determine the first results. Where there are many more rows than results, the best ones are
+    tried first, and all rows are used only if results are missing. With fewer rows a second pass, when it is needed,
+    costs more than the first one saves: RPN proposals (4·k rows for k results) need most rows.
+
+    Args:
+        first: function of boxes float32 `[B, n, 4]`, best first, the rows in use bool `[B, n]` and groups `[B, n]` or
+            None, to the positions of the kept rows, ascending: int32 `[B, max_output]`, -1 in empty slots at the end.
+        boxes: as for `nms`, as the arguments below.
+        scores: float32 `[B, N]`.
+        max_output: int or int32 scalar tensor.
+        groups: int `[B, N]` or None.
+
+    Returns:
+        As `nms`.
+    """
+    used = tf.math.count_nonzero(scores > float("-inf"), axis=1, dtype=tf.int32)
+    count = tf.reduce_max(tf.pad(used, [[0, 1]]))  # maximum over the images; 0 without images
     known = scores.shape[1]
-    boxes, scores, groups, order, used = _sorted(boxes, scores, groups)
-    count = tf.shape(scores)[1]
+    scores, order = tf.math.top_k(scores, count)  # ties: the lower row comes first
+    boxes = tf.gather(boxes, order, batch_dims=1)
+    if groups is not None:
+        groups = tf.gather(groups, order, batch_dims=1)
 
     def best(rows):
         group = None if groups is None else groups[:, :rows]
-        return _first_kept(boxes[:, :rows], scores[:, :rows] > float("-inf"), iou_threshold, max_output, group)
+        return first(boxes[:, :rows], scores[:, :rows] > float("-inf"), group)
 
     if known is not None and not tf.is_tensor(max_output) and known <= MANY * max_output:  # no branch in the graph
         position = best(count)
@@ -40,40 +101,8 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None):
         position = best(enough)
         complete = (tf.reduce_min(position, axis=1) >= 0) | (used <= enough)
         position = tf.cond(tf.reduce_all(complete), lambda: position, lambda: best(count))
-    return _rows(order, position), position >= 0
-
-
-def fast_nms(boxes, scores, iou_threshold, max_output, groups=None):
-    """Suppression in one step with the result of `ops.nms.fast_nms`, computed on the rows in use only.
-
-    Arguments and result as for `nms`; memory grows with B · (number of rows in use)².
-    """
-    boxes, scores, groups, order, _ = _sorted(boxes, scores, groups)
-    keep = (scores > float("-inf")) & ~overlapped(boxes, iou_threshold, groups)
-    count = tf.shape(scores)[1]
-    rank, position = tf.math.top_k(tf.where(keep, count - tf.range(count), 0), tf.minimum(max_output, count))
-    position = tf.where(rank > 0, position, -1)
-    position = tf.pad(position, [[0, 0], [0, max_output - tf.shape(position)[1]]], constant_values=-1)
-    return _rows(order, position), position >= 0
-
-
-def _sorted(boxes, scores, groups):
-    """The rows in use, best first: boxes, scores, groups, the order of the rows, and the number in use per image.
-
-    An image with fewer rows in use than another one has rows with a score of -inf at the end.
-    """
-    used = tf.math.count_nonzero(scores > float("-inf"), axis=1, dtype=tf.int32)
-    count = tf.reduce_max(tf.pad(used, [[0, 1]]))  # maximum over the images; 0 without images
-    scores, order = tf.math.top_k(scores, count)  # ties: the lower row comes first
-    boxes = tf.gather(boxes, order, batch_dims=1)
-    if groups is not None:
-        groups = tf.gather(groups, order, batch_dims=1)
-    return boxes, scores, groups, order, used
-
-
-def _rows(order, position):
-    """Rows at positions of the order; position -1, an empty slot, selects the column of zeros in front."""
-    return tf.gather(tf.pad(order, [[0, 0], [1, 0]]), position + 1, batch_dims=1)
+    # Position -1 (an empty slot) selects the column of zeros in front.
+    return tf.gather(tf.pad(order, [[0, 0], [1, 0]]), position + 1, batch_dims=1), position >= 0
 
 
 def _first_kept(boxes, used, iou_threshold, max_output, groups):
