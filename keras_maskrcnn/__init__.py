@@ -11,7 +11,7 @@ import importlib
 from keras_maskrcnn.registration import register_with_keras
 
 __version__ = "0.1.0"
-__all__ = ["YOLACT", "MaskRCNN", "__version__", "data", "evaluation", "training", "visualize", "weights"]
+__all__ = ["FCN", "YOLACT", "MaskRCNN", "__version__", "data", "evaluation", "training", "visualize", "weights"]
 
 _MODULES = (
     "backbones",
@@ -30,7 +30,7 @@ _MODULES = (
 
 def __getattr__(name):
     """Import on first use: Keras and its backend load when something needs them, not for `--help`."""
-    if name in ("MaskRCNN", "YOLACT"):
+    if name in ("FCN", "MaskRCNN", "YOLACT"):
         return getattr(importlib.import_module("keras_maskrcnn.models"), name)
     if name in _MODULES:
         return importlib.import_module(f"keras_maskrcnn.{name}")

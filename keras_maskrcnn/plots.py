@@ -8,11 +8,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from keras_maskrcnn import visualize
+from keras_maskrcnn.drawing.colours import PALETTE
 
 INK = "#22252a"
-# The palette of `visualize` without yellow, which does not show on white.
-TINTS = [tuple(channel / 255 for channel in tint) for tint in visualize.PALETTE if tint != (240, 228, 66)]
+# The palette of drawn objects without yellow, which does not show on white.
+TINTS = [tuple(channel / 255 for channel in tint) for tint in PALETTE if tint != (240, 228, 66)]
 
 
 def curves(panels, xlabel="epoch", ylabel=""):
@@ -50,10 +50,63 @@ def curves(panels, xlabel="epoch", ylabel=""):
     return sheet
 
 
+def learning_rates(rates, losses, smoothed, marks):
+    """Draws the loss over the learning rate on a logarithmic axis.
+
+    Args:
+        rates: numbers above 0, rising.
+        losses: as many losses, drawn faintly.
+        smoothed: their moving average.
+        marks: dict from names to rates that are marked by a line, or None, which is left out.
+
+    Returns:
+        Figure.
+    """
+    sheet, (axes,) = _sheet(1, 7.0, 4.4)
+    axes.plot(rates, losses, ".", color=TINTS[1], alpha=0.4, label="loss of a step")
+    axes.plot(rates, smoothed, color=TINTS[1], linewidth=2, label="moving average")
+    shown = {name: rate for name, rate in marks.items() if rate is not None}
+    for (name, rate), style in zip(shown.items(), ("--", ":", "-."), strict=False):
+        axes.axvline(rate, color=INK, linewidth=1.4, linestyle=style, label=f"{name} {rate:.2g}")
+    axes.set_xscale("log")
+    axes.set(xlabel="learning rate", ylabel="loss")
+    if len(smoothed):  # losses that diverge would flatten the rest
+        axes.set_ylim(0, min(max(losses), 2 * max(smoothed[: max(len(smoothed) // 5, 1)])) * 1.05)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=9, frameon=False)
+    return sheet
+
+
 def _solid(name, columns):
     """The column whose colour a column has: that of training for one of validation, that of boxes for one of masks."""
     partner = name.replace("segm_", "bbox_") if "segm_" in name else name.removeprefix("val_")
     return partner if partner in columns else name
+
+
+def compared(panels, xlabel):
+    """Draws curves of several trainings together, a panel for each quantity; a training looks the same in all panels.
+
+    Args:
+        panels: dict from the title of each panel to a dict from names of trainings to (x, y), two lists of numbers;
+            places where y is NaN are left out.
+        xlabel: name of the horizontal axis.
+
+    Returns:
+        Figure.
+    """
+    sheet, all_axes = _sheet(len(panels), 4.6, 3.6, columns=3)
+    drawn = {}
+    for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
+        for name, (x, y) in lines.items():
+            known, index = np.isfinite(y), list(drawn).index(name) if name in drawn else len(drawn)
+            style = {"color": TINTS[index % len(TINTS)], "linestyle": ("-", "--", ":")[index // len(TINTS) % 3]}
+            (drawn[name],) = axes.plot(np.asarray(x)[known], np.asarray(y)[known], marker=".", **style)
+        axes.set(xlabel=xlabel, title=title)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+    sheet.legend(drawn.values(), map(plain, drawn), loc="outside upper right", fontsize=8, frameon=False)
+    return sheet
 
 
 def bin_edges(values, count, logarithmic=False):
@@ -134,14 +187,8 @@ def beside(panels, xlabel, columns=4):
     Returns:
         Figure.
     """
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    sheet = Figure(figsize=(4.6 * columns, 2.9 * rows), layout="constrained")
-    all_axes = sheet.subplots(rows, columns, squeeze=False).ravel()
-    for axes in all_axes[len(panels) :]:
-        axes.remove()
-    for axes, (title, lines) in zip(all_axes, panels.items(), strict=False):
-        axes.spines[["top", "right"]].set_visible(False)
+    sheet, all_axes = _sheet(len(panels), 4.6, 2.9, columns)
+    for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
         for place, (values, published) in enumerate(lines.values()):
             if values:
                 axes.barh(place, np.mean(values), color=TINTS[1], alpha=0.35, height=0.6)
@@ -276,14 +323,23 @@ def components(feature):
     return (np.clip(0.5 + 0.5 * found / spread, 0, 1) * 255).astype(np.uint8).reshape(*feature.shape[:2], 3)
 
 
+def plain(name):
+    """A name in which matplotlib finds no formula."""
+    return name.replace("$", r"\$")
+
+
 def _equal(edges):
     return np.allclose(np.diff(edges), edges[1] - edges[0])
 
 
-def _sheet(count, width, height):
-    """A Figure of `count` panels in a row, each of this size in inches, and the list of its axes."""
-    sheet = Figure(figsize=(width * count, height), layout="constrained")
-    all_axes = list(sheet.subplots(1, count, squeeze=False)[0])
-    for axes in all_axes:
+def _sheet(count, width, height, columns=None):
+    """A Figure of `count` panels, each of this size in inches, at most `columns` in a row, and the list of its axes."""
+    columns = min(columns or count, count)
+    rows = -(-count // columns)
+    sheet = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    all_axes = list(sheet.subplots(rows, columns, squeeze=False).ravel())
+    for axes in all_axes[count:]:
+        axes.remove()
+    for axes in all_axes[:count]:
         axes.spines[["top", "right"]].set_visible(False)
-    return sheet, all_axes
+    return sheet, all_axes[:count]

@@ -14,6 +14,7 @@ MODULES = (
     "keras_maskrcnn.models",
     "keras_maskrcnn.heads.keypoint",
     "keras_maskrcnn.heads.semantic",
+    "keras_maskrcnn.training.adamw",
     "keras_maskrcnn.training.schedules",
     "keras_maskrcnn.training.sgd",
 )

@@ -4,18 +4,19 @@ Images are drawn with NumPy and Pillow; only `curves` imports matplotlib. Line w
 the image. Lines have a dark seam, labels have a filled plate, and an object's colour differs from the pixels under it.
 """
 
-import csv
 import pathlib
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_maskrcnn import history as history_file
 from keras_maskrcnn.data.cropped_masks import crop_of
 from keras_maskrcnn.drawing import skeletons
 from keras_maskrcnn.drawing.colours import PALETTE as PALETTE
 from keras_maskrcnn.drawing.colours import colour, contrasting
 from keras_maskrcnn.drawing.labels import SEAM, draw_labels, label_text
 from keras_maskrcnn.drawing.panoptic import draw_panoptic as draw_panoptic
+from keras_maskrcnn.drawing.panoptic import draw_semantic
 from keras_maskrcnn.drawing.sheets import as_rgb, extent, grid, titled, with_legend
 
 GREEN, BLUE, GREY, PURPLE = (0, 190, 130), (60, 150, 240), (150, 150, 150), (204, 121, 167)
@@ -48,6 +49,7 @@ def draw(
         found: result of `MaskRCNN.detect`, or a sample: `boxes` [n, 4] in pixels, `labels` [n] in 1..K, optionally
             `scores` [n], `masks` [n, H, W] and `keypoints` [n, K, 3], see `drawing.skeletons`. Crowd regions of a
             sample are labelled "crowd". Outputs with a caption in the schema of the detections are added to the label.
+            Of a model without objects, the regions of `semantic` [H, W] are drawn, see `draw_semantic`.
         class_names: K names; by default the number of the label is drawn.
         colour_by: "instance" (objects differ from each other and from the pixels under them), "class" (each class has
             the same colour in all images), or a list of n colours (r, g, b).
@@ -65,6 +67,8 @@ def draw(
     Raises:
         ValueError: the image cannot be shown, or `colour_by` is unknown.
     """
+    if "boxes" not in found:
+        return draw_semantic(image, found["semantic"], class_names, opacity=opacity, labels=labels, scale=scale)
     image = as_rgb(image)
     colours = _colours(image, found, colour_by)
     pixels = _enlarge(image, scale).copy()
@@ -98,7 +102,7 @@ def side_by_side(image, truth, found, class_names=None, titles=("ground truth", 
     """Draws ground truth (left) next to predictions (right), with a title above each.
 
     An object and the detection that overlaps it most, by an IoU of boxes of at least `MATCHED`, have the same colour.
-    Detections without such an object have further colours.
+    Detections without such an object have further colours. Next to a map without objects, the sample's map is drawn.
 
     Args:
         image: as for `draw`.
@@ -112,8 +116,10 @@ def side_by_side(image, truth, found, class_names=None, titles=("ground truth", 
         uint8 [h, w, 3].
     """
     options.setdefault("scale", fitting_scale(image))
+    if "boxes" not in found:
+        truth, class_names = _map_of(truth, class_names)
     sides = [options.pop("colour_by", "instance")] * 2
-    if sides[0] == "instance":
+    if sides[0] == "instance" and "boxes" in truth:
         sides = _paired_colours(as_rgb(image), truth, found)
     panels = [
         draw(image, part, class_names, colour_by=side, **options)
@@ -121,6 +127,16 @@ def side_by_side(image, truth, found, class_names=None, titles=("ground truth", 
     ]
     size = max(12, int(extent(panels[0]) / 24))
     return grid([titled(panel, title, size) for panel, title in zip(panels, titles, strict=True)], columns=2)
+
+
+def _map_of(sample, class_names):
+    """The map of a sample alone, and the names of its classes where they are known."""
+    field = next((field for field in sample.get("fields", ()) if field.name == "semantic"), None)
+    semantic = sample["semantic"]
+    if field is None:
+        return {"semantic": semantic}, class_names
+    names = list(field.class_names[1:]) if field.class_names else class_names
+    return {"semantic": np.where(semantic == field.ignore, 0, semantic)}, names
 
 
 def save(path, image, found, class_names=None, **options):
@@ -212,9 +228,9 @@ def curves(history, path):
     """
     from keras_maskrcnn import plots
 
-    columns = history if isinstance(history, dict) else _read_csv(history)
+    columns = history if isinstance(history, dict) else history_file.read(history)
     losses = {name: values for name, values in columns.items() if name.endswith("loss")}
-    scores = {name: values for name, values in columns.items() if name.endswith(("_AP", "_AP50", "_AP75"))}
+    scores = {name: values for name, values in columns.items() if name.endswith(("_AP", "_AP50", "_AP75", "mean_IoU"))}
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     plots.curves({"loss": losses, "COCO scores": scores}).savefig(path, dpi=110)
@@ -259,12 +275,6 @@ def _iou(boxes, others):
     both = np.prod(np.maximum(high - low, 0), axis=2)
     area, other_area = (np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others))
     return both / np.maximum(area[:, None] + other_area[None] - both, 1e-9)
-
-
-def _read_csv(path):
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
 def _enlarge(array, scale):

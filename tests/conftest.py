@@ -79,6 +79,7 @@ def narrow_presets(monkeypatch):
         "box_stage": {"width": 256},
         "mask_stage": {"width": 64},
     }
+    of_maps = {"backbone": {"width": 16}, "stage": {"width": 128}, "auxiliary": {"width": 64}}
 
     one_stage = {
         "backbone": {"width": 16},
@@ -91,7 +92,7 @@ def narrow_presets(monkeypatch):
         preset = read(name)
         if name not in presets.published():
             return preset
-        of_class = one_stage if preset.get("class", presets.CLASS) != presets.CLASS else widths
+        of_class = {"keras_maskrcnn>FCN": of_maps, "keras_maskrcnn>YOLACT": one_stage}.get(preset.get("class"), widths)
         wanted = {part: width for part, width in of_class.items() if preset["config"].get(part, width) is not None}
         config = presets.overridden(preset["config"], wanted)
         for head in config.get("heads", ()):  # `read` gives a copy

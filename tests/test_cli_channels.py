@@ -29,6 +29,7 @@ def model_file(tmp_path_factory):
         proposals={"pre_nms": 32, "post_nms": 16},
         detection={"max_detections": 8, "score_threshold": 0.0},
     )
+    model.compile(run_eagerly=True)
     path = tmp_path_factory.mktemp("model") / "tiny.keras"
     model.save(path)
     return str(path)
@@ -70,6 +71,20 @@ def test_evaluate(model_file, folder, tmp_path, capsys):
     arguments = ["--data", str(folder), "--annotations", str(folder / "cells.json"), "--json", str(figures)]
     assert main(["evaluate", "--model", model_file, *arguments]) == 0
     assert 0 <= json.loads(figures.read_text())["segm_AP"] <= 1
+
+
+def test_inspect_and_convert_data_with_the_images_elsewhere(folder, tmp_path, capsys):
+    annotations, page = tmp_path / "elsewhere" / "cells.json", tmp_path / "page.html"
+    annotations.parent.mkdir()
+    (folder / "cells.json").rename(annotations)
+    bands = ["--channels", "2", "--image-dtype", "uint16"]
+    assert main(["inspect", str(annotations), "--images", str(folder), *bands, "--html", str(page)]) in (0, 1)
+    assert "all: 2 images, 2 objects" in capsys.readouterr().out and page.is_file()
+    assert main(["inspect", str(annotations), "--images", str(folder)]) == 2  # they have not three channels
+    assert "2 unreadable" in capsys.readouterr().out
+    annotations.rename(folder / "cells.json")
+    assert main(["convert-data", str(folder / "cells.json"), str(tmp_path / "out.json"), *bands]) == 0
+    assert len(json.loads((tmp_path / "out.json").read_text())["annotations"]) == 2
 
 
 def test_info(model_file, capsys):

@@ -44,7 +44,7 @@ def shapes(tmp_path):
 
 def test_a_page_and_json_are_written(shapes, tmp_path, capsys):
     page, numbers = tmp_path / "out" / "page.html", tmp_path / "out" / "numbers.json"
-    assert main(["inspect", str(shapes()), "--html", str(page), "--json", str(numbers), "--images", "4"]) == 0
+    assert main(["inspect", str(shapes()), "--html", str(page), "--json", str(numbers), "--drawn", "4"]) == 0
     printed = capsys.readouterr()
     assert "all: 6 images" in printed.out and "verdict: fine" in printed.out and printed.err == ""
     found = json.loads(numbers.read_text())

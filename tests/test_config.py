@@ -16,10 +16,13 @@ from keras_maskrcnn.backbones import DarkNet53, EfficientNetLite, MobileNetV2, R
 from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
+from keras_maskrcnn.heads.fcn import AuxiliaryHead, FCNHead
+from keras_maskrcnn.heads.head import Head
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
 from keras_maskrcnn.heads.pixel_classes import PixelClassHead
+from keras_maskrcnn.heads.pixel_head import PixelHead
 from keras_maskrcnn.heads.prototypes import PrototypeHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
@@ -31,10 +34,19 @@ from keras_maskrcnn.layers.norm import BatchNorm, FrozenBatchNorm, GroupNorm
 from keras_maskrcnn.layers.region_pooling import RegionPooling
 from keras_maskrcnn.layers.roi_align import RoIAlign, RoIWarp
 from keras_maskrcnn.layers.roi_pool import RoIPool
-from keras_maskrcnn.training.schedules import Cosine, Steps, WarmUp
+from keras_maskrcnn.layers.upsampling import Upsampling
+from keras_maskrcnn.training.schedules import Cosine, OneCycle, StepLR, Steps, WarmUp
 
 LAYER = {"name": "other", "dtype": "mixed_bfloat16", "trainable": False}
 BACKBONE = {"name": "other", "dtype": "mixed_bfloat16"}
+FCN_HEAD = {
+    "num_classes": 5,
+    "fused": 16,
+    "upsampling": "deconvolution",
+    "skips": "concatenate",
+    "stage": {"width": 9, "depth": 2, "dropout": 0.5, "norm": "group", "ignore": 77, "loss_weight": 0.5},
+    **LAYER,
+}
 
 # Class: (the arguments that it cannot do without, a value other than the default for every argument).
 CLASSES = {
@@ -278,6 +290,7 @@ CLASSES = {
             "pixel_std": [4.0, 5.0, 6.0],
             "input_channels": 5,
             "dilated": True,
+            "output_stride": 16,
             **BACKBONE,
         },
     ),
@@ -302,7 +315,15 @@ CLASSES = {
         },
     ),
     SimpleCNN: ({}, {"channels": [2, 3], "kernel_size": 3, "norm": "frozen_batch", "input_channels": 5, **BACKBONE}),
+    FCNHead: ({"num_classes": 3}, FCN_HEAD),
+    AuxiliaryHead: ({"num_classes": 3}, FCN_HEAD),
+    Upsampling: ({"factor": 2}, {"factor": 4, "method": "bicubic", **LAYER}),
     Steps: ({"base_lr": 1.0, "boundaries": [3]}, {"base_lr": 0.5, "boundaries": [5, 9], "factor": 0.3}),
+    StepLR: ({"base_lr": 1.0, "every": 3}, {"base_lr": 0.5, "every": 2.5, "factor": 0.3}),
+    OneCycle: (
+        {"base_lr": 1.0, "total_steps": 9},
+        {"base_lr": 0.5, "total_steps": 8, "rise_steps": 2, "start_factor": 0.2, "final_factor": 0.01},
+    ),
     Cosine: (
         {"base_lr": 1.0, "total_steps": 9},
         {"base_lr": 0.5, "total_steps": 8, "hold_steps": 2, "final_factor": 0.3},
@@ -312,7 +333,7 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
-BASES = {FoldingModel, MapHead, RegionHead, RegionPooling, ObjectHead}
+BASES = {FoldingModel, Head, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
 PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 

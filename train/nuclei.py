@@ -1,7 +1,8 @@
-"""Train Mask R-CNN from scratch on cell nuclei of the Data Science Bowl 2018 (fluorescence and stained tissue).
+"""Train Mask R-CNN, or YOLACT, on cell nuclei of the Data Science Bowl 2018 (fluorescence and stained tissue).
 
     python train/nuclei.py --data NUCLEI --output runs/nuclei
     python train/nuclei.py --data NUCLEI --output runs/choice --select
+    python train/nuclei.py --data NUCLEI --output runs/one_stage --model yolact --minutes 20
 
 NUCLEI holds `stage1_train/ID/…` in the competition's layout or in that of `data.Nuclei`, and the lists `train.txt` and
 `val.txt`. With `--select` the scores are those of 34 training images, which are then left out of the training, so that
@@ -13,10 +14,9 @@ import pathlib
 
 import numpy as np
 
-import keras_maskrcnn
-import keras_maskrcnn.quiet  # before TensorFlow
+import keras_maskrcnn.quiet  # noqa: F401  before TensorFlow
 from keras_maskrcnn import data, evaluation
-from keras_maskrcnn.training import recipe
+from keras_maskrcnn.training import networks, recipe
 
 HELD_OUT = 34  # images of `--select`
 INSTANCES = 400  # the training images have up to 375
@@ -45,21 +45,22 @@ def build(arguments, num_classes):
     Nuclei are 5 to 116 pixels large, a quarter of them below 12; they and the anchors are enlarged by `--scale`.
     """
     smallest = 6 * arguments.scale
-    return keras_maskrcnn.MaskRCNN(
+    return networks.build(
+        arguments,
         num_classes,
         **recipe.backbone(arguments, arguments.norm),
         resize={"scale": arguments.scale, "multiple": 64, "tiles": arguments.tiles, "overlap": 96},
         stretch=arguments.stretch,
         fpn_channels=64,
         anchors={"sizes": tuple((n * smallest, 1.4 * n * smallest) for n in (1, 2, 4, 8, 16)), "ratios": (1.0,)},
-        proposals={"pre_nms": 1000, "post_nms": 1000, "training_pre_nms": 400, "training_post_nms": 300},
-        rpn_sampling={"size": 256},
-        box_sampling={"size": 128, "positive_fraction": 0.5},
-        box_stage={"width": 256},
-        mask_stage={"width": 64, "depth": arguments.mask_depth},
         detection={"max_detections": INSTANCES, "nms_iou": arguments.nms_iou},
-        seed=arguments.seed,
-        dtype=recipe.policy(arguments),
+        mask_rcnn={
+            "proposals": {"pre_nms": 1000, "post_nms": 1000, "training_pre_nms": 400, "training_post_nms": 300},
+            "rpn_sampling": {"size": 256},
+            "box_sampling": {"size": 128, "positive_fraction": 0.5},
+            "box_stage": {"width": 256},
+            "mask_stage": {"width": 64, "depth": arguments.mask_depth},
+        },
     )
 
 
@@ -94,9 +95,11 @@ def run(arguments):
     rows = 32 + round(128 / arguments.scale**2)
     seen = stretched(arguments, train)
     batches = recipe.batches(arguments, seen, max_instances=rows, augment=augment(arguments), cache=True)
-    model.compile(recipe.optimizer(arguments))
+    model.compile(recipe.optimizer(arguments, model))
     validation = crops(arguments, val, rows)
     summary = recipe.train(arguments, model, train, val, batches, max_detections=INSTANCES, validation=validation)
+    if arguments.overfit:
+        return
     summary["dsb_score"] = round(evaluation.dsb_score(model, val, max_detections=INSTANCES), 4)
     (arguments.output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print(f"DSB 2018 score {summary['dsb_score']:.3f}")
@@ -108,7 +111,9 @@ def parse(arguments=None):
     add = parser.add_argument
     add("--data", type=pathlib.Path, required=True, help="folder with stage1_train, train.txt and val.txt")
     add("--select", action="store_true", help=f"score {HELD_OUT} training images, which are not trained with")
+    networks.add_argument(parser)
     add("--weights", metavar="imagenet|none", help="features of the backbone")
+    recipe.add_backbone_rate(parser)
     add("--norm", choices=("batch", "frozen_batch", "group"), default="batch", help="(default: %(default)s)")
     add("--scale", type=float, default=2.0, help="enlargement of the images (default: %(default)s)")
     add(

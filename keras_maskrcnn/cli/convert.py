@@ -26,6 +26,7 @@ def run(args):
     if not args.output.name.endswith(SUFFIXES):
         raise ValueError(f"{args.output}: give a file that ends in {' or '.join(SUFFIXES)}")
     from keras_maskrcnn.models import presets
+    from keras_maskrcnn.models.image_model import ImageModel
     from keras_maskrcnn.weights import assign, files
 
     source = args.source or presets.read(args.preset)["weights"]["source"]
@@ -35,7 +36,7 @@ def run(args):
     if classes is None:
         raise ValueError(f"{args.file}: has no class scores, so give --num-classes")
     names, origin = _class_names(args.class_names, classes, stored)
-    model = presets.Presets.from_preset(args.preset, classes, class_names=names)
+    model = ImageModel.from_preset(args.preset, classes, class_names=names)
     report = assign.fill(model, arrays, source, args.file)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     (model.save if args.output.suffix == ".keras" else model.save_weights)(args.output)

@@ -3,6 +3,8 @@
 import pathlib
 import sys
 
+from keras_maskrcnn.cli.common import image_type_arguments
+
 EXAMPLE = "balloon balloon.json\n  python -m keras_maskrcnn convert-data balloon records --format tfrecord"
 ENDINGS = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".record": "tfrecord", ".tfrecord": "tfrecord"}
 YOLO_SPLITS = {"all": "train", "valid": "val", "validation": "val"}  # names of splits that differ in data.yaml
@@ -18,6 +20,7 @@ def arguments(parser):
     add("--split", help="part of the data set (default: all)")
     add("--shards", type=int, metavar="N", help="number of TFRecord files per split (default: one per 1000 images)")
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
+    image_type_arguments(parser)
 
 
 def run(args):
@@ -35,6 +38,7 @@ def run(args):
         datasets = {args.split: data.open(args.data, args.split)}
     else:
         datasets = {split: opener() for split, opener in sorted(formats.parts(args.data).items())}
+    datasets = {split: dataset.decoded(args.channels, args.image_dtype) for split, dataset in datasets.items()}
     if args.strict:
         datasets = {split: data.Strict(dataset) for split, dataset in datasets.items()}
     several, write = len(datasets) > 1, {"coco": _coco, "yolo": _yolo, "tfrecord": _tfrecord}[kind]

@@ -53,13 +53,15 @@ def arguments(parser):
 
 
 def run(args):
-    """Prints the COCO scores of a model on a data set, and what it does wrong; writes a report with pictures."""
+    """Prints the scores of a model on a data set, and what it does wrong; writes a report with pictures."""
     from keras_maskrcnn import data, evaluation
 
     check_outputs(args)
     dataset = data.Strict(_dataset(args)) if args.strict else _dataset(args)
     model = load(args.model)
     dataset = dataset.decoded(model.image_type.channels, model.image_type.dtype)
+    if not evaluation.finds_objects(model):
+        return _of_maps(model, dataset, args)
     figures = evaluation.explain(
         model,
         dataset,
@@ -79,6 +81,22 @@ def run(args):
         print(f"{evaluation.format_report(figures['report'])}\n\n{evaluation.format_explanation(figures)}")
     if args.html:
         print(f"report: {args.html}")
+    if args.json:
+        write_json(args.json, figures)
+    data.print_left_out(dataset)
+    return 0
+
+
+def _of_maps(model, dataset, args):
+    """`run` for a model that finds no objects."""
+    from keras_maskrcnn import data, evaluation
+
+    for option in ("report", "boundary", "html"):
+        if getattr(args, option):
+            raise ValueError(f"--{option} is about objects, and {args.model} finds none")
+    options = {"batch_size": args.batch_size, "limit": args.limit, "progress": sys.stderr.isatty()}
+    figures = evaluation.semantic_scores(model, dataset, **options)
+    print(evaluation.format_scores(figures))
     if args.json:
         write_json(args.json, figures)
     data.print_left_out(dataset)

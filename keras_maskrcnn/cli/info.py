@@ -128,14 +128,14 @@ def _weights():
 def _preset(args):
     """Blocks of rows: parameters, conventions and published weights of a preset."""
     from keras_maskrcnn.models import presets
-    from keras_maskrcnn.models.base import InstanceModel
+    from keras_maskrcnn.models.image_model import ImageModel
 
     content = presets.read(args.preset)
     weights = content.get("weights") or {}
     classes = weights.get("classes") if args.num_classes is None else args.num_classes
     if classes is None:
         raise ValueError(f"--preset {args.preset} needs --num-classes")
-    model = InstanceModel.from_preset(args.preset, num_classes=classes, weights=False)
+    model = ImageModel.from_preset(args.preset, num_classes=classes, weights=False)
     yield [("model", args.preset), *_parameters(model), *_receptive_field(model), ("classes", str(classes))]
     yield [("preset", content["description"]), *(content.get("conventions") or {}).items()]
     if weights:
@@ -146,7 +146,7 @@ def _preset(args):
 def _presets(num_classes):
     """Lines: a preset's name, classes, parameters with and without batch statistics, and description."""
     from keras_maskrcnn.models import presets
-    from keras_maskrcnn.models.base import InstanceModel
+    from keras_maskrcnn.models.image_model import ImageModel
     from keras_maskrcnn.models.parameters import count_parameters
 
     width = max(map(len, presets.names()))
@@ -154,7 +154,7 @@ def _presets(num_classes):
     for name in presets.names():
         content = presets.read(name)
         classes = num_classes or content["weights"].get("classes") or CLASSES
-        model = InstanceModel.from_preset(name, num_classes=classes, weights=False)
+        model = ImageModel.from_preset(name, num_classes=classes, weights=False)
         counts = count_parameters(model)
         numbers = f"{classes:>7}  {counts['total']:>11,}  {counts['without_statistics']:>18,}"
         yield f"{name:<{width}}  {numbers}  {content['description']}"
@@ -174,6 +174,7 @@ def _model(path):
     """Rows of a model; a SavedModel does not hold the backbone's name and the parameters."""
     import keras
 
+    from keras_maskrcnn.heads.outputs import of_objects
     from keras_maskrcnn.models import presets
 
     model = load(path)
@@ -184,7 +185,7 @@ def _model(path):
         ("classes", f"{model.num_classes}{names}"),
         ("pixels", str(model.image_type)),
         ("images", _images(model.predictor.placement)),
-        ("thresholds", _thresholds(model.predictor.detection)),
+        ("thresholds", _thresholds(model.predictor.detection) if of_objects(model.schema) else None),
         ("precision", getattr(model, "layer_dtype", None)),
         ("backbone", getattr(getattr(model, "backbone", None), "name", None)),
         *_trained(pathlib.Path(path)),
@@ -221,7 +222,9 @@ def _trained(path):
         if path.name not in [pathlib.Path(summary[name] or "").name for name in ("keras_file", "saved_model")]:
             return []
         images, steps = f"{summary['train_images']:,} images", f"{summary['steps']:,} steps of {summary['batch_size']}"
-        scores = (f"{name} {summary[name]}" for name in ("bbox_AP", "segm_AP", "keypoints_AP") if name in summary)
+        scores = (
+            f"{name} {summary[name]}" for name in ("bbox_AP", "segm_AP", "keypoints_AP", "mean_IoU") if name in summary
+        )
         return [("trained by", summary["command"]), ("  on", f"{images}, {steps}"), ("  scores", ", ".join(scores))]
     except (OSError, ValueError, KeyError):  # no summary, or one of another program
         return []

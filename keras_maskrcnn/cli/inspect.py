@@ -5,7 +5,7 @@ import pathlib
 import sys
 import time
 
-from keras_maskrcnn.cli.common import check_outputs, counted
+from keras_maskrcnn.cli.common import check_outputs, counted, image_type_arguments
 
 EXAMPLE = "balloon --html balloon.html --fix balloon_fixed.json"
 KERAS = False  # neither Keras nor its backend is imported, unless for drawing
@@ -31,9 +31,9 @@ def arguments(parser):
         help="canvas of the network, for the anchors (default: shorter side 800, longer at most 1333)",
     )
     add("--examples", type=int, default=3, metavar="N", help="findings of a kind to print (default: %(default)s)")
-    add(
-        "--images", type=int, default=12, metavar="N", help="worst and random images in the page (default: %(default)s)"
-    )
+    add("--drawn", type=int, default=12, metavar="N", help="worst and random images in the page (default: %(default)s)")
+    add("--images", type=pathlib.Path, metavar="FOLDER", help="images of PATH, a COCO JSON file that lies elsewhere")
+    image_type_arguments(parser)
 
 
 def run(args):
@@ -44,7 +44,8 @@ def run(args):
     check_outputs(args)
     if args.fix and args.fix.suffix != ".json":
         raise ValueError(f"--fix {args.fix}: is not a .json file")
-    report = data.inspect(*args.data, step=_bar("images"))
+    options = {"images": args.images, "channels": args.channels, "image_dtype": args.image_dtype}
+    report = data.inspect(*args.data, step=_bar("images"), **options)
     anchors = fit(report.parts, args.image_size)
     _print(report, anchors, args.examples)
     if args.json:
@@ -53,7 +54,7 @@ def run(args):
     if args.html:
         from keras_maskrcnn.cli.inspect_page import write_page
 
-        write_page(args.html, report, anchors, args.images)
+        write_page(args.html, report, anchors, args.drawn)
         print(f"page: {args.html}")
     if args.fix:
         _fix(report, args.fix)

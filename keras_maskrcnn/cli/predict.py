@@ -32,7 +32,7 @@ def arguments(parser):
     add(
         "--csv", type=pathlib.Path, metavar="FILE", help="one row per object: class, score, box, area, circumference, …"
     )
-    add("--ids", action="store_true", help="DIR/ids: 16-bit PNG files, each pixel the number of its object")
+    add("--ids", action="store_true", help="DIR/ids: 16-bit PNG files, each pixel the number of its object, or class")
     add("--cutouts", action="store_true", help="DIR/cutouts: a PNG file of each object, transparent outside its mask")
     add("--frames", action="store_true", help="overlays of videos as a PNG file per frame")
     add("--no-overlays", action="store_true", help="draw nothing")
@@ -55,9 +55,10 @@ def run(args):
     """Detects objects in images and videos, and writes overlays and results. A file that fails does not stop others."""
     _check(args)
     model = load(args.model)
+    finds_objects = _check_objects(args, model)
     wanted = _labels(args.classes, model.class_names)
     ids = _coco_ids(args.annotations, model.class_names)
-    tally = Tally(args.debug)
+    tally = Tally(args.debug, noun="object" if finds_objects else "region")
     inputs = sources(args.inputs, args.recursive, tally)
     if "-" not in args.inputs:
         inputs = list(inputs)
@@ -74,7 +75,7 @@ def run(args):
             except Exception as error:
                 tally.failed(error, picture.source, picture.frame)
             else:
-                tally.done(picture, len(found["labels"]), overlays and overlays.where)
+                tally.done(picture, _number(found), overlays and overlays.where)
     for name, path in (("COCO results", args.json), ("table", args.csv)):
         if path:
             print(f"{name}: {path}")
@@ -89,6 +90,23 @@ def _check(args):
         raise ValueError(f"--csv {args.csv}: is a folder, not a file")
     if args.every < 1:
         raise ValueError(f"--every {args.every}: must be at least 1")
+
+
+def _check_objects(args, model):
+    """Whether the model finds objects; raises a ValueError for options of objects if it finds none."""
+    from keras_maskrcnn.heads.outputs import of_objects
+
+    if of_objects(model.schema):
+        return True
+    for name in ("json", "annotations", "csv", "cutouts", "score_threshold", "nms_iou", "max_detections", "classes"):
+        if getattr(args, name) not in (None, False):
+            raise ValueError(f"--{name.replace('_', '-')} is about objects, and {args.model} finds none")
+    return False
+
+
+def _number(found):
+    """Number of the objects, or of the classes in a map."""
+    return len(found["labels"]) if "labels" in found else np.count_nonzero(np.unique(found["semantic"]))
 
 
 def _labels(names, class_names):

@@ -29,8 +29,7 @@ def table():
 def _row(name):
     preset = presets.read(name)
     config, weights = preset["config"], preset.get("weights") or {}
-    stages = _one_stage if preset.get("class", presets.CLASS) != presets.CLASS else _two_stages
-    neck, heads, regions, proposals = stages(config)
+    neck, heads, anchors, regions, proposals = KINDS[preset.get("class", presets.CLASS)](config)
     trained = weights.get("source") if "path" in weights else None  # of a folder, what it was trained on
     return [
         f"`{name}`",
@@ -38,7 +37,7 @@ def _row(name):
         neck,
         heads,
         _images(config),
-        _anchors(Anchors.of(config.get("anchors"))),
+        anchors,
         regions,
         proposals,
         weights.get("schedule") or trained or "not known",
@@ -46,16 +45,27 @@ def _row(name):
 
 
 def _two_stages(config):
-    """Neck, heads, regions and proposals of a Mask R-CNN."""
+    """Neck, heads, anchors, regions and proposals of a Mask R-CNN."""
     proposals = Proposals.of(config.get("proposals"))
     in_training, at_test = (proposals.limits(training)["post_nms"] for training in (True, False))
     regions = RegionSampling.of(config.get("box_sampling")).size
-    return str(config.get("neck", "fpn") or "none"), _heads(config), str(regions), f"{in_training} / {at_test}"
+    neck, anchors = str(config.get("neck", "fpn") or "none"), _anchors(config)
+    return neck, _heads(config), anchors, str(regions), f"{in_training} / {at_test}"
 
 
 def _one_stage(config):
     """The same of a YOLACT, which has no regions."""
-    return "fpn, P3 to P7", f"anchors, {PrototypeStage.of(config.get('prototypes')).count} prototypes", "none", "none"
+    heads = f"anchors, {PrototypeStage.of(config.get('prototypes')).count} prototypes"
+    return "fpn, P3 to P7", heads, _anchors(config), "none", "none"
+
+
+def _pixels(config):
+    """The same of an FCN, which has no objects."""
+    del config
+    return "none", "FCN", "none", "none", "none"
+
+
+KINDS = {presets.CLASS: _two_stages, "keras_maskrcnn>YOLACT": _one_stage, "keras_maskrcnn>FCN": _pixels}
 
 
 def _backbone(given):
@@ -79,7 +89,9 @@ def _images(config):
     return f"scaled by {rule.scale:g}" if rule.scale else f"{rule.shorter} / {rule.longer}"
 
 
-def _anchors(anchors):
+def _anchors(config):
+    anchors = Anchors.of(config.get("anchors"))
+
     def listed(values):
         return ", ".join(f"{value:.3g}" for value in values)
 

@@ -12,10 +12,11 @@ class Tally:
     Args:
         debug: whether an error is raised instead of printed.
         total: number of the inputs, or None if it is not known before the end.
+        noun: what is counted in a picture.
     """
 
-    def __init__(self, debug=False, total=None):
-        self.debug, self.total = debug, total
+    def __init__(self, debug=False, total=None, noun="object"):
+        self.debug, self.total, self.noun = debug, total, noun
         self._lock, self._counts = threading.Lock(), dict.fromkeys(("images", "frames", "failed", "skipped"), 0)
         self._video, self._frames, self._objects, self._where = None, 0, 0, None
         self._failed = None  # the video whose last frame failed
@@ -41,7 +42,7 @@ class Tally:
             self._end_of_video()
         if picture.frame is None:
             self._count("images")
-            self._line(picture, counted(objects, "object"), where)
+            self._line(picture, counted(objects, self.noun), where)
             return
         self._count("frames")
         self._video, self._where = picture.source, (picture, where)
@@ -73,5 +74,5 @@ class Tally:
         if sys.stderr.isatty():
             print(file=sys.stderr)
         picture, where = self._where
-        self._line(picture, f"{counted(self._frames, 'frame')}, {counted(self._objects, 'object')}", where)
+        self._line(picture, f"{counted(self._frames, 'frame')}, {counted(self._objects, self.noun)}", where)
         self._video, self._frames, self._objects, self._where = None, 0, 0, None

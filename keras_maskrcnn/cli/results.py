@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.cropped_masks import Crop, crops_of
+from keras_maskrcnn.heads.outputs import of_objects
 from keras_maskrcnn.ops.measures import measures
 
 COLUMNS = ("file", "frame", "id", "class", "score", "x1", "y1", "x2", "y2")
@@ -177,7 +178,8 @@ def _in_image(crop):
 class IdImages(Writer):
     """16-bit grey PNG files: each pixel holds the number of the object, by descending score from 1; 0 is background.
 
-    Where objects overlap, the one with the higher score is visible.
+    Where objects overlap, the one with the higher score is visible. Of a model without objects, pixels hold the number
+    of their class.
 
     Args:
         folder: Path of the files.
@@ -188,6 +190,10 @@ class IdImages(Writer):
 
     def add(self, picture, found):
         """Writes the file of the image; a ValueError without masks or with more objects than 16 bits can number."""
+        ids = self._numbered(picture, found) if of_objects(found.schema) else found["semantic"].astype(np.uint16)
+        Image.fromarray(ids).save(created(self._folder / f"{picture.name}.png"))
+
+    def _numbered(self, picture, found):
         crops = mask_crops(found)
         if crops is None:
             raise ValueError("--ids needs masks, and the model predicts none")
@@ -198,7 +204,7 @@ class IdImages(Writer):
             x1, y1, x2, y2 = crop.box
             part = ids[y1:y2, x1:x2]
             part[crop.mask & (part == 0)] = number
-        Image.fromarray(ids).save(created(self._folder / f"{picture.name}.png"))
+        return ids
 
 
 class CutOuts(Writer):

@@ -10,7 +10,7 @@ from keras_maskrcnn.data import coco_file, coco_keypoints
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.json_text import Elements
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.run_lengths import decode, run_lengths, scored_annotation
+from keras_maskrcnn.data.run_lengths import box_polygons, decode, run_lengths, scored_annotation
 from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory, log_dropped
 
 
@@ -31,6 +31,8 @@ class Coco(Dataset):
         by_name: Whether only the last part of a `file_name` is used, whatever folder the file names.
         keypoints: Whether samples have the field `keypoints`, float32 [n, K, 3], see `fields.Points`: x and y in
             continuous pixels, and visibility. Points change sides by the words left and right in their names.
+        boxes_only: Whether annotations without a mask, which are unusable otherwise, get their box as mask: for models
+            without masks (`MaskRCNN(mask_stage=None)`).
 
     Attributes:
         images: Sequence of the records of the images.
@@ -47,9 +49,9 @@ class Coco(Dataset):
     keeps_index = True  # of a large file
     labels_known = True
 
-    def __init__(self, annotations, images, allow_outside=False, keypoints=False, by_name=False):
+    def __init__(self, annotations, images, allow_outside=False, keypoints=False, by_name=False, boxes_only=False):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
-        changes = {"allow_outside": allow_outside, "keypoints": keypoints, "by_name": by_name}
+        changes = {"allow_outside": allow_outside, "keypoints": keypoints, "by_name": by_name, "boxes_only": boxes_only}
         self.options = self.options._replace(**{name: bool(value) for name, value in changes.items()})
         self._index = coco_file.load(self.path, self.options, self.keeps_index)
         if not self.folder.is_dir():
@@ -135,7 +137,7 @@ class Coco(Dataset):
         for row in np.flatnonzero(usable):
             annotation = annotations[row]
             try:
-                run = run_lengths(annotation["segmentation"], size)
+                run = run_lengths(annotation.get("segmentation") or box_polygons(annotation["bbox"]), size)
                 if not run or not run_length.area(run):
                     raise ValueError("its mask is empty")
             except ValueError as error:

@@ -15,12 +15,14 @@ class Annotations:
 
     Args:
         keypoints: Whether annotations with faulty keypoints are unusable.
+        boxes_only: Whether annotations without a mask are usable, if they have a box.
 
     Attributes:
         ids: list of the annotations' ids.
     """
 
-    def __init__(self, keypoints=False):
+    def __init__(self, keypoints=False, boxes_only=False):
+        self._boxes_only = boxes_only
         self._keypoints = coco_keypoints.Faults() if keypoints else None
         self.ids, self._image_ids, self._category_ids = [], [], []
         self._places = array.array("q")
@@ -29,7 +31,7 @@ class Annotations:
 
     def add(self, record, start, end):
         """Adds a record, which is a dict with the three ids, and its place in the file."""
-        if reason := _fault(record):
+        if reason := _fault(record, self._boxes_only):
             self._faults[len(self.ids)] = reason
         self.ids.append(record["id"])
         self._image_ids.append(record["image_id"])
@@ -94,9 +96,9 @@ class Annotations:
         return faults
 
 
-def _fault(record):
+def _fault(record, boxes_only):
     """Why an annotation cannot be used whatever its image is, or None."""
-    if not record.get("segmentation"):
+    if not record.get("segmentation") and not (boxes_only and "bbox" in record):
         return "its mask is missing"
     if record.get("iscrowd") not in (0, 1, None):
         return f"its iscrowd is {reprlib.repr(record['iscrowd'])}, not 0 or 1"

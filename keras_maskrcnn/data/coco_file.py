@@ -34,6 +34,7 @@ class Options(NamedTuple):
             None reads `file_name`.
         lists: Keys of lists of category ids that the record of each image must have.
         by_name: Whether only the last part of a `file_name` is used.
+        boxes_only: Whether annotations without a mask are usable.
     """
 
     allow_outside: bool = False
@@ -41,6 +42,7 @@ class Options(NamedTuple):
     address: str | None = None
     lists: tuple = ()
     by_name: bool = False
+    boxes_only: bool = False
 
     @property
     def kind(self):
@@ -147,7 +149,7 @@ def _id(record):
 def _scanned(path, options):
     """Images and categories, as lists of (record, start, end), and `Annotations`."""
     text = path.read_bytes()
-    found = {"images": [], "categories": [], "annotations": Annotations(options.keypoints)}
+    found = {"images": [], "categories": [], "annotations": Annotations(options.keypoints, options.boxes_only)}
     try:
         if json.detect_encoding(text) not in ("utf-8", "utf-8-sig"):
             raise DataError(path, "is not UTF-8 text")
@@ -157,7 +159,7 @@ def _scanned(path, options):
             if key in KEYS and not hasattr(value, "__next__"):
                 raise DataError(path, f"is no COCO file: it lists no {key}")
             if key == "annotations":
-                found[key] = Annotations(options.keypoints)
+                found[key] = Annotations(options.keypoints, options.boxes_only)
                 for index, (record, start, end) in enumerate(value):
                     _check_record(path, key, index, record, options)
                     found[key].add(record, start, end)

@@ -127,6 +127,12 @@ def encode_crop(left, top, mask, size):
     return {"size": [height, width], "counts": code["counts"].decode("ascii")}
 
 
+def box_polygons(box):
+    """The segmentation of a COCO box x, y, width, height: one polygon."""
+    x, y, w, h = box
+    return [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+
 def is_box(value):
     """Whether a value of a COCO file is a list of four numbers, which may be NaN or infinite."""
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
@@ -146,8 +152,7 @@ def scored_annotation(annotation, size):
         unreadable.append("segm")
         if not is_box(box) or not np.isfinite(box).all():
             return None
-        x, y, w, h = box
-        runs = _runs_or_none([[x, y, x + w, y, x + w, y + h, x, y + h]], size)
+        runs = _runs_or_none(box_polygons(box), size)
         if runs is None:
             return None
     elif not is_box(box) or not np.isfinite(box).all():

@@ -1,4 +1,4 @@
-"""Drawing of panoptic maps."""
+"""Drawing of panoptic maps and of label maps."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -7,6 +7,7 @@ from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.drawing.colours import colour
 from keras_maskrcnn.drawing.labels import draw_labels
 from keras_maskrcnn.drawing.sheets import as_rgb, extent
+from keras_maskrcnn.inference.panoptic import regions
 
 EDGE = (255, 255, 255)
 
@@ -53,6 +54,25 @@ def draw_panoptic(image, merged, class_names=None, stuff_names=None, opacity=0.6
     texts = [_text(segment, class_names if segment.thing else stuff_names) for segment in merged.segments]
     draw_labels(ImageDraw.Draw(canvas), canvas.size, texts, boxes, tints, max(10, int(extent(pixels) / 32)))
     return np.asarray(canvas)
+
+
+def draw_semantic(image, semantic, class_names=None, ignore=255, **options):
+    """Draws a label map: each class filled in one colour, with white borders and its name; background is not changed.
+
+    Args:
+        image: as for `visualize.draw`.
+        semantic: uint8 [H, W], labels; 0 is background.
+        class_names: K names of the labels from 1 on.
+        ignore: label of the pixels that are not changed either.
+        **options: `opacity`, `labels` and `scale` of `draw_panoptic`.
+
+    Returns:
+        uint8 [H·scale, W·scale, 3].
+
+    Raises:
+        ValueError: the map has another size than the image.
+    """
+    return draw_panoptic(image, regions(np.where(semantic == ignore, 0, semantic)), None, class_names, **options)
 
 
 def _text(segment, names):

@@ -1,9 +1,11 @@
 """Evaluation: COCO scores of boxes, masks and keypoints by pycocotools; precision, recall and confusion matrix at one
 score threshold, and the best threshold; the error types of TIDE; calibration; boundary AP; the score of the Data
-Science Bowl 2018; panoptic quality; `explain`, all scores of instances in one pass of the model, with a report as an
+Science Bowl 2018; panoptic quality; mean IoU, accuracies and boundary F of label maps; `scores`, those that a model has
+by its outputs; `explain`, all scores of instances in one pass of the model, with a report as an
 HTML page; and scores of the stages inside a detector (`anchor_report`, `proposal_recall`, `region_report`).
 """
 
+from keras_maskrcnn.evaluation.any_model import scores
 from keras_maskrcnn.evaluation.boundary import boundary_iou
 from keras_maskrcnn.evaluation.coco import boundary_scores, coco_scores, score_detections
 from keras_maskrcnn.evaluation.coco_format import (
@@ -18,7 +20,7 @@ from keras_maskrcnn.evaluation.dsb import dsb_score
 from keras_maskrcnn.evaluation.errors import tide
 from keras_maskrcnn.evaluation.explanation import explain, explained
 from keras_maskrcnn.evaluation.panoptic import PanopticQuality, panoptic_quality
-from keras_maskrcnn.evaluation.predictions import predictions
+from keras_maskrcnn.evaluation.predictions import finds_objects, predictions
 from keras_maskrcnn.evaluation.regions import (
     anchor_counts,
     anchor_report,
@@ -29,11 +31,13 @@ from keras_maskrcnn.evaluation.regions import (
 )
 from keras_maskrcnn.evaluation.reliability import calibration
 from keras_maskrcnn.evaluation.report import best_f1, best_threshold, precision_recall
+from keras_maskrcnn.evaluation.semantic import SemanticScores, semantic_scores
 from keras_maskrcnn.evaluation.tables import format_explanation, format_report, format_scores
 
 __all__ = [
     "Collected",
     "PanopticQuality",
+    "SemanticScores",
     "add_sample",
     "anchor_counts",
     "anchor_report",
@@ -52,6 +56,7 @@ __all__ = [
     "encode_mask",
     "explain",
     "explained",
+    "finds_objects",
     "for_json",
     "format_explanation",
     "format_report",
@@ -62,5 +67,7 @@ __all__ = [
     "proposal_recall",
     "region_report",
     "score_detections",
+    "scores",
+    "semantic_scores",
     "tide",
 ]

@@ -58,6 +58,26 @@ def _eroded(mask, width):
     return total[2 * width + 1 :] - total[: -2 * width - 1] == 2 * width + 1
 
 
+def inner_boundary(mask, known):
+    """The pixels of a mask with a neighbour, of eight, that is not in it; the border of the image is no boundary.
+
+    Args:
+        mask: bool [H, W].
+        known: bool [H, W], the pixels that can be on a boundary or make one.
+
+    Returns:
+        bool [H, W].
+    """
+    return mask & known & dilated(known & ~mask, 1)
+
+
+def dilated(mask, width):
+    """The pixels at most `width` pixels, in x and in y, from a pixel of a mask: bool [H, W]."""
+    # Outside of the array everything is in the complement, so that the mask does not grow from there.
+    padded = np.pad(~mask, width, constant_values=True)
+    return ~_eroded(_eroded(padded, width).T, width).T[width:-width, width:-width]
+
+
 class BoundaryEval(COCOeval):
     """COCOeval whose overlap is the smaller of mask IoU and boundary IoU; that of masks alone on crowd regions.
 

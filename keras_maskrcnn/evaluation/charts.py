@@ -28,7 +28,7 @@ def precision_recall_curves(rows, class_names):
     labels = [label for label in np.argsort(-rows.objects, kind="stable") + 1 if rows.objects[label - 1]]
     envelopes = [precision_envelope(rows.of(label).right, rows.objects[label - 1]) for label in labels]
     for index, (label, envelope) in enumerate(zip(labels[:CLASSES], envelopes, strict=False)):
-        name = f"{_plain(class_names[label - 1])} (AP {envelope.mean():.3f})"
+        name = f"{plots.plain(class_names[label - 1])} (AP {envelope.mean():.3f})"
         axes.plot(RECALLS, envelope, color=TINTS[index % len(TINTS)], linewidth=1.2, label=name)
     if len(labels) > 1:
         mean = np.mean(envelopes, axis=0)
@@ -129,14 +129,9 @@ def confusion_matrix(report):
     matrix, names = np.asarray(report["confusion"]), report["names"]
     errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
     shown = np.append(np.sort(np.argsort(-errors[:-1], kind="stable")[:CLASSES]), len(names) - 1)
-    sheet = plots.confusion(matrix[np.ix_(shown, shown)], [_plain(names[index]) for index in shown])
+    sheet = plots.confusion(matrix[np.ix_(shown, shown)], [plots.plain(names[index]) for index in shown])
     sheet.axes[0].set_title("Confusion" if len(shown) == len(names) else f"Confusion ({CLASSES} of {len(names) - 1})")
     return sheet
-
-
-def _plain(name):
-    """A name in which matplotlib finds no formula."""
-    return name.replace("$", r"\$")
 
 
 def _axes(width, height, **texts):

@@ -8,8 +8,9 @@ import numpy as np
 
 from keras_maskrcnn.data.cache import skip
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.semantic import label_map
 from keras_maskrcnn.heads.detection import OUTPUTS
-from keras_maskrcnn.heads.outputs import Detections
+from keras_maskrcnn.heads.outputs import Detections, maps, of_objects
 
 _log = logging.getLogger(__name__)
 
@@ -89,8 +90,15 @@ def _readable(dataset, total):
             skip(dataset, error if isinstance(error, DataError) else DataError(f"sample {index}", error))
 
 
+def finds_objects(model):
+    """Whether a model has outputs of objects by its `schema`; one without a schema has."""
+    return bool(of_objects(getattr(model, "schema", OUTPUTS)))
+
+
 def check_classes(model, dataset):
     """The data set's label of each label of the model, matched by class name.
+
+    The classes of a model without outputs of objects are those of the data set's `LabelMap` named "semantic".
 
     Returns:
         int32 `[K + 1]`, 0 for background and for classes that the data set does not have; None where the labels are the
@@ -100,7 +108,9 @@ def check_classes(model, dataset):
         ValueError: the data set has classes that the model does not have, or their numbers differ and one side has no
             names.
     """
-    ours, theirs = getattr(model, "class_names", None), list(dataset.class_names)
+    ours, theirs = getattr(model, "class_names", None), _class_names(model, dataset)
+    if theirs is None:
+        return None
     count = len(ours) if ours else getattr(model, "num_classes", None)
     if ours and theirs and list(ours) != theirs:
         missing = [name for name in theirs if name not in ours]
@@ -114,12 +124,23 @@ def check_classes(model, dataset):
     return None
 
 
+def _class_names(model, dataset):
+    """Names of the classes that a model can be scored on; None if those of a label map are not known."""
+    field = label_map(dataset)
+    if finds_objects(model) or field is None:
+        return list(dataset.class_names)
+    return list(field.class_names[1:]) if field.class_names else None
+
+
 def _some(names):
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _relabelled(found, labels):
-    """Detections with the labels of the data set, without those of other classes."""
+    """Detections with the labels of the data set, without those of other classes, whose pixels are background."""
+    if "labels" not in found:
+        table = np.append(labels, np.zeros(256 - len(labels))).astype(np.uint8)
+        return Detections({output.name: table[found[output.name]] for output in maps(found.schema)}, found.schema)
     found = Detections({**found, "labels": labels[found["labels"]]}, getattr(found, "schema", OUTPUTS))
     return found.rows(found["labels"] > 0)
 

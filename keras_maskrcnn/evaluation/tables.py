@@ -5,6 +5,7 @@ import numbers
 
 from keras_maskrcnn.evaluation.coco import SCORED, figures_of
 from keras_maskrcnn.evaluation.errors import ERRORS
+from keras_maskrcnn.text_table import columns as _columns
 
 RATES = ("precision", "recall", "f1")
 COUNTS = ("true_positives", "false_positives", "false_negatives")
@@ -33,10 +34,11 @@ def _further_tables(figures):
 
 
 def format_scores(scores):
-    """Formats `coco_scores` as a text table: one line per score, then one per class; "-" for NaN."""
-    lines = _columns(_scores(scores))
+    """Formats `coco_scores` or `semantic_scores` as a text table: a line per score, then per class; "-" for NaN."""
+    of_maps = "mean_IoU" in scores
+    lines = _columns(_figures(scores) if of_maps else _scores(scores))
     if scores.get("per_class"):
-        lines += ["", *_columns(_by_class(scores))]
+        lines += ["", *_columns(_figures_by_class(scores["per_class"]) if of_maps else _by_class(scores))]
     return "\n".join(lines)
 
 
@@ -63,6 +65,17 @@ def _scores(scores):
 def _by_class(scores):
     columns = [f"{kind}_{name}" for kind in SCORED if f"{kind}_AP" in scores for name in figures_of(kind)[1]]
     rows = [[name, *(_number(found[column]) for column in columns)] for name, found in scores["per_class"].items()]
+    return [["by class", *(column.replace("_", " ") for column in columns)], *rows]
+
+
+def _figures(scores):
+    rows = [[name.replace("_", " "), _number(value)] for name, value in scores.items() if name != "per_class"]
+    return [["", "value"], *rows]
+
+
+def _figures_by_class(per_class):
+    columns = list(next(iter(per_class.values())))
+    rows = [[str(name), *(_number(figures[column]) for column in columns)] for name, figures in per_class.items()]
     return [["by class", *(column.replace("_", " ") for column in columns)], *rows]
 
 
@@ -113,12 +126,3 @@ def _number(value):
     if isinstance(value, numbers.Integral):
         return f"{value}"
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _columns(rows):
-    """Lines of text: the first column left-aligned, all others right-aligned, two spaces between columns."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
-        for row in rows
-    ]

@@ -6,33 +6,35 @@ from keras import ops
 
 from keras_maskrcnn.options import Options
 
-# The fields that every head may use, with their dtypes; a head names further ones in its `FIELDS`.
+# The fields of objects, with their dtypes. Every head of a model of objects may use them; a head names further ones in
+# its `FIELDS`.
 DTYPES = {"boxes": "float32", "labels": "int32", "crowd": "bool", "valid": "bool"}
 
 
-def ground_truth(inputs, fields=()):
+def ground_truth(inputs, fields=tuple(DTYPES)):
     """Ground truth among a model's inputs.
 
     Args:
         inputs: dict of the model's inputs.
-        fields: names of the fields that the heads need besides boxes, labels, crowd and valid.
+        fields: names of the fields that the model needs.
 
     Returns:
-        dict of `boxes` float32 `[B, N, 4]`, 0 in padding, `labels` int32 `[B, N]`, `crowd` and `valid` bool `[B, N]`,
-        and the given fields `[B, N, ...]`; or None if there are no boxes among the inputs.
+        dict of the given fields; those of objects are `boxes` float32 `[B, N, 4]`, 0 in padding, `labels` int32
+        `[B, N]`, `crowd` and `valid` bool `[B, N]`. None if none of the fields is among the inputs.
 
     Raises:
         ValueError: naming the fields that are missing.
     """
-    if "boxes" not in inputs:
+    missing = [name for name in fields if name not in inputs]
+    if len(missing) == len(fields):
         return None
-    missing = [name for name in (*DTYPES, *fields) if name not in inputs]
     if missing:
         raise ValueError(f"the batch has no {', '.join(missing)}, which this model is trained with")
-    truth = {name: ops.cast(inputs[name], dtype) for name, dtype in DTYPES.items()}
-    # Gradients of masked errors are 0 times a derivative, which is NaN where padding is not finite.
-    truth["boxes"] = ops.where(truth["valid"][..., None], truth["boxes"], 0.0)
-    return {**truth, **{name: inputs[name] for name in fields}}
+    truth = {name: ops.cast(inputs[name], DTYPES[name]) if name in DTYPES else inputs[name] for name in fields}
+    if "boxes" in truth:
+        # Gradients of masked errors are 0 times a derivative, which is NaN where padding is not finite.
+        truth["boxes"] = ops.where(truth["valid"][..., None], truth["boxes"], 0.0)
+    return truth
 
 
 def instances(truth):

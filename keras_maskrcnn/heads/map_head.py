@@ -2,15 +2,12 @@
 
 import dataclasses
 
-import keras
-
-from keras_maskrcnn.backend.keras_internals import flatten_layers
-from keras_maskrcnn.heads.outputs import Declarations
+from keras_maskrcnn.heads.head import Head
 
 STRIDE = 4  # pixels per cell of the usual maps: a quarter of the image's resolution
 
 
-class MapHead(Declarations, keras.layers.Layer):
+class MapHead(Head):
     """A head whose input is the pyramid, and whose outputs of the kind "map" belong to the image, not to an object.
 
     A subclass declares what `heads.outputs.Declarations` lists, and implements
@@ -22,37 +19,24 @@ class MapHead(Declarations, keras.layers.Layer):
 
     Attributes:
         strides: strides of the levels, finest first.
-        stride: pixels of the input per cell of the maps: `STRIDE`, or the finest level's if that is less.
+        stride: pixels of the input per cell of the maps, what `cell` returns.
     """
 
-    def connect(self, strides, channels, regions=None, seed=None, trunk=None):
-        """Create the weights; the model calls this once.
-
-        Args:
-            strides: strides of the levels, finest first.
-            channels: channels of these levels.
-            regions: not used; heads on regions take it.
-            seed: not used likewise.
-            trunk: not used likewise.
-
-        Raises:
-            ValueError: if the head is part of a model already.
-        """
+    def place(self, strides, channels, regions, seed, trunk):
+        """Set the strides, see `Head`; `channels` is one number, or one for each level."""
         del regions, seed, trunk
-        if hasattr(self, "strides"):
-            raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
-        self.strides, self.stride = tuple(strides), min(STRIDE, *strides)
+        self.strides = tuple(strides)
+        self.stride = self.cell()
         self.OUTPUTS = tuple(
             dataclasses.replace(output, stride=self.stride) if output.kind == "map" else output
             for output in self.OUTPUTS
         )
-        self.build([(None, None, None, channels)] * len(self.strides))
-        if not self.trainable:  # `build` makes trainable layers, also in a frozen head
-            for layer in flatten_layers(self):
-                layer.trainable = False
+        widths = [channels] * len(self.strides) if isinstance(channels, int) else channels
+        return [(None, None, None, width) for width in widths]
 
-    def build_from_config(self, config):
-        """Nothing: a head that was saved is built when the model connects it."""
+    def cell(self):
+        """Pixels of the input per cell of the maps: `STRIDE`, or the finest level's stride if that is less."""
+        return min(STRIDE, *self.strides)
 
     def losses(self, levels, truth, training=False):
         """Losses of a batch.
@@ -70,6 +54,3 @@ class MapHead(Declarations, keras.layers.Layer):
     def predict(self, levels):
         """Outputs of a batch: dict of tensors `[B, h, w, C]` by the names in `OUTPUTS`; `levels` as for `losses`."""
         return self.map_outputs(self(levels))
-
-    def check(self, inputs):
-        """Raises a ValueError if the ground truth among a model's inputs does not have the form that the head needs."""

@@ -74,7 +74,8 @@ class Declarations:
     Attributes:
         LOSSES: names of the loss terms.
         HEALTH: names of further scalars that are reported in training.
-        FIELDS: names of the ground-truth fields that are needed besides boxes, labels, crowd and valid.
+        FIELDS: names of the ground-truth fields that are needed, in a model of objects besides boxes, labels, crowd and
+            valid.
         OUTPUTS: tuple of `Output`, what is predicted.
         PER_CLASS: names of the layers whose width depends on the number of classes.
     """
@@ -137,7 +138,7 @@ def to_image(schema, rows, scale, image_size, how="continuous", masks="full", ca
 
     Args:
         schema: tuple of `Output`.
-        rows: dict of arrays `[n, ...]` by output name, maps `[h, w, C]`; "boxes" among them.
+        rows: dict of arrays `[n, ...]` by output name, "boxes" among them, and maps `[h, w, C]`; or maps alone.
         scale: (x, y), image pixels per input pixel.
         image_size: (height, width) of the image.
         how: how masks are pasted, see `ops.masks.paste`.
@@ -149,7 +150,7 @@ def to_image(schema, rows, scale, image_size, how="continuous", masks="full", ca
         `Detections`; with "probabilities" their schema is that of `inside_boxes`.
     """
     scale = np.asarray(scale, "float32")
-    boxes = rows["boxes"] * np.tile(scale, 2)
+    boxes = rows["boxes"] * np.tile(scale, 2) if of_objects(schema) else None
 
     def steps(values):  # cells per pixel of the image
         return np.asarray(values.shape[:0:-1], "float32") / (np.asarray(canvas, "float32")[::-1] * scale)
@@ -202,14 +203,14 @@ def exported(schema, found, sizes, image_size=None, canvas=None):
 
     Args:
         schema: tuple of `Output`.
-        found: dict of tensors `[B, D, ...]`, with "valid" bool `[B, D]`.
+        found: dict of tensors `[B, D, ...]`, with "valid" bool `[B, D]`, and of maps.
         sizes: float32 `[B, 2]`, height and width of each image inside the canvas.
         image_size: (height, width) of the images, int scalars, which have one size; only maps need it.
         canvas: (height, width) of the canvas, int scalars; only "canvas_masks" need it.
 
     Returns:
-        dict of tensors `[B, D, ...]`, masks of both kinds being probabilities inside the boxes, and `num_detections`
-        int32 `[B]`.
+        dict of tensors `[B, D, ...]`, masks of both kinds being probabilities inside the boxes, with `num_detections`
+        int32 `[B]`, and of maps.
     """
     height_width = sizes[:, None]
     convert = {
@@ -223,7 +224,9 @@ def exported(schema, found, sizes, image_size=None, canvas=None):
     }
     outputs = [output for output in schema if output.exported]
     answer = {output.exported: convert[output.kind](found[output.name]) for output in of_objects(outputs)}
+    if of_objects(schema):
+        answer["num_detections"] = ops.sum(ops.cast(found["valid"], "int32"), axis=1)
     for output in maps(outputs):
         scale = [sizes[0, axis] / (ops.cast(image_size[axis], "float32") * output.stride) for axis in (1, 0)]
         answer[output.exported] = ops.cast(class_maps(found[output.name], scale, image_size), "int64")
-    return {**answer, "num_detections": ops.sum(ops.cast(found["valid"], "int32"), axis=1)}
+    return answer

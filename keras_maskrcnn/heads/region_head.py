@@ -4,12 +4,10 @@ import dataclasses
 import inspect
 import typing
 
-import keras
 from keras import ops
 
-from keras_maskrcnn.backend.keras_internals import flatten_layers
 from keras_maskrcnn.backend.rows import active_rows, restore_rows
-from keras_maskrcnn.heads.outputs import Declarations
+from keras_maskrcnn.heads.head import Head
 from keras_maskrcnn.layers.roi_align import REDUCTIONS, RoIAlign, RoIWarp
 from keras_maskrcnn.layers.roi_pool import RoIPool
 from keras_maskrcnn.options import Options, check_choice
@@ -94,7 +92,7 @@ class Rows(typing.NamedTuple):
         return ops.take(flat(field), self.instance, axis=0)
 
 
-class RegionHead(Declarations, keras.layers.Layer):
+class RegionHead(Head):
     """A head whose input is crops of the pyramid, by RoIAlign or the pooling of `Regions`.
 
     A subclass declares what `Declarations` lists, and
@@ -106,29 +104,12 @@ class RegionHead(Declarations, keras.layers.Layer):
     pool = 7
     trunk = None
 
-    def connect(self, strides, channels, regions=None, seed=None, trunk=None):
-        """Create the layer that pools regions, and the weights; the model calls this once.
-
-        Args:
-            strides: strides of the levels that regions are sampled from.
-            channels: channels of these levels.
-            regions: `Regions`.
-            seed: seed of random sample positions.
-            trunk: `models.necks.Trunk`, the layers of the backbone that crops pass through first, or None. The head's
-                `pool` is then the side of their result.
-
-        Raises:
-            ValueError: if the head is part of a model already.
-        """
-        if hasattr(self, "align"):
-            raise ValueError(f"the head {self.name!r} is part of a model already: make one per model")
+    def place(self, strides, channels, regions, seed, trunk):
+        """Create the layer that pools regions, see `Head`; behind a trunk, `pool` is the side of the trunk's result."""
         self.trunk = trunk
         bins, channels = (self.pool * trunk.stride, trunk.channels) if trunk else (self.pool, channels)
         self.align = Regions.of(regions).layer(bins, strides, seed)
-        self.build((None, self.pool, self.pool, channels))
-        if not self.trainable:  # `build` makes trainable layers, also in a frozen head
-            for layer in flatten_layers(self):
-                layer.trainable = False
+        return (None, self.pool, self.pool, channels)
 
     def crops(self, levels, boxes, training=False, valid=None):
         """Crops `[B, R, P, P, C]` of boxes `[B, R, 4]`, after the trunk if there is one.
@@ -145,12 +126,6 @@ class RegionHead(Declarations, keras.layers.Layer):
         """As `crops`, for boxes `[R, 4]` of the images with the indices int32 `[R]`: `[R, P, P, C]`."""
         crops = self.align.align_rows(levels, boxes, image, training=training)
         return crops if self.trunk is None else self.trunk(crops, training, valid)
-
-    def build_from_config(self, config):
-        """Nothing: a head that was saved is built when the model connects it."""
-
-    def check(self, inputs):
-        """Raises a ValueError if the ground truth among a model's inputs does not have the form that the head needs."""
 
 
 class ObjectHead(RegionHead):

@@ -6,48 +6,32 @@ import math
 import keras
 from keras import ops
 
-from keras_maskrcnn.backend import replicas
-from keras_maskrcnn.heads.map_head import MapHead
-from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.heads.pixel_head import PixelHead, PixelStage
 from keras_maskrcnn.layers.conv_stack import ConvStack
-from keras_maskrcnn.ops.losses import softmax_cross_entropy
 from keras_maskrcnn.ops.maps import enlarge
-from keras_maskrcnn.options import Options
 from keras_maskrcnn.weights import rows as published
 
 # Options ----------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class SemanticStage(Options):
-    """Layers and loss of the semantic head.
+class SemanticStage(PixelStage):
+    """Layers and loss of the semantic head; `loss_weight` is λ_s of the paper, section 3.
 
     Attributes:
         width: channels of the convolutions.
         norm: normalisation after each of them, see `layers.norm.norm`.
-        ignore: label of the pixels that no loss is computed on, see `data.LabelMap`.
-        loss_weight: factor of the loss; λ_s of the paper, section 3.
-
-    Raises:
-        ValueError: if the factor is negative.
     """
 
     width: int = 128
     norm: str | None = "group"
-    ignore: int = 255
-    loss_weight: float = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.loss_weight >= 0:
-            raise ValueError(f"loss_weight={self.loss_weight!r} must be 0 or more")
 
 
 # Layers -----------------------------------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class SemanticHead(MapHead):
+class SemanticHead(PixelHead):
     """Each level by 3×3 convolutions and bilinear ×2 to a quarter of the image, their sum, and a 1×1 convolution.
 
     A level of stride 4·2^n has n pairs of convolution and enlargement, at least one convolution (Panoptic FPN, figure
@@ -62,16 +46,10 @@ class SemanticHead(MapHead):
         ValueError: for `num_classes` that is not in 1…254, or is the label that is ignored.
     """
 
-    LOSSES = ("semantic_loss",)
-    FIELDS = ("semantic",)
-    OUTPUTS = (Output("semantic", "map", exported="semantic_predictions"),)
+    STAGE = SemanticStage
 
     def __init__(self, num_classes, stage=None, name="semantic_head", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.num_classes, self.stage = num_classes, SemanticStage.of(stage)
-        if not 1 <= num_classes <= 254 or 0 <= self.stage.ignore <= num_classes:
-            reason = f"must be 1 to 254, and the labels 0 to num_classes must not hold ignore={self.stage.ignore}"
-            raise ValueError(f"num_classes={num_classes!r} of a semantic head {reason}")
+        super().__init__(num_classes, stage, name=name, **kwargs)
 
     def build(self, input_shape):
         """Create the layers for a list of level shapes (None, H, W, C)."""
@@ -107,32 +85,10 @@ class SemanticHead(MapHead):
             total = total + level
         return ops.cast(self.logits(total), "float32")
 
-    def map_losses(self, predictions, truth):
-        """Cross entropy of each labelled pixel of the canvas, averaged over these pixels (section 3)."""
-        labels = ops.cast(truth["semantic"], "int32")
-        labelled = labels != self.stage.ignore
-        logits = enlarge(predictions, self.stride)
-        error = softmax_cross_entropy(logits, ops.where(labelled, labels, 0))
-        return {"semantic_loss": self.stage.loss_weight * replicas.global_mean(error, labelled)}
-
-    def map_outputs(self, predictions):
-        """The logits."""
-        return {"semantic": predictions}
-
-    def check(self, inputs):
-        """Raises a ValueError if the map is not one of the whole canvas."""
-        given, canvas = inputs["semantic"].shape, inputs["images"].shape[:3]
-        if tuple(given) != tuple(canvas):
-            raise ValueError(f"semantic has the shape {tuple(given)}; it must be that of the canvas, {tuple(canvas)}")
-
     def published(self, source, names):
         """Rows of detectron2's `sem_seg_head`; none for another source or a file without it."""
         prefix = "sem_seg_head."
         return _detectron2(self, prefix) if any(name.startswith(prefix) for name in names) else ()
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {**super().get_config(), "num_classes": self.num_classes, "stage": self.stage.asdict()}
 
 
 # Published arrays -------------------------------------------------------------------------------------------------

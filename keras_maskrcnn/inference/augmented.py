@@ -55,6 +55,8 @@ class TestTimeAugmentation(Detector):
             raise ValueError("test-time augmentation needs flip=True or a scale other than 1")
         if flip and any(output.kind == "points" for output in model.schema):
             raise ValueError("flip=True exchanges left and right points; give flip=False")
+        if not of_objects(model.schema):
+            raise ValueError(f"test-time augmentation fuses objects, and {model.name} finds none")
         self.class_names, self.num_classes, self.schema = model.class_names, model.num_classes, model.schema
         self.model, self.flip, self.scales = model, bool(flip), scales
 

@@ -29,15 +29,16 @@ def saved_model(model, folder):
     [B, D, 4] as ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
     `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box; masks of
     the whole canvas, such as YOLACT's, are resampled to it, with m = 56, so that clients need not tell models apart),
-    `num_detections` int32 [B], and what other heads export; a map is int64 [B, H, W], the class of each pixel of the
-    images, and 255 beyond the smaller ones of unequal files. Images are stretched and placed as in `model.detect`, so
-    that both give the same detections, except where `detect` cuts a large image into tiles.
+    `num_detections` int32 [B], as far as the model finds objects with masks, and what other heads export; a map is
+    int64 [B, H, W], the class of each pixel of the images, and 255 beyond the smaller ones of unequal files. Images are
+    stretched and placed as in `model.detect`, so that both give the same detections, except where `detect` cuts a large
+    image into tiles.
 
     Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
     `inference.saved_model.SavedModel` needs to `assets/model.json`.
 
     Args:
-        model: an `InstanceModel`.
+        model: an `ImageModel`.
         folder: where to write; created if missing.
 
     Raises:
@@ -65,18 +66,21 @@ def reconfigured(model, dtype=None, **thresholds):
     """The model with another dtype policy or other thresholds: a new one with the same weights, unless nothing differs.
 
     Args:
-        model: an `InstanceModel`.
+        model: an `ImageModel`.
         dtype: name of the dtype policy of all layers, also of a backbone or head that has its own; None keeps it.
         **thresholds: options of `heads.detection.Detection`; None keeps the model's.
 
     Raises:
-        ValueError: for a threshold outside its range.
+        ValueError: for a threshold outside its range, or of a model without objects.
     """
     thresholds = {name: value for name, value in thresholds.items() if value is not None}
     if dtype is None and not thresholds:
         return model
     config = model.get_config()
-    config["detection"] = {**config["detection"], **thresholds}
+    if thresholds and "detection" not in config:
+        raise ValueError(f"{', '.join(thresholds)}: {model.name} finds no objects, and has no thresholds")
+    if thresholds:
+        config["detection"] = {**config["detection"], **thresholds}
     if dtype is not None:
         config = {**_with_policy(config, dtype), "dtype": dtype}
     copy = type(model).from_config(config)

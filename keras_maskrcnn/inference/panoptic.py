@@ -110,6 +110,12 @@ def panoptic_truth(sample, field="semantic"):
     return Panoptic(ids, segments + _add_stuff(ids, stuff, len(segments), 1))
 
 
+def regions(semantic):
+    """The panoptic map of a label map alone: a segment of stuff for each label of uint8 [H, W] but 0."""
+    ids = np.full(semantic.shape, VOID, np.int32)
+    return Panoptic(ids, _add_stuff(ids, semantic, 0, 1))
+
+
 def _add_stuff(ids, semantic, count, least):
     """Writes a segment for each label of a map into the free pixels of `ids`; returns the `Segment`s."""
     segments, free = [], ids == VOID

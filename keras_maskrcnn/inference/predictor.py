@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from keras_maskrcnn.heads.detection import SHOWN, check_count
-from keras_maskrcnn.heads.outputs import maps, of_objects, to_image
+from keras_maskrcnn.heads.outputs import of_objects, to_image
 from keras_maskrcnn.inference import tiles as tiling
 from keras_maskrcnn.inference.ahead import ahead
 from keras_maskrcnn.options import check_choice
@@ -21,8 +21,8 @@ class Predictor:
 
     Args:
         network: function of a dict of `images` float32 `[B, *canvas, C]` and `sizes` float32 `[B, 2]`, and of
-            `heads.detection.Limits`, to a dict of arrays `[B, D, ...]` with "valid". Its attribute `dynamic` states
-            whether batches of any size are equally good.
+            `heads.detection.Limits`, to a dict of arrays: of objects `[B, D, ...]` with "valid", and maps. Its
+            attribute `dynamic` states whether batches of any size are equally good.
         placement: `placement.Placement`.
         schema: tuple of `heads.outputs.Output`.
         detection: `heads.detection.Detection`.
@@ -99,9 +99,11 @@ class Predictor:
 
     def _decode(self, batch, i, image, limits):
         """Detections of image `i` of a batch in pixels of the network's input: dict of arrays."""
+        found = {output.name: batch[output.name][i] for output in self.schema}
+        if not of_objects(self.schema):
+            return found
         keep = np.flatnonzero(batch["valid"][i] & (batch["scores"][i] > limits.score_threshold))
-        rows = {o.name: batch[o.name][i][keep[: limits.max_detections]] for o in of_objects(self.schema)}
-        return {**rows, **{output.name: batch[output.name][i] for output in maps(self.schema)}}
+        return {**found, **{o.name: found[o.name][keep[: limits.max_detections]] for o in of_objects(self.schema)}}
 
     def _placed(self, rows, image, masks):
         """`Detections` in pixels of the image."""
@@ -148,8 +150,8 @@ class Detector:
         Returns:
             `heads.outputs.Detections`, a dict in pixels of the given image: `boxes` float32 `[n, 4]` x1, y1, x2, y2;
             `labels` int32 `[n]` of 1…K; `scores` float32 `[n]`, descending; and the other outputs of the model, such
-            as `masks` bool `[n, H, W]`, or of the whole image, as `semantic` uint8 `[H, W]`. For a list, a list of
-            them.
+            as `masks` bool `[n, H, W]`, or of the whole image, as `semantic` uint8 `[H, W]`. A model without objects
+            has the latter only. For a list, a list of them.
 
         Raises:
             ValueError: if an image has another type, or a threshold is outside its range.

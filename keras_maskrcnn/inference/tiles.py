@@ -114,7 +114,8 @@ class _Seen(typing.NamedTuple):
 
     Attributes:
         rows: `Detections`, without the masks.
-        regions: dict of lists of `Packed` by the names of these; the whole boxes under "boxes" if there are none.
+        regions: dict of lists of `Packed` by the names of these; the whole boxes under "boxes" if there are none but
+            objects.
         maps: dict of arrays `[h, w]` by the names of the outputs of the kind "map".
     """
 
@@ -136,7 +137,9 @@ class _Seen(typing.NamedTuple):
         crops = {name: crops_of(found[name]) for name in masks}
         regions = {name: [crop.moved(*window[:2]).packed() for crop in crops[name]] for name in masks}
         whole = {output.name: found[output.name] for output in maps(found.schema)}
-        return cls(Detections(rows, found.schema), regions or {"boxes": _filled(rows["boxes"])}, whole)
+        if rows and not regions:
+            regions = {"boxes": _filled(rows["boxes"])}
+        return cls(Detections(rows, found.schema), regions, whole)
 
 
 def _filled(boxes):
@@ -160,6 +163,9 @@ def merged(seen, windows, size, limit):
         `Detections` with `CroppedMasks`.
     """
     schema = seen[0].rows.schema
+    whole = {name: _map_of([part.maps[name] for part in seen], windows, size) for name in seen[0].maps}
+    if not of_objects(schema):
+        return Detections(whole, schema)
     rows = {name: np.concatenate([part.rows[name] for part in seen]) for name in seen[0].rows}
     regions = {name: list(itertools.chain(*(part.regions[name] for part in seen))) for name in seen[0].regions}
     tile = np.repeat(np.arange(len(seen)), [len(part.rows["scores"]) for part in seen])
@@ -168,7 +174,6 @@ def merged(seen, windows, size, limit):
     alive = ~cut_by_own | cut.all(axis=1)
     same = _same_objects(rows, next(iter(regions.values())), tile, windows, alive)
     groups = _groups(rows["scores"], cut_by_own, alive, same)
-    whole = {name: _map_of([part.maps[name] for part in seen], windows, size) for name in seen[0].maps}
     return _assembled(schema, rows, regions, groups[:limit], size, whole)
 
 

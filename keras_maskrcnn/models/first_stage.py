@@ -37,7 +37,7 @@ class FirstStage(Detector, keras.Model):
         nms_iou = options.nms_iou if nms_iou is None else nms_iou
         self.detection = Detection(0.0, nms_iou, max_proposals, candidates=max_proposals)
         self.schema = (*OUTPUTS, *((Output("probabilities"),) if classify else ()))
-        self._network = Network(self, self.detection)
+        self._network = Network(self)
         self.built = True
 
     @property

@@ -45,10 +45,19 @@ def with_usual(neck, **groups):
 
 
 def dilated(neck, backbone):
-    """The name or options of a backbone, with the dilation that the neck needs; a Keras model is returned unchanged."""
+    """The name or options of a backbone, with the dilation that the neck needs; a Keras model is returned unchanged.
+
+    Raises:
+        ValueError: if the backbone of that name cannot be dilated.
+    """
     if neck != "dc5" or not isinstance(backbone, str | dict):
         return backbone
-    return {"dilated": True, **({"name": backbone} if isinstance(backbone, str) else backbone)}
+    options = {"name": backbone} if isinstance(backbone, str) else backbone
+    name = options.get("name")
+    if name in backbones.NAMES and not backbones.takes(name, "dilated"):
+        able = ", ".join(other for other in backbones.NAMES if backbones.takes(other, "dilated"))
+        raise ValueError(f"neck='dc5' needs a backbone that can be dilated, {name} cannot: take one of {able}")
+    return {"dilated": True, **options}
 
 
 def make(neck, backbone, fpn_channels, fpn_norm, dtype):

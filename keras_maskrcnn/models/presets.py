@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.heads.outputs import of_objects
 
 # Class of the configurations that do not state one.
 CLASS = "keras_maskrcnn>MaskRCNN"
@@ -267,11 +268,12 @@ def _reset_state(model):
 
 def _conventions(model):
     """What a reader of the weights must know besides the configuration."""
+    boxes = "x1, y1, x2, y2 in continuous pixels of the image: pixel i covers i to i + 1"
     return {
         "pixels": f"{_channels(model.image_type)}; mean {list(model.pixel_mean)}, "
         f"standard deviation {list(model.pixel_std)}",
         "labels": "1 to num_classes in the order of class_names; 0 is background",
-        "boxes": "x1, y1, x2, y2 in continuous pixels of the image: pixel i covers i to i + 1",
+        **({"boxes": boxes} if of_objects(model.schema) else {}),
     }
 
 

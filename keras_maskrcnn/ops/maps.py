@@ -1,43 +1,68 @@
-"""Maps of whole images: bilinear enlargement, and the class of each pixel from coarser logits."""
+"""Maps of whole images: enlargement, unpooling, and the class of each pixel from coarser logits."""
+
+import math
 
 import numpy as np
 from keras import ops
 
 
-def enlarge(values, factor):
-    """Bilinear enlargement by a whole factor, aligned at the edges: `[B, h, w, C]` to `[B, factor·h, factor·w, C]`.
+def enlarge(values, factor, method="bilinear"):
+    """Enlargement by a whole factor, aligned at the edges: `[B, h, w, C]` to `[B, factor·h, factor·w, C]`.
 
     Output pixel i has its centre at (i + 0.5) / factor in cells of the input; beyond the outermost cell centres the
     values of the edge cells are used (torch's `interpolate` with `align_corners=False`). Each of the `factor` phases is
-    a fixed mean of two neighbours, so that heights and widths may be open and XLA compiles the gradient.
+    a fixed sum of neighbours, so that heights and widths may be open and XLA compiles the gradient.
 
     Args:
         values: `[B, h, w, C]`.
         factor: whole number of 1 or more.
+        method: "nearest"; "bilinear"; or "bicubic", cubic convolution with a = -0.5 (Keys 1981, equation 15).
     """
     if factor == 1:
         return values
-    return _enlarged(_enlarged(values, factor, 1), factor, 2)
+    return _enlarged(_enlarged(values, factor, 1, _TAPS[method]), factor, 2, _TAPS[method])
 
 
-def _enlarged(values, factor, axis):
+def _enlarged(values, factor, axis, taps):
     """One axis, 1 or 2, of a map enlarged."""
+    weights = [taps((i + 0.5) / factor - 0.5) for i in range(factor)]
+    reach = max(abs(offset) for phase in weights for offset in phase)
     cut = [slice(None)] * 4
 
-    def part(start, stop):
-        return values[tuple([*cut[:axis], slice(start, stop)])]
+    def part(array, start, stop):
+        return array[tuple([*cut[:axis], slice(start, stop)])]
 
-    before = ops.concatenate([part(0, 1), part(None, -1)], axis=axis)
-    after = ops.concatenate([part(1, None), part(-1, None)], axis=axis)
+    edges = [[part(values, *place)] * reach for place in ((0, 1), (-1, None))]
+    padded = ops.concatenate([*edges[0], values, *edges[1]], axis=axis)
     phases = []
-    for i in range(factor):
-        shift = (i + 0.5) / factor - 0.5
-        neighbour = before if shift < 0 else after
-        phases.append((1 - abs(shift)) * values + abs(shift) * neighbour)
+    for phase in weights:
+        terms = [
+            weight * part(padded, reach + offset, offset - reach or None) for offset, weight in sorted(phase.items())
+        ]
+        phases.append(sum(terms[1:], terms[0]))
     batch, height, width = ops.shape(values)[:3]
     sides = [height, width]
     sides[axis - 1] = factor * sides[axis - 1]
     return ops.reshape(ops.stack(phases, axis=axis + 1), (batch, *sides, values.shape[-1]))
+
+
+def _bilinear(shift):
+    """Weights by offset of the neighbours of a position at `shift` from the centre of a cell, -0.5 to 0.5."""
+    return {0: 1 - abs(shift), -1 if shift < 0 else 1: abs(shift)}
+
+
+def _bicubic(shift):
+    first = math.floor(shift) - 1
+    return {offset: _cubic(abs(offset - shift)) for offset in range(first, first + 4)}
+
+
+def _cubic(distance, a=-0.5):
+    if distance < 1:
+        return (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    return a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+
+
+_TAPS = {"nearest": lambda shift: {0: 1}, "bilinear": _bilinear, "bicubic": _bicubic}
 
 
 def resize(values, size):
@@ -63,6 +88,31 @@ def _weights(new, old):
     places = (ops.cast(ops.arange(new), "float32") + 0.5) * step - 0.5
     places = ops.clip(places, 0.0, ops.cast(old, "float32") - 1.0)
     return ops.maximum(1.0 - ops.abs(places[:, None] - ops.cast(ops.arange(old), "float32")), 0.0)
+
+
+def unpool(values, factor, guide=None):
+    """Unpooling: each value in one place of its window of `factor`² pixels, zeros in the others.
+
+    Args:
+        values: `[B, h, w, C]`.
+        factor: side of the windows.
+        guide: `[B, factor·h, factor·w, G]`, whose maximum over a window (of the mean of its channels) is the place, as
+            max pooling of it has the index; None for the top left pixel.
+
+    Returns:
+        `[B, factor·h, factor·w, C]`.
+    """
+    batch, height, width = ops.shape(values)[:3]
+    if guide is None:
+        rows, columns = (ops.arange(factor * side) % factor == 0 for side in (height, width))
+        places = ops.logical_and(rows[:, None], columns)[None, :, :, None]
+    else:
+        windows = ops.reshape(ops.mean(guide, axis=-1), (batch, height, factor, width, factor))
+        windows = ops.reshape(ops.transpose(windows, (0, 1, 3, 2, 4)), (batch, height, width, factor**2))
+        places = ops.one_hot(ops.argmax(windows, axis=-1), factor**2)
+        places = ops.transpose(ops.reshape(places, (batch, height, width, factor, factor)), (0, 1, 3, 2, 4))
+        places = ops.reshape(places, (batch, factor * height, factor * width, 1))
+    return enlarge(values, factor, "nearest") * ops.cast(places, values.dtype)
 
 
 def class_map(logits, scale, size):

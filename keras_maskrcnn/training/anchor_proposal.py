@@ -71,12 +71,16 @@ def anchors_for(sides, strides=STRIDES):
     return anchors, {"boxes": len(sides), "mean_iou": float(found.mean()), "covered": float((found >= 0.5).mean())}
 
 
+def sizes_text(anchors):
+    """The sizes of anchors as text, levels between commas, such as "16/20/25, 32/40/51"."""
+    return ", ".join("/".join(f"{size:g}" for size in level) for level in anchors["sizes"])
+
+
 def described(anchors, summary):
     """One line on proposed anchors, for the console."""
-    sizes = ", ".join("/".join(f"{size:g}" for size in level) for level in anchors["sizes"])
     ratios = ", ".join(f"{ratio:g}" for ratio in anchors["ratios"])
     fit = f"mean best IoU {summary['mean_iou']:.2f}, {summary['covered']:.0%} of {summary['boxes']} boxes above 0.5"
-    return f"anchors from the data: sizes {sizes}; ratios (height / width) {ratios}; {fit}"
+    return f"anchors from the data: sizes {sizes_text(anchors)}; ratios (height / width) {ratios}; {fit}"
 
 
 def best_iou(sides, anchors):

@@ -62,7 +62,7 @@ class Backup(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"epoch_{epoch + 1:04d}.npz"
         temporary = path.with_suffix(".part")
-        state = [keras.ops.convert_to_numpy(variable) for variable in _variables(self.model)]
+        state = [keras.ops.convert_to_numpy(variable) for variable in variables(self.model)]
         try:
             with open(temporary, "wb") as file:
                 np.savez(file, self.totals, *state)
@@ -87,18 +87,18 @@ class Backup(keras.callbacks.Callback):
 
     def _assign(self, model, state, path):
         totals, *values = state
-        variables = _variables(model)
-        shapes = [tuple(variable.shape) for variable in variables]
+        kept = variables(model)
+        shapes = [tuple(variable.shape) for variable in kept]
         if totals.shape != self.totals.shape or shapes != [value.shape for value in values]:
             raise ValueError(f"{path} is the state of another network or optimizer")
         self.totals[...] = totals
-        for variable, value in zip(variables, values, strict=True):
+        for variable, value in zip(kept, values, strict=True):
             if value.dtype.kind == "V":  # NumPy stores bfloat16 as two bytes without a type
                 value = value.view(keras.ops.convert_to_numpy(variable).dtype)
             variable.assign(value)
 
 
-def _variables(model):
+def variables(model):
     """All state of a compiled model: `model.weights` lacks the seed generators, which `model.variables` has."""
     return [*model.variables, *model.optimizer.variables]
 

@@ -11,18 +11,21 @@ from PIL import Image
 
 from keras_maskrcnn import visualize
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.evaluation.coco import coco_scores
+from keras_maskrcnn.evaluation.any_model import scores as scores_of
 from keras_maskrcnn.evaluation.predictions import check_classes
 from keras_maskrcnn.training.event_log import EventLog
 
 _log = logging.getLogger(__name__)
+# The scores in the lines of epochs.
+SHOWN = ("bbox_AP", "segm_AP", "keypoints_AP", "mean_IoU")
 
 
 class CocoEval(keras.callbacks.Callback):
-    """Scores a validation set with pycocotools at the end of epochs, and writes to TensorBoard.
+    """Scores a validation set at the end of epochs, see `evaluation.scores`, and writes to TensorBoard.
 
-    The scores of each kind enter the logs as `val_bbox_AP`, `val_segm_AP`, `val_segm_AP50`, …, for callbacks that come
-    AFTER this one in the list. These need `mode="max"`, since Keras does not infer the direction from the name:
+    They are those of pycocotools, or for a model without objects, such as `FCN`, those of `evaluation.semantic_scores`.
+    They enter the logs as `val_bbox_AP`, `val_segm_AP50`, …, or `val_mean_IoU`, …, for callbacks that come AFTER this
+    one in the list. These need `mode="max"`, since Keras does not infer the direction from the name:
     `EarlyStopping("val_segm_AP", mode="max")`, `ModelCheckpoint(path, "val_segm_AP", mode="max", save_best_only=True)`.
 
     The first and the last epoch of a `fit` are always scored, the others if `every` divides their number. The logs of
@@ -81,7 +84,7 @@ class CocoEval(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         due = self._due(epoch)
         if due:
-            self.scores = coco_scores(
+            self.scores = scores_of(
                 self.model,
                 self.dataset,
                 self.kinds,
@@ -156,7 +159,7 @@ class EpochLine(keras.callbacks.ProgbarLogger):
         super().on_epoch_end(epoch, self._shown(logs))
 
     def _shown(self, logs):
-        names = ("loss", *self.model.loss_names, "val_loss", "val_bbox_AP", "val_segm_AP", "val_keypoints_AP")
+        names = ("loss", *self.model.loss_names, "val_loss", *(f"val_{name}" for name in SHOWN))
         return {name: logs[name] for name in names if name in (logs or {})}
 
 
@@ -191,7 +194,7 @@ class TimeLine(EpochLine):
     def on_epoch_end(self, epoch, logs=None):
         """Prints the line of the epoch."""
         values = self._shown(logs)
-        self._scores = {name: value for name, value in values.items() if name.endswith("_AP")}
+        self._scores = {name: value for name, value in values.items() if name.removeprefix("val_") in SHOWN}
         start = "\r\033[K" if self.verbose == 1 else ""
         print(start + self._line({"steps": self.seen, **values}), flush=True)
 
@@ -202,7 +205,8 @@ class TimeLine(EpochLine):
         ]
         for name, value in values.items():
             if not math.isnan(value):  # as before the first scoring
-                label = name.removeprefix("val_").replace("_", " ") if name.endswith("_AP") else name
+                score = name.removeprefix("val_")
+                label = score.replace("_", " ") if score in SHOWN else name
                 words.append(f"{label} {value:.4g}")
         return " - ".join(words)
 

@@ -9,7 +9,7 @@ import time
 import keras
 import numpy as np
 
-from keras_maskrcnn.evaluation.coco import coco_scores
+from keras_maskrcnn.evaluation.any_model import scores
 from keras_maskrcnn.training.callbacks import CocoEval
 
 # Positions in `Clock.totals`.
@@ -269,12 +269,12 @@ class TimedEval(CocoEval):
         with self.clock.scoring():
             self._score_one_batch()  # traced
             start = self.clock.now()
-            scores = self._score_one_batch()
+            figures = self._score_one_batch()
             seconds = (self.clock.now() - start) * max(len(self.dataset) / self.batch_size, 1.0)
         self.clock.expect(seconds)
         if not self.clock.due(last=True):
             print(f"scoring takes about {seconds / 60:.1f} min: it is left until after the training")
-        self.scores = {name: float("nan") for name in scores if name != "per_class"} | {"per_class": {}}
+        self.scores = {name: float("nan") for name in figures if name != "per_class"} | {"per_class": {}}
 
     def on_epoch_end(self, epoch, logs=None):
         """Scores if the epoch is due; counts the time."""
@@ -294,7 +294,7 @@ class TimedEval(CocoEval):
         return self.current
 
     def _score_one_batch(self):
-        return coco_scores(
+        return scores(
             self.model,
             self.dataset,
             self.kinds,

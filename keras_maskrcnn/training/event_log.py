@@ -1,9 +1,16 @@
-"""TensorBoard event files, written with the tensorboard package only, on every Keras backend."""
+"""TensorBoard event files, written and read with the tensorboard package only, on every Keras backend."""
 
 import io
+import math
+import pathlib
+import struct
 import time
 
 from PIL import Image
+
+from keras_maskrcnn.data.sample import DataError
+
+LONGEST = 2**16  # bytes of an event that `read_scalars` reads: those of images are longer
 
 
 class EventLog:
@@ -56,3 +63,45 @@ class EventLog:
             self._writer.add_event(Event(wall_time=time.time(), step=step, session_log=start))
         summary = Summary(value=[Summary.Value(**value)])
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def read_scalars(folder):
+    """The curves in the event files of a folder, which `EventLog` or another program wrote. Images are skipped.
+
+    Args:
+        folder: path of the folder; one without event files has no curves.
+
+    Returns:
+        dict from tags to lists of floats, one value for each step that any curve has; NaN where a curve has none.
+
+    Raises:
+        DataError: in one line, if a file is damaged.
+    """
+    curves = {}
+    for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
+        for event in _events(path):
+            if event.session_log.status == event.session_log.START:
+                for curve in curves.values():  # what this file repeats
+                    for step in [step for step in curve if step >= event.step]:
+                        del curve[step]
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    curves.setdefault(value.tag, {})[event.step] = value.simple_value
+    steps = sorted({step for curve in curves.values() for step in curve})
+    return {tag: [curve.get(step, math.nan) for step in steps] for tag, curve in curves.items()}
+
+
+def _events(path):
+    """The events of a file that are shorter than `LONGEST`; see `data.tf_record_file` for the format."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    content, at = memoryview(path.read_bytes()), 0
+    try:
+        while at < len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            at += 12 + length + 4
+            if length < LONGEST:
+                yield Event.FromString(bytes(content[at - 4 - length : at - 4]))
+    except (struct.error, DecodeError) as error:
+        raise DataError(path, f"is damaged ({error})") from error

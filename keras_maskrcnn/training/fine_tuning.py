@@ -4,16 +4,17 @@ from keras_maskrcnn.quiet import keras  # isort: skip, before TensorFlow
 
 import pathlib
 
-from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.backend import is_tensorflow
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.models import presets
-from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names, matching
+from keras_maskrcnn.models.image_model import ImageModel
 from keras_maskrcnn.training import recipe
 from keras_maskrcnn.weights import keras_file, transfer
 
-LEARNING_RATE = 1e-4  # default of recipes that start from a whole model
+LEARNING_RATE = 1e-4  # default of recipes that start from the weights of a whole model
+# Values of `--weights` for which the network of a preset starts without weights of its heads; None for random ones.
+FEATURES = {recipe.IMAGENET: recipe.IMAGENET, "none": None}
 STAGES = ("backbone/stem", "backbone/stage1")  # frozen by torchvision and detectron2 when they fine-tune
 
 
@@ -46,8 +47,10 @@ def from_whole_model(arguments):
 def build(arguments, train):
     """The preset or the model of an earlier run, for the classes and the canvas of this one.
 
-    Layers whose width depends on the number of classes are new where that differs, see `weights.transfer`. The network,
-    its anchors and its norms are those of the preset; `--backbone`, `--width`, `--norm` and `--anchors` have no effect.
+    Layers whose width depends on the number of classes are new where that differs, see `weights.transfer`. The class,
+    the network, its anchors and its norms are those of the preset; `--model`, `--backbone`, `--width`, `--norm` and
+    `--anchors` have no effect. With a value of `FEATURES` as `--weights` the network of a published preset starts with
+    features of its backbone only, or with random weights, where `--norm` applies and no layer is frozen.
 
     Args:
         arguments: parsed arguments with `preset`, `weights` and those of `recipe.parser`; and `channels` and
@@ -71,9 +74,20 @@ def build(arguments, train):
         if arguments.preset:
             raise ValueError("give either --preset or a .keras file as --weights: that file holds its network")
         return _from_keras_file(pathlib.Path(arguments.weights), train.num_classes, options)
+    if arguments.weights in FEATURES:
+        return _without_heads(arguments, train.num_classes, options)
     if arguments.preset in presets.published() and not arguments.weights:
-        raise ValueError(f"--preset {arguments.preset} holds no weights: give their file as --weights")
-    return MaskRCNN.from_preset(arguments.preset, train.num_classes, weights=arguments.weights, **options)
+        raise ValueError(f"--preset {arguments.preset} holds no weights: give their file as --weights, or imagenet")
+    return presets.make(presets.Presets, arguments.preset, train.num_classes, arguments.weights, options)
+
+
+def _without_heads(arguments, num_classes, options):
+    if arguments.preset not in presets.published():
+        raise ValueError(f"--weights {arguments.weights}: --preset {arguments.preset} holds its own weights")
+    options["weights"] = FEATURES[arguments.weights]
+    if options["weights"] is None:
+        options["backbone"] = {"norm": arguments.norm, "freeze_at": 0}
+    return presets.make(presets.Presets, arguments.preset, num_classes, None, options)
 
 
 def _from_keras_file(path, num_classes, options):
@@ -81,8 +95,8 @@ def _from_keras_file(path, num_classes, options):
         raise DataError(path, "no such file")
     keras_file.check(path)
     source = keras.saving.load_model(path, compile=False)
-    if not isinstance(source, InstanceModel):
-        raise DataError(path, f"holds a {type(source).__name__}, not an instance segmentation model of this package")
+    if not isinstance(source, ImageModel):
+        raise DataError(path, f"holds a {type(source).__name__}, not a model of this package")
     config = presets.overridden(source.get_config(), {"num_classes": num_classes, **options})
     model = type(source).from_config(config)
     transfer.copy(source, model, path)

@@ -5,10 +5,11 @@ import os
 import pathlib
 import shutil
 
+from keras_maskrcnn.training.arguments import canvas, policy
 from keras_maskrcnn.training.backup import Backup
 
 _ARGUMENTS = pathlib.PurePath("backup", "arguments.json")  # of an unfinished run; a summary has those of a finished one
-_NO_EFFECT = ("output", "overwrite", "workers", "pipeline", "debug")
+_NO_EFFECT = ("output", "overwrite", "workers", "pipeline", "debug", "find_lr")
 
 
 class RunFolder:
@@ -25,6 +26,12 @@ class RunFolder:
         settings = {**vars(arguments), **resolved}
         settings = {name: value for name, value in settings.items() if name not in _NO_EFFECT}
         self.arguments = json.loads(json.dumps(settings, default=lambda path: str(path.resolve())))
+
+    @classmethod
+    def of(cls, arguments):
+        """The folder of the arguments of a recipe."""
+        steps = None if arguments.minutes else arguments.steps
+        return cls(arguments.output, arguments, precision=policy(arguments), image_size=canvas(arguments), steps=steps)
 
     @property
     def finished(self):
@@ -55,24 +62,24 @@ class RunFolder:
     def start(self, epochs):
         """Makes the folder, and keeps the first `epochs` rows of the history: the state of later ones was not saved."""
         (self.path / _ARGUMENTS).parent.mkdir(parents=True, exist_ok=True)
-        _write(self.path / _ARGUMENTS, _json(self.arguments))
+        write(self.path / _ARGUMENTS, _json(self.arguments))
         history = self.path / "history.csv"
         if epochs and history.is_file():
             header, *rows = history.read_bytes().decode().splitlines(keepends=True)
             # The last row may be incomplete.
             kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) < epochs]
-            _write(history, "".join([header, *kept]))
+            write(history, "".join([header, *kept]))
 
     def finish(self, summary):
         """Writes the summary, then deletes the backup."""
-        _write(self.path / "summary.json", _json(summary))
+        write(self.path / "summary.json", _json(summary))
         self.backup().delete()
 
     def delete(self):
         """Deletes the files of a run, if the folder holds one, and no others."""
         if not (self.finished or (self.path / _ARGUMENTS).is_file()):
             return
-        for name in ("summary.json", "history.csv", "model.keras", "curves.png"):
+        for name in ("summary.json", "history.csv", "model.keras", "best.keras", "curves.png", "overfit.png"):
             (self.path / name).unlink(missing_ok=True)
         for name in ("backup", "logs", "pictures", "saved_model"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -82,7 +89,7 @@ def _json(content):
     return json.dumps(content, indent=2) + "\n"
 
 
-def _write(path, text):
+def write(path, text):
     """Writes a file that is complete or not there."""
     temporary = path.with_suffix(".part")
     temporary.write_text(text, newline="")

@@ -104,8 +104,7 @@ class Cosine(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         """The rate at `step` (an integer, from 0): a float32 scalar."""
         fallen = (ops.cast(step, "float32") - self.hold_steps) / (self.total_steps - self.hold_steps)
-        cosine = 0.5 * (1.0 + ops.cos(math.pi * ops.clip(fallen, 0.0, 1.0)))
-        return self.base_lr * (self.final_factor + (1.0 - self.final_factor) * cosine)
+        return self.base_lr * _cosine(1.0, self.final_factor, fallen)
 
     def get_config(self):
         """Constructor arguments."""
@@ -115,6 +114,88 @@ class Cosine(keras.optimizers.schedules.LearningRateSchedule):
             "hold_steps": self.hold_steps,
             "final_factor": self.final_factor,
         }
+
+
+@_registered
+class StepLR(keras.optimizers.schedules.LearningRateSchedule):
+    """Multiplies the rate by `factor` after every `every` steps, as `torch.optim.lr_scheduler.StepLR`.
+
+    At step s the rate is `base_lr * factor ** floor(s / every)`.
+
+    Args:
+        base_lr: rate of the first `every` steps.
+        every: number of steps between two changes, above 0.
+        factor: multiplier at each change.
+    """
+
+    def __init__(self, base_lr, every, factor=0.1):
+        super().__init__()
+        if not every > 0:
+            raise ValueError(f"every must be positive, got {every}")
+        self.base_lr = base_lr
+        self.every = every
+        self.factor = factor
+
+    def __call__(self, step):
+        """The rate at `step` (an integer, from 0): a float32 scalar."""
+        changes = ops.floor(ops.cast(step, "float32") / self.every)
+        return self.base_lr * ops.power(ops.convert_to_tensor(self.factor, "float32"), changes)
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {"base_lr": self.base_lr, "every": self.every, "factor": self.factor}
+
+
+@_registered
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """Up along half a cosine, then down along half a cosine, far below the start (Smith and Topin 2018, "1cycle").
+
+    The defaults and the form are those of `torch.optim.lr_scheduler.OneCycleLR`, which counts to the last step that is
+    made: its peak and its end lie one step earlier. Only the rate follows the cycle: the momentum stays constant, since
+    Adam and SGD train detectors without its cycle.
+
+    Args:
+        base_lr: the highest rate.
+        total_steps: step at which the rate has fallen; it is constant afterwards.
+        rise_steps: step of the highest rate; 0 begins with it. None for 30 % of `total_steps`.
+        start_factor: first rate as a fraction of `base_lr`.
+        final_factor: final rate as a fraction of `base_lr`.
+    """
+
+    def __init__(self, base_lr, total_steps, rise_steps=None, start_factor=0.04, final_factor=4e-6):
+        super().__init__()
+        self._rise = 0.3 * total_steps if rise_steps is None else rise_steps
+        if not 0 <= self._rise < total_steps:
+            raise ValueError(f"rise_steps must be in 0…total_steps-1, got {self._rise} of {total_steps}")
+        self.base_lr = base_lr
+        self.total_steps = total_steps
+        self.rise_steps = rise_steps
+        self.start_factor = start_factor
+        self.final_factor = final_factor
+
+    def __call__(self, step):
+        """The rate at `step` (an integer, from 0): a float32 scalar."""
+        step = ops.cast(step, "float32")
+        fallen = (step - self._rise) / (self.total_steps - self._rise)
+        factor = _cosine(1.0, self.final_factor, fallen)
+        if self._rise:
+            factor = ops.where(fallen < 0, _cosine(self.start_factor, 1.0, step / self._rise), factor)
+        return self.base_lr * factor
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {
+            "base_lr": self.base_lr,
+            "total_steps": self.total_steps,
+            "rise_steps": self.rise_steps,
+            "start_factor": self.start_factor,
+            "final_factor": self.final_factor,
+        }
+
+
+def _cosine(first, last, share):
+    """Half a cosine from `first` at the share 0 to `last` at 1, constant outside."""
+    return last + (first - last) * 0.5 * (1.0 + ops.cos(math.pi * ops.clip(share, 0.0, 1.0)))
 
 
 def warmup_steps(base_lr, boundaries, factor=0.1, warmup=500, start_factor=0.001):

@@ -27,7 +27,7 @@ def load(model, path, source="torchvision"):
     weights.
 
     Args:
-        model: `MaskRCNN` or `YOLACT` with a backbone that the source publishes weights of.
+        model: `MaskRCNN`, `YOLACT` or `FCN` with a backbone that the source publishes weights of.
         path: the file, see `files.read` for the formats.
         source: project that published the file, one of `SOURCES`.
 

@@ -25,6 +25,7 @@ BACKBONES = {
 }
 # A part that the models of a source have; torchvision's may be classifiers.
 PARTS = {"detectron2": "rpn", "matterport": "rpn", "yolact": "prototype_head"}
+PUBLISHED_MASK_LOSS = "sigmoid"  # of all `SOURCES`
 # Maximum number of names that an error lists; further ones are counted.
 LISTED = 6
 
@@ -106,6 +107,8 @@ def fill(model, arrays, source, path):
     for name in reset:
         _reset(model, name)
     announce(model, path, theirs, reset, absent)
+    if "mask_head" not in absent:
+        announce_mask_loss(model, path, PUBLISHED_MASK_LOSS)
     channels.announce(path, 3, model.backbone.input_channels)
     return Report(len(table), reset + absent, unused)
 
@@ -125,6 +128,22 @@ def announce(model, path, theirs, reset, absent):
         print(f"{path}: {counts}: reinitialised {', '.join(reset)}")
     if absent:
         print(f"{path}: has no {', '.join(absent)}; unchanged in the model")
+
+
+def announce_mask_loss(model, path, theirs):
+    """Prints that the masks of a file were trained by another loss than the model's, if they were.
+
+    The logits of classes that a sigmoid leaves alone are not comparable, as a softmax compares them.
+
+    Args:
+        model: the model that was filled, with or without a mask head.
+        path: the file.
+        theirs: `heads.mask.MaskStage.loss` of the training that the weights are from.
+    """
+    head = model.parts().get("mask_head")
+    if isinstance(head, mask.MaskHead) and head.stage.loss != theirs:
+        ours = head.stage.loss
+        print(f"{path}: its masks were trained with loss={theirs!r}, the model's have {ours!r}: train them before use")
 
 
 def per_class_layers(model):

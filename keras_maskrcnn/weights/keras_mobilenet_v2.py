@@ -4,7 +4,7 @@ The map is exact: layouts are equal. `CONVENTIONS` are the options of `backbones
 weights need. Names are from keras/applications, mobilenet_v2.py.
 """
 
-from keras_maskrcnn.weights import rows
+from keras_maskrcnn.weights import keras_applications, rows
 
 SIGNATURE = ("Conv1/",)
 CONVENTIONS = {
@@ -13,6 +13,8 @@ CONVENTIONS = {
     "pixel_mean": (127.5, 127.5, 127.5),
     "pixel_std": (127.5, 127.5, 127.5),
 }
+plain, spare, num_classes = keras_applications.plain, keras_applications.spare, keras_applications.num_classes
+conflict = keras_applications.conflict_with(CONVENTIONS)
 
 
 def name_map(model, names):
@@ -38,24 +40,3 @@ def _unit_names(unit, blocks):
     number = blocks.setdefault(block, len(blocks))
     name = f"block_{number}_{part}" if number else f"expanded_conv_{part}"
     return name, f"{name}_BN"
-
-
-def plain(name):
-    """The name."""
-    return name
-
-
-def spare(name):
-    """Whether an array belongs to the classifier."""
-    return name.startswith("predictions/")
-
-
-def conflict(model, names):
-    """Why the weights cannot be used with this backbone although names and shapes fit; None if they can."""
-    del names
-    return rows.other_options(model.backbone, CONVENTIONS)
-
-
-def num_classes(arrays):
-    """None: there are no heads for objects."""
-    return

@@ -11,7 +11,7 @@ trained ones the bias has no effect:
 resnet.py.
 """
 
-from keras_maskrcnn.weights import rows
+from keras_maskrcnn.weights import keras_applications, rows
 
 SIGNATURE = ("conv1_conv/",)
 CONVENTIONS = {
@@ -21,6 +21,8 @@ CONVENTIONS = {
     "pixel_mean": (123.68, 116.779, 103.939),
     "pixel_std": (1.0, 1.0, 1.0),
 }
+plain, spare, num_classes = keras_applications.plain, keras_applications.spare, keras_applications.num_classes
+conflict = keras_applications.conflict_with(CONVENTIONS)
 
 
 def name_map(model, names):
@@ -45,24 +47,3 @@ def _unit_name(unit):
 def reversed_inputs(kernel):
     """`[y, x, (B, G, R), out]` to `[y, x, (R, G, B), out]`."""
     return kernel[:, :, ::-1]
-
-
-def plain(name):
-    """The name."""
-    return name
-
-
-def spare(name):
-    """Whether an array belongs to the classifier."""
-    return name.startswith("predictions/")
-
-
-def conflict(model, names):
-    """Why the weights cannot be used with this backbone although names and shapes fit; None if they can."""
-    del names
-    return rows.other_options(model.backbone, CONVENTIONS)
-
-
-def num_classes(arrays):
-    """None: there are no heads for objects."""
-    return

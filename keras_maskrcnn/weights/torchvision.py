@@ -1,10 +1,11 @@
-"""torchvision's names: Mask R-CNN, Faster R-CNN and Keypoint R-CNN with ResNet and FPN, and plain classifiers.
+"""torchvision's names: Mask R-CNN, Faster R-CNN and Keypoint R-CNN with ResNet and FPN, FCN, and plain classifiers.
 
 | file                                          | arrays loaded                                               |
 |-----------------------------------------------|-------------------------------------------------------------|
 | maskrcnn_resnet50_fpn, maskrcnn_…_v2          | all, under the older (published) or the current names       |
 | fasterrcnn_resnet50_fpn, fasterrcnn_…_v2      | all; the model's mask head is unchanged                     |
 | keypointrcnn_resnet50_fpn                     | all; without the keypoint head in a model that has none     |
+| fcn_resnet50                                  | all; without `aux_classifier` in a model that has none      |
 | resnet18 … resnet101, resnext50_32x4d, …      | the backbone, without the classifier `fc`                   |
 | mobilenet_v2                                  | the backbone, without the classifier `classifier`           |
 | detectors on `mobilenet_v2().features`        | all: backbone without pyramid, RPN and heads                |
@@ -12,11 +13,12 @@
 The map is exact: arrays are transposed, not computed. The preset sets the conventions that the weights depend on:
 `mask_rcnn_resnet50_fpn`, `keypoint_rcnn_resnet50_fpn` (batch norm with epsilon 0, as torchvision sets it for its first
 COCO weights) or `mask_rcnn_resnet50_fpn_v2`. COCO weights have 90 classes, which are COCO's category numbers including
-the unused ones; those with keypoints have persons only. ResNeXts have the names of ResNets; those of MobileNetV2 are
-from models/mobilenetv2.py.
+the unused ones; those with keypoints have persons only, and FCN's have the 20 of Pascal VOC. ResNeXts have the names
+of ResNets; those of MobileNetV2 are from models/mobilenetv2.py.
 
-Names are from torchvision/models/detection (faster_rcnn.py, mask_rcnn.py, rpn.py) and torchvision/ops (pyramid). Older
-files, including the published ones, use other names for the convolutions of the pyramid, the RPN and the mask head.
+Names are from torchvision/models/detection (faster_rcnn.py, mask_rcnn.py, rpn.py), torchvision/models/segmentation
+(fcn.py, _utils.py) and torchvision/ops (pyramid). Older files, including the published ones, use other names for the
+convolutions of the pyramid, the RPN and the mask head.
 """
 
 import keras
@@ -24,22 +26,24 @@ import keras
 from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.weights import rows
 
+# The bias of the last layer of an FCN.
+PIXEL_SCORES = "classifier.4.bias"
 # Prefixes of names that no other source uses.
-SIGNATURE = ("backbone.body.", "layer1.0.", "features.0.")
+SIGNATURE = ("backbone.body.", "backbone.layer1.0.", "layer1.0.", "features.0.")
 
 
 def name_map(model, names):
     """Rows for all variables that the file fills.
 
     Args:
-        model: MaskRCNN.
+        model: MaskRCNN or FCN.
         names: the file's names; they determine the naming style and the heads.
     """
     mobile = isinstance(model.backbone, MobileNetV2)
     if _is_classifier(names):
         yield from _mobilenet(model, "features.") if mobile else _backbone(model, prefix="")
         return
-    body = "backbone." if mobile and model.neck != "fpn" else "backbone.body."
+    body = "backbone." if _without_body(model, names) else "backbone.body."
     yield from _mobilenet(model, body) if mobile else _backbone(model, prefix=body)
     if model.neck == "fpn":
         yield from _fpn(model, names)
@@ -53,8 +57,8 @@ def plain(name):
 
 
 def spare(name):
-    """Whether an array is not part of Mask R-CNN: a classifier's last layer, a keypoint head."""
-    return name.startswith(("fc.", "classifier.", "roi_heads.keypoint"))
+    """Whether a model may lack an array: a classifier's last layer, a keypoint head, an auxiliary classifier."""
+    return name.startswith(("fc.", "classifier.", "aux_classifier.", "roi_heads.keypoint"))
 
 
 def conflict(model, names):
@@ -71,8 +75,14 @@ def conflict(model, names):
 
 def num_classes(arrays):
     """Classes without background of the file's heads; None for a file without them."""
-    scores = arrays.get("roi_heads.box_predictor.cls_score.bias")
+    scores = arrays.get("roi_heads.box_predictor.cls_score.bias", arrays.get(PIXEL_SCORES))
     return None if scores is None else scores.size - 1
+
+
+def _without_body(model, names):
+    """Whether the file has the backbone's names without `body.`: those of an FCN, or of a MobileNetV2 alone."""
+    mobile = isinstance(model.backbone, MobileNetV2) and model.neck != "fpn"
+    return mobile or (PIXEL_SCORES in names and not any(name.startswith("backbone.body.") for name in names))
 
 
 def _is_classifier(names):

@@ -3,8 +3,9 @@
 from keras import ops
 
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.heads.mask import MaskHead
 from keras_maskrcnn.weights import channels
-from keras_maskrcnn.weights.assign import announce, per_class_layers
+from keras_maskrcnn.weights.assign import announce, announce_mask_loss, per_class_layers
 
 
 def copy(source, target, path):
@@ -39,6 +40,9 @@ def copy(source, target, path):
         other.assign(one)
     reset = list(per_class_layers(target)) if other_classes and hasattr(target, "all_heads") else []
     announce(target, path, source.num_classes, reset, [part for part in wanted if part not in given])
+    masks = source.parts().get("mask_head") if hasattr(source, "parts") else None
+    if isinstance(masks, MaskHead):
+        announce_mask_loss(target, path, masks.stage.loss)
     channels.announce(path, source.image_type.channels, target.image_type.channels)
 
 

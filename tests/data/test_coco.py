@@ -43,6 +43,18 @@ def test_box_is_taken_from_the_mask_where_none_is_given(coco_folder):
     assert data.Coco(*coco_folder([{"segmentation": COUNTS}]))[0]["boxes"].tolist() == [[1, 1, 2, 4]]
 
 
+def test_boxes_are_masks_on_request(coco_folder):
+    annotations = [{"bbox": [2, 1, 4, 3]}, {"bbox": [0, 0, 2, 2], "segmentation": []}, SQUARE, {"segmentation": COUNTS}]
+    path, folder = coco_folder(annotations)
+    assert len(data.Coco(path, folder)[0]["labels"]) == 2  # those with a mask
+    coco = data.Coco(path, folder, boxes_only=True)
+    found = coco[0]
+    assert not coco.dropped and found["boxes"].tolist() == [[2, 1, 6, 4], [0, 0, 2, 2], [2, 1, 6, 4], [1, 1, 2, 4]]
+    assert found["masks"].sum((1, 2)).tolist() == [12, 4, 12, 3]
+    assert (found["masks"][0] == found["masks"][2]).all()
+    assert ["segm" in a["unreadable"] for a in coco.coco_annotations(0)] == [True, True, False, False]
+
+
 def test_images_without_objects_are_kept(coco_folder):
     coco = data.Coco(*coco_folder([SQUARE], images=("one.png", "two.png")))
     assert len(coco) == 2 and coco[1]["masks"].shape == (0, 8, 10)

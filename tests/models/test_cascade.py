@@ -1,9 +1,4 @@
-"""Cascade R-CNN as a whole model: training, compilation, precision, JAX, freezing, saving, export, preset."""
-
-import os
-import pathlib
-import subprocess
-import sys
+"""Cascade R-CNN as a whole model: its stages, freezing, saving, preset; see also `test_tasks`."""
 
 import keras
 import numpy as np
@@ -14,7 +9,6 @@ from keras_maskrcnn import MaskRCNN, data
 from keras_maskrcnn.models import FirstStage
 from keras_maskrcnn.models.parameters import count_parameters
 
-ROOT = pathlib.Path(__file__).parents[2]
 # Random numbers differ under XLA and JAX; samplers that take every candidate are deterministic.
 EVERYTHING = {"size": 5000, "positive_fraction": 1.0}
 TWO = {"ious": [0.5, 0.7], "delta_weights": [[10, 10, 5, 5], [30, 30, 15, 15]], "loss_weights": [1, 0.5]}
@@ -35,18 +29,12 @@ def detected(model, batch):
     return {name: keras.ops.convert_to_numpy(values) for name, values in model(batch[0]).items()}
 
 
-def test_every_trainable_weight_gets_a_gradient(model, batch):
-    with tf.GradientTape() as tape:
-        terms = model(merged(batch), training=True)
-        total = sum(terms[name] for name in model.loss_names)
-    for weight, gradient in zip(model.trainable_weights, tape.gradient(total, model.trainable_weights), strict=True):
-        assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, weight.path
+def test_fewer_regions_reach_the_ious_of_later_stages(model, batch):
+    terms = model(merged(batch), training=True)
     assert float(terms["foreground"]) >= float(terms["foreground_2"]) >= float(terms["foreground_3"]) > 0
 
 
-@pytest.mark.parametrize(
-    "change", [{"valid": np.zeros}, {"crowd": np.ones}, {"boxes": np.zeros}], ids=["empty", "crowd", "zero width"]
-)
+@pytest.mark.parametrize("change", [{"crowd": np.ones}, {"boxes": np.zeros}], ids=["crowd", "zero width"])
 def test_degenerate_ground_truth_gives_finite_losses_and_gradients(model, batch, change):
     inputs = merged(batch, **{name: make(batch[1][name].shape, batch[1][name].dtype) for name, make in change.items()})
     with tf.GradientTape() as tape:
@@ -73,26 +61,6 @@ def test_the_first_stage_view_classifies_with_the_first_box_stage(model, batch):
     crops = model.box_head.align([features[level] for level in model.region_levels], found["boxes"])
     expected = tf.nn.softmax(model.box_head.stages[0].classify_crops(crops)[0])
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_step_compiled_by_xla_gives_the_losses_of_the_plain_one(tiny, batch):
-    logs = []
-    for how in ({"run_eagerly": True}, {"jit_compile": True}):
-        made = tiny(cascade=TWO, rpn_sampling=EVERYTHING, box_sampling=EVERYTHING)
-        made.compile(keras.optimizers.SGD(1e-2), **how)
-        logs.append(made.train_on_batch(*batch, return_dict=True))
-    assert logs[1] == pytest.approx(logs[0], rel=2e-3)
-    assert logs[0]["loss"] == pytest.approx(sum(logs[0][name] for name in made.loss_names), rel=1e-5)
-
-
-def test_mixed_bfloat16_trains_and_keeps_coordinates_in_float32(tiny, batch):
-    made = tiny(cascade={}, dtype="mixed_bfloat16")
-    assert made.box_head.stages[2].hidden[0].compute_dtype == "bfloat16"
-    made.compile(keras.optimizers.SGD(1e-3), run_eagerly=True)
-    assert np.isfinite(made.train_on_batch(*batch, return_dict=True)["loss"])
-    found = made(batch[0])
-    assert found["boxes"].dtype == found["scores"].dtype == "float32"
 
 
 def test_losses_of_a_stage_have_weights(tiny, batch):
@@ -138,47 +106,6 @@ def test_keras_file_and_frozen_stages(tiny, batch, tmp_path):
     assert [v.path for v in copy.trainable_variables] == [v.path for v in made.trainable_variables]
     for a, b in zip(made(batch[0]).values(), copy(batch[0]).values(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.slow
-def test_saved_model_gives_the_detections(model, shapes, tmp_path):
-    image = shapes[0]["image"]
-    model.export(tmp_path / "model")
-    served = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"](images=tf.constant(image[None]))
-    found = model.detect(image, score_threshold=0.05)
-    count = int(served["num_detections"][0])
-    assert count == len(found["scores"]) > 0
-    np.testing.assert_allclose(served["detection_scores"][0, :count], found["scores"], atol=1e-5)
-    boxes = served["detection_boxes"].numpy()[0, :count][:, [1, 0, 3, 2]] * 64
-    np.testing.assert_allclose(boxes, found["boxes"], atol=1e-3)
-
-
-@pytest.mark.slow
-def test_on_jax_losses_and_detections_are_those_of_tensorflow(model, batch, detected, tmp_path):
-    model.save(tmp_path / "m.keras")
-    np.savez(tmp_path / "batch.npz", **merged(batch))
-    expected = model(merged(batch))
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", JAX, str(tmp_path)], env=environment, check=True, timeout=600)
-    found = np.load(tmp_path / "found.npz")
-    for name in model.loss_names:
-        np.testing.assert_allclose(found[name], expected[name], rtol=2e-3, atol=1e-5, err_msg=name)
-    np.testing.assert_allclose(found["scores"], detected["scores"], atol=1e-4)
-
-
-JAX = """
-import sys
-import keras
-import numpy as np
-import keras_maskrcnn
-assert keras.backend.backend() == "jax"
-model = keras.saving.load_model(sys.argv[1] + "/m.keras")
-batch = dict(np.load(sys.argv[1] + "/batch.npz"))
-model.compile("sgd")
-found = model.test_on_batch(batch, return_dict=True)
-found["scores"] = model.predict_on_batch({name: batch[name] for name in ("images", "sizes")})["scores"]
-np.savez(sys.argv[1] + "/found.npz", **{name: np.asarray(value) for name, value in found.items()})
-"""
 
 
 @pytest.mark.slow

@@ -44,7 +44,10 @@ def images_of(channels, dtype, sizes=((64, 64), (50, 90))):
 # Training and detection -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels,dtype", [(1, "uint8"), (4, "uint16"), (8, "uint8")])
+@pytest.mark.parametrize(
+    "channels,dtype",
+    [(4, "uint16"), *(pytest.param(channels, "uint8", marks=pytest.mark.slow) for channels in (1, 8))],
+)
 def test_a_compiled_step_lowers_the_loss(tiny, shapes, channels, dtype):
     """Under XLA, a few steps on one batch."""
     batches = data.batches(Bands(shapes, channels, dtype), (64, 64), 2, max_instances=6, mask_size=28, seed=1)

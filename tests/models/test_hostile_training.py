@@ -114,8 +114,13 @@ def broken(y, rng):
     }
 
 
-@pytest.mark.parametrize("count", [192, pytest.param(2000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("policy", "count"),
+    [
+        ("float32", 192),
+        *(pytest.param(policy, 2000, marks=pytest.mark.slow) for policy in ("float32", "mixed_bfloat16")),
+    ],
+)
 def test_no_hostile_sample_stops_the_training(tiny, policy, count):
     batches = data.batches(Hostile(count), (64, 64), BATCH, SLOTS, mask_size=14, backend="numpy")
     model = tiny(**TINY, dtype=policy)

@@ -76,6 +76,16 @@ def test_other_classes_keep_what_does_not_depend_on_them(chosen, tmp_path, capsy
         np.testing.assert_array_equal(one, two)
 
 
+def test_weights_of_another_mask_loss_are_announced(tiny, tmp_path, capsys):
+    tiny().save_preset(tmp_path / "preset")
+    MaskRCNN.from_preset(tmp_path / "preset")
+    assert "masks" not in capsys.readouterr().out
+    MaskRCNN.from_preset(tmp_path / "preset", mask_stage={"loss": "softmax"})
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert "its masks were trained with loss='sigmoid', the model's have 'softmax'" in printed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["softmax", "mlp"])
 def test_the_compiled_step_gives_the_same_losses(chosen, batch, stage):

@@ -1,9 +1,4 @@
-"""Models without a pyramid: C4 with the fifth stage as the heads' trunk, dilated C5, and the last level."""
-
-import os
-import pathlib
-import subprocess
-import sys
+"""Models without a pyramid: C4 with the fifth stage as trunk, dilated C5, the last level; see also `test_tasks`."""
 
 import keras
 import numpy as np
@@ -12,17 +7,14 @@ import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN, backbones
 from keras_maskrcnn.backbones import ResNet
-from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.models.necks import Trunk
 
-ROOT = pathlib.Path(__file__).parents[2]
 LOSSES = ("rpn_class_loss", "rpn_box_loss", "class_loss", "box_loss", "mask_loss")
 # Options of the tiny model for each neck. Those of "c4" leave its heads as the neck has them.
 HEADS = {"box_stage": {"width": 16}, "mask_stage": {"width": 8, "depth": 1}}
 OPTIONS = {"c4": {"box_stage": None, "mask_stage": {"width": 8}}, "dc5": HEADS, None: HEADS}
 each_neck = pytest.mark.parametrize("neck", ["c4", "dc5"])
-c4_quick = pytest.mark.parametrize("neck", ["c4", pytest.param("dc5", marks=pytest.mark.slow)])
 
 
 @pytest.fixture(scope="session")
@@ -34,29 +26,6 @@ def make(tiny):
         return tiny(**{"neck": neck, "anchors": anchors, **OPTIONS[neck], **overrides})
 
     return made
-
-
-@pytest.fixture(scope="module")
-def trained(make, batch, tmp_path_factory):
-    """Function from a neck to (model, its file), after a step under XLA with samplers that take every candidate."""
-    known = {}
-
-    def get(neck):
-        if neck not in known:
-            everything = {"size": 5000, "positive_fraction": 1.0}
-            model = make(neck, rpn_sampling=everything, box_sampling={"size": 64, "positive_fraction": 0.5})
-            model.compile(keras.optimizers.SGD(1e-2), jit_compile=True)
-            before = [np.array(w) for w in model.trainable_weights]
-            log = model.train_on_batch(*batch, return_dict=True)
-            assert all(np.isfinite(log[name]) for name in ("loss", *LOSSES))
-            same = [w.path for w, old in zip(model.trainable_weights, before, strict=True) if np.array_equal(w, old)]
-            assert same == []
-            path = tmp_path_factory.mktemp("neck") / f"{neck}.keras"
-            model.save(path)
-            known[neck] = model, path
-        return known[neck]
-
-    return get
 
 
 def arrays(found):
@@ -163,12 +132,6 @@ def test_a_dilated_fifth_stage_has_the_strided_ones_numbers_between_others():
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-@c4_quick
-def test_a_compiled_step_moves_every_trainable_weight(trained, neck):
-    model, _ = trained(neck)
-    assert model.loss_names == LOSSES and model.skipped_steps.result() == 0
-
-
 def test_box_and_mask_losses_reach_the_fifth_stage(make, batch):
     model = make("c4")
     stage = [w for w in model.backbone.trainable_weights if w.path.split("/")[-2].startswith("stage4")]
@@ -231,18 +194,10 @@ def test_masks_are_trained_on_the_box_heads_pass_of_the_trunk(make, batch):
         np.testing.assert_allclose(first, second, atol=1e-5 * max(1, np.abs(second).max()))
 
 
-@each_neck
-@pytest.mark.parametrize("name", ["none", "half", "crowd"])
-def test_empty_and_crowded_ground_truth(make, batch, neck, name):
-    y = batch[1]
-    change = {
-        "none": {"valid": np.zeros_like(y["valid"])},
-        "half": {"valid": y["valid"] & np.array([[True], [False]])},
-        "crowd": {"crowd": np.ones_like(y["crowd"])},
-    }[name]
-    model = make(neck)
+def test_crowded_ground_truth(make, batch):
+    model, crowd = make("c4"), np.ones_like(batch[1]["crowd"])
     with tf.GradientTape() as tape:
-        terms = model({**batch[0], **y, **change}, training=True)
+        terms = model({**batch[0], **batch[1], "crowd": crowd}, training=True)
         total = sum(terms[name] for name in LOSSES)
     assert all(np.isfinite(value) for value in terms.values())
     assert all(np.isfinite(g).all() for g in tape.gradient(total, model.trainable_weights) if g is not None)
@@ -262,45 +217,6 @@ def test_dynamic_and_static_lowerings_give_the_same_numbers(make, batch, neck):
             np.testing.assert_allclose(second[name], values, atol=1e-4, err_msg=name)
 
 
-# Saving and exporting -------------------------------------------------------------------------------------------------
-
-
-@c4_quick
-def test_configuration_file_and_export(trained, shapes, neck, tmp_path):
-    model, path = trained(neck)
-    loaded = keras.saving.load_model(path)
-    assert loaded.get_config() == model.get_config() and loaded.neck == neck
-    for one, other in zip(model.weights, loaded.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-    image = shapes[0]["image"]
-    found = loaded.detect(image, score_threshold=0.01)
-    assert len(found["scores"])
-    loaded.export(tmp_path / "saved")
-    again = SavedModel(tmp_path / "saved").detect(image, score_threshold=0.01)
-    for name in ("boxes", "labels", "scores", "masks"):
-        np.testing.assert_allclose(again[name], found[name], atol=1e-3, err_msg=name)
-
-
-JAX = """
-import sys, keras, keras_maskrcnn, numpy as np
-model = keras.saving.load_model(sys.argv[1] + "/model.keras")
-stored = np.load(sys.argv[1] + "/found.npz")
-found = model({name: stored[name] for name in ("images", "sizes")})
-for name, values in found.items():
-    np.testing.assert_allclose(np.asarray(values), stored["found_" + name], atol=1e-3, err_msg=name)
-"""
-
-
-@c4_quick
-def test_on_jax(make, batch, neck, tmp_path):
-    model = make(neck)
-    model.save(tmp_path / "model.keras")
-    found = {f"found_{name}": values for name, values in arrays(model(batch[0])).items()}
-    np.savez(tmp_path / "found.npz", images=batch[0]["images"], sizes=batch[0]["sizes"], **found)
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", JAX, str(tmp_path)], env=environment, check=True, timeout=600)
-
-
 # Errors ---------------------------------------------------------------------------------------------------------------
 
 
@@ -308,7 +224,11 @@ def test_on_jax(make, batch, neck, tmp_path):
     ("arguments", "message"),
     [
         (("simple_cnn", "c4"), "neck='c4' needs a backbone with a fifth stage, simple_cnn has C1, C2, C3, C4 only"),
-        (("simple_cnn", "dc5"), "dilated"),
+        (
+            ("simple_cnn", "dc5"),
+            "neck='dc5' needs a backbone that can be dilated, simple_cnn cannot: .* resnet10",
+        ),
+        (({"name": "mobilenet_v2", "width": 4}, "dc5"), "neck='dc5' needs .* mobilenet_v2 cannot"),
         (({"name": "resnet10", "width": 4, "dilated": True}, "fpn"), "neck='fpn' needs levels of different strides"),
         (
             ({"name": "resnet10", "width": 4, "dilated": False}, "dc5"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn import FCN, MaskRCNN
 from keras_maskrcnn.cli import main
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.parameters import count_parameters
@@ -41,6 +41,16 @@ def test_batch_statistics_are_no_parameters_in_torchvision(name):
     assert counts["without_statistics"] == counts["trainable"] == TRAINED_NORMS[name]
     # MobileNetV2 has 52 norms over 17,056 channels, each with a mean and a variance.
     assert counts["total"] == TRAINED_NORMS[name] + 2 * 17_056
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "count"), [(20, 35_322_218), (22, 35_323_758)])
+def test_fcn_has_the_parameters_of_torchvision(classes, count, capsys):
+    """`fcn_resnet50(weights=None, weights_backbone=None, num_classes=classes + 1, aux_loss=True)`."""
+    counts = count_parameters(FCN.from_preset("fcn_resnet50", num_classes=classes))
+    assert counts["without_statistics"] == counts["trainable"] == count
+    assert main(["info", "--preset", "fcn_resnet50", "--num-classes", str(classes)]) == 0
+    assert f"{count:,}" in capsys.readouterr().out
 
 
 def test_info_prints_both_counts(capsys):

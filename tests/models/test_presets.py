@@ -9,6 +9,7 @@ import pytest
 from keras_maskrcnn import MaskRCNN, weights
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.base import InstanceModel
+from keras_maskrcnn.models.image_model import ImageModel
 
 
 def test_names_are_sorted_and_include_the_published_one():
@@ -20,7 +21,8 @@ def test_names_are_sorted_and_include_the_published_one():
 def test_every_preset_holds_arguments_of_the_model(name):
     preset = presets.read(name)
     config, model = preset["config"], keras.saving.get_registered_object(preset.get("class", presets.CLASS))
-    arguments = {*inspect.signature(model).parameters, *inspect.signature(InstanceModel).parameters}
+    bases = [model, ImageModel, *([InstanceModel] if issubclass(model, InstanceModel) else [])]
+    arguments = {name for of in bases for name in inspect.signature(of).parameters}
     assert config and set(config) <= arguments - {"num_classes", "common"}
     json.dumps(config)
 
@@ -29,11 +31,14 @@ def test_every_preset_holds_arguments_of_the_model(name):
 def test_every_preset_lists_conventions_and_the_source_of_its_weights(name):
     preset = presets.read(name)
     assert set(preset) - {"class"} == {"description", "config", "conventions", "weights"}
-    topics = {"batch norm", "stride", "pixels", "resize", "anchors", "boxes", "detections"}
-    topics |= {"masks", "mask targets"} if preset["config"].get("mask_stage", {}) is not None else set()
+    topics = {"batch norm", "stride", "pixels", "resize"}
+    if preset.get("class") == "keras_maskrcnn>FCN":
+        topics |= {"labels", "maps"}
+    else:
+        topics |= {"anchors", "boxes", "detections", "pyramid" if "class" in preset else "RoIAlign"}
+        topics |= {"masks", "mask targets"} if preset["config"].get("mask_stage", {}) is not None else set()
     heads = {head["class_name"] for head in preset["config"].get("heads", ())}
     topics |= {"keypoints"} if "KeypointHead" in heads else set()
-    topics |= {"RoIAlign"} if "class" not in preset else {"pyramid"}
     assert set(preset["conventions"]) - {"proposals"} == topics and all(preset["conventions"].values())
     assert preset["weights"]["source"] in weights.SOURCES
     facts = {"source", "file", "url", "sha256", "classes", "licence", "metrics"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_maskrcnn.ops.maps import class_map, class_maps, enlarge, resize
+from keras_maskrcnn.ops.maps import class_map, class_maps, enlarge, resize, unpool
 
 RNG = np.random.default_rng(0)
 
@@ -18,6 +18,47 @@ def test_a_row_enlarged_by_hand():
     np.testing.assert_allclose(np.ravel(enlarge(row, 2)[0, 0]), [0, 1, 3, 5, 7, 8])
     np.testing.assert_allclose(np.ravel(enlarge(row, 4)[0, 0]), [0, 0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8, 8])
     assert enlarge(row, 1) is row
+
+
+def test_nearest_and_bicubic_by_hand():
+    row = np.array([0, 4, 8], "float32").reshape(1, 1, 3, 1)
+    np.testing.assert_array_equal(np.ravel(enlarge(row, 2, "nearest")[0, 0]), [0, 0, 4, 4, 8, 8])
+    # A quarter of a cell before a centre: the weights of the cells two and one before, of the cell and of the next one.
+    weights = np.array([-0.0234375, 0.2265625, 0.8671875, -0.0703125])
+    expected = [weights @ cells for cells in ([0, 0, 0, 4], [8, 4, 0, 0], [0, 0, 4, 8], [8, 8, 4, 0], [0, 4, 8, 8])]
+    np.testing.assert_allclose(np.ravel(enlarge(row, 2, "bicubic")[0, 0])[:5], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_bicubic_is_that_of_tensorflow_away_from_the_border(factor):
+    """At the border TensorFlow leaves out the cells beyond it; here the edge cells are repeated."""
+    values = normal(2, 9, 8, 3)
+    expected = tf.image.resize(values, (9 * factor, 8 * factor), "bicubic")
+    inner = np.s_[:, 2 * factor : -2 * factor, 2 * factor : -2 * factor]
+    np.testing.assert_allclose(enlarge(values, factor, "bicubic")[inner], expected[inner], atol=1e-5)
+    constant = np.full((1, 3, 1, 1), 2.0, "float32")
+    np.testing.assert_allclose(enlarge(constant, factor, "bicubic"), np.full((1, 3 * factor, factor, 1), 2), atol=1e-6)
+
+
+def test_unpooling_by_hand():
+    values = np.array([[1.0, 2], [3, 4]], "float32")[None, :, :, None]
+    fixed = [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(unpool(values, 2)[0, :, :, 0], fixed)
+    guide = np.zeros((1, 4, 4, 2), "float32")
+    guide[0, 0, 1], guide[0, 1, 2], guide[0, 3, 0], guide[0, 2, 3] = 1, 2, 3, 4
+    guide[0, 1, 3] = 5, -5  # mean 0: the channels are averaged
+    expected = [[0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 4], [3, 0, 0, 0]]
+    np.testing.assert_array_equal(unpool(values, 2, guide)[0, :, :, 0], expected)
+
+
+def test_max_unpooling_inverts_max_pooling():
+    """What TensorFlow's pooling with indices took is put back where it was."""
+    maps = normal(2, 6, 8, 1)
+    pooled, index = tf.nn.max_pool_with_argmax(maps, 2, 2, "VALID")
+    expected = np.zeros(maps.size, "float32").reshape(2, -1)
+    for image in range(2):
+        expected[image, np.ravel(index[image])] = np.ravel(pooled[image])
+    np.testing.assert_array_equal(unpool(pooled, 2, maps), expected.reshape(maps.shape))
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])

@@ -74,12 +74,13 @@ def training_batch(pictures, seed=7):
     return {"images": np.stack(pictures), **truth}
 
 
-def keypoint_batch(pictures):
+def keypoint_batch(pictures, scene=0):
     """`training_batch` with persons only, and in the place of masks `keypoints` float32 `[N, 17, 3]` for each image.
 
     They are around the boxes, some outside, some hidden and some not labelled.
     """
-    batch, rng = training_batch(pictures), np.random.RandomState(8)
+    seed = 7 + 100 * scene
+    batch, rng = training_batch(pictures, seed), np.random.RandomState(seed + 1)
     del batch["masks"]
     points = []
     for boxes in batch["boxes"]:
@@ -107,10 +108,10 @@ def yolact_batch(pictures, version):
     }
 
 
-def training_cases(pictures):
-    """The batch of each version that is trained."""
+def training_cases(pictures, keypoint_scene=0):
+    """The batch of each version that is trained; `keypoint_scene` is the `scene` of `keypoint_batch`."""
     yolact = {version: yolact_batch(pictures, version) for version in YOLACT}
-    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures), **yolact}
+    return {"v1": training_batch(pictures), "keypoint": keypoint_batch(pictures, keypoint_scene), **yolact}
 
 
 def training_pictures(folder):

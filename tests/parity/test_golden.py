@@ -46,7 +46,8 @@ def test_training(version, steps, eagerly):
     arrays = golden.read()
     wanted = golden.part(arrays, RUNS[version])
     wanted["losses"] = wanted["losses"][:steps]
-    batch = cases.training_cases(golden.training_pictures(arrays["picture"]))[version]
+    scene = int(wanted.get("scene", 0))
+    batch = cases.training_cases(golden.training_pictures(arrays["picture"]), scene)[version]
     found = golden.training_excerpt(ours.training(batch, steps, version, run_eagerly=eagerly))
     norms = [name for name in wanted if name.startswith("norm/") and measure.ZERO_GRADIENT not in name]
     worst = max(measure.relative(found[name], wanted[name]) for name in norms)

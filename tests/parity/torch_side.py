@@ -169,6 +169,20 @@ def training(batch, version="v1", steps=cases.STEPS):
     }
 
 
+def sensitivity(batch, version, changes):
+    """The largest relative error of a gradient that a change of the weights in their last place causes.
+
+    Args:
+        batch: from `cases.training_cases`.
+        version: "v1" or "keypoint".
+        changes: number of models in float32 in which every weight is the next larger or smaller number, at random;
+            their gradients are compared with those of the unchanged model in float64.
+    """
+    exact = _steps(batch, version, 1, torch.float64)
+    runs = (_steps(batch, version, 1, torch.float32, change=seed) for seed in range(changes))
+    return max(_errors(run, exact)[2] for run in runs)
+
+
 def _errors(found, exact):
     """Largest relative error of a loss, and the median and largest relative norm of the gradients' errors."""
     wanted = {name: g for name, g in exact["gradients"].items() if name != measure.ZERO_GRADIENT}
@@ -191,7 +205,16 @@ def _round_layers(model, seed):
             module.register_forward_hook(rounded)
 
 
-def _steps(batch, version, steps, dtype, seed=None):
+def _change_weights(model, seed):
+    """Set each weight to the next larger or smaller number, at random."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            up = torch.rand(weight.shape, generator=generator) < 0.5
+            weight.copy_(torch.nextafter(weight, torch.where(up, torch.inf, -torch.inf).to(weight)))
+
+
+def _steps(batch, version, steps, dtype, seed=None, change=None):
     """Losses of all steps, NumPy, and gradients of the first, tensors of float64 by name.
 
     Args:
@@ -200,10 +223,13 @@ def _steps(batch, version, steps, dtype, seed=None):
         steps: number of steps.
         dtype: of weights, images and all computations.
         seed: of the random rounding of the layers' outputs, see `_round_layers`; None for no rounding.
+        change: seed of the changes of the weights, see `_change_weights`; None for none.
     """
     model = training_model(batch["images"].shape[1:3], version).to(dtype)
     if seed is not None:
         _round_layers(model, seed)
+    if change is not None:
+        _change_weights(model, change)
     images = [_tensor(picture).to(dtype) for picture in batch["images"]]
     names = [name for name in batch if name != "images"]
     truth = [{name: torch.from_numpy(batch[name][i]) for name in names} for i in range(len(images))]

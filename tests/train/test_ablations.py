@@ -212,21 +212,30 @@ def test_a_killed_run_continues(tmp_path, run_here, eager_functions, monkeypatch
         build(model, *arguments, **options)
 
     monkeypatch.setattr(MaskRCNN, "__init__", note)
-    command = ("ablations", "--output", tmp_path, *TINY, "--variant", "c5", "fpn")
+    monkeypatch.setitem(VARIANTS, "c5", {**VARIANTS["c5"], "backbone": {"name": "resnet10", "width": 8}})
+    results = tmp_path / "results.jsonl"
+    command = ("ablations", "--output", tmp_path, *TINY, "--variant", "c5")
     answer = run_here(*command)
     assert answer.returncode == 0, answer.stderr[-2000:]
-    assert made == [None, "fpn"] and "2/2 fpn, seed 0: bbox AP 0" in answer.stdout
-    records = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [(record["variant"], record["seed"]) for record in records] == [("c5", 0), ("fpn", 0)]
-    assert {"segm_AP75", "bbox_AP", "parameters", "images_per_second", "seconds"} <= set(records[0])
+    assert made == [None] and "1/1 c5, seed 0: bbox AP 0" in answer.stdout
+    record = json.loads(results.read_text())
+    assert (record["variant"], record["seed"]) == ("c5", 0)
+    assert {"segm_AP75", "bbox_AP", "parameters", "images_per_second", "seconds"} <= set(record)
+
+    # As if "fpn" had been trained before, and the process killed while it wrote the result of "c5".
+    other = json.dumps({**record, "variant": "fpn", "arguments": VARIANTS["fpn"]})
+    results.write_text(other + "\n" + json.dumps(record)[:-20])
+    made.clear()
+    command = (*command, "fpn")
+    answer = run_here(*command)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    assert made == [None] and "1/1 c5" in answer.stdout
+    records = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(one["variant"], one["seed"]) for one in records] == [("fpn", 0), ("c5", 0)]
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["settings"]["budget"] == 2 and summary["settings"]["precision"]
     assert "| RoIAlign (`c5`) |" in (tmp_path / "ablations.md").read_text()
     assert np.asarray(Image.open(tmp_path / "ablations.png")).std() > 8
-
-    (tmp_path / "results.jsonl").write_text(json.dumps(records[1]) + "\n" + json.dumps(records[0])[:-20])
-    made.clear()
-    assert run_here(*command).returncode == 0 and made == [None]
     assert run_here(*command).returncode == 0 and made == [None]  # nothing is left to do
     answer = run_here(*command, "--budget", 4)
     assert answer.returncode == 2 and "with budget 2 (not 4): use another --output" in answer.stderr

@@ -133,6 +133,7 @@ def test_the_schedule_takes_fewer_steps_and_another_rate(earlier):
     [
         (["--preset", "none"], "there is no preset 'none'"),
         (["--preset", "mask_rcnn_resnet50_fpn"], "holds no weights: give their file as --weights"),
+        (["--preset", "nuclei", "--weights", "imagenet"], "--preset nuclei holds its own weights"),
         (["--weights", "none.keras"], r"none\.keras: no such file"),
         (["--weights", "model.keras", "--preset", "nuclei"], "either --preset or a .keras file"),
         (["--weights", "model.keras", "--freeze", "spine"], "no layer's name starts with 'spine'"),

@@ -67,6 +67,22 @@ def test_a_short_run_scores_and_keeps_scale_and_stretch(folder, tmp_path, run_he
     assert model.resize.tiles == (1024, 1024)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
+def test_windows_at_the_scale_of_the_training_are_learnt_by_heart(folder, tmp_path, run_here, eager_functions):
+    """A window of 32 pixels at twice the size fills the canvas of 64; nothing is exported."""
+    output = tmp_path / "run"
+    answer = run_here(
+        "nuclei", "--data", folder, "--output", output, *TINY, "--overfit", 1, "--steps", 2, "--epochs", 1
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["train_images"], summary["val_images"], summary["batch_size"]) == (1, 1, 1)
+    assert summary["overfit"]["images"] == 1 and "dsb_score" not in summary and summary["saved_model"] is None
+    assert "has NOT memorised its training images" in answer.stdout and "2 steps are few" in answer.stdout
+    [picture] = (output / "pictures").glob("*.png")
+    assert (output / "overfit.png").exists() and picture.name.startswith("00000_")
+
+
 def test_selection_holds_out_training_images_only(script, folder):
     def names(*options):
         parts = script.readers(script.parse(["--data", str(folder), "--output", "run", *options]))

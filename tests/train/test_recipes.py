@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TINY = ("--backbone", "resnet10", "--width", 8)
 
 
-@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "stick_figures"])
+@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "stick_figures", "digits"])
 def test_help_shows_an_example(name, run_here):
     answer = run_here(name, "--help")
     assert answer.returncode == 0
@@ -43,7 +43,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.mark.parametrize("given", [None, "false"])
-@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "nuclei", "cis680", "stick_figures"])
+@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "nuclei", "cis680", "stick_figures", "digits"])
 def test_tensorflow_keeps_its_memory_unless_told_otherwise(name, given):
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPU_ALLOCATOR_USE_BFC"}
     environment |= {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"} | (

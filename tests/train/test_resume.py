@@ -68,9 +68,9 @@ def stop(owner, name, n):
 
 
 def weights(output):
-    """Weights and optimizer of OUTPUT/model.keras."""
-    model = keras.saving.load_model(output / "model.keras")
-    return [np.array(variable) for variable in [*model.weights, *model.optimizer.variables]]
+    """Weights and optimizer of OUTPUT/model.keras and OUTPUT/best.keras."""
+    models = [keras.saving.load_model(output / name) for name in ("model.keras", "best.keras")]
+    return [np.array(variable) for model in models for variable in [*model.weights, *model.optimizer.variables]]
 
 
 def check_equal(output, other):

@@ -132,6 +132,17 @@ def test_anchors_of_the_data_do_not_fit_published_weights(people, tmp_path, run_
     assert answer.returncode == 2 and "error: --anchors data: the anchors of mask_rcnn_resnet50_fpn" in answer.stderr
 
 
+def test_presets_without_masks_of_people_are_no_choice(capsys):
+    """Those with heads for other ground truth, and those of whose weights only the backbone is published."""
+    recipe = module(ROOT / "train" / "penn_fudan.py")
+    words = ["--data", "people", "--output", "runs", "--weights", "coco.pth", "--preset"]
+    assert recipe.parse([*words, "mask_rcnn_resnet50_c4"]).preset == "mask_rcnn_resnet50_c4"
+    for name in ("keypoint_rcnn_resnet50_fpn", "panoptic_resnet50_fpn", "mask_rcnn_mobilenet_v2_fpn"):
+        with pytest.raises(SystemExit):
+            recipe.parse([*words, name])
+        assert f"invalid choice: '{name}'" in capsys.readouterr().err
+
+
 def test_weights_bring_their_own_defaults(people):
     recipe = module(ROOT / "train" / "penn_fudan.py")
     common = ["--data", str(people), "--output", "runs"]

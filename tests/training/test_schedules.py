@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_maskrcnn.training import Cosine, Steps, WarmUp, paper_schedule, warmup_cosine, warmup_steps
+from keras_maskrcnn.training import (
+    Cosine,
+    OneCycle,
+    StepLR,
+    Steps,
+    WarmUp,
+    paper_schedule,
+    warmup_cosine,
+    warmup_steps,
+)
 
 
 def rates(schedule, steps):
@@ -31,6 +40,33 @@ def test_cosine_is_constant_then_decays():
     # At step 8 half of the decay is done: 2 * (0.1 + 0.9 / 2); at 6 a quarter: cos(pi / 4) = 0.7071.
     expected = [2.0, 2.0, 2 * (0.1 + 0.9 * (1 + 0.5**0.5) / 2), 1.1, 0.2, 0.2]
     np.testing.assert_allclose(rates(schedule, [0, 4, 6, 8, 12, 50]), expected, rtol=1e-6)
+
+
+def test_step_lr_falls_at_equal_distances():
+    expected = [0.8, 0.8, 0.4, 0.4, 0.2, 0.1]
+    np.testing.assert_allclose(rates(StepLR(0.8, 10, 0.5), [0, 9, 10, 19, 20, 35]), expected, rtol=1e-6)
+    # Of a share of the time, as with `--minutes`.
+    np.testing.assert_allclose(
+        rates(StepLR(1.0, 1 / 3), [0, 0.33, 0.34, 0.67, 0.99]), [1, 1, 0.1, 0.01, 0.01], rtol=1e-6
+    )
+
+
+def test_one_cycle_rises_and_falls_along_cosines():
+    schedule = OneCycle(2.0, total_steps=10, rise_steps=4, start_factor=0.1, final_factor=0.01)
+    # At steps 2 and 7 half of the way: the mean of both ends. At 5.5 a quarter: (1 + cos(pi / 4)) / 2 of the way back.
+    quarter = 2 * (0.01 + 0.99 * (1 + 0.5**0.5) / 2)
+    expected = [0.2, 1.1, 2.0, quarter, 1.01, 0.02, 0.02]
+    np.testing.assert_allclose(rates(schedule, [0, 2, 4, 5.5, 7, 10, 50]), expected, rtol=1e-5)
+
+
+def test_one_cycle_has_the_defaults_of_torch():
+    # torch.optim.lr_scheduler.OneCycleLR: peak after 30 %, max_lr / 25 at first, 1e-4 of that at the end.
+    schedule = OneCycle(1.0, 100)
+    np.testing.assert_allclose(rates(schedule, [0, 30, 100]), [0.04, 1.0, 4e-6], rtol=1e-4)
+
+
+def test_one_cycle_without_a_rise_starts_at_its_peak():
+    np.testing.assert_allclose(rates(OneCycle(1.0, 10, 0, 0.5, 0.0), [0, 5, 10]), [1, 0.5, 0], atol=1e-6)
 
 
 def test_warmup_steps_combines_both():
@@ -76,6 +112,8 @@ def test_published_schedules_take_another_rate_and_warm_up():
         WarmUp(0.3, 7, 0.25),
         Steps(0.3, [5, 9], 0.5),
         Cosine(0.3, 30, 6, 0.2),
+        StepLR(0.3, 7, 0.5),
+        OneCycle(0.3, 30, 6, 0.1, 0.02),
         WarmUp(Cosine(0.3, 30, 6, 0.2), 7, 0.25),
         paper_schedule(2**16, "1x")[0],
         WarmUp(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.9), 4),
@@ -118,6 +156,8 @@ def test_a_compiled_step_uses_the_scheduled_rate():
         (lambda: WarmUp(0.1, -1), "warmup_steps"),
         (lambda: Steps(0.1, [9, 5]), "ascend"),
         (lambda: Cosine(0.1, 10, 10), "hold_steps"),
+        (lambda: StepLR(0.1, 0), "every must be positive, got 0"),
+        (lambda: OneCycle(0.1, 10, 10), "rise_steps"),
         (lambda: paper_schedule(16, "4x"), "length='4x' is not one of 'paper', '1x', '2x', '3x'"),
         (lambda: paper_schedule(0), "batch_size=0 must be at least 1"),
     ],

@@ -10,7 +10,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torchvision_names.json"
 BODY = "backbone.body."
 NORM = ("weight", "bias", "running_mean", "running_var")
 # Sizes that are not widths: the outputs for COCO, and of 15 anchors at a location.
-OUTPUTS = (54, 60, 80, 81, 91, 320, 364)
+OUTPUTS = (21, 54, 60, 80, 81, 91, 320, 364)
 
 
 def torchvision_shapes(model):
@@ -19,6 +19,9 @@ def torchvision_shapes(model):
     "maskrcnn_resnet18_fpn", which torchvision does not publish, is Mask R-CNN's heads on the body of `resnet18`.
     """
     golden = json.loads(GOLDEN.read_text())
+    if model.startswith("fcn_"):
+        body = {name: shape for name, shape in golden["resnet50"].items() if not name.startswith("fc.")}
+        return {**{f"backbone.{name}": shape for name, shape in body.items()}, **golden[model]}
     if "rcnn" not in model:
         return golden[model]
     body = golden["resnet18" if "resnet18" in model else "resnet50"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_maskrcnn.heads.keypoint import KeypointHead
-from keras_maskrcnn.models import MaskRCNN
+from keras_maskrcnn.models import FCN, MaskRCNN
 from keras_maskrcnn.weights import rows, torchvision
 from keras_maskrcnn.weights.assign import fill
 
@@ -74,6 +74,33 @@ def test_older_style_has_the_published_names(arrays, names):
 def test_mask_rcnn_v2(second, arrays):
     report = check_all_filled(second, arrays("maskrcnn_resnet50_fpn_v2"))
     assert (report.loaded, report.reinitialised, report.unused) == (363, [], [])
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """Function that makes a model with the layout of fcn_resnet50."""
+    backbone = {"name": "resnet50", "width": 16, "output_stride": 8}
+    stages = {"stage": {"width": 128}, "auxiliary": {"width": 64, "loss_weight": 0.5}}
+    return lambda num_classes=20, **options: FCN(num_classes, backbone, **{**stages, **options})
+
+
+def test_fcn(pixels, arrays):
+    model, file = pixels(), arrays("fcn_resnet50")
+    report = check_all_filled(model, file, parts=("backbone", "head", "auxiliary"))
+    assert (report.loaded, report.reinitialised, report.unused) == (53 * 5 + 2 * 7, [], [])
+    expected = file["classifier.4.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(model.head.logits.kernel, expected)
+    np.testing.assert_array_equal(model.auxiliary.stack.norms[0].moving_mean, file["aux_classifier.1.running_mean"])
+
+
+def test_fcn_without_the_auxiliary_classifier_and_with_other_classes(pixels, arrays, capsys):
+    file = arrays("fcn_resnet50")
+    report = fill(pixels(auxiliary=None), file, "torchvision", "file.pth")
+    assert report.loaded == 53 * 5 + 7 and all(name.startswith("aux_classifier.") for name in report.unused)
+    main = {name: array for name, array in file.items() if not name.startswith("aux_")}
+    report = fill(pixels(num_classes=3), main, "torchvision", "file.pth")
+    assert report.reinitialised == ["fcn_head.logits", "auxiliary_head"]
+    assert "num_classes is 20 in the file, 3 in the model" in capsys.readouterr().out
 
 
 def test_names_after_several_gpus(first, arrays):

@@ -28,40 +28,17 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None):
 def fast_nms(boxes, scores, iou_threshold, max_output, groups=None):
     """Suppression in one step with the result of `ops.nms.fast_nms`; arguments and result as for `nms`.
 
-    Memory grows with B · N · rows of the most frequent group, among the rows in use.
+    Memory grows with B · (number of rows in use)². On a CPU the kernel of `nms` takes about the same time.
     """
 
     def first(boxes, used, groups):
         count = tf.shape(used)[1]
-        removed = overlapped(boxes, iou_threshold) if groups is None else _overlapped(boxes, iou_threshold, groups)
-        rank = tf.where(used & ~removed, count - tf.range(count), 0)
+        rank = tf.where(used & ~overlapped(boxes, iou_threshold, groups), count - tf.range(count), 0)
         rank, position = tf.math.top_k(rank, tf.minimum(max_output, count))
         missing = [[0, 0], [0, max_output - tf.shape(position)[1]]]
         return tf.pad(tf.where(rank > 0, position, -1), missing, constant_values=-1)
 
     return _best_first(first, boxes, scores, max_output, groups)
-
-
-def _overlapped(boxes, iou_threshold, groups):
-    """`ops.nms.overlapped`, which compares each row with the earlier ones of its own group only.
-
-    Rows are sorted by group, so that these are the rows directly before it.
-    """
-    by_group = tf.argsort(groups, axis=1, stable=True)
-    boxes, groups = (tf.gather(values, by_group, batch_dims=1) for values in (boxes, groups))
-    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
-    area = tf.maximum(x2 - x1, 0.0) * tf.maximum(y2 - y1, 0.0) * iou_threshold
-    before = tf.reduce_max(tf.pad(tf.math.bincount(groups, axis=-1), [[0, 0], [0, 1]])) - 1
-    window = tf.range(tf.shape(groups)[1])[:, None] + tf.range(before)
-
-    def earlier(values, filling=0.0):  # [B, n] to [B, n, before]
-        return tf.gather(tf.pad(values, [[0, 0], [before, 0]], constant_values=filling), window, axis=1)
-
-    width = tf.minimum(x2[..., None], earlier(x2)) - tf.maximum(x1[..., None], earlier(x1))
-    height = tf.minimum(y2[..., None], earlier(y2)) - tf.maximum(y1[..., None], earlier(y1))
-    shared = tf.maximum(width, 0.0) * tf.maximum(height, 0.0) * (1.0 + iou_threshold)
-    overlap = (shared > area[..., None] + earlier(area)) & (groups[..., None] == earlier(groups, -1))
-    return tf.gather(tf.reduce_any(overlap, axis=2), tf.argsort(by_group, axis=1), batch_dims=1)
 
 
 def _best_first(first, boxes, scores, max_output, groups):

@@ -17,7 +17,7 @@ def train_step(model, inputs):
     moving averages are averaged over the replicas.
 
     Args:
-        model: an `InstanceModel`.
+        model: an `ImageModel`.
         inputs: dict of images and ground truth.
 
     Returns:

@@ -1,5 +1,6 @@
 """Opens every set in a path for inspection, also COCO files with records that `data.Coco` refuses."""
 
+import functools
 import json
 import pathlib
 import tempfile
@@ -13,11 +14,12 @@ from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.data.yolo import Yolo
 
 
-def sets_in(path):
+def sets_in(path, images=None):
     """Opens the sets in a file or folder.
 
     Args:
         path: str or Path.
+        images: folder of the images of `path`, which is then a COCO JSON file; None for where formats have them.
 
     Yields:
         (name, dataset, faults): `dataset` is None where the set cannot be opened; `faults` are pairs of a place and
@@ -26,7 +28,8 @@ def sets_in(path):
     Raises:
         DataError: no format fits.
     """
-    for name, opener in formats.parts(path).items():
+    parts = {"all": functools.partial(Coco, path, images)} if images else formats.parts(path)
+    for name, opener in parts.items():
         try:
             yield name, opener(), []
         except DataError as error:

@@ -80,13 +80,17 @@ class Report:
         return [(parts[name], position) for name, position in heaviest]
 
 
-def inspect(*data, step=None):
+def inspect(*data, step=None, images=None, channels=None, image_dtype=None):
     """Inspects data sets: every image is read and checked.
 
     Args:
         *data: paths that `data.open` takes, whose sets are all inspected, or `Dataset`s. Sets are compared with those
             before them, so the training set comes first.
         step: function of the numbers of images done and of all images, for a progress bar.
+        images: folder of the images of the paths, which are then COCO JSON files.
+        channels: channels that images are read with, 1 to 8, see `Dataset.decoded`; None for 3, or those of a
+            `Dataset`.
+        image_dtype: "uint8" or "uint16"; None for uint8 likewise.
 
     Returns:
         A `Report`.
@@ -95,12 +99,14 @@ def inspect(*data, step=None):
         DataError: no format fits a path.
     """
     report = Report([], Findings(), [], collections.Counter())
-    for name, dataset, faults in _opened(data):
+    for name, dataset, faults in _opened(data, images):
         for place, reason in faults:
             report.findings.add(Finding("set", name, str(place), reason))
         if dataset is None:
             report.closed.append(name)
         else:
+            if channels or image_dtype:
+                dataset = dataset.decoded(channels or 3, image_dtype or "uint8")
             report.parts.append(Part(name, dataset))
     total, done = sum(len(part.dataset) for part in report.parts), 0
     for part in report.parts:
@@ -119,14 +125,14 @@ def inspect(*data, step=None):
     return report
 
 
-def _opened(data):
+def _opened(data, images):
     """(name, dataset or None, faults) of every set; names have the folder where there are several paths."""
     for index, one in enumerate(data):
         if isinstance(one, Dataset):
             yield f"data {index + 1}" if len(data) > 1 else "data", one, []
             continue
         order = {"train": 0}  # the set that the others are compared with
-        for name, dataset, faults in sorted(sets_in(one), key=lambda found: order.get(found[0], 1)):
+        for name, dataset, faults in sorted(sets_in(one, images), key=lambda found: order.get(found[0], 1)):
             yield f"{pathlib.Path(one).name}/{name}" if len(data) > 1 else name, dataset, faults
 
 

@@ -1,0 +1,176 @@
+"""Training of models that compute their own losses: `compile`, `fit`, `evaluate`, and the steps between."""
+
+import keras
+from keras import ops
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.data.sample import Dataset
+from keras_maskrcnn.inference.placement import Resize
+
+
+class OwnLosses:
+    """Mixin for models whose `call` returns the losses where the ground truth is among its inputs.
+
+    Attributes:
+        COMPILED: names of the arguments of `compile` that a saved model keeps.
+    """
+
+    # Not jit_compile: whether XLA pays off depends on the machine that loads, not on the one that saved.
+    COMPILED = ("optimizer", "loss_weights", "run_eagerly", "steps_per_execution")
+
+    def compile(self, optimizer="rmsprop", *, loss_weights=None, **kwargs):
+        """Configure training. The losses are the model's own, so `loss` is not accepted.
+
+        Args:
+            optimizer: Keras optimizer.
+            loss_weights: dict from names in `loss_names` to factors, 1 where a name is absent. Where all losses of a
+                stage have the factor 0, none is computed, no batch statistic is updated, and they read 0.
+            **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
+
+        Raises:
+            ValueError: for a name that is not a loss of this model, or if `loss` or `metrics` is passed.
+        """
+        unknown = set(loss_weights or {}) - set(self.loss_names)
+        if unknown:
+            raise ValueError(
+                f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.loss_names)}"
+            )
+        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
+            raise ValueError(
+                f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
+            )
+        self.loss_weights = dict(loss_weights or {})
+        super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
+        self._network = Network(self)
+        # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
+        self.optimizer.build(self.trainable_variables)
+
+    def left_out(self, *names):
+        """Whether all these losses have the weight 0."""
+        return all(self.loss_weights.get(name, 1.0) == 0 for name in names)
+
+    def compile_from_config(self, config):
+        """Compile as the saved model was."""
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**{name: value for name, value in config.items() if name in self.COMPILED})
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Train, see `keras.Model.fit`; `x` is a result of `data.batches`.
+
+        The canvas size and the class names of the data become the model's where it has none; the data follows the
+        antialiasing of the model's resize rule.
+
+        Raises:
+            ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, another
+            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take.
+        """
+        if isinstance(x, Dataset):
+            raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
+        self.adopt(x)
+        if not isinstance(x, keras.utils.PyDataset):
+            kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
+        return super().fit(x, y, **kwargs)
+
+    def adopt(self, data):
+        """Takes canvas, class names and resize rule of a result of `data.batches`, as `fit` does.
+
+        For `fit` on an iterator over the batches, which does not have them. Errors as for `fit`.
+        """
+        self._adopt(data)
+        self._follow(data)
+
+    def evaluate(self, x=None, y=None, **kwargs):
+        """The losses on `x`, a result of `data.batches`, see `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: if the images of `x` are resized by another rule than the model's.
+        """
+        self._follow(x)  # `fit` calls this method for its `validation_data`
+        return super().evaluate(x, y, **kwargs)
+
+    def _follow(self, data):
+        """Have `data.batches` resize images by the model's rule, which `detect` applies too."""
+        if hasattr(data, "rows"):
+            data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
+
+    def class_names_of(self, data):
+        """Names of the classes in a result of `data.batches`; None if they are not known."""
+        return getattr(data, "class_names", None)
+
+    def _adopt(self, data):
+        names = self.class_names_of(data)
+        if names is not None and len(names) > self.num_classes:
+            raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
+        if names and self.class_names and list(names) != self.class_names[: len(names)]:
+            raise ValueError(f"the data's classes are {list(names)}, the model's {self.class_names}: they must agree")
+        batch = data.element_spec if hasattr(data, "element_spec") else None
+        if isinstance(data, keras.utils.PyDataset):
+            batch = data[0]
+        if batch is not None:
+            self._adopt_batch(_merged(batch))
+        if names is not None and len(names) == self.num_classes and self.class_names is None:
+            self.class_names = list(names)
+
+    def _adopt_batch(self, batch):
+        """Check the fields and the images of a batch; take its canvas, which gives `detect` the scale of the training.
+
+        With the option `scale` of `resize`, that is the scale of the training, and crops may have any canvas.
+        """
+        missing = [name for name in self.fields if name not in batch]
+        if missing:
+            raise ValueError(f"the data has no {', '.join(missing)}, which {self.name} is trained with")
+        self.check_images(batch["images"])
+        if self.image_size is not None:
+            return
+        canvas = tuple(batch["images"].shape[1:3])
+        self.check_canvas(canvas)
+        if self.resize.scale is not None:
+            return
+        self.image_size = canvas
+        if self.resize != Resize():
+            print(f"{self.name}: image_size {canvas} of the data replaces the preset's resize rule")
+
+    def train_step(self, *args):
+        """One training step: one forward pass gives the losses; see `backend.tensorflow.train_step`."""
+        *state, data = args
+        if backend.is_tensorflow():
+            from keras_maskrcnn.backend.tensorflow.train_step import train_step
+
+            return train_step(self, _merged(data))
+        return super().train_step(*state, (_merged(data),))
+
+    def test_step(self, *args):
+        """One evaluation step: the losses without an update."""
+        *state, data = args
+        return super().test_step(*state, (_merged(data),))
+
+    @property
+    def metrics(self):
+        """The model's metrics, which replace Keras' own."""
+        return [self.loss_metric, *self.loss_terms.values(), self.gradient_norm, self.skipped_steps]
+
+    def total_loss(self, terms):
+        """Weighted sum of the loss terms, scalar, plus the layers' regularisation losses."""
+        if self.loss_names[0] not in terms:
+            raise ValueError(f"the data has no ground truth: x, y = batch must hold {', '.join(self.fields)}")
+        total = sum(self.loss_weights.get(name, 1.0) * terms[name] for name in self.loss_names)
+        return total + sum(self.losses) if self.losses else total
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """`total_loss` of the terms in `y_pred`; updates the metric "loss"."""
+        loss = self.total_loss(y_pred)
+        self.loss_metric.update_state(loss, sample_weight=ops.shape(x["images"])[0])
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Update the running mean of every term and return them with the loss."""
+        for name, metric in self.loss_terms.items():
+            metric.update_state(y_pred[name])
+        return {metric.name: metric.result() for metric in (self.loss_metric, *self.loss_terms.values())}
+
+
+def _merged(data):
+    """One dict of inputs from (x, y), (x,) or x: ground truth reaches `call` together with the images."""
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    return {**x, **(y or {})}

@@ -1,0 +1,74 @@
+"""The best epoch of a run: a file of its model, chosen by the scores of the validation set."""
+
+import json
+import math
+import os
+import pathlib
+
+import keras
+
+from keras_maskrcnn.training.run_folder import write
+
+# The mean of those that a model has chooses the epoch. Keypoints stay out: their AP is on another scale.
+CHOOSING = ("bbox_AP", "segm_AP", "mean_IoU")
+
+
+class Best(keras.callbacks.Callback):
+    """Writes `FOLDER/best.keras` after each epoch whose figure is the highest so far; comes after the scoring callback.
+
+    The figure is the mean of the scores in `CHOOSING`: (box AP + mask AP) / 2, box AP alone for a model without masks.
+    Epochs that are not scored do not count, and of equal figures the first one. The file is complete or not there. Its
+    epoch and figure are kept in `FOLDER/backup/best.json` for a run that continues.
+
+    Args:
+        folder: folder of the run.
+        scores: the callback that scores, a `clock.TimedEval`.
+        done: number of complete epochs of the run; 0 forgets an earlier run.
+    """
+
+    def __init__(self, folder, scores, done=0):
+        super().__init__()
+        self.path = pathlib.Path(folder) / "best.keras"
+        self._scores = scores
+        self._record = self.path.parent / "backup" / "best.json"
+        self._found = None
+        if done and self._record.is_file() and self.path.is_file():
+            self._found = json.loads(self._record.read_text())
+        elif not done:
+            self.path.unlink(missing_ok=True)
+            self._record.unlink(missing_ok=True)
+
+    @property
+    def found(self):
+        """`epoch` (from 1), `score` (its name) and `figure` of the best epoch as a dict; None if none was scored."""
+        return self._found and {**self._found, "figure": round(self._found["figure"], 4)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Saves the model if the scores are new and the best so far."""
+        if not self._scores.current:
+            return
+        name, figure = chosen(self._scores.scores)
+        if math.isnan(figure) or (self._found and figure <= self._found["figure"]):
+            return
+        self._save()
+        self._found = {"epoch": epoch + 1, "score": name, "figure": figure}
+        write(self._record, json.dumps(self._found))
+
+    def load(self, model):
+        """Gives a model the weights and the optimizer state of the best epoch."""
+        model.load_weights(self.path)
+
+    def _save(self):
+        temporary = self.path.with_suffix(".part.keras")
+        try:
+            keras.saving.save_model(self.model, temporary)
+            os.replace(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def chosen(scores):
+    """Name and value of the figure that chooses the best epoch; NaN if there is no such score."""
+    names = [name for name in CHOOSING if name in scores]
+    figure = sum(scores[name] for name in names) / len(names) if names else math.nan
+    return ("mean of " if len(names) > 1 else "") + " and ".join(names), float(figure)

@@ -1,0 +1,1 @@
+"""The page of `train/digits.py`: networks, and a module for each step."""
