@@ -15,9 +15,9 @@ pytestmark = pytest.mark.usefixtures("narrow_presets")
 PRESET = "mask_rcnn_resnet50_fpn"
 
 
-def helper(name):
-    """A module beside the tests of `weights`; tests are no package."""
-    path = pathlib.Path(__file__).parent / "weights" / f"{name}.py"
+def helper(name, folder="weights"):
+    """A module beside the tests in a folder; tests are no package."""
+    path = pathlib.Path(__file__).parent / folder / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -61,6 +61,18 @@ def test_a_published_file_becomes_a_model_with_names(published, tmp_path, capsys
     np.testing.assert_array_equal(
         model.backbone.get_layer("stem_conv").kernel, arrays["backbone.body.conv1.weight"].transpose(2, 3, 1, 0)
     )
+
+
+def test_a_file_of_yolact_becomes_a_model_of_its_class(tmp_path, capsys):
+    shapes = helper("generated", "parity").shapes("yolact_resnet50")
+    outputs = (243, 96, 80, 32)  # logits and coefficients of the anchors of a location, logits, prototypes
+    path = write(tmp_path / "yolact.pth", names.drawn(names.narrowed(shapes, outputs=outputs)))
+    output = tmp_path / "yolact.weights.h5"
+    assert main(["convert", "--preset", "yolact_resnet50", str(path), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "301 variables of yolact_resnet50 loaded, 80 classes, COCO's names" in printed
+    assert "not loaded" not in printed and "left out" not in printed
+    assert f"YOLACT.from_preset('yolact_resnet50', num_classes=80, weights='{output}')" in printed
 
 
 def test_the_sources_are_those_of_the_library():
