@@ -1,11 +1,15 @@
 """YOLACT: parameter counts, losses, compiled steps, detections in every form; see also `test_tasks`."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_maskrcnn import YOLACT, data, evaluation
+from keras_maskrcnn.cli import main
 from keras_maskrcnn.heads.outputs import to_image
 from keras_maskrcnn.inference.augmented import TestTimeAugmentation
 from keras_maskrcnn.inference.saved_model import SavedModel
@@ -273,6 +277,20 @@ def test_evaluation_takes_the_model_as_it_is(trained, shapes):
     model, _ = trained
     scores = evaluation.coco_scores(model, shapes, kinds=("bbox", "segm"))
     assert {"bbox_AP", "segm_AP"} <= set(scores)
+
+
+def test_the_command_line_takes_the_model_as_it_is(trained, shapes, tmp_path):
+    _, folder = trained
+    Image.fromarray(shapes[0]["image"]).save(tmp_path / "a.png")
+    model = ["--model", str(folder / "model.keras")]
+    results = tmp_path / "found.json"
+    command = ["predict", *model, str(tmp_path / "a.png"), "--score", "0", "--output", str(tmp_path / "drawn")]
+    assert main([*command, "--json", str(results)]) == 0 and (tmp_path / "drawn" / "a.png").is_file()
+    found = json.loads(results.read_text())
+    assert found and all("segmentation" in result for result in found)
+    scores = tmp_path / "scores.json"
+    command = ["evaluate", *model, "--dataset", "shapes", "--count", "2", "--image-size", "64", "--json", str(scores)]
+    assert main(command) == 0 and "segm_AP" in scores.read_text()
 
 
 def test_parts_can_be_frozen(tmp_path):
