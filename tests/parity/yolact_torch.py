@@ -320,15 +320,20 @@ def losses(outputs, truth):
 
 
 def mask_loss(outputs, boxes, masks, row, positive):
-    """Cross entropies of the cropped masks, each divided by the area of the object's box in cells; their sum."""
+    """Cross entropies of the cropped masks, each divided by the area of the object's box in cells; their sum.
+
+    They are computed from logits: the probability of a large one is 1 in float32, whose error is not finite. Outside
+    the crop there is no error, as the target is 0 there too.
+    """
     if positive.sum() > MASKS:
         raise SystemExit(f"{int(positive.sum())} positives: of more than {MASKS} the masks would be drawn at random")
     prototypes = outputs["prototypes"]
     size = prototypes.shape[1:]
     target = (_resized(masks[None], size)[0] > 0.5).to(prototypes)[row[positive]]
     boxes = boxes[row[positive]]
-    found = torch.sigmoid(torch.einsum("nk,khw->nhw", outputs["coefficients"][positive], prototypes))
-    error = functional.binary_cross_entropy(found * inside(boxes, size), target, reduction="none").sum((1, 2))
+    logits = torch.einsum("nk,khw->nhw", outputs["coefficients"][positive], prototypes)
+    error = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    error = (error * inside(boxes, size)).sum((1, 2))
     sides = (boxes[:, 2:] - boxes[:, :2]) * boxes.new_tensor([size[1], size[0]])
     return (error / sides.prod(1)).sum()
 
