@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn import YOLACT, MaskRCNN, data
+from keras_maskrcnn.heads.anchors import Anchors
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import frozen_names
+from keras_maskrcnn.models.yolact import ANCHORS
 from keras_maskrcnn.training import fine_tuning, networks, recipe
 
 SMALL = {
@@ -51,10 +53,10 @@ def test_anchors_reach_as_far_as_the_given_ones(largest, expected):
 
 def test_the_paper_s_anchors_are_those_of_the_class():
     model = networks.build(arguments(model="yolact"), 2, **{**SMALL, "anchors": None})
-    assert model.anchor_head.anchors == YOLACT(2, SMALL["backbone"]).anchor_head.anchors
+    assert model.anchor_head.anchors == Anchors.of(ANCHORS)
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn_mobilenet_v2", "yolact_resnet50"])
+@pytest.mark.parametrize("name", ["mask_rcnn_mobilenet_v2", pytest.param("yolact_resnet50", marks=pytest.mark.slow)])
 def test_the_network_of_a_published_preset_without_its_weights(name, request):
     if name.startswith("mask_rcnn"):
         request.getfixturevalue("narrow_presets")
