@@ -21,9 +21,7 @@ QUICK = ("v1",)
 RUNS = {"v1": "training", "keypoint": "training_keypoint", "yolact_resnet50": "training_yolact"}
 
 
-@pytest.mark.parametrize(
-    "version", [*QUICK, *(pytest.param(v, marks=pytest.mark.slow) for v in ("v2", "keypoint"))]
-)
+@pytest.mark.parametrize("version", [*QUICK, *(pytest.param(v, marks=pytest.mark.slow) for v in ("v2", "keypoint"))])
 def test_image(version):
     arrays = golden.read()
     wanted, size = golden.part(arrays, version), arrays["picture"].shape[:2]
