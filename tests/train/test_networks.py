@@ -56,10 +56,9 @@ def test_the_paper_s_anchors_are_those_of_the_class():
     assert model.anchor_head.anchors == Anchors.of(ANCHORS)
 
 
-@pytest.mark.parametrize("name", ["mask_rcnn_mobilenet_v2", pytest.param("yolact_resnet50", marks=pytest.mark.slow)])
-def test_the_network_of_a_published_preset_without_its_weights(name, request):
-    if name.startswith("mask_rcnn"):
-        request.getfixturevalue("narrow_presets")
+@pytest.mark.usefixtures("narrow_presets")
+@pytest.mark.parametrize("name", ["mask_rcnn_mobilenet_v2", "yolact_resnet50"])
+def test_the_network_of_a_published_preset_without_its_weights(name):
     given = arguments(preset=name, weights="none", channels=None, image_dtype=None, norm="group", image_size=[96])
     model = fine_tuning.build(given, data.Shapes(1))
     assert model.num_classes == 3 and model.image_size == (96, 96) and not frozen_names(model)
