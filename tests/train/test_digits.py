@@ -106,12 +106,12 @@ def test_each_cell_of_the_score_map_is_the_classifier_on_its_window(source):
 def test_enlargements_of_a_digit(source):
     found = upsampling.enlarged(source)
     image, values = found.pop("image"), found.pop("max pooling")
-    np.testing.assert_allclose(values, image.reshape(8, 4, 8, 4).max((1, 3)))
-    assert set(found) == set(upsampling.METHODS) and all(each.shape == (32, 32) for each in found.values())
+    np.testing.assert_allclose(values, image.reshape(12, 4, 12, 4).max((1, 3)))
+    assert set(found) == set(upsampling.METHODS) and all(each.shape == (48, 48) for each in found.values())
     np.testing.assert_array_equal(found["nearest"], values.repeat(4, 0).repeat(4, 1))
     np.testing.assert_array_equal(found["unpool"][::4, ::4], values)
     for name in ("unpool", "max_unpool"):
-        assert found[name].sum() == pytest.approx(values.sum()) and np.count_nonzero(found[name]) <= 64
+        assert found[name].sum() == pytest.approx(values.sum()) and np.count_nonzero(found[name]) <= 144
     places = found["max_unpool"] > 0
     np.testing.assert_allclose(found["max_unpool"][places], image[places])
     assert upsampling.operators(source).ndim == 3

@@ -130,12 +130,20 @@ def plot(x, y, best, paths, excess):
     low, high = np.min([START, best], axis=0) - 0.7, np.max([START, best], axis=0) + 0.7
     a, b = np.meshgrid(np.linspace(low[0], high[0], 80), np.linspace(low[1], high[1], 80))
     plane.contour(a, b, loss(np.stack([a, b], axis=-1), x, y), levels=18, colors=INK, alpha=0.25, linewidths=0.7)
-    for (name, lines), tint in zip(paths.items(), TINTS, strict=False):
-        used = np.linspace(0, PASSES * len(x), len(lines))
-        losses.plot(used[1:], np.maximum(excess[name][1:], 1e-12), color=tint, linewidth=1.2, label=name)
-        plane.plot(*lines.T, color=tint, linewidth=1.2, marker="." if len(lines) < 50 else None)
-    plane.plot(*best, "*", color=INK, markersize=14)
+    for order, ((name, lines), tint) in enumerate(zip(paths.items(), TINTS, strict=False)):
+        used, many = np.linspace(0, PASSES * len(x), len(lines)), len(lines) > 1000
+        # Long, noisy descents are thin and lie behind the others.
+        style = {
+            "color": tint,
+            "linewidth": 0.5 if many else 2.0,
+            "alpha": 0.6 if many else 1.0,
+            "zorder": 3 - order / 4,
+        }
+        losses.plot(used[1:], np.maximum(excess[name][1:], 1e-12), label=name, **style)
+        plane.plot(*lines.T, marker="." if len(lines) < 50 else None, **style)
+    plane.plot(*best, "*", color=INK, markersize=14, zorder=4)
     plane.set(xlabel="a", ylabel="b", title="paths; the star is the minimum")
     losses.set(xscale="log", yscale="log", xlabel="points used", ylabel="loss above the minimum", title="loss")
+    losses.set_ylim(bottom=1e-6)
     losses.legend(fontsize=8, frameon=False)
     return sheet

@@ -10,12 +10,12 @@ from keras_maskrcnn.drawing.sheets import titled
 from keras_maskrcnn.layers.upsampling import METHODS, Upsampling
 from keras_maskrcnn.ops.maps import unpool
 
-FACTOR = 4
+SIDE, FACTOR = 48, 4  # pixels of the digit that is pooled, and by how much
 SHOWN = 4  # images with the maps of all networks
 
 
 def enlarged(source):
-    """A digit of 32×32 pixels, its 4×4 max pooling, and the enlargements of that by all methods.
+    """A digit on 48×48 pixels, its 4×4 max pooling, and the enlargements of that by all methods.
 
     The two unpoolings are shown without the convolution that follows them in a network, and the deconvolution as it is
     before training.
@@ -24,10 +24,10 @@ def enlarged(source):
         source: of `data.Digits`.
 
     Returns:
-        dict from titles to float [32, 32] or [8, 8].
+        dict from titles to float [48, 48], for the pooling [12, 12].
     """
-    options = {"digits": (1, 1), "digit_size": (21, 21), "noise": (0, 0), "colour": False}
-    image = data.Digits(1, (32, 32), 1, source, "val", **options)[0]["image"][..., 0] / 255.0
+    options = {"digits": (1, 1), "digit_size": (33, 33), "rotation": 0, "noise": (0, 0), "colour": False}
+    image = data.Digits(1, (SIDE, SIDE), 1, source, "val", **options)[0]["image"][..., 0] / 255.0
     guide = ops.convert_to_tensor(image[None, ..., None], "float32")
     values = ops.max_pool(guide, FACTOR)
     results = {"image": guide, "max pooling": values}
@@ -44,7 +44,9 @@ def operators(source):
     panels = []
     for name, values in enlarged(source).items():
         shade = plots.shaded(values)
-        panels.append(titled(shade.repeat(256 // len(shade), axis=0).repeat(256 // len(shade), axis=1), name, 16))
+        panels.append(
+            titled(shade.repeat(5 * SIDE // len(shade), axis=0).repeat(5 * SIDE // len(shade), axis=1), name, 16)
+        )
     return visualize.grid(panels, columns=4)
 
 
