@@ -80,7 +80,8 @@ def test_inspect_and_convert_data_with_the_images_elsewhere(folder, tmp_path, ca
     bands = ["--channels", "2", "--image-dtype", "uint16"]
     assert main(["inspect", str(annotations), "--images", str(folder), *bands, "--html", str(page)]) in (0, 1)
     assert "all: 2 images, 2 objects" in capsys.readouterr().out and page.is_file()
-    assert main(["inspect", str(annotations), "--images", str(folder)]) == 2  # they have not three channels
+    others = ["--channels", "4", "--image-dtype", "uint16"]
+    assert main(["inspect", str(annotations), "--images", str(folder), *others]) == 2
     assert "2 unreadable" in capsys.readouterr().out
     annotations.rename(folder / "cells.json")
     assert main(["convert-data", str(folder / "cells.json"), str(tmp_path / "out.json"), *bands]) == 0

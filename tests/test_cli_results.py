@@ -15,7 +15,7 @@ from keras_maskrcnn.heads.outputs import Detections
 
 class OneOfEach:
     class_names: ClassVar = ["cat", "dog"]
-    image_type = data.ImageType()
+    image_type, schema = data.ImageType(), OUTPUTS
 
     def detect_each(self, images, **options):
         for image in images:

@@ -50,6 +50,7 @@ SMALL = {
         # Scoring as in the call before it.
         'epochs=8, callbacks=[training.CocoEval(val, log_dir="runs/tuned")]': "epochs=1",
     },
+    "docs/digits.md": {"Digits(2000, (128, 128)": "Digits(4, (64, 64)", "Digits(100, (128, 128)": "Digits(2, (64, 64)"},
     "docs/evaluation.md": {
         "Shapes(50, image_size=(128, 128)": "Shapes(2, image_size=(64, 64)",
         'backbone={"name": "resnet18", "norm": "group"}': TINY,
