@@ -15,8 +15,10 @@ SQUARE = 550  # pixels of the sides of YOLACT's input, to which photos are resiz
 # Numbers of proposals per level and per image in the training cases.
 TRAINING_PRE_NMS, TRAINING_POST_NMS = 300, {"v1": 200, "keypoint": 40}  # the keypoint head is slow
 
-# With this learning rate the losses decrease, and ten steps do not amplify rounding errors beyond the bars.
-STEPS, RATE, MOMENTUM, DECAY = 10, 1e-4, 0.9, 1e-4
+# With these learning rates the losses decrease, and ten steps do not amplify rounding errors beyond the bars. YOLACT's
+# semantic loss, a sum over 80 classes, has larger gradients than all others.
+STEPS, MOMENTUM, DECAY = 10, 0.9, 1e-4
+RATES = {"v1": 1e-4, "keypoint": 1e-4, **dict.fromkeys(YOLACT, 1e-5)}
 YOLACT_SEED = 123  # with it no two anchors are equally good for an object
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 FOLDER = pathlib.Path(__file__).parents[1] / "golden"
-FILES = FOLDER / "parity.npz", FOLDER / "parity_keypoints.npz"
+FILES = FOLDER / "parity.npz", FOLDER / "parity_keypoints.npz", FOLDER / "parity_yolact.npz"
 PLACES, SUMS = 400, 64
 
 

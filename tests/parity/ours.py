@@ -120,7 +120,7 @@ def training(batch, steps=cases.STEPS, version="v1", **compile):
     inputs = padded(batch)
     model = training_model(batch["images"].shape[1:3], version)
     arrays = {f"gradient/{name}": g for name, g in gradients(model, inputs, version).items()}
-    model.compile(SGD(cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY), **compile)
+    model.compile(SGD(cases.RATES[version], momentum=cases.MOMENTUM, weight_decay=cases.DECAY), **compile)
     losses = []
     for _ in range(steps):
         model.reset_metrics()

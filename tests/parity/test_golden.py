@@ -17,11 +17,13 @@ def assert_good(title, rows):
     assert all(row.good for row in rows), "\n" + measure.table(title, rows)
 
 
-QUICK = ("v1",)
+QUICK = ("v1", "yolact_resnet50")
 RUNS = {"v1": "training", "keypoint": "training_keypoint", "yolact_resnet50": "training_yolact"}
 
 
-@pytest.mark.parametrize("version", [*QUICK, *(pytest.param(v, marks=pytest.mark.slow) for v in ("v2", "keypoint"))])
+@pytest.mark.parametrize(
+    "version", [*QUICK, *(pytest.param(v, marks=pytest.mark.slow) for v in generated.VERSIONS if v not in QUICK)]
+)
 def test_image(version):
     arrays = golden.read()
     wanted, size = golden.part(arrays, version), arrays["picture"].shape[:2]
@@ -38,6 +40,7 @@ def test_image(version):
         ("v1", 3, True),
         pytest.param("v1", cases.STEPS, False, marks=pytest.mark.slow),
         pytest.param("keypoint", 3, True, marks=pytest.mark.slow),
+        pytest.param("yolact_resnet50", 3, True, marks=pytest.mark.slow),
     ],
 )
 def test_training(version, steps, eagerly):

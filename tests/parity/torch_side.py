@@ -236,7 +236,9 @@ def _steps(batch, version, steps, dtype, seed=None, change=None):
     # Keypoints stay in float32, which torchvision requires.
     truth = [{**of_image, "boxes": of_image["boxes"].to(dtype)} for of_image in truth]
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.SGD(trained.values(), cases.RATE, momentum=cases.MOMENTUM, weight_decay=cases.DECAY)
+    optimizer = torch.optim.SGD(
+        trained.values(), cases.RATES[version], momentum=cases.MOMENTUM, weight_decay=cases.DECAY
+    )
     losses, gradients = [], None
     for _ in range(steps):
         terms = model(images, truth)
