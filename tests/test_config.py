@@ -13,6 +13,7 @@ import keras_maskrcnn.heads
 import keras_maskrcnn.layers
 import keras_maskrcnn.training.schedules
 from keras_maskrcnn.backbones import DarkNet53, EfficientNetLite, MobileNetV2, ResNet, SimpleCNN
+from keras_maskrcnn.backbones.backbone import Backbone
 from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import CascadeHead
@@ -333,7 +334,7 @@ CLASSES = {
         {"inner": Cosine(0.5, 8), "warmup_steps": 7, "start_factor": 0.3},
     ),
 }
-BASES = {FoldingModel, Head, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
+BASES = {Backbone, FoldingModel, Head, MapHead, PixelHead, RegionHead, RegionPooling, ObjectHead}
 PACKAGES = (keras_maskrcnn.layers, keras_maskrcnn.heads, keras_maskrcnn.backbones)
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 

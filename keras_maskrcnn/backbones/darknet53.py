@@ -5,8 +5,7 @@ import math
 import keras
 from keras import layers
 
-from keras_maskrcnn.backbones.freezing import freeze
-from keras_maskrcnn.layers.folding import FoldingModel
+from keras_maskrcnn.backbones.backbone import Backbone
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 # Residual blocks of each stage, which begins with a convolution of stride 2.
@@ -18,7 +17,7 @@ SLOPE = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class DarkNet53(FoldingModel):
+class DarkNet53(Backbone):
     """DarkNet-53 without classifier: `[B, H, W, C]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
 
     The levels have 128, 256, 512 and 1024 channels. Every convolution is followed by a normalisation and a leaky ReLU;
@@ -69,24 +68,7 @@ class DarkNet53(FoldingModel):
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.norm, self.width, self.freeze_at, self.norm_epsilon = norm, width, freeze_at, norm_epsilon
         self.input_channels, self._dtype_argument = input_channels, dtype
-        freeze(self, freeze_at, LEVELS)
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {
-            "norm": self.norm,
-            "width": self.width,
-            "freeze_at": self.freeze_at,
-            "norm_epsilon": self.norm_epsilon,
-            "input_channels": self.input_channels,
-            "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})
+        self.freeze_stages(freeze_at, LEVELS)
 
 
 class _Builder:

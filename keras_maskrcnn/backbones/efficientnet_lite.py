@@ -5,9 +5,8 @@ import math
 import keras
 from keras import layers
 
-from keras_maskrcnn.backbones.freezing import freeze
+from keras_maskrcnn.backbones.backbone import Backbone
 from keras_maskrcnn.backbones.inverted_residual import Builder, multiple_of_8
-from keras_maskrcnn.layers.folding import FoldingModel
 
 # Repeats, kernel size, stride, expansion and channels of each stage of Lite0. Source: the table of EfficientNet-B0 (Tan
 # & Le 2019), which tensorflow/tpu's efficientnet_lite_builder.py keeps.
@@ -29,7 +28,7 @@ EPSILON = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class EfficientNetLite(FoldingModel):
+class EfficientNetLite(Backbone):
     """EfficientNet-Lite without classifier: `[B, H, W, C]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
 
     The levels are outputs of the blocks' last, linear convolutions, with 24, 40, 112 and 320 channels in Lite0. Padding
@@ -66,23 +65,7 @@ class EfficientNetLite(FoldingModel):
         super().__init__(inputs=inputs, outputs=outputs, name=name or f"efficientnet_lite{variant}")
         self.variant, self.norm, self.freeze_at = variant, norm, freeze_at
         self.input_channels, self._dtype_argument = input_channels, dtype
-        freeze(self, freeze_at, LEVELS)
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {
-            "variant": self.variant,
-            "norm": self.norm,
-            "freeze_at": self.freeze_at,
-            "input_channels": self.input_channels,
-            "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})
+        self.freeze_stages(freeze_at, LEVELS)
 
 
 def stages(variant):

@@ -3,9 +3,8 @@
 import keras
 from keras import layers
 
-from keras_maskrcnn.backbones.freezing import freeze
+from keras_maskrcnn.backbones.backbone import Backbone
 from keras_maskrcnn.backbones.inverted_residual import Builder, multiple_of_8
-from keras_maskrcnn.layers.folding import FoldingModel
 
 # Repeats, kernel size, stride, expansion and channels of each stage (the paper's table 2).
 STAGES = (
@@ -23,7 +22,7 @@ LEVELS = {"C2": 2, "C3": 3, "C4": 5, "C5": 7}
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class MobileNetV2(FoldingModel):
+class MobileNetV2(Backbone):
     """MobileNetV2 without classifier: `[B, H, W, C]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
 
     C2, C3 and C4 are outputs of blocks, with 24, 32 and 96 channels. C5 has 1280 channels: the last 1×1 convolution
@@ -82,25 +81,4 @@ class MobileNetV2(FoldingModel):
         self.norm_epsilon, self.padding = norm_epsilon, padding
         self.pixel_mean, self.pixel_std = (None if v is None else tuple(v) for v in (pixel_mean, pixel_std))
         self.input_channels, self._dtype_argument = input_channels, dtype
-        freeze(self, freeze_at, LEVELS)
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {
-            "norm": self.norm,
-            "width": self.width,
-            "last_conv": self.last_conv,
-            "freeze_at": self.freeze_at,
-            "norm_epsilon": self.norm_epsilon,
-            "padding": self.padding,
-            "pixel_mean": self.pixel_mean,
-            "pixel_std": self.pixel_std,
-            "input_channels": self.input_channels,
-            "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})
+        self.freeze_stages(freeze_at, LEVELS)

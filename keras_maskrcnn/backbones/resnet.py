@@ -3,16 +3,17 @@
 import keras
 from keras import layers
 
-from keras_maskrcnn.layers.folding import FoldingModel
+from keras_maskrcnn.backbones.backbone import Backbone
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 # Groups and channels per group of the ResNeXts that torchvision names, by depth.
 RESNEXTS = {50: ((32, 4),), 101: ((32, 8), (64, 4))}
+LEVELS = {"C2": 1, "C3": 2, "C4": 3, "C5": 4}  # the stage that each level is the output of
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class ResNet(FoldingModel):
+class ResNet(Backbone):
     """Residual network without classifier: `[B, H, W, C]` to {"C2", "C3", "C4", "C5"} with strides 4 to 32.
 
     Args:
@@ -91,39 +92,7 @@ class ResNet(FoldingModel):
         self.pixel_mean, self.pixel_std = (None if v is None else tuple(v) for v in (pixel_mean, pixel_std))
         self.input_channels, self.dilated, self.output_stride = input_channels, dilated, output_stride
         self._dtype_argument = dtype
-        self._freeze(freeze_at)
-
-    def _freeze(self, freeze_at):
-        frozen = ("stem", "stage1", "stage2", "stage3", "stage4")[:freeze_at]
-        for layer in self.layers:
-            if layer.name.split("_")[0] in frozen:
-                layer.trainable = False
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {
-            "depth": self.depth,
-            "norm": self.norm,
-            "width": self.width,
-            "groups": self.groups,
-            "width_per_group": self.width_per_group,
-            "freeze_at": self.freeze_at,
-            "norm_epsilon": self.norm_epsilon,
-            "stride_in_1x1": self.stride_in_1x1,
-            "stem_pool": self.stem_pool,
-            "pixel_mean": self.pixel_mean,
-            "pixel_std": self.pixel_std,
-            "input_channels": self.input_channels,
-            "dilated": self.dilated,
-            "output_stride": self.output_stride,
-            "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})
+        self.freeze_stages(freeze_at, LEVELS)
 
 
 def _steps(stage, is_first, output_stride, dilated):

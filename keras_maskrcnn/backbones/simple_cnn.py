@@ -3,12 +3,12 @@
 import keras
 from keras import layers
 
-from keras_maskrcnn.layers.folding import FoldingModel
+from keras_maskrcnn.backbones.backbone import Backbone
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class SimpleCNN(FoldingModel):
+class SimpleCNN(Backbone):
     """Five convolutions, each with normalisation and ReLU, with 2×2 max pooling between them.
 
     Maps `[B, H, W, C]` to {"C1", "C2", "C3", "C4"} with strides 2 to 16; C4 has 256 channels. H and W must be multiples
@@ -51,19 +51,3 @@ class SimpleCNN(FoldingModel):
         super().__init__(inputs=inputs, outputs=outputs, name=name)
         self.channels, self.kernel_size, self.norm = tuple(channels), kernel_size, norm
         self.input_channels, self._dtype_argument = input_channels, dtype
-
-    def get_config(self):
-        """Constructor arguments."""
-        return {
-            "channels": list(self.channels),
-            "kernel_size": self.kernel_size,
-            "norm": self.norm,
-            "input_channels": self.input_channels,
-            "dtype": keras.saving.serialize_keras_object(self._dtype_argument),
-            "name": self.name,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        return cls(**{**config, "dtype": keras.saving.deserialize_keras_object(config.get("dtype"))})

@@ -172,11 +172,3 @@ class FCN(ImageModel):
             "frozen": frozen_names(self),
             "weights": None,
         }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        if "class_name" in config["backbone"]:
-            backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
-            config = {**config, "backbone": backbone}
-        return cls(**config)

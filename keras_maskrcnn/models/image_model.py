@@ -203,4 +203,7 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`."""
+        backbone = config.get("backbone")
+        if isinstance(backbone, dict) and "class_name" in backbone:
+            config = {**config, "backbone": keras.saving.deserialize_keras_object(backbone, custom_objects)}
         return cls(**config)

@@ -252,10 +252,8 @@ class MaskRCNN(InstanceModel):
     def from_config(cls, config, custom_objects=None):
         """The inverse of `get_config`; configs of version 0.1.0 are converted."""
         config = compatibility.current(config)
-        if "class_name" in config["backbone"]:
-            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
         config["heads"] = [keras.saving.deserialize_keras_object(head, custom_objects) for head in config["heads"]]
-        return cls(**config)
+        return super().from_config(config, custom_objects)
 
 
 def _box_head(num_classes, cascade, options):

@@ -167,14 +167,6 @@ class YOLACT(InstanceModel):
             "weights": None,
         }
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """The inverse of `get_config`."""
-        config = dict(config)
-        if isinstance(config.get("backbone"), dict) and "class_name" in config["backbone"]:
-            config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
-        return cls(**config)
-
 
 def _with(usual, given):
     """A group of options with the usual ones that a dict does not name."""

@@ -41,49 +41,12 @@ def test_the_last_convolution_keeps_its_width_in_narrow_networks(narrow):
     assert [x.shape[-1] for x in narrow.output.values()] == [8, 8, 24, 80]
 
 
-def test_levels_have_their_strides_at_odd_sizes_too(narrow):
-    for level, x in narrow(np.zeros((1, 70, 33, 3), "float32")).items():
-        stride = 2 ** int(level[1:])
-        assert x.shape[1:3] == (-(-70 // stride), -(-33 // stride))
-
-
 @pytest.mark.parametrize(("padding", "centre"), [("symmetric", lambda stride: 0), ("same", lambda stride: stride - 1)])
 def test_units_are_centred_as_documented(padding, centre):
     model = MobileNetV2(**NARROW, padding=padding)
     for level in model.output:
         low, high, stride = reach(model, level, then=())
         assert stride == 2 ** int(level[1:]) and (low + high) / 2 == centre(stride)
-
-
-@pytest.mark.parametrize(("freeze_at", "last"), enumerate([None, 0, 2, 3, 5, 7]))
-def test_freeze_at_freezes_up_to_a_level(freeze_at, last):
-    with keras.StatelessScope():
-        model = MobileNetV2(freeze_at=freeze_at)
-    parts = ["stem", *(f"stage{stage}" for stage in range(1, 8))]
-    frozen = {layer.name.split("_")[0] for layer in model.layers if layer.weights and not layer.trainable}
-    assert frozen == set(parts[: last + 1] if freeze_at else ())
-    assert {w.path.split("/")[-2].split("_")[0] for w in model.trainable_weights} == set(parts) - frozen
-
-
-@pytest.mark.parametrize("norm", ["batch", "frozen_batch", "group"])
-def test_every_trainable_weight_gets_a_gradient(norm):
-    model = MobileNetV2(norm, **NARROW)
-    if norm == "frozen_batch":
-        assert {w.name for w in model.trainable_weights} == {"kernel"}
-    with tf.GradientTape() as tape:
-        loss = sum(tf.reduce_mean(x**2) for x in model(IMAGES, training=True).values())
-    weights = model.trainable_weights
-    for weight, gradient in zip(weights, tape.gradient(loss, [w.value for w in weights]), strict=True):
-        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, weight.path
-
-
-def test_saving_and_loading_keep_the_results(narrow, tmp_path):
-    narrow.save(tmp_path / "mobile.keras")
-    again = keras.saving.load_model(tmp_path / "mobile.keras")
-    assert isinstance(again, MobileNetV2)
-    assert [w.path for w in again.trainable_weights] == [w.path for w in narrow.trainable_weights]
-    for level, x in narrow(IMAGES).items():
-        np.testing.assert_array_equal(x, again(IMAGES)[level])
 
 
 @pytest.mark.parametrize(
