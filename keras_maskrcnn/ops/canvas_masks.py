@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_maskrcnn.ops.maps import resize
-from keras_maskrcnn.ops.masks import each_pasted, mask_targets, paste_one
+from keras_maskrcnn.ops.masks import mask_targets, pasted, pasted_crops
 
 # Cells by which a crop reaches beyond its box (`sanitize_coordinates` in `layers/box_utils.py` of YOLACT).
 MARGIN = 1
@@ -130,13 +130,7 @@ def paste(masks, boxes, image_size, steps):
     Returns:
         bool NumPy array `[n, height, width]`.
     """
-    pasted = np.zeros((len(masks), *image_size), bool)
-
-    def one(out, mask, down, across):
-        paste_one(out[down[0], across[0]], mask, down[1], across[1], THRESHOLD)
-
-    each_pasted(one, pasted, *_sampling(masks, boxes, image_size, steps))
-    return pasted
+    return pasted(*_sampling(masks, boxes, image_size, steps), image_size, THRESHOLD)
 
 
 def paste_crops(masks, boxes, image_size, steps, keep=lambda left, top, mask: mask):
@@ -152,14 +146,7 @@ def paste_crops(masks, boxes, image_size, steps, keep=lambda left, top, mask: ma
     Returns:
         list of n results of `keep`.
     """
-
-    def one(mask, down, across):
-        (rows, down), (columns, across) = down, across
-        crop = np.zeros((len(down), len(across)), bool)
-        paste_one(crop, mask, down, across, THRESHOLD)
-        return keep(int(columns.start), int(rows.start), crop)
-
-    return each_pasted(one, *_sampling(masks, boxes, image_size, steps))
+    return pasted_crops(*_sampling(masks, boxes, image_size, steps), THRESHOLD, keep)
 
 
 def _sampling(masks, boxes, image_size, steps):

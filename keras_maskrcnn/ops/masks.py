@@ -132,13 +132,7 @@ def paste(masks, boxes, image_size, threshold=0.5, how="continuous"):
     Returns:
         bool NumPy array `[n, height, width]`.
     """
-    pasted = np.zeros((len(masks), *image_size), bool)
-
-    def one(out, mask, down, across):
-        paste_one(out[down[0], across[0]], mask, down[1], across[1], threshold)
-
-    each_pasted(one, pasted, *_sampling(masks, boxes, image_size, how))
-    return pasted
+    return pasted(*_sampling(masks, boxes, image_size, how), image_size, threshold)
 
 
 def paste_crops(masks, boxes, image_size, threshold=0.5, how="continuous", keep=lambda left, top, mask: mask):
@@ -156,14 +150,41 @@ def paste_crops(masks, boxes, image_size, threshold=0.5, how="continuous", keep=
     Returns:
         list of n results of `keep`.
     """
+    return pasted_crops(*_sampling(masks, boxes, image_size, how), threshold, keep)
+
+
+def pasted(masks, down, across, image_size, threshold):
+    """Binary masks of the full image from masks of any grids.
+
+    Args:
+        masks: n float32 arrays `[h, w]`, the cells that the pixels are interpolated from.
+        down: for each mask, the slice of its pixels along y and their weights float32 `[pixels, h]`.
+        across: the same along x.
+        image_size: (height, width).
+        threshold: minimum probability of a mask pixel.
+
+    Returns:
+        bool NumPy array `[n, height, width]`.
+    """
+    found = np.zeros((len(masks), *image_size), bool)
+
+    def one(out, mask, down, across):
+        _paste_one(out[down[0], across[0]], mask, down[1], across[1], threshold)
+
+    _each(one, found, masks, down, across)
+    return found
+
+
+def pasted_crops(masks, down, across, threshold, keep):
+    """`pasted` without the rest of the image: list of n results of `keep`, see `paste_crops`."""
 
     def one(mask, down, across):
         (rows, down), (columns, across) = down, across
         crop = np.zeros((len(down), len(across)), bool)
-        paste_one(crop, mask, down, across, threshold)
+        _paste_one(crop, mask, down, across, threshold)
         return keep(int(columns.start), int(rows.start), crop)
 
-    return each_pasted(one, *_sampling(masks, boxes, image_size, how))
+    return _each(one, masks, down, across)
 
 
 def resample(masks, boxes, box):
@@ -200,7 +221,7 @@ def _sampling(masks, boxes, image_size, how):
     return masks, down, across
 
 
-def each_pasted(one, *arguments):
+def _each(one, *arguments):
     """Results of a function for each mask, whose last two arguments are from `_sampling`; large ones in threads."""
     *_, down, across = arguments
     pixels = sum(len(rows) * len(columns) for (_, rows), (_, columns) in zip(down, across, strict=True))
@@ -211,7 +232,7 @@ def each_pasted(one, *arguments):
         return list(pool.map(one, *arguments))
 
 
-def paste_one(target, mask, down, across, threshold):
+def _paste_one(target, mask, down, across, threshold):
     """Writes a mask `[m, m]` into `target`, bool `[height, width]`, in tiles of rows, by weights along y and x."""
     if not target.size:
         return

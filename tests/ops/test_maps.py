@@ -61,32 +61,28 @@ def test_max_unpooling_inverts_max_pooling():
     np.testing.assert_array_equal(unpool(pooled, 2, maps), expected.reshape(maps.shape))
 
 
-@pytest.mark.parametrize("factor", [2, 3, 4])
-def test_values_and_gradients_are_those_of_tensorflow(factor):
-    values, weights = tf.constant(normal(2, 5, 3, 4)), normal(2, 5 * factor, 3 * factor, 4)
+def assert_as_tensorflow(function, size):
+    """Values and gradients are those of `tf.image.resize`."""
+    values, weights = tf.constant(normal(2, 5, 3, 4)), normal(2, *size, 4)
     found = []
-    for function in (lambda v: enlarge(v, factor), lambda v: tf.image.resize(v, (5 * factor, 3 * factor))):
+    for resized in (function, lambda v: tf.image.resize(v, size)):
         with tf.GradientTape() as tape:
             tape.watch(values)
-            result = function(values)
+            result = resized(values)
             total = tf.reduce_sum(result * weights)
         found.append((result, tape.gradient(total, values)))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_values_and_gradients_are_those_of_tensorflow(factor):
+    assert_as_tensorflow(lambda v: enlarge(v, factor), (5 * factor, 3 * factor))
 
 
 @pytest.mark.parametrize("size", [(10, 6), (9, 7), (3, 2), (5, 3), (1, 1)])
 def test_any_size_has_the_values_and_gradients_of_tensorflow(size):
-    values, weights = tf.constant(normal(2, 5, 3, 4)), normal(2, *size, 4)
-    found = []
-    for function in (lambda v: resize(v, size), lambda v: tf.image.resize(v, size)):
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            result = function(values)
-            total = tf.reduce_sum(result * weights)
-        found.append((result, tape.gradient(total, values)))
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert_as_tensorflow(lambda v: resize(v, size), size)
 
 
 def test_resize_is_enlarge_where_the_factor_is_whole():
