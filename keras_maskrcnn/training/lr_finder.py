@@ -262,4 +262,4 @@ def _endless(batches):
         for batch in batches:
             yield batch
         if batch is None:
-            raise ValueError("the batches have come to an end before the sweep: it needs some that can be read again")
+            raise ValueError("the batches hold none that is left to read: the sweep needs some that can be read again")

@@ -5,27 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from keras_maskrcnn import MaskRCNN
-from keras_maskrcnn.training import callbacks, recipe
+from keras_maskrcnn.training import callbacks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
-SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
-RUN = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
-
-
-@pytest.fixture(scope="module")
-def shapes(run_here):
-    """Function from arguments to a `CompletedProcess` of `train/shapes.py`, run eagerly and without an export."""
-    models = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
-        patch.setattr(recipe, "SavedModel", lambda path: models[-1])
-        tf.config.run_functions_eagerly(True)
-        yield lambda output, *words: run_here("shapes", "--output", output, *RUN, *words)
-        tf.config.run_functions_eagerly(False)
 
 
 def summary(output):
@@ -60,7 +44,7 @@ def test_a_model_of_four_steps_has_not_memorised_its_images(overfitted):
     assert (found["train_images"], found["val_images"], found["steps"]) == (2, 2, 4)
     assert found["overfit"]["memorised"] is False and found["overfit"]["figure"] == found["segm_AP"]
     assert "has NOT memorised its training images: segm AP 0." in printed and "4 steps are few" in printed
-    assert "SavedModel   left out: the images are learnt by heart" in printed and "predict --model" not in printed
+    assert "SavedModel   left out: a model that has memorised its images is not exported" in printed and "predict --model" not in printed
     assert np.asarray(Image.open(found["overfit"]["picture"])).std() > 5
     assert isinstance(keras.saving.load_model(found["keras_file"]).optimizer, keras.optimizers.SGD)
 

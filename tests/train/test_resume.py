@@ -17,7 +17,6 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.training import recipe
@@ -25,22 +24,11 @@ from keras_maskrcnn.training.backup import Backup
 from keras_maskrcnn.training.run_folder import RunFolder
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "train" / "shapes.py"
+# As those of the fixture `shapes`, for programs in processes of their own.
 SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
 RUN = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
 # How long a process took; everything else in a summary follows from the arguments.
 TIMES = {"command", "images_per_second"} | {f"{part}_seconds" for part in ("training", "fit", "scoring", "finishing")}
-
-
-@pytest.fixture(scope="module")
-def shapes(run_here):
-    """Function from arguments to a `CompletedProcess` of `train/shapes.py`, run eagerly and without an export."""
-    models = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
-        patch.setattr(recipe, "SavedModel", lambda path: models[-1])
-        tf.config.run_functions_eagerly(True)
-        yield lambda output, *arguments: run_here("shapes", "--output", output, *(arguments or RUN))
-        tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +107,7 @@ def test_a_run_stopped_by_ctrl_c_four_times_equals_the_undisturbed_run(shapes, u
 def test_a_finished_run_is_left_as_it_is(shapes, undisturbed):
     output, _ = undisturbed
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
-    answer = shapes(output, *RUN, "--workers", 1, "--image-size", 64, 64)
+    answer = shapes(output, "--workers", 1, "--image-size", 64, 64)
     assert answer.returncode == 0
     assert answer.stdout.strip() == f"{output} holds a finished run; --overwrite starts it again"
     assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
@@ -137,7 +125,7 @@ def unfinished(shapes, tmp_path_factory):
 @pytest.mark.parametrize("kind", ["finished", "unfinished"])
 def test_other_arguments_are_named_in_one_line(shapes, undisturbed, unfinished, kind):
     output = undisturbed[0] if kind == "finished" else unfinished
-    answer = shapes(output, *RUN, "--backbone", "resnet18", "--steps", 9)
+    answer = shapes(output, "--backbone", "resnet18", "--steps", 9)
     assert answer.returncode == 2
     [line] = answer.stderr.splitlines()
     assert line.startswith(f"error: {output} holds a run with ")
@@ -162,7 +150,7 @@ def test_overwrite_starts_again(shapes, unfinished, tmp_path):
     output = shutil.copytree(unfinished, tmp_path / "run")
     (output / "mine.txt").write_text("not of the run")
     with stop(MaskRCNN, "train_step", 1):
-        answer = shapes(output, *RUN, "--seed", 1, "--overwrite")
+        answer = shapes(output, "--seed", 1, "--overwrite")
     assert answer.returncode == 130 and "first epoch" in answer.stderr
     assert sorted(path.name for path in output.iterdir()) == ["backup", "history.csv", "mine.txt"]
     assert list((output / "backup").iterdir()) == [output / "backup" / "arguments.json"]

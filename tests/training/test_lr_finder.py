@@ -216,7 +216,7 @@ def test_what_cannot_be_swept_is_one_line():
         LRFinder().run(Scalar(), pair)
     with pytest.raises(ValueError, match="steps_per_execution=2"):
         LRFinder().run(scalar(0.1, steps_per_execution=2), pair)
-    with pytest.raises(ValueError, match="come to an end"):
+    with pytest.raises(ValueError, match="none that is left to read"):
         LRFinder().run(scalar(0.1), iter(pair))
 
 
