@@ -22,12 +22,12 @@ from keras_maskrcnn.heads.head import Head
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
-from keras_maskrcnn.heads.pixel_classes import PixelClassHead
 from keras_maskrcnn.heads.pixel_head import PixelHead
 from keras_maskrcnn.heads.prototypes import PrototypeHead
 from keras_maskrcnn.heads.region_head import ObjectHead, RegionHead
 from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.heads.semantic import SemanticHead
+from keras_maskrcnn.heads.semantic_loss import SemanticLossHead
 from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.layers.folding import FoldingModel
 from keras_maskrcnn.layers.fpn import FPN
@@ -230,7 +230,7 @@ CLASSES = {
         {},
         {"stage": {"count": 4, "width": 7, "depth": 2, "weight": 2.0, "positives": 9}, **LAYER},
     ),
-    PixelClassHead: ({"num_classes": 3}, {"num_classes": 5, "weight": 0.5, **LAYER}),
+    SemanticLossHead: ({"num_classes": 3}, {"num_classes": 5, "weight": 0.5, **LAYER}),
     Deconvolution2x: ({"filters": 3}, {"filters": 5, **LAYER}),
     RoIAlign: (
         {"output_size": 7},

@@ -6,8 +6,8 @@ from keras import ops
 from keras_maskrcnn import backbones
 from keras_maskrcnn.backend.branches import branches
 from keras_maskrcnn.heads.anchor_head import AnchorHead
-from keras_maskrcnn.heads.pixel_classes import PixelClassHead
 from keras_maskrcnn.heads.prototypes import PrototypeHead, PrototypeStage
+from keras_maskrcnn.heads.semantic_loss import SemanticLossHead
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names
@@ -85,7 +85,7 @@ class YOLACT(InstanceModel):
         self.prototype_head = PrototypeHead(prototypes, name="prototype_head", **policy)
         self.pixel_head = None
         if semantic_weight is not None:
-            self.pixel_head = PixelClassHead(self.num_classes, semantic_weight, name="pixel_head", **policy)
+            self.pixel_head = SemanticLossHead(self.num_classes, semantic_weight, name="pixel_head", **policy)
         for head in self.all_heads().values():
             head.build((None, None, None, fpn_channels))
         self.declare(self, *self.all_heads().values())

@@ -11,9 +11,9 @@ from keras_maskrcnn.heads.anchor_head import AnchorHead
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.mask import MaskHead
-from keras_maskrcnn.heads.pixel_classes import PixelClassHead
 from keras_maskrcnn.heads.prototypes import PrototypeHead
 from keras_maskrcnn.heads.rpn import RPNHead
+from keras_maskrcnn.heads.semantic_loss import SemanticLossHead
 from keras_maskrcnn.training import SGD
 from keras_maskrcnn.weights import assign, torchvision, yolact
 
@@ -25,7 +25,7 @@ PRESETS = {
 HEADS = {
     "v1": (RPNHead, BoxHead, MaskHead),
     "keypoint": (RPNHead, BoxHead, KeypointHead),
-    **dict.fromkeys(generated.YOLACT, (AnchorHead, PrototypeHead, PixelClassHead)),
+    **dict.fromkeys(generated.YOLACT, (AnchorHead, PrototypeHead, SemanticLossHead)),
 }
 LOSSES = {version: tuple(name for head in heads for name in head.LOSSES) for version, heads in HEADS.items()}
 SOURCES = {version: yolact if version in generated.YOLACT else torchvision for version in generated.VERSIONS}

@@ -11,7 +11,7 @@ from keras_maskrcnn.ops.losses import binary_cross_entropy
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
-class PixelClassHead(Declarations, keras.layers.Layer):
+class SemanticLossHead(Declarations, keras.layers.Layer):
     """A 1×1 convolution to one logit for each class, independent of the others; there is no background.
 
     Args:
