@@ -70,11 +70,10 @@ def _can_rescale(conv):
 
 def plain_conv(conv, inputs, kernel):
     """The convolution of a `keras.layers.Conv2D` with another kernel, without bias; with groups or without."""
-    if conv.groups > 1 and backend.is_tensorflow():
-        from keras_maskrcnn.backend.tensorflow import convolution
+    if conv.groups > 1 and backend.is_tensorflow() and not backend.static_shapes():
+        from keras_maskrcnn.backend.tensorflow.convolution import grouped_conv
 
-        if convolution.has_grouped_gradients():
-            return convolution.grouped_conv(inputs, kernel, conv.strides, conv.padding, conv.dilation_rate)
+        return grouped_conv(inputs, kernel, conv.strides, conv.padding, conv.dilation_rate)
     return ops.conv(
         inputs,
         kernel,

@@ -48,7 +48,8 @@ def scaled_conv(inputs, kernel, scale, strides, padding):
 def grouped_conv(inputs, kernel, strides, padding, dilation_rate):
     """Convolution in groups by TensorFlow's own kernels; see docs/speed.md for other forms.
 
-    Keras compiles each such convolution with XLA, whose kernels for CPUs take many times as long.
+    Keras compiles each such convolution with XLA, whose kernels for CPUs take many times as long. A build without
+    kernels for the gradients has one convolution per group.
 
     Args:
         inputs: `[B, H, W, C]`.
@@ -60,17 +61,27 @@ def grouped_conv(inputs, kernel, strides, padding, dilation_rate):
     Returns:
         `[B, H', W', D]` in the dtype of `inputs`.
     """
-    return tf.nn.convolution(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
+
+    def convolve(inputs, kernel):
+        return tf.nn.convolution(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
+
+    if has_grouped_gradients():
+        return convolve(inputs, kernel)
+    groups = inputs.shape[-1] // kernel.shape[2]
+    parts = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
+    return tf.concat([convolve(*part) for part in parts], -1)
 
 
 @functools.cache
 def has_grouped_gradients():
     """Whether this build of TensorFlow has kernels for the gradients of `grouped_conv`; on CPUs, oneDNN has them."""
-    with tf.init_scope(), tf.GradientTape() as tape:
-        inputs, kernel = tf.ones((1, 3, 3, 4)), tf.ones((3, 3, 2, 4))
-        tape.watch((inputs, kernel))
+    # A tape records nothing in an init_scope, so the kernels are called by name.
+    options = {"strides": [1, 1, 1, 1], "padding": "SAME"}
+    with tf.init_scope():
+        cells, kernel = tf.ones((1, 3, 3, 4)), tf.ones((3, 3, 2, 4))
         try:
-            tape.gradient(grouped_conv(inputs, kernel, (1, 1), "same", (1, 1)), (inputs, kernel))
+            tf.raw_ops.Conv2DBackpropInput(input_sizes=cells.shape, filter=kernel, out_backprop=cells, **options)
+            tf.raw_ops.Conv2DBackpropFilter(input=cells, filter_sizes=kernel.shape, out_backprop=cells, **options)
         except tf.errors.OpError:
             return False
     return True
