@@ -28,7 +28,7 @@ def build(kind, **options):
     """
     body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
     generated = scenes.generated()
-    model = MaskRCNN(_resnet_fpn_extractor(body, TRAINABLE_STAGES), num_classes=generated.CLASSES, **options)
+    model = MaskRCNN(_resnet_fpn_extractor(body, TRAINABLE_STAGES), num_classes=generated.CLASSES["v1"], **options)
     overwrite_eps(model, 0.0)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in generated.weights("v1").items()})
     return model.to(memory_format=torch.channels_last) if "channels-last" in kind else model
