@@ -319,7 +319,7 @@ def test_without_the_checksums_package_it_says_what_to_install(three, tmp_path, 
         data.write_tfrecord(three, tmp_path / "x")
 
 
-@pytest.mark.parametrize("path", ["coco_tiny", "nuclei", "PennFudanPed"])
+@pytest.mark.parametrize("path", ["coco_tiny", pytest.param("nuclei", marks=pytest.mark.slow), "PennFudanPed"])
 def test_real_sets_bit_for_bit(kmr_data, tmp_path, path):
     dataset = data.splits(kmr_data / path)[1][:6]
     data.write_tfrecord(dataset, tmp_path / "val")

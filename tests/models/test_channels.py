@@ -152,6 +152,7 @@ assert x["images"].dtype == np.uint16
 """
 
 
+@pytest.mark.slow
 def test_on_jax():
     root = pathlib.Path(__file__).parents[2]
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
@@ -217,6 +218,7 @@ def test_kernels_are_summed_by_hand():
     assert first_convolution.fitting(kernel, (3, 3, 1, 2)) is kernel  # does not fit, which the caller reports
 
 
+@pytest.mark.slow
 def test_a_preset_of_many_channels_for_colour_and_back(preset, tmp_path):
     """All but the first kernel is unchanged; classes can differ at the same time."""
     rgb, folder = preset

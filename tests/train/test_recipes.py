@@ -128,7 +128,9 @@ def test_stick_figures_with_masks_and_without(masks, tmp_path, run_here, eager_f
 
 
 @pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
-@pytest.mark.parametrize("options", [(), ("--channels", 1, "--image-dtype", "uint16")])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--channels", 1, "--image-dtype", "uint16"), marks=pytest.mark.slow)]
+)
 def test_coco_recipe_on_a_real_file(options, kmr_data, tmp_path, run_here, eager_functions, monkeypatch):
     """Without an export, which is that of `shapes_run`."""
     models = []

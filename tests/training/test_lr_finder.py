@@ -142,7 +142,7 @@ def snapshot(model):
 
 
 @pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
-@pytest.mark.parametrize("backend", ["tf", "numpy"])
+@pytest.mark.parametrize("backend", ["tf", pytest.param("numpy", marks=pytest.mark.slow)])
 def test_a_detector_is_put_back_bit_for_bit(backend, eager_functions):
     model = MaskRCNN(3, image_size=(64, 64), seed=0, **TINY)
     rate = warmup_cosine(1e-3, 10) if backend == "tf" else 1e-3
