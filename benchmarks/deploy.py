@@ -44,6 +44,7 @@ class Variant:
         file: name of the file or folder; its suffix tells `load` the format.
         precision: a name in `POLICIES`.
         needs: modules that write or run it, beside TensorFlow.
+        options: pairs of further arguments of `model.export`, such as `("image_size", (256, 256))`.
     """
 
     runtime: str
@@ -51,6 +52,7 @@ class Variant:
     file: str
     precision: str
     needs: tuple = ()
+    options: tuple = ()
 
     def __str__(self):
         return f"{self.runtime}, {self.precision}"
@@ -102,8 +104,8 @@ def write(model, variant, folder, calibration):
     if variant.format == "keras":
         changed.save(path)
     else:
-        further = {"int8": calibration} if variant.precision == "int8" else {}
-        changed.export(path, format=variant.format, **further)
+        int8 = {"int8": calibration} if variant.precision == "int8" else {}
+        changed.export(path, format=variant.format, **dict(variant.options), **int8)
     return path
 
 

@@ -73,13 +73,13 @@ def test_files_are_written_and_what_cannot_be_is_left_out_with_the_reason(model_
     assert "shapes: Engine, int8 is left out: no_such_engine is not installed\n" in capsys.readouterr().out
 
 
-def test_int8_is_calibrated_with_training_images(model_file, tmp_path, monkeypatch):
+def test_int8_is_calibrated_with_training_images_and_export_takes_further_options(model_file, tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(MaskRCNN, "export", lambda self, path, **words: given.update(words))
     monkeypatch.setattr(deploy, "CALIBRATION", 3)
-    variant = deploy.Variant("Engine", "openvino", "model.xml", "int8")
+    variant = deploy.Variant("Engine", "openvino", "model.xml", "int8", (), (("image_size", (64, 96)),))
     deploy.written("shapes", [variant], options("--shapes", model_file), tmp_path)
-    assert given["format"] == "openvino"
+    assert (given["format"], given["image_size"]) == ("openvino", (64, 96))
     assert [path.name for path in sorted(given["int8"].iterdir())] == ["000.png", "001.png", "002.png"]
 
 
