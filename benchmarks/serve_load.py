@@ -7,9 +7,10 @@ measure its capacity, each sending its next image when it has an answer. Then `-
 distances, together `--times` the capacity. The exit code is 1 if a request has another answer than 200 or 429, the 99th
 percentile of the served is above its bound, or the service does not stop with exit code 0.
 
-The bound: a request that is accepted has at most `queue` - 1 images before it, which are in one batch that runs and
-ceil(queue / batch) that wait, since all requests of this script fit together. So it takes at most ceil(queue / batch) + 1
-batches, its own included, and the time of decoding, encoding and transfer; both as 99th percentiles.
+The bound: a request that is accepted has at most `queue` - 1 images before it. Since all requests of this script fit
+together, these are in one batch that runs and at most ceil(queue / batch) that wait. So it takes at most
+ceil(queue / batch) + 1 batches, its own included, and the time of decoding, encoding and transfer; both as 99th
+percentiles.
 """
 
 import argparse
