@@ -24,7 +24,7 @@ def run(open_models, settings, host="127.0.0.1", port=8000, log_level="info"):
         settings: `Settings`.
         host: address of the network interface; "0.0.0.0" for all.
         port: 0 for any free one.
-        log_level: one of `logs.LEVELS`.
+        log_level: "debug", "info", "warning" or "error".
 
     Raises:
         OSError: if the port is in use, or the address is not one of this machine.
