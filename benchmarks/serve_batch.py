@@ -1,6 +1,6 @@
 """Whether images that go through the network together cost less than one by one: the default of `serve --batch`.
 
-    python benchmarks/serve_batch.py --output benchmarks/results/serve_batch.json
+    python benchmarks/serve_batch.py --output benchmarks/results/serve_batch.json --docs docs
 
 Processor time per image as the service detects, for images of several sizes. It depends less on other programs of the
 machine than elapsed time. The sizes of batches alternate; the ratio is that of timings that stood next to each other.
@@ -46,6 +46,17 @@ def row(model, side, options):
     return {"size": side, "ms": medians, "ratio": reports.spread(ratios)}
 
 
+def table(report):
+    """The report in Markdown."""
+    batches = list(report["sizes"][0]["ms"])
+    head = ["image", *(f"{name}, ms" for name in batches), "ratio"]
+    lines = [head, ["---"] * len(head)]
+    for one in report["sizes"]:
+        ratio = "{median:.2f}× ({lowest:.2f} … {highest:.2f})".format(**one["ratio"])
+        lines.append([f"{one['size']} × {one['size']}", *(f"{one['ms'][name]:.0f}" for name in batches), ratio])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def main():
     """Prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -55,19 +66,20 @@ def main():
     add("--batch", type=pairs.positive, default=4, help="images together (default: %(default)s)")
     add("--rounds", type=pairs.positive, default=5, help="timings of each size (default: %(default)s)")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
+    add("--docs", type=pathlib.Path, metavar="FOLDER", help="write the table into serve.md of this folder")
     options = parser.parse_args()
     from keras_maskrcnn.cli.common import load
 
     model, rows = load(options.model), []
     for side in options.sizes:
         rows.append(row(model, side, options))
-        times = ", ".join(f"{name}: {value:.0f} ms" for name, value in rows[-1]["ms"].items())
-        print(
-            f"{side} x {side}: {times} of processor time an image; ratio {rows[-1]['ratio']['median']:.2f}", flush=True
-        )
+        print(f"{side} x {side}: {rows[-1]}", flush=True)
     settings = {"model": options.model, "batch": options.batch, "rounds": options.rounds, "sizes": rows}
     versions = machine.versions(["tensorflow", "keras", "numpy"])
-    reports.write(options.output, {**reports.header("serve_batch.py"), **settings, "versions": versions})
+    report = {**reports.header("serve_batch.py"), **settings, "versions": versions}
+    reports.write(options.output, report)
+    if options.docs:
+        reports.fill(options.docs / "serve.md", "serve_batch", table(report))
 
 
 if __name__ == "__main__":
