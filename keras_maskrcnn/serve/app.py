@@ -89,7 +89,7 @@ class Service:
 
     def __init__(self, models, settings):
         self.settings, self.stopping = settings, False
-        self._served = {name: Served(name, model, settings.score) for name, model in models.items()}
+        self._served = {name: Served(name, model, settings.score, settings.batch) for name, model in models.items()}
         self._batcher = Batcher(settings.queue, settings.batch)
         self._open = 0  # requests whose body arrives or is answered
         self.metrics = Metrics(self._batcher)
@@ -186,7 +186,12 @@ class Service:
                 return _json({"error": refused.reason}), 0
 
         with self._batcher.places(len(files)):
-            done = await asyncio.gather(*map(attempt, files))
+            tasks = [asyncio.create_task(attempt(content)) for content in files]
+            try:
+                done = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:  # those that still wait when one fails
+                    task.cancel()
         body = b'{"results":[' + b",".join(response.body for response, _ in done) + b"]}"
         return Response(body, media_type="application/json"), sum(count for _, count in done)
 
