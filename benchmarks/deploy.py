@@ -44,6 +44,7 @@ class Variant:
         file: name of the file or folder; its suffix tells `load` the format.
         precision: a name in `POLICIES`.
         needs: modules that write or run it, beside TensorFlow.
+        reading: pairs of arguments of `inference.export.opened`.
         options: pairs of further arguments of `model.export`, such as `("image_size", (256, 256))`.
     """
 
@@ -52,6 +53,7 @@ class Variant:
     file: str
     precision: str
     needs: tuple = ()
+    reading: tuple = ()
     options: tuple = ()
 
     def __str__(self):
@@ -65,7 +67,7 @@ VARIANTS = (
     Variant("SavedModel", "tf_saved_model", "model", "bfloat16"),
     Variant("ONNX Runtime", "onnx", "model.onnx", "float32", ("onnx", "onnxruntime", "tf2onnx")),
     Variant("OpenVINO", "openvino", "model.xml", "float32", ("openvino",)),
-    Variant("OpenVINO", "openvino", "model.xml", "bfloat16", ("openvino",)),
+    Variant("OpenVINO", "openvino", "model.xml", "bfloat16", ("openvino",), (("precision", "bfloat16"),)),
     Variant("OpenVINO", "openvino", "model.xml", "int8", ("openvino", "nncf")),
     Variant("LiteRT", "litert", "model.tflite", "float32", ("ai_edge_litert",)),
     Variant("LiteRT", "litert", "model.tflite", "int8", ("ai_edge_litert",)),
@@ -94,7 +96,7 @@ def write(model, variant, folder, calibration):
         model: an `ImageModel`.
         variant: `Variant`.
         folder: new folder.
-        calibration: folder of images for INT8.
+        calibration: list of images for INT8.
     """
     from keras_maskrcnn.inference.export import reconfigured
 
@@ -104,7 +106,7 @@ def write(model, variant, folder, calibration):
     if variant.format == "keras":
         changed.save(path)
     else:
-        int8 = {"int8": calibration} if variant.precision == "int8" else {}
+        int8 = {"calibration": calibration} if variant.precision == "int8" else {}
         changed.export(path, format=variant.format, **dict(variant.options), **int8)
     return path
 
@@ -128,14 +130,13 @@ def written(name, variants, options, place):
     from keras_maskrcnn.cli.common import load
 
     model = load("nuclei" if name == "nuclei" else options.shapes)
-    calibration = place / "calibration"
+    train = images_of(name, "train", options)
+    calibration = [train[number]["image"] for number in range(min(CALIBRATION, len(train)))]
     files, skipped = {}, []
     for number, variant in enumerate(variants):
         reason = why_not(variant)
         if reason is None:
             try:
-                if variant.precision == "int8" and not calibration.exists():
-                    fill(calibration, images_of(name, "train", options))
                 files[variant] = write(model, variant, place / str(number), calibration)
             except (ModuleNotFoundError, ValueError) as error:
                 reason = " ".join(str(error).split())
@@ -143,15 +144,6 @@ def written(name, variants, options, place):
             print(f"{name}: {variant} is left out: {reason}", flush=True)
             skipped.append({"data": name, "variant": str(variant), "reason": reason})
     return files, skipped
-
-
-def fill(folder, dataset):
-    """Writes the first images of a data set as PNG files into a new folder."""
-    from PIL import Image
-
-    folder.mkdir()
-    for place in range(min(CALIBRATION, len(dataset))):
-        Image.fromarray(dataset[place]["image"]).save(folder / f"{place:03d}.png")
 
 
 def megabytes(path):
@@ -162,20 +154,27 @@ def megabytes(path):
 # Worker -----------------------------------------------------------------------------------------------------------
 
 
+def opened(path, reading):
+    """The model in a file, with arguments of its reader."""
+    from keras_maskrcnn.cli.common import load
+    from keras_maskrcnn.inference import export
+
+    return export.opened(path, **reading) if reading else load(path)
+
+
 def case(text, options):
     """The timed call of a file, for a worker; its facts have the scores.
 
     Args:
-        text: JSON with `data`, the name of the data set, and `file`.
+        text: JSON with `data`, the name of the data set, `file`, and `reading`, arguments of its reader.
         options: arguments of the command line.
     """
     import numpy as np
 
     from keras_maskrcnn import evaluation
-    from keras_maskrcnn.cli.common import load
 
     asked = json.loads(text)
-    model, val = load(asked["file"]), images_of(asked["data"], "val", options)
+    model, val = opened(asked["file"], asked["reading"]), images_of(asked["data"], "val", options)
     most = model.predictor.detection.max_detections
     limits = {"score_threshold": LOWEST, "max_detections": most, "batch_size": 1}
     scores = evaluation.coco_scores(model, val, **limits, limit=options.limit)
@@ -198,7 +197,10 @@ def timed(name, files, options):
     words = [sys.executable, __file__, "--worker", "ours", "--images", options.images]
     words += ["--nuclei", options.nuclei] if options.nuclei else []
     words += ["--limit", options.limit] if options.limit else []
-    questions = {variant: json.dumps({"data": name, "file": str(path)}) for variant, path in files.items()}
+    questions = {
+        variant: json.dumps({"data": name, "file": str(path), "reading": dict(variant.reading)})
+        for variant, path in files.items()
+    }
     answers = {variant: [] for variant in files}
     with contextlib.ExitStack() as stack:
         workers = {}

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.cli.common import load
+from keras_maskrcnn.inference import export
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +78,19 @@ def test_int8_is_calibrated_with_training_images_and_export_takes_further_option
     given = {}
     monkeypatch.setattr(MaskRCNN, "export", lambda self, path, **words: given.update(words))
     monkeypatch.setattr(deploy, "CALIBRATION", 3)
-    variant = deploy.Variant("Engine", "openvino", "model.xml", "int8", (), (("image_size", (64, 96)),))
+    variant = deploy.Variant("Engine", "openvino", "model.xml", "int8", options=(("image_size", (64, 96)),))
     deploy.written("shapes", [variant], options("--shapes", model_file), tmp_path)
     assert (given["format"], given["image_size"]) == ("openvino", (64, 96))
-    assert [path.name for path in sorted(given["int8"].iterdir())] == ["000.png", "001.png", "002.png"]
+    assert [image.shape for image in given["calibration"]] == [(128, 128, 3)] * 3
+
+
+def test_arguments_of_a_reader_are_given_to_it(monkeypatch):
+    monkeypatch.setattr(export, "opened", lambda path, **options: (path, options), raising=False)
+    assert deploy.opened("model.xml", {"precision": "bfloat16"}) == ("model.xml", {"precision": "bfloat16"})
 
 
 def test_a_worker_loads_scores_and_times_a_file(model_file, run_here, monkeypatch, eager_functions):
-    question = json.dumps({"data": "shapes", "file": str(model_file)})
+    question = json.dumps({"data": "shapes", "file": str(model_file), "reading": {}})
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{question}\n{question}\n"))
     lines = run_here("deploy", "--worker", "ours", "--images", 3, "--limit", 2).stdout.splitlines()
     made, timed = (json.loads(line.removeprefix(pairs.ANSWER)) for line in lines if line.startswith(pairs.ANSWER))
