@@ -73,3 +73,21 @@ def joined(parts):
         i, j = np.unravel_index(distances.argmin(), distances.shape)
         whole = np.concatenate([whole[: i + 1], part[j:], part[: j + 1], whole[i:]])
     return whole
+
+
+def polygons(mask, offset=(0, 0)):
+    """The segmentation of a mask as COCO's polygons, which COCO's rasteriser turns into the same mask again.
+
+    A mask with a hole is one polygon, see `joined`; of others, each part is one.
+
+    Args:
+        mask: bool [H, W].
+        offset: x and y in pixels that are added to the corners, for a mask that is part of an image.
+
+    Returns:
+        List of flat lists x1, y1, x2, y2, … in pixels.
+    """
+    parts = rings(mask)
+    if any(signed_area(ring) < 0 for ring in parts):
+        parts = [joined(parts)]
+    return [(part + np.array(offset)).ravel().tolist() for part in parts]
