@@ -136,13 +136,13 @@ const shownItems = () => items.filter(({ shown }) => shown);
 /** Shows the items of the classes and scores that are selected. */
 function filter() {
   at("score-value").textContent = Number(at("score").value).toFixed(2);
-  for (const { value, checked, parentNode } of at("classes").querySelectorAll("input")) {
-    const enough = items.filter((item) => item.name === value && scoresEnough(item));
-    for (const item of items.filter(({ name }) => name === value)) item.shown = false;
-    for (const item of enough) item.shown = checked;
-    parentNode.lastChild.textContent = enough.length;
+  const boxes = [...at("classes").querySelectorAll("input")], enough = items.filter(scoresEnough);
+  const classes = new Set(boxes.filter(({ checked }) => checked).map(({ value }) => value));
+  for (const box of boxes) box.parentNode.lastChild.textContent = enough.filter(({ name }) => name === box.value).length;
+  for (const item of items) {
+    item.shown = scoresEnough(item) && classes.has(item.name);
+    for (const node of nodesOf(item)) node.classList.toggle("off", !item.shown);
   }
-  for (const item of items) for (const node of nodesOf(item)) node.classList.toggle("off", !item.shown);
   if (chosen && !chosen.shown) choose(null);
   light(lit?.shown ? lit : chosen);
   summarise();
@@ -188,6 +188,12 @@ function light(item) {
   at("cut-out").classList.toggle("hidden", !lit);
   const hint = items.length ? "Point at an object, or select one in the list." : "No object found.";
   at("about").textContent = lit ? describe(lit, result.width * result.height).join(" · ") : hint;
+}
+
+/** Scrolls a photo that is zoomed in to an item. */
+function reveal({ area }) {
+  const { x, y, width, height } = area.getBBox(), view = at("view"), scale = stage.clientWidth / result.width;
+  view.scrollTo(scale * (x + width / 2) - view.clientWidth / 2, scale * (y + height / 2) - view.clientHeight / 2);
 }
 
 /** Keeps an item lit; the same item again, or none, ends it. */
@@ -275,6 +281,7 @@ on(drawing, "pointerover", () => {
 on(list, "focusin", (event) => {
   makeReachable(itemAt(event));
   light(itemAt(event));
+  reveal(itemAt(event));
 });
 on(list, "focusout", () => light(chosen));
 on(list, "keydown", (event) => {

@@ -16,7 +16,7 @@ export function save(name, blob) {
  */
 export function overlay(picture, items, layers, opacity) {
   const pen = penFor(picture.width, picture.height);
-  const pixel = Math.max(1, Math.max(picture.width, picture.height) / 800);
+  const pixel = Math.max(picture.width, picture.height, 600) / 800;
   Object.assign(pen, { lineWidth: 1.5 * pixel, lineJoin: "round", font: `600 ${12 * pixel}px system-ui, sans-serif` });
   drawPhoto(pen, picture);
   for (const item of largestFirst(items)) drawItem(pen, item, layers, opacity);
