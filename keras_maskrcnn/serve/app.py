@@ -92,7 +92,7 @@ class Service:
 
     def __init__(self, models, settings):
         self.settings, self.stopping = settings, False
-        self._served = {name: Served(name, model, settings.score) for name, model in models.items()}
+        self._served = {name: Served(name, model, settings.score, settings.batch) for name, model in models.items()}
         self._batcher = Batcher(settings.queue, settings.batch)
         self._open = 0  # requests whose body arrives or is answered
         self.metrics = Metrics(self._batcher)

@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse
 
 from keras_maskrcnn.serve.errors import ClientGoneError
 
-LEVELS = ("debug", "info", "warning", "error")
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 CLIENT_GONE = 499  # as in the logs of nginx
 LONGEST = 200  # characters of a path in the log
@@ -31,14 +30,14 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level):
-    """Writes the records of the service and of uvicorn to stderr, from this level on."""
+    """Writes records to stderr: those of the service from a level on, of uvicorn from the level "warning" on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in (__package__, "uvicorn"):
+    level = logging.getLevelName(level.upper())
+    for name, least in ((__package__, level), ("uvicorn", max(level, logging.WARNING))):
         own = logging.getLogger(name)
         own.handlers, own.propagate = [handler], False
-        own.setLevel(level.upper())
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+        own.setLevel(least)
 
 
 class Watched:

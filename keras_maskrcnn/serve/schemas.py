@@ -52,7 +52,9 @@ class Object(BaseModel):
     segmentation: Polygons | RunLengths | None = Field(
         None, description="Polygons are flat lists x, y, … along the edges of the pixels."
     )
-    keypoints: list[tuple[float, float, float]] | None = Field(None, description="x, y, score of each point.")
+    keypoints: list[tuple[float, float, float]] | None = Field(
+        None, description="x, y, 1 of each point; `keypoint_scores` are their scores."
+    )
 
 
 class Region(BaseModel):

@@ -15,10 +15,11 @@ class Served:
         name: in the path of requests.
         model: an `inference.predictor.Detector` with `class_names`, `schema` and `image_type`.
         score: minimum score of requests that state none; None takes the model's option, or 0.5.
+        most: maximum number of images in a batch.
     """
 
-    def __init__(self, name, model, score=None):
-        self.name, self.model = name, model
+    def __init__(self, name, model, score=None, most=1):
+        self.name, self.model, self._most = name, model, most
         self.class_names, self.image_type = model.class_names, model.image_type
         own = model.predictor.detection.score_threshold
         self.score = next(value for value in (score, own, SHOWN) if value is not None)
@@ -40,18 +41,28 @@ class Served:
 
     def key(self, image, score, max_detections):
         """Images with equal keys can be in one batch: they have one canvas and one set of thresholds."""
-        size = self.model.predictor.placement.image_size
-        return self.name, score, max_detections, size or image.shape
+        placement, size = self.model.predictor.placement, image.shape[:2]
+        tiles = placement.resize.tiles
+        in_tiles = tiles and (size[0] > tiles[0] or size[1] > tiles[1])
+        return object() if in_tiles else (self.name, score, max_detections, placement.place(size)[0])
 
     def detector(self, score, max_detections):
         """Function of a list of images to a list of `Detections` with cropped masks, for the thread of a `Batcher`."""
-        return functools.partial(self._detect, score, max_detections)
+        return functools.partial(self._detect, self.score if score is None else score, max_detections)
 
     def _detect(self, score, max_detections, images):
-        limits = {"score_threshold": self.score if score is None else score, "max_detections": max_detections}
-        return self.model.detect(images, batch_size=len(images), masks="cropped", **limits)
+        if len(images) == 1:
+            limits = {"score_threshold": score, "max_detections": max_detections}
+            return self.model.detect(images, masks="cropped", **limits)
+        predictor = self.model.predictor
+        limits = predictor.detection.limits(score, max_detections=max_detections)
+        return list(predictor.run(map(predictor.placement.pixels, images), limits, self._most, "cropped"))
 
     def warm_up(self):
-        """Detects in an empty image, so that the first request does not wait for tracing."""
-        size = self.model.predictor.placement.image_size or (64, 64)
-        self._detect(None, None, [np.zeros((*size, self.image_type.channels), self.image_type.dtype)])
+        """Detects in empty images, so that no request waits for tracing; a compiled network has two batch sizes."""
+        predictor = self.model.predictor
+        size = predictor.placement.image_size or (64, 64)
+        empty = np.zeros((*size, self.image_type.channels), self.image_type.dtype)
+        self._detect(self.score, None, [empty])
+        if self._most > 1 and not predictor.network.dynamic:
+            self._detect(self.score, None, [empty, empty])

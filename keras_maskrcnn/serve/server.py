@@ -13,6 +13,7 @@ from keras_maskrcnn.serve import logs
 from keras_maskrcnn.serve.app import create_app
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+KEEP_ALIVE = 65  # seconds; proxies keep connections for 60, and an answer is lost if the service closes one first
 
 
 def run(open_models, settings, host="127.0.0.1", port=8000, log_level="info"):
@@ -23,7 +24,7 @@ def run(open_models, settings, host="127.0.0.1", port=8000, log_level="info"):
         settings: `Settings`.
         host: address of the network interface; "0.0.0.0" for all.
         port: 0 for any free one.
-        log_level: one of `logs.LEVELS`.
+        log_level: "debug", "info", "warning" or "error".
 
     Raises:
         OSError: if the port is in use, or the address is not one of this machine.
@@ -38,6 +39,7 @@ def run(open_models, settings, host="127.0.0.1", port=8000, log_level="info"):
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=math.ceil(settings.timeout),
         )
         _Server(config, app.state.service).run([taken])

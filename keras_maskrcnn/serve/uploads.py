@@ -73,11 +73,11 @@ async def body(request, max_bytes, timeout):
 class _InMemory(MultiPartParser):
     """Starlette's parser, which writes parts of more than a megabyte to files unless told otherwise."""
 
-    def __init__(self, headers, content, max_files):
+    def __init__(self, headers, content):
         async def stream():
             yield content
 
-        super().__init__(headers, stream(), max_files=max_files, max_fields=max_files)
+        super().__init__(headers, stream())
         self.spool_max_size = len(content) + 1
 
 
@@ -88,7 +88,7 @@ async def files(request, content, most):
         RequestError: 400 if the body is malformed or has no file, 413 if it has more than `most`.
     """
     try:
-        form = await _InMemory(request.headers, content, most + 1).parse()
+        form = await _InMemory(request.headers, content).parse()
     except (MultiPartException, KeyError, ValueError) as error:
         raise RequestError(400, f"the multipart body cannot be read ({error})") from None
     parts = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]

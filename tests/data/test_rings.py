@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_maskrcnn.data.rings import joined, rings, signed_area
+from keras_maskrcnn.data.rings import joined, polygons, rings, signed_area
 from keras_maskrcnn.data.run_lengths import decode, run_lengths
 
 
@@ -39,6 +39,17 @@ def test_any_mask_is_drawn_again_exactly(height, width, density, seed):
     assert sum(map(signed_area, parts)) == mask.sum()
     if parts:
         np.testing.assert_array_equal(drawn(joined(parts), mask.shape), mask)
+        whole = decode([run_lengths(polygons(mask, (2, 1)), (height + 1, width + 2))], (height + 1, width + 2))[0]
+        np.testing.assert_array_equal(whole[1:, 2:], mask)
+        assert whole.sum() == mask.sum()
+
+
+def test_parts_are_polygons_of_their_own_unless_there_is_a_hole():
+    mask = np.zeros((5, 9), bool)
+    mask[1:4, 1:4] = mask[1:4, 6:8] = True
+    assert len(polygons(mask)) == 2
+    mask[2, 2] = False
+    assert len(polygons(mask)) == 1 and polygons(np.zeros((2, 2), bool)) == []
 
 
 @pytest.mark.parametrize("name", ["coco_tiny", "nuclei"])

@@ -1,0 +1,213 @@
+"""Load on the service: many clients at twice its capacity, on this machine.
+
+    python benchmarks/serve_load.py --output benchmarks/results/serve_load.json
+
+Starts `python -m keras_maskrcnn serve` on a free port of the loopback interface. As many clients as fill two batches
+measure its capacity, each sending its next image when it has an answer. Then `--clients` clients send images at even
+distances, together `--times` the capacity. The exit code is 1 if a request has another answer than 200 or 429, the 99th
+percentile of the served is above its bound, or the service does not stop with exit code 0.
+
+The bound: a request that is accepted has at most `queue` - 1 images before it. Since all requests of this script fit
+together, these are in one batch that runs and at most ceil(queue / batch) that wait. So it takes at most
+ceil(queue / batch) + 1 batches, its own included, and the time of decoding, encoding and transfer; both as 99th
+percentiles.
+"""
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import io
+import itertools
+import math
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import machine
+import numpy as np
+import pairs
+import reports
+import scenes
+from PIL import Image
+
+START_SECONDS = 600
+STOP_SECONDS = 60
+
+
+@contextlib.contextmanager
+def service(options):
+    """The running service: (process, URL)."""
+    command = [sys.executable, "-m", "keras_maskrcnn", "serve", "--model", options.model, "--port", "0"]
+    command += ["--queue", options.queue, "--batch", options.batch, "--log-level", "error"]
+    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            found = re.search(r"http://\S+/", line)
+            if not found:
+                raise SystemExit(f"the service does not start: {line.strip() or 'see above'}")
+            yield process, found.group()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def resident(process):
+    """Resident memory of a process in MB of 10⁶ bytes."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return round(int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024 / 1e6)
+
+
+def pictures(options):
+    """Bytes of JPEG files."""
+    files = []
+    for seed in range(8):
+        stream = io.BytesIO()
+        Image.fromarray(scenes.scene(*options.size, 5, seed=seed)[0]).save(stream, "JPEG", quality=90)
+        files.append(stream.getvalue())
+    return files
+
+
+class Load:
+    """Answers of the service.
+
+    Args:
+        client: `httpx.AsyncClient`.
+        files: bytes of images, sent in turn.
+    """
+
+    def __init__(self, client, files):
+        self._client, self._files = client, itertools.cycle(files)
+        self.statuses, self.seconds, self.batches, self.rest = collections.Counter(), [], [], []
+
+    async def send(self):
+        """Sends one image and notes the answer."""
+        begin = time.perf_counter()
+        try:
+            headers = {"content-type": "image/jpeg"}
+            answer = await self._client.post("/v1/predict", content=next(self._files), headers=headers)
+        except Exception as error:  # counted as an error of its own kind
+            self.statuses[type(error).__name__] += 1
+            return
+        seconds = time.perf_counter() - begin
+        self.statuses[str(answer.status_code)] += 1
+        if answer.status_code == 200:
+            own = answer.json()["seconds"]
+            self.seconds.append(seconds)
+            self.batches.append(own["network"])
+            self.rest.append(seconds - own["queue"] - own["network"])
+
+    async def closed(self, clients, seconds):
+        """Each client sends its next image when it has an answer; returns the images per second."""
+        end = time.perf_counter() + seconds
+
+        async def one():
+            while time.perf_counter() < end:
+                await self.send()
+
+        begin = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(clients)))
+        return len(self.seconds) / (time.perf_counter() - begin)
+
+    async def open(self, clients, rate, seconds):
+        """Clients that send at even distances, together `rate` images per second, whatever the answers are."""
+        begin, distance = time.perf_counter(), clients / rate
+
+        async def one(number):
+            for turn in range(math.ceil(seconds / distance)):
+                moment = begin + (turn + number / clients) * distance
+                await asyncio.sleep(max(0, moment - time.perf_counter()))
+                await self.send()
+
+        await asyncio.gather(*(one(number) for number in range(clients)))
+
+
+async def measured(process, url, options):
+    """Capacity, answers under load, and memory of the service: the figures of the report."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=options.clients, keepalive_expiry=5)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        files = pictures(options)
+        capacity = await Load(client, files).closed(2 * options.batch, options.warm_up)
+        if not capacity:
+            raise SystemExit("the service answers no request")
+        load, memory = Load(client, files), {"start": resident(process)}
+
+        async def middle():
+            await asyncio.sleep(options.seconds / 2)
+            memory["middle"] = resident(process)
+
+        begin = time.perf_counter()
+        await asyncio.gather(load.open(options.clients, options.times * capacity, options.seconds), middle())
+        memory["end"] = resident(process)
+        return figures(load, time.perf_counter() - begin, options) | {"capacity": round(capacity, 3), "mb": memory}
+
+
+def figures(load, seconds, options):
+    """Counts and percentiles of the answers under load."""
+    if not load.seconds:
+        raise SystemExit(f"no request was served: {dict(load.statuses)}")
+    share = {name: np.percentile(getattr(load, name), 99) for name in ("seconds", "batches", "rest")}
+    batches = math.ceil(options.queue / options.batch) + 1
+    return {
+        "seconds": round(seconds, 1),
+        "answers": dict(load.statuses),
+        "errors": sum(count for status, count in load.statuses.items() if status not in ("200", "429")),
+        "served_per_second": round(len(load.seconds) / seconds, 3),
+        "p50": round(float(np.median(load.seconds)), 4),
+        "p99": round(float(share["seconds"]), 4),
+        "bound": round(float(batches * share["batches"] + share["rest"]), 4),
+        "batches_in_bound": batches,
+        "p99_of_a_batch": round(float(share["batches"]), 4),
+        "p99_of_the_rest": round(float(share["rest"]), 4),
+    }
+
+
+def printed(report):
+    """The report for people."""
+    answers, memory = report["answers"], report["mb"]
+    return "\n".join((
+        f"capacity: {report['capacity']:.2f} images/s; offered: {report['times']:g} times as many",
+        f"served: {answers.get('200', 0)}, 429: {answers.get('429', 0)}, other errors: {report['errors']}",
+        f"served per second: {report['served_per_second']:.2f}",
+        f"seconds of the served: p50 {report['p50']:.3f}, p99 {report['p99']:.3f}",
+        f"bound of p99: {report['bound']:.3f} s = {report['batches_in_bound']} batches of "
+        f"{report['p99_of_a_batch']:.3f} s + {report['p99_of_the_rest']:.3f} s",
+        f"resident memory: start {memory['start']}, middle {memory['middle']}, end {memory['end']} MB",
+        f"exit code after SIGTERM: {report['exit_code']}",
+    ))  # fmt: skip
+
+
+def main():
+    """Runs the load, prints and writes the figures; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--model", default="nuclei", help="as for `serve` (default: %(default)s)")
+    add("--clients", type=pairs.positive, default=100, help="under load (default: %(default)s)")
+    add("--times", type=float, default=2.0, help="load as a multiple of the capacity (default: %(default)s)")
+    add("--seconds", type=float, default=300.0, help="of the load (default: %(default)s)")
+    add("--warm-up", type=float, default=20.0, help="seconds in which the capacity is measured (default: %(default)s)")
+    add("--queue", type=pairs.positive, default=16, help="option of `serve` (default: %(default)s)")
+    add("--batch", type=pairs.positive, default=4, help="option of `serve` (default: %(default)s)")
+    add("--size", type=pairs.positive, nargs=2, default=(128, 128), metavar=("H", "W"), help="of the images")
+    add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
+    options = parser.parse_args()
+    with service(options) as (process, url):
+        report = asyncio.run(measured(process, url, options))
+    settings = {name: getattr(options, name) for name in ("model", "clients", "times", "queue", "batch", "size")}
+    report = {**reports.header("serve_load.py"), **settings, **report, "exit_code": process.returncode}
+    report["versions"] = machine.versions(["tensorflow", "keras", "fastapi", "uvicorn", "starlette"])
+    print(printed(report))
+    reports.write(options.output, report)
+    return int(report["errors"] > 0 or report["p99"] > report["bound"] or report["exit_code"] != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

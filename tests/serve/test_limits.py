@@ -1,0 +1,274 @@
+"""Bad input, full queues, slow clients and clients that leave: one line of JSON, and the service goes on."""
+
+import asyncio
+import concurrent.futures
+import struct
+import threading
+import time
+import zlib
+
+import pytest
+from serving import PNG, Model, encoded, square
+
+from keras_maskrcnn.serve import Settings, create_app
+
+
+def png_header(width, height):
+    """The bytes of a PNG file of this size without its pixels."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+BAD = {
+    "empty": (b"", PNG, {}, 400, "the body is empty"),
+    "no image": (b"no image", PNG, {}, 400, "no image in a format that is read"),
+    "truncated": (encoded(square())[:60], PNG, {}, 400, "cannot be read as an image"),
+    "a bomb": (png_header(50_000, 50_000), PNG, {}, 413, "more than 40000000 pixels"),
+    "many pixels": (png_header(7_000, 7_000), PNG, {}, 413, "7000 x 7000 pixels"),
+    "many bytes": (b"x" * 300_001, PNG, {}, 413, "more than 300000 bytes"),
+    "text": (b"text", {"content-type": "text/plain"}, {}, 415, "'text/plain'"),
+    "a form of nothing": (b"x", {"content-type": "multipart/form-data"}, {}, 400, "multipart"),
+    "a cut form": (b"--x\r\n", {"content-type": "multipart/form-data; boundary=x"}, {}, 400, "multipart"),
+    "score": (encoded(square()), PNG, {"score": 2}, 400, "score"),
+    "score of no number": (encoded(square()), PNG, {"score": "nan"}, 400, "score"),
+    "masks": (encoded(square()), PNG, {"masks": "png"}, 400, "masks"),
+    "an unknown parameter": (encoded(square()), PNG, {"file": "/etc/passwd"}, 400, "file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_line(start, model, case):
+    content, headers, query, status, reason = BAD[case]
+    client = start(model, max_bytes=300_000)
+    response = client.post("/v1/predict", content=content, headers=headers, params=query)
+    assert response.status_code == status, response.text
+    (error,) = response.json().values()
+    assert reason in error and "\n" not in error and "0x" not in error
+    assert client.post("/v1/predict", content=encoded(square()), headers=PNG).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/predict", 405), ("GET", "/etc/passwd", 404)])
+def test_other_routes_are_answered_in_json(client, method, path, status):
+    response = client.request(method, path)
+    assert response.status_code == status and set(response.json()) == {"error"}
+
+
+def test_a_form_has_at_most_as_many_files_as_the_queue_has_places(start, model):
+    client = start(model, queue=2)
+    for count, status in ((2, 200), (3, 413), (9, 413)):
+        response = client.post("/v1/predict", files=[("file", ("a", encoded(square())))] * count)
+        assert response.status_code == status, response.text
+
+
+def test_a_failure_of_the_model_is_an_error_without_its_details(start, model):
+    client = start(model)
+    model.network.error = RuntimeError("secret")
+    response = client.post("/v1/predict", content=encoded(square()), headers=PNG)
+    assert response.status_code == 500 and response.json() == {"error": "internal error"}
+    model.network.error = None
+    assert client.post("/v1/predict", content=encoded(square()), headers=PNG).status_code == 200
+
+
+# Several clients at a time -------------------------------------------------------------------------------------------
+
+
+class Caller:
+    """An ASGI client that decides when its body is complete, and when it leaves."""
+
+    def __init__(self, app, body=b"", headers=()):
+        self.messages, self.sent = asyncio.Queue(), []
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "POST",
+            "scheme": "http",
+            "path": "/v1/predict",
+            "raw_path": b"/v1/predict",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"content-type", b"image/png"), *headers],
+        }
+        if body:
+            self.give(body, more=False)
+        self.task = asyncio.create_task(app(scope, self.messages.get, self.send))
+
+    async def send(self, message):
+        self.sent.append(message)
+
+    def give(self, body, more):
+        self.messages.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    def leave(self):
+        self.messages.put_nowait({"type": "http.disconnect"})
+
+    @property
+    def status(self):
+        return self.sent[0]["status"] if self.sent else None
+
+
+async def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("the condition is not met in time")
+
+
+def run(scenario, model, **settings):
+    """Runs a coroutine function of the application, and lets the network go on at its end."""
+    app = create_app({"squares": model}, Settings(**settings))
+
+    async def whole():
+        async with app.router.lifespan_context(app):
+            try:
+                await scenario(app, app.state.service._batcher)
+            finally:
+                model.network.gate.set()
+
+    asyncio.run(whole())
+
+
+def test_a_full_queue_is_answered_429_and_says_when_to_come_again(model):
+    async def scenario(app, batcher):
+        model.network.gate.clear()
+        callers = [Caller(app, encoded(square())) for _ in range(2)]
+        await until(lambda: model.network.entered.is_set() and batcher.waiting == 1)
+        third = Caller(app, encoded(square()))
+        await third.task
+        assert third.status == 429 and int(dict(third.sent[0]["headers"])[b"retry-after"]) >= 1
+        model.network.gate.set()
+        await asyncio.gather(*(caller.task for caller in callers))
+        assert [caller.status for caller in callers] == [200, 200]
+        assert batcher.taken == 0
+
+    run(scenario, model, queue=2)
+
+
+def test_a_client_that_leaves_frees_its_place_and_its_image_is_not_computed(model):
+    async def scenario(app, batcher):
+        model.network.gate.clear()
+        first, second = Caller(app, encoded(square())), Caller(app, encoded(square()))
+        await until(lambda: batcher.waiting == 1)
+        second.leave()
+        await second.task
+        assert (batcher.waiting, batcher.taken, second.sent) == (0, 1, [])
+        third = Caller(app, encoded(square()))
+        await until(lambda: batcher.waiting == 1)
+        model.network.gate.set()
+        await asyncio.gather(first.task, third.task)
+        assert (first.status, third.status) == (200, 200)
+        assert sum(model.network.batches) == 2
+
+    run(scenario, model, queue=2)
+
+
+def test_a_client_that_leaves_during_its_body_is_forgotten(model):
+    async def scenario(app, batcher):
+        caller = Caller(app)
+        caller.give(b"begin", more=True)
+        caller.leave()
+        await caller.task
+        assert caller.sent == [] and batcher.taken == 0 and app.state.service._open == 0
+
+    run(scenario, model)
+
+
+@pytest.mark.parametrize("size", [1, 2000])
+def test_a_slow_body_is_answered_408_or_413_and_does_not_delay_others(model, size):
+    async def scenario(app, batcher):
+        slow = Caller(app)
+        slow.give(b"x" * size, more=True)
+        quick = Caller(app, encoded(square()))
+        await quick.task
+        assert quick.status == 200 and not slow.task.done() and batcher.taken == 0
+        await slow.task
+        assert slow.status == (408 if size == 1 else 413)
+        assert dict(slow.sent[0]["headers"])[b"connection"] == b"close"
+
+    run(scenario, model, timeout=1.0, max_bytes=1000)
+
+
+def test_an_answer_that_takes_too_long_is_504_and_frees_its_place(model):
+    async def scenario(app, batcher):
+        model.network.gate.clear()
+        callers = [Caller(app, encoded(square())) for _ in range(2)]
+        await asyncio.gather(*(caller.task for caller in callers))
+        assert [caller.status for caller in callers] == [504, 504] and batcher.taken == 0
+        model.network.gate.set()
+        later = Caller(app, encoded(square()))
+        await later.task
+        assert later.status == 200 and sum(model.network.batches) == 2  # the one that was running, and the later one
+
+    run(scenario, model, timeout=0.5)
+
+
+def test_open_requests_are_bounded(model):
+    async def scenario(app, batcher):
+        slow = [Caller(app) for _ in range(4)]
+        await until(lambda: app.state.service._open == 4)
+        fifth = Caller(app, encoded(square()))
+        await fifth.task
+        assert fifth.status == 429
+        for caller in slow:
+            caller.leave()
+        await asyncio.gather(*(caller.task for caller in slow))
+
+    run(scenario, model, queue=1)
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [1, 1, 1, 1, 1]), (3, [1, 3, 1])])
+def test_images_that_wait_are_computed_together(model, batch, sizes):
+    async def scenario(app, batcher):
+        model.network.gate.clear()
+        first = Caller(app, encoded(square()))
+        await until(model.network.entered.is_set)
+        others = [Caller(app, encoded(square())) for _ in range(4)]
+        await until(lambda: batcher.waiting == 4)
+        model.network.gate.set()
+        await asyncio.gather(*(caller.task for caller in (first, *others)))
+        assert model.network.batches == sizes
+
+    run(scenario, model, batch=batch)
+
+
+def test_only_requests_of_equal_thresholds_and_models_share_a_batch(start):
+    models = {"one": Model(), "two": Model()}
+    client = start(models, batch=8)
+    models["one"].network.gate.clear()
+    calls = [("one", 0.5), ("one", 0.5), ("one", 0.2), ("two", 0.5)]
+
+    def call(name, score):
+        path = f"/v1/models/{name}/predict"
+        return client.post(path, content=encoded(square()), headers=PNG, params={"score": score}).status_code
+
+    service = client.service
+    with concurrent.futures.ThreadPoolExecutor(5) as threads:
+        done = [threads.submit(call, "one", 0.5)]
+        assert models["one"].network.entered.wait(10)
+        done += [threads.submit(call, *each) for each in calls]
+        end = time.monotonic() + 10
+        while service._batcher.waiting < 4 and time.monotonic() < end:
+            time.sleep(0.01)
+        models["one"].network.gate.set()
+        assert [each.result() for each in done] == [200] * 5
+    assert (models["one"].network.batches, models["two"].network.batches) == ([1, 2, 1], [1])
+
+
+def test_clients_in_threads_get_their_own_objects(start, model):
+    client = start(model, batch=4, queue=64)
+    barrier = threading.Barrier(8)
+
+    def call(number):
+        x, score = number % 20, 0.5 + number / 100
+        barrier.wait(10)
+        content = encoded(square(x=x, score=score))
+        (thing,) = client.post("/v1/predict", content=content, headers=PNG).json()["objects"]
+        return abs(thing["score"] - score) < 0.005 and thing["box"][0] == x
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(call, range(40)))
