@@ -6,18 +6,18 @@ import json
 import shutil
 import threading
 import time
-import types
 import zipfile
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 
-from keras_maskrcnn.data.image_type import RGB
+from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.outputs import Detections, Output
+from keras_maskrcnn.inference.placement import Placement, Resize
+from keras_maskrcnn.inference.predictor import Predictor
 
-pytest.importorskip("fastapi", reason="needs the extra serve")
-uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 
 from selenium.webdriver.common.by import By
@@ -40,12 +40,10 @@ INTERACTIVE = ("button", "slider", "checkbox", "combobox")
 class FakeModel:
     """A `Detector` that finds the same in every image, and counts its calls."""
 
-    image_type = RGB
-
     def __init__(self, class_names, schema, **arrays):
         self.class_names, self.schema, self.arrays, self.calls = class_names, schema, arrays, 0
-        detection, placement = (types.SimpleNamespace(score_threshold=None), types.SimpleNamespace(image_size=(64, 64)))
-        self.predictor = types.SimpleNamespace(detection=detection, placement=placement)
+        self.predictor = Predictor(None, Placement((64, 64), Resize(), 1), schema, Detection())
+        self.image_type = self.predictor.placement.image_type
 
     def detect(self, images, **options):
         self.calls += 1
@@ -63,10 +61,20 @@ def squares():
 
 def fake_models():
     values = (Output("boxes", "boxes"), Output("labels"), Output("scores"), Output("masks", "box_masks"))
-    labels, regions = np.array([1, 1, 2, 2]), np.zeros((HEIGHT, WIDTH), "uint8")
+    points = (Output("keypoints", "points"), Output("keypoint_scores"))
+    regions = np.zeros((HEIGHT, WIDTH), "uint8")
     regions[30:, 40:80], regions[:20, 100:] = 1, 2
     return {
-        "squares": FakeModel(["disc", "cube"], values, boxes=BOXES, labels=labels, scores=SCORES, masks=squares()),
+        "squares": FakeModel(
+            ["disc", "cube"],
+            (*values, *points),
+            boxes=BOXES,
+            labels=np.array([1, 1, 2, 2]),
+            scores=SCORES,
+            masks=squares(),
+            keypoints=np.array([[[x1 + 1, y1 + 2, 1], [x1, y1, 1]] for x1, y1, *_ in BOXES], "float32"),
+            keypoint_scores=np.tile(np.array([3, 1], "float32"), (len(BOXES), 1)),
+        ),
         "regions": FakeModel(["road", "sky"], (Output("semantic", "map"),), semantic=regions),
     }
 
@@ -202,6 +210,13 @@ def test_objects_light_up_and_are_filtered_without_a_request(page, photo):
     assert page.rows()[0] == "1: disc, score 0.95, area 3,500 px"
     assert page.text("classes").split() == ["cube", "1", "disc", "2"]
 
+    points = page.browser.find_elements(By.CSS_SELECTOR, "#drawing .mark:not(.off) circle")
+    assert {(int(p.get_dom_attribute("cx")), int(p.get_dom_attribute("cy"))) for p in points} == {
+        (11, 12),
+        (21, 22),
+        (91, 22),
+    }
+
     page.hover(12, 12)
     assert page.lit() == [0]
     assert page.text("about") == "disc · score 0.95 · area 3,500 px (18.2 %)"
@@ -325,6 +340,16 @@ def test_a_photo_can_be_dropped_or_pasted(page, photo, kind, field):
         list(photo.read_bytes()),
     )
     page.until(lambda: page.text("count") == "3 of 4 shown")
+
+
+def test_a_format_that_browsers_do_not_display(page, tmp_path, pixels):
+    path = tmp_path / "scan.tiff"
+    Image.fromarray(pixels).save(path)
+    page.show(path)
+    assert page.text("count") == "3 of 4 shown"
+    assert not page.at("photo").is_displayed()
+    page.hover(100, 30)
+    assert page.lit() == [2]
 
 
 def test_errors_are_one_line(page, photo, tmp_path):
