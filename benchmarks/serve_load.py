@@ -1,6 +1,6 @@
 """Load on the service: many clients at twice its capacity, on this machine.
 
-    python benchmarks/serve_load.py --output benchmarks/results/serve_load.json
+    python benchmarks/serve_load.py --output benchmarks/results/serve_load.json --docs docs
 
 Starts `python -m keras_maskrcnn serve` on a free port of the loopback interface. As many clients as fill two batches
 measure its capacity, each sending its next image when it has an answer. Then `--clients` clients send images at even
@@ -170,19 +170,26 @@ def figures(load, seconds, options):
     }
 
 
-def printed(report):
-    """The report for people."""
+def table(report):
+    """The report in Markdown."""
     answers, memory = report["answers"], report["mb"]
-    return "\n".join((
-        f"capacity: {report['capacity']:.2f} images/s; offered: {report['times']:g} times as many",
-        f"served: {answers.get('200', 0)}, 429: {answers.get('429', 0)}, other errors: {report['errors']}",
-        f"served per second: {report['served_per_second']:.2f}",
-        f"seconds of the served: p50 {report['p50']:.3f}, p99 {report['p99']:.3f}",
-        f"bound of p99: {report['bound']:.3f} s = {report['batches_in_bound']} batches of "
-        f"{report['p99_of_a_batch']:.3f} s + {report['p99_of_the_rest']:.3f} s",
-        f"resident memory: start {memory['start']}, middle {memory['middle']}, end {memory['end']} MB",
-        f"exit code after SIGTERM: {report['exit_code']}",
-    ))  # fmt: skip
+    parts = (
+        f"{report['batches_in_bound']} batches of {report['p99_of_a_batch']:.2f} s + {report['p99_of_the_rest']:.2f} s"
+    )
+    rows = {
+        "capacity": f"{report['capacity']:.2f} images/s",
+        "answers 200": f"{answers.get('200', 0)}, {report['served_per_second']:.2f} per second",
+        "answers 429": answers.get("429", 0),
+        "other errors": report["errors"],
+        "seconds of the served": f"p50 {report['p50']:.2f}, p99 {report['p99']:.2f}",
+        "bound of p99": f"{report['bound']:.2f} s: {parts}",
+        "resident memory": f"start {memory['start']}, middle {memory['middle']}, end {memory['end']} MB",
+        "exit code after SIGTERM": report["exit_code"],
+    }
+    title = (
+        f"{report['model']}, {report['clients']} clients, {report['times']:g} × the capacity, {report['seconds']:.0f} s"
+    )
+    return "\n".join((f"| {title} | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())))
 
 
 def main():
@@ -198,14 +205,17 @@ def main():
     add("--batch", type=pairs.positive, default=4, help="option of `serve` (default: %(default)s)")
     add("--size", type=pairs.positive, nargs=2, default=(128, 128), metavar=("H", "W"), help="of the images")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
+    add("--docs", type=pathlib.Path, metavar="FOLDER", help="write the table into serve.md of this folder")
     options = parser.parse_args()
     with service(options) as (process, url):
         report = asyncio.run(measured(process, url, options))
     settings = {name: getattr(options, name) for name in ("model", "clients", "times", "queue", "batch", "size")}
     report = {**reports.header("serve_load.py"), **settings, **report, "exit_code": process.returncode}
     report["versions"] = machine.versions(["tensorflow", "keras", "fastapi", "uvicorn", "starlette"])
-    print(printed(report))
+    print(table(report))
     reports.write(options.output, report)
+    if options.docs:
+        reports.fill(options.docs / "serve.md", "serve_load", f"{table(report)}\n\n{report['machine']}.")
     return int(report["errors"] > 0 or report["p99"] > report["bound"] or report["exit_code"] != 0)
 
 

@@ -189,7 +189,12 @@ class Service:
                 return _json({"error": refused.reason}), 0
 
         with self._batcher.places(len(files)):
-            done = await asyncio.gather(*map(attempt, files))
+            tasks = [asyncio.create_task(attempt(content)) for content in files]
+            try:
+                done = await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:  # those that still wait when one fails
+                    task.cancel()
         body = b'{"results":[' + b",".join(response.body for response, _ in done) + b"]}"
         return Response(body, media_type="application/json"), sum(count for _, count in done)
 

@@ -17,7 +17,7 @@ from keras_maskrcnn.serve.served import Served
 BOXES = {
     "boxes": np.float32([[2, 3, 12, 8], [0, 0, 1.234, 2]]),
     "labels": np.int32([2, 1]),
-    "scores": np.float32([0.98765, 0.5]),
+    "scores": np.float32([0.98768, 0.5]),
 }
 MAP = Output("semantic", "map", exported="semantic_predictions")
 

@@ -65,10 +65,12 @@ def test_a_form_has_at_most_as_many_files_as_the_queue_has_places(start, model):
 
 
 def test_a_failure_of_the_model_is_an_error_without_its_details(start, model):
-    client = start(model)
+    client = start(model, batch=1)
     model.network.error = RuntimeError("secret")
     response = client.post("/v1/predict", content=encoded(square()), headers=PNG)
     assert response.status_code == 500 and response.json() == {"error": "internal error"}
+    several = client.post("/v1/predict", files=[("file", ("a", encoded(square())))] * 3)
+    assert several.status_code == 500 and client.service._batcher.waiting == 0
     model.network.error = None
     assert client.post("/v1/predict", content=encoded(square()), headers=PNG).status_code == 200
 
