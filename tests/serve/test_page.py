@@ -10,7 +10,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
 
 from keras_maskrcnn.heads.detection import Detection
@@ -18,6 +17,8 @@ from keras_maskrcnn.heads.outputs import Detections, Output
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Predictor
 
+pytest.importorskip("fastapi", reason="needs the extra serve")
+uvicorn = pytest.importorskip("uvicorn", reason="needs the extra serve")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
 
 from selenium.webdriver.common.by import By
