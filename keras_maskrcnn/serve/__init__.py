@@ -2,8 +2,8 @@
 
 Reading order: `settings`, `errors` (why a request is refused), `uploads` (from a request to the bytes of files),
 `images` (from bytes to pixels), `batching` (the queue before the network), `served` (a model), `answers` (from
-detections to JSON or PNG), `schemas` (what OpenAPI states of both), `metrics`, `logs`, `docs_page`, `app` (the routes),
-`server` (the process). Each name is imported on first use.
+detections to JSON or PNG), `schemas` (what OpenAPI states of both), `metrics`, `logs`, `docs_page`, `page`, `app` (the
+routes), `server` (the process). Each name is imported on first use.
 """
 
 from keras_maskrcnn.lazy import exports

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import importlib.resources
 import json
 import typing
 
@@ -12,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from keras_maskrcnn.serve import answers, images, schemas, uploads
+from keras_maskrcnn.serve import answers, images, page, schemas, uploads
 from keras_maskrcnn.serve.batching import Batcher
 from keras_maskrcnn.serve.docs_page import docs_page
 from keras_maskrcnn.serve.errors import ClientGoneError, RequestError
@@ -53,8 +52,8 @@ def create_app(models, settings=None):
 
 def _add_routes(app, service):
     get = functools.partial(app.add_api_route, methods=["GET"])
-    page = importlib.resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    get("/", lambda: HTMLResponse(page), include_in_schema=False)
+    for path, answer in page.answers().items():
+        get(path, functools.partial(_constant, answer), include_in_schema=False)
     get("/docs", lambda: HTMLResponse(docs_page(app.openapi())), include_in_schema=False)
     get("/health", service.health, response_model=schemas.Health, responses={503: {"model": schemas.Health}})
     get("/metrics", service.measured, response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -63,6 +62,10 @@ def _add_routes(app, service):
         app.add_api_route(
             path, predict, methods=["POST"], responses=schemas.ANSWERS, openapi_extra=schemas.BODY, response_model=None
         )
+
+
+async def _constant(answer):
+    return answer
 
 
 async def _error(request, error):

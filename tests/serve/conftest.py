@@ -5,26 +5,26 @@ import sys
 
 import pytest
 
-for needed in ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn"):
-    pytest.importorskip(needed, reason="needs the extra serve")
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-
-from serving import Client, Model
 
 
 @pytest.fixture
 def model():
     """A model that finds a bright square."""
+    from serving import Model
+
     return Model()
 
 
 @pytest.fixture
 def start():
     """Function of a model, or models by name, and settings to a client of the service."""
+    from serving import Client
+
     clients = []
 
     def client(models, **settings):
-        models = {"squares": models} if isinstance(models, Model) else models
+        models = models if isinstance(models, dict) else {"squares": models}
         clients.append(Client(models, **settings))
         return clients[-1]
 
