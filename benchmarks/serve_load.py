@@ -78,20 +78,20 @@ class Load:
     """Answers of the service.
 
     Args:
-        client: `httpx.AsyncClient`.
+        clients: list of `httpx.AsyncClient`, each with one connection.
         files: bytes of images, sent in turn.
     """
 
-    def __init__(self, client, files):
-        self._client, self._files = client, itertools.cycle(files)
+    def __init__(self, clients, files):
+        self._clients, self._files = clients, itertools.cycle(files)
         self.statuses, self.seconds, self.batches, self.rest = collections.Counter(), [], [], []
 
-    async def send(self):
+    async def send(self, client):
         """Sends one image and notes the answer."""
         begin = time.perf_counter()
         try:
             headers = {"content-type": "image/jpeg"}
-            answer = await self._client.post("/v1/predict", content=next(self._files), headers=headers)
+            answer = await client.post("/v1/predict", content=next(self._files), headers=headers)
         except Exception as error:  # counted as an error of its own kind
             self.statuses[type(error).__name__] += 1
             return
@@ -103,49 +103,50 @@ class Load:
             self.batches.append(own["network"])
             self.rest.append(seconds - own["queue"] - own["network"])
 
-    async def closed(self, clients, seconds):
-        """Each client sends its next image when it has an answer; returns the images per second."""
+    async def closed(self, count, seconds):
+        """So many clients send their next image when they have an answer; returns the images per second."""
         end = time.perf_counter() + seconds
 
-        async def one():
+        async def one(client):
             while time.perf_counter() < end:
-                await self.send()
+                await self.send(client)
 
         begin = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(clients)))
+        await asyncio.gather(*map(one, self._clients[:count]))
         return len(self.seconds) / (time.perf_counter() - begin)
 
-    async def open(self, clients, rate, seconds):
-        """Clients that send at even distances, together `rate` images per second, whatever the answers are."""
-        begin, distance = time.perf_counter(), clients / rate
+    async def open(self, rate, seconds):
+        """The clients send at even distances, together `rate` images per second, whatever the answers are."""
+        begin, distance = time.perf_counter(), len(self._clients) / rate
 
-        async def one(number):
+        async def one(number, client):
             for turn in range(math.ceil(seconds / distance)):
-                moment = begin + (turn + number / clients) * distance
+                moment = begin + (turn + number / len(self._clients)) * distance
                 await asyncio.sleep(max(0, moment - time.perf_counter()))
-                await self.send()
+                await self.send(client)
 
-        await asyncio.gather(*(one(number) for number in range(clients)))
+        await asyncio.gather(*(one(*each) for each in enumerate(self._clients)))
 
 
 async def measured(process, url, options):
     """Capacity, answers under load, and memory of the service: the figures of the report."""
     import httpx
 
-    limits = httpx.Limits(max_connections=options.clients, keepalive_expiry=5)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
-        files = pictures(options)
-        capacity = await Load(client, files).closed(2 * options.batch, options.warm_up)
+    async with contextlib.AsyncExitStack() as opened:
+        # A pool of 100 connections takes longer than the service; verify=False saves reading certificates.
+        made = [httpx.AsyncClient(base_url=url, timeout=120, verify=False) for _ in range(options.clients)]
+        clients, files = [await opened.enter_async_context(client) for client in made], pictures(options)
+        capacity = await Load(clients, files).closed(2 * options.batch, options.warm_up)
         if not capacity:
             raise SystemExit("the service answers no request")
-        load, memory = Load(client, files), {"start": resident(process)}
+        load, memory = Load(clients, files), {"start": resident(process)}
 
         async def middle():
             await asyncio.sleep(options.seconds / 2)
             memory["middle"] = resident(process)
 
         begin = time.perf_counter()
-        await asyncio.gather(load.open(options.clients, options.times * capacity, options.seconds), middle())
+        await asyncio.gather(load.open(options.times * capacity, options.seconds), middle())
         memory["end"] = resident(process)
         return figures(load, time.perf_counter() - begin, options) | {"capacity": round(capacity, 3), "mb": memory}
 
