@@ -2,7 +2,7 @@
 
     python benchmarks/serve_load.py --output benchmarks/results/serve_load.json --docs docs
 
-Starts `python -m keras_maskrcnn serve` on a free port of the loopback interface. As many clients as fill two batches
+Starts `python -m keras_maskrcnn serve` on a free port of the loopback interface. As many clients as fill four batches
 measure its capacity, each sending its next image when it has an answer. Then `--clients` clients send images at even
 distances, together `--times` the capacity. The exit code is 1 if a request has another answer than 200 or 429, the 99th
 percentile of the served is above its bound, or the service does not stop with exit code 0.
@@ -136,7 +136,7 @@ async def measured(process, url, options):
         # A pool of 100 connections takes longer than the service; verify=False saves reading certificates.
         made = [httpx.AsyncClient(base_url=url, timeout=120, verify=False) for _ in range(options.clients)]
         clients, files = [await opened.enter_async_context(client) for client in made], pictures(options)
-        capacity = await Load(clients, files).closed(2 * options.batch, options.warm_up)
+        capacity = await Load(clients, files).closed(4 * options.batch, options.warm_up)
         if not capacity:
             raise SystemExit("the service answers no request")
         load, memory = Load(clients, files), {"start": resident(process)}
@@ -203,7 +203,7 @@ def main():
     add("--seconds", type=float, default=300.0, help="of the load (default: %(default)s)")
     add("--warm-up", type=float, default=20.0, help="seconds in which the capacity is measured (default: %(default)s)")
     add("--queue", type=pairs.positive, default=16, help="option of `serve` (default: %(default)s)")
-    add("--batch", type=pairs.positive, default=4, help="option of `serve` (default: %(default)s)")
+    add("--batch", type=pairs.positive, default=1, help="option of `serve` (default: %(default)s)")
     add("--size", type=pairs.positive, nargs=2, default=(128, 128), metavar=("H", "W"), help="of the images")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the figures as JSON")
     add("--docs", type=pathlib.Path, metavar="FOLDER", help="write the table into serve.md of this folder")

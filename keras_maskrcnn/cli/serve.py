@@ -24,7 +24,7 @@ def arguments(parser):
     add("--max-pixels", type=int, metavar="N", help="of an image (default: 40 million)")
     add("--timeout", type=float, metavar="S", help="seconds for a body to arrive, and for its answer (default: 30)")
     add("--queue", type=int, metavar="N", help="images in the service at a time; more are answered 429 (default: 16)")
-    add("--batch", type=int, metavar="N", help="waiting images that go through the network together (default: 4)")
+    add("--batch", type=int, metavar="N", help="waiting images that go through the network together (default: 1)")
     add("--score", type=float, metavar="S", help="minimum score of requests without one (default: the model's, or 0.5)")
 
 

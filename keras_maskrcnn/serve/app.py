@@ -118,7 +118,7 @@ class Service:
     async def health(self):
         """Whether the service takes requests."""
         status = "stopping" if self.stopping else "ok"
-        return JSONResponse({"status": status, "models": list(self._served)}, 503 if self.stopping else 200)
+        return JSONResponse({"status": status, "models": self.names}, 503 if self.stopping else 200)
 
     async def measured(self):
         """Figures for Prometheus."""
@@ -135,18 +135,13 @@ class Service:
     async def predict_named(self, name: str, request: Request, asked: Asked):
         """Detects objects with the model of this name. The body is an image, or a multipart form of images."""
         if name not in self._served:
-            raise RequestError(404, f"there is no model {name[:100]!r}; the models are {', '.join(self._served)}")
+            raise RequestError(404, f"there is no model {name[:100]!r}; the models are {', '.join(self.names)}")
         return await self._predict(self._served[name], request, asked)
 
     async def _predict(self, served, request, asked):
         request.state.log["model"] = served.name
         with self._opened():
-            kind = uploads.content_type(request)
-            self._batcher.check()  # before the body arrives
-            content = await uploads.body(request, self.settings.max_bytes, self.settings.timeout)
-            request.state.log["bytes"] = len(content)
-            is_form = kind == uploads.MULTIPART
-            files = await uploads.files(request, content, self.settings.queue) if is_form else [content]
+            files, is_form = await self._files(request)
             as_png = _wants_png(request, asked)
             if as_png and len(files) > 1:
                 raise RequestError(400, "an overlay is drawn of one image, and the request has several")
@@ -160,6 +155,14 @@ class Service:
                 raise RequestError(504, reason) from None
             request.state.log["objects"] = objects
             return answer
+
+    async def _files(self, request):
+        """The contents of the files in a request, and whether it is a form."""
+        is_form = uploads.content_type(request) == uploads.MULTIPART
+        self._batcher.check()  # before the body arrives
+        content = await uploads.body(request, self.settings.max_bytes, self.settings.timeout)
+        request.state.log["bytes"] = len(content)
+        return await uploads.files(request, content, self.settings.queue) if is_form else [content], is_form
 
     @contextlib.contextmanager
     def _opened(self):

@@ -32,7 +32,7 @@ class Settings(Options):
     max_pixels: int = 40_000_000
     timeout: float = 30.0
     queue: int = 16
-    batch: int = 4
+    batch: int = 1
     score: float | None = None
 
     def __post_init__(self):

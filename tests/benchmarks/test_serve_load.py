@@ -21,18 +21,7 @@ def tiny(folder):
 @pytest.mark.slow
 def test_a_load_beyond_the_capacity_gives_429_and_no_other_error(run_here, tmp_path):
     report = tmp_path / "report.json"
-    words = [
-        "--model",
-        tmp_path / "tiny.keras",
-        "--seconds",
-        "20",
-        "--warm-up",
-        "5",
-        "--queue",
-        "8",
-        "--output",
-        report,
-    ]
+    words = ["--model", tiny(tmp_path), "--seconds", "20", "--warm-up", "5", "--queue", "8", "--output", report]
     done = run_here("serve_load", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
