@@ -6,8 +6,6 @@ Inside it, the canvas and what the network finds there have names. A reader can 
 
 import typing
 
-from keras import ops
-
 from keras_maskrcnn import backend
 from keras_maskrcnn.heads.outputs import exported, of_objects
 
@@ -70,7 +68,7 @@ def engine_graph(model, placement, batch=None):
             found = model({**inputs, **dict(zip(defaults, thresholds, strict=True))}, training=False)
             image_size, canvas = (tf.unstack(tf.shape(values)[1:3]) for values in (images, placed))
             answer = exported(model.schema, found, inputs["sizes"], image_size, canvas)
-        return {**answer, **named, **{inner: ops.identity(found[name]) for name, inner in network.items()}}
+        return {**answer, **named, **{inner: tf.identity(found[name]) for name, inner in network.items()}}
 
     outputs = function.get_concrete_function().structured_outputs
     public = [name for name in outputs if name not in (*CANVAS, *network.values())]

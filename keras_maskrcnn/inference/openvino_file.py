@@ -39,7 +39,7 @@ def write(model, path, placement, batch=None):
         names = parameter.output(0).get_names() & set(graph.defaults)
         if names:
             (name,) = names
-            constant = openvino.opset13.constant(graph.defaults[name], "f32", name)
+            constant = openvino.opset13.constant(graph.defaults[name], "f32", name=name)
             parameter.output(0).replace(constant.output(0))
             converted.remove_parameter(parameter)
     properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch)), CLASS_NAMES: class_names(model)}
@@ -111,7 +111,7 @@ def _cut(model, wanted, openvino):
     for name in (*CANVAS, *THRESHOLDS):
         if name in ports:
             port = ports[name]
-            parameter = openvino.opset13.parameter(port.get_partial_shape(), port.get_element_type(), name)
+            parameter = openvino.opset13.parameter(port.get_partial_shape(), port.get_element_type(), name=name)
             parameter.output(0).get_tensor().set_names({name})
             port.replace(parameter.output(0))
             parameters.append(parameter)
