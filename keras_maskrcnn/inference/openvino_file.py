@@ -1,0 +1,118 @@
+"""OpenVINO: an .xml and a .bin file, images in, detections out, with preprocessing inside; OpenVINO runs them alone."""
+
+import json
+import pathlib
+import tempfile
+import threading
+
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.inference.exported import (
+    CLASS_NAMES,
+    DESCRIPTION,
+    Batches,
+    Exported,
+    class_names,
+    engine_description,
+    needs,
+    read_description,
+)
+from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
+
+
+def write(model, path, placement, batch=None):
+    """Write a model as an OpenVINO IR, see `inference.export.export`.
+
+    Args:
+        model: an `ImageModel`.
+        path: the .xml file; the weights lie beside it as .bin.
+        placement: `Placement` of the images.
+        batch: number of images, or None for any.
+    """
+    with needs(path, "openvino"):
+        import openvino
+    graph = engine_graph(model, placement, batch)
+    converted = _converted(model, graph, openvino)
+    for result in converted.get_results():
+        if not result.input_value(0).get_names() & set(graph.public):
+            converted.remove_result(result)
+    for parameter in converted.get_parameters():
+        names = parameter.output(0).get_names() & set(graph.defaults)
+        if names:
+            (name,) = names
+            constant = openvino.opset13.constant(graph.defaults[name], "f32", name)
+            parameter.output(0).replace(constant.output(0))
+            converted.remove_parameter(parameter)
+    properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch)), CLASS_NAMES: class_names(model)}
+    for name, text in properties.items():
+        converted.set_rt_info(text, name)
+    openvino.save_model(converted, str(path), compress_to_fp16=False)
+
+
+def _converted(model, graph, openvino):
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.model = [v.value for v in model.variables]
+    with tempfile.TemporaryDirectory() as folder:
+        function = graph.function.get_concrete_function()
+        tf.saved_model.save(module, folder, signatures={"serving_default": function})
+        return openvino.convert_model(folder)
+
+
+class OpenVinoFile(Exported):
+    """Reads what `write` wrote, and runs it with OpenVINO; see `exported.Exported`.
+
+    Args:
+        path: the .xml file, with the .bin file beside it.
+
+    Raises:
+        DataError: they are no OpenVINO IR, or one without this library's description; or the package is missing.
+    """
+
+    def __init__(self, path):
+        with needs(path, "openvino"):
+            import openvino
+        path = pathlib.Path(path)
+        weights = path.with_suffix(".bin")
+        if not weights.is_file():
+            raise DataError(path, f"the weights are missing: {weights.name} must lie beside it")
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+        except RuntimeError as error:
+            raise DataError(path, "is not an OpenVINO model") from error
+        text = model.get_rt_info(DESCRIPTION).value if model.has_rt_info(DESCRIPTION) else None
+        content = read_description(path, text)
+        super().__init__(content)
+        names = network_outputs(self.schema)
+        network = _cut(model, list(names.values()), openvino)
+        # By default OpenVINO computes in bfloat16 where the processor has it.
+        precision = "bf16" if content["precision"] == "mixed_bfloat16" else "f32"
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        compiled = core.compile_model(network, "CPU", options)
+        taken = [port.any_name for port in compiled.inputs]
+        local = threading.local()
+
+        def run(inputs):
+            if not hasattr(local, "request"):
+                local.request = compiled.create_infer_request()
+            found = local.request.infer({name: inputs[name] for name in taken})
+            return {name: found[inner] for name, inner in names.items()}
+
+        self.use(Batches(content, run))
+
+
+def _cut(model, wanted, openvino):
+    """The model from the tensors in `CANVAS` and the thresholds to the wanted ones."""
+    ports = {name: port for node in model.get_ops() for port in node.outputs() for name in port.get_names()}
+    constants = {node.get_friendly_name(): node for node in model.get_ops()}
+    ports |= {name: constants[name].output(0) for name in THRESHOLDS if name in constants}
+    parameters = []
+    for name in (*CANVAS, *THRESHOLDS):
+        if name in ports:
+            port = ports[name]
+            parameter = openvino.opset13.parameter(port.get_partial_shape(), port.get_element_type(), name)
+            parameter.output(0).get_tensor().set_names({name})
+            port.replace(parameter.output(0))
+            parameters.append(parameter)
+    return openvino.Model([ports[name] for name in wanted], parameters, "network")
