@@ -6,8 +6,13 @@ import pathlib
 
 from keras_maskrcnn import backend
 
-# Modules by format, and formats by suffix of the file.
-FORMATS = {"saved_model": "saved_model", "onnx": "onnx_file", "openvino": "openvino_file", "litert": "litert_file"}
+# Module and reader by format, and formats by suffix of the file.
+FORMATS = {
+    "saved_model": ("saved_model", "SavedModel"),
+    "onnx": ("onnx_file", "OnnxFile"),
+    "openvino": ("openvino_file", "OpenVinoFile"),
+    "litert": ("litert_file", "LiteRtFile"),
+}
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
 
 
@@ -56,16 +61,39 @@ def export(model, path, format=None, image_size=None, batch=None):
             "export needs the TensorFlow backend: save the model as .keras and export it under KERAS_BACKEND=tensorflow"
         )
     format = format_of(path, format)
-    module = importlib.import_module(f"keras_maskrcnn.inference.{FORMATS[format]}")
+    module = _module(format)
     if format == "saved_model":
         if image_size is not None or batch is not None:
             raise ValueError("image_size and batch: a SavedModel takes images of any number and size")
         module.saved_model(model, path)
         return
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if format == "onnx" or format == "openvino":
-        # The engines have no bfloat16 in their graphs; OpenVINO computes in it where the description says so.
-        module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch)
+    # The engines' graphs have no bfloat16.
+    module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch)
+
+
+def is_exported(path):
+    """Whether a path is a file or folder in one of the formats."""
+    path = pathlib.Path(path)
+    return path.suffix in SUFFIXES or (path / "saved_model.pb").is_file()
+
+
+def opened(path, **options):
+    """The reader of an exported model: `SavedModel`, `OnnxFile`, `OpenVinoFile` or `LiteRtFile`.
+
+    Args:
+        path: folder or file.
+        **options: of the reader.
+
+    Raises:
+        DataError: the path holds no such model, or the engine's package is not installed.
+    """
+    format = format_of(path)
+    return getattr(_module(format), FORMATS[format][1])(path, **options)
+
+
+def _module(format):
+    return importlib.import_module(f"keras_maskrcnn.inference.{FORMATS[format][0]}")
 
 
 def fixed(placement, image_size):
