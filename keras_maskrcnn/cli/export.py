@@ -5,6 +5,7 @@ import pathlib
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument
 
 EXAMPLE = "--model runs/penn/model.keras --output saved_models/penn"
+SAMPLES = 300  # pictures for the ranges of INT8
 FORMATS = ("saved_model", "onnx", "openvino", "litert")
 
 
@@ -24,6 +25,10 @@ def arguments(parser):
         "images of any size, except for litert, which needs it)"
     )
     add("--image-size", type=int, nargs=2, metavar=("H", "W"), help=size)
+    int8 = (
+        "openvino and litert: 8 bits, with the pictures in this folder, like those that the model will see, as samples"
+    )
+    add("--int8", type=pathlib.Path, metavar="FOLDER", help=f"{int8} (default: float32)")
     add("--batch", type=int, metavar="N", help="onnx and openvino: images of a call (default: any number)")
 
 
@@ -39,10 +44,25 @@ def run(args):
         raise ValueError(f"--precision {args.precision}: the files of {format} hold float32")
     thresholds = {name: getattr(args, name) for name in ("score_threshold", "nms_iou", "max_detections")}
     model = reconfigured(load(args.model), args.precision, **thresholds)
-    model.export(args.output, format, args.image_size, args.batch)
+    calibration = args.int8 and samples(args.int8, model.image_type)
+    model.export(args.output, format, args.image_size, args.batch, calibration)
     print(f"{format}: {args.output}, {size_of(args.output) / 1e6:.1f} MB")
     print(f"try it: python -m keras_maskrcnn predict --model {args.output} IMAGE --output predictions")
     return 0
+
+
+def samples(folder, image_type):
+    """The first pictures of a folder, at most `SAMPLES`, as arrays of a type."""
+    from keras_maskrcnn.cli.inputs import IMAGES
+    from keras_maskrcnn.data import DataError
+    from keras_maskrcnn.data.image_file import read_stored
+
+    if not folder.is_dir():
+        raise DataError(folder, "no such folder")
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGES][:SAMPLES]
+    if not paths:
+        raise DataError(folder, f"no image in it ({', '.join(sorted(IMAGES))} are read)")
+    return [read_stored(path, image_type).turned() for path in paths]
 
 
 def size_of(path):
