@@ -6,8 +6,14 @@ import pathlib
 
 from keras_maskrcnn import backend
 
-# Modules by format, and formats by suffix of the file.
-FORMATS = {"saved_model": "saved_model", "onnx": "onnx_file", "openvino": "openvino_file", "litert": "litert_file"}
+# Module and reader by format, and formats by suffix of the file.
+FORMATS = {
+    "saved_model": ("saved_model", "SavedModel"),
+    "onnx": ("onnx_file", "OnnxFile"),
+    "openvino": ("openvino_file", "OpenVinoFile"),
+    "litert": ("litert_file", "LiteRtFile"),
+}
+INT8 = ("openvino", "litert")
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
 
 
@@ -29,7 +35,7 @@ def format_of(path, given=None):
     return of_path or "saved_model"
 
 
-def export(model, path, format=None, image_size=None, batch=None):
+def export(model, path, format=None, image_size=None, batch=None, calibration=None):
     """Write a model that takes images and returns detections, with preprocessing inside.
 
     All formats have the outputs of a SavedModel, see `saved_model.saved_model`. The other three are written for
@@ -45,6 +51,8 @@ def export(model, path, format=None, image_size=None, batch=None):
         image_size: (height, width) of images for whose canvas the file is written, where the model has no canvas of
             its own (`image_size`); larger images are fitted into it. None leaves the canvas open. One canvas is faster.
         batch: number of images of a call; None for any.
+        calibration: list of images `[H, W, C]` of the model's type, some hundred of those that it will see, for INT8
+            with OpenVINO and LiteRT: convolutions and dense layers compute in 8 bits. None for float32.
 
     Raises:
         RuntimeError: if Keras does not run on TensorFlow.
@@ -56,16 +64,42 @@ def export(model, path, format=None, image_size=None, batch=None):
             "export needs the TensorFlow backend: save the model as .keras and export it under KERAS_BACKEND=tensorflow"
         )
     format = format_of(path, format)
-    module = importlib.import_module(f"keras_maskrcnn.inference.{FORMATS[format]}")
+    if calibration is not None and format not in INT8:
+        raise ValueError(f"INT8 is available for {' and '.join(INT8)}, not for {format}")
+    module = _module(format)
     if format == "saved_model":
         if image_size is not None or batch is not None:
             raise ValueError("image_size and batch: a SavedModel takes images of any number and size")
         module.saved_model(model, path)
         return
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if format == "onnx" or format == "openvino":
-        # The engines have no bfloat16 in their graphs; OpenVINO computes in it where the description says so.
-        module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch)
+    # The engines' graphs have no bfloat16.
+    options = {} if calibration is None else {"calibration": calibration}
+    module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch, **options)
+
+
+def is_exported(path):
+    """Whether a path is a file or folder in one of the formats."""
+    path = pathlib.Path(path)
+    return path.suffix in SUFFIXES or (path / "saved_model.pb").is_file()
+
+
+def opened(path, **options):
+    """The reader of an exported model: `SavedModel`, `OnnxFile`, `OpenVinoFile` or `LiteRtFile`.
+
+    Args:
+        path: folder or file.
+        **options: of the reader.
+
+    Raises:
+        DataError: the path holds no such model, or the engine's package is not installed.
+    """
+    format = format_of(path)
+    return getattr(_module(format), FORMATS[format][1])(path, **options)
+
+
+def _module(format):
+    return importlib.import_module(f"keras_maskrcnn.inference.{FORMATS[format][0]}")
 
 
 def fixed(placement, image_size):

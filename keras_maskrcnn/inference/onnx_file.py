@@ -1,6 +1,8 @@
 """ONNX: one file, images in, detections out, with preprocessing inside; ONNX Runtime runs it, without this package."""
 
+import contextlib
 import json
+import os
 
 import numpy as np
 
@@ -33,12 +35,28 @@ def write(model, path, placement, batch=None):
         import onnx
         import tf2onnx
     graph = engine_graph(model, placement, batch)
-    converted, _ = tf2onnx.convert.from_function(graph.function, graph.signature, opset=OPSET)
+    with _without_copies():
+        converted, _ = tf2onnx.convert.from_function(graph.function, graph.signature, opset=OPSET)
     _name_sizes(converted.graph.input[0], batch)
     _hide(converted.graph, graph, onnx.numpy_helper)
     properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch))}
     onnx.helper.set_model_props(converted, {**properties, CLASS_NAMES: class_names(model)})
     onnx.save(converted, str(path))
+
+
+@contextlib.contextmanager
+def _without_copies():
+    """Context in which tf2onnx does not copy the graph, weights included, before each of its passes."""
+    name = "TF2ONNX_CATCH_ERRORS"
+    before = os.environ.get(name)
+    os.environ[name] = "FALSE"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _name_sizes(images, batch):

@@ -17,9 +17,13 @@ from keras_maskrcnn.inference.exported import (
     read_description,
 )
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
+from keras_maskrcnn.inference.quantised import quantised
+from keras_maskrcnn.options import check_choice
+
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def write(model, path, placement, batch=None):
+def write(model, path, placement, batch=None, calibration=None):
     """Write a model as an OpenVINO IR, see `inference.export.export`.
 
     Args:
@@ -27,6 +31,7 @@ def write(model, path, placement, batch=None):
         path: the .xml file; the weights lie beside it as .bin.
         placement: `Placement` of the images.
         batch: number of images, or None for any.
+        calibration: list of images for INT8, see `quantised.quantised`; None for float32.
     """
     with needs(path, "openvino"):
         import openvino
@@ -39,9 +44,11 @@ def write(model, path, placement, batch=None):
         names = parameter.output(0).get_names() & set(graph.defaults)
         if names:
             (name,) = names
-            constant = openvino.opset13.constant(graph.defaults[name], "f32", name=name)
+            constant = openvino.opset13.constant(graph.defaults[name], openvino.Type.f32, name=name)
             parameter.output(0).replace(constant.output(0))
             converted.remove_parameter(parameter)
+    if calibration is not None:
+        converted = quantised(converted, calibration, path)
     properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch)), CLASS_NAMES: class_names(model)}
     for name, text in properties.items():
         converted.set_rt_info(text, name)
@@ -64,12 +71,14 @@ class OpenVinoFile(Exported):
 
     Args:
         path: the .xml file, with the .bin file beside it.
+        precision: "float32", or "bfloat16" for faster convolutions and less exact boxes.
 
     Raises:
         DataError: they are no OpenVINO IR, or one without this library's description; or the package is missing.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, precision="float32"):
+        check_choice("precision", precision, HINTS)
         with needs(path, "openvino"):
             import openvino
         path = pathlib.Path(path)
@@ -86,9 +95,8 @@ class OpenVinoFile(Exported):
         super().__init__(content)
         names = network_outputs(self.schema)
         network = _cut(model, list(names.values()), openvino)
-        # By default OpenVINO computes in bfloat16 where the processor has it.
-        precision = "bf16" if content["precision"] == "mixed_bfloat16" else "f32"
-        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        # Without the hint OpenVINO computes in bfloat16 where the processor has it.
+        options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
         compiled = core.compile_model(network, "CPU", options)
         taken = [port.any_name for port in compiled.inputs]
         local = threading.local()

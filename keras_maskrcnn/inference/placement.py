@@ -77,6 +77,9 @@ class Placement:
         stride: pixels of which the sides of a canvas are multiples, the backbone's coarsest stride.
         stretch: percentiles of an image that become 0 and the highest level, see `data.stretch`; None keeps its pixels.
         image_type: `ImageType` of the images.
+        canvas: (height, width) of the one canvas of an exported file, for a model without `image_size`: images have the
+            size of the rule, and those that would then exceed the canvas are fitted into it. None for a canvas per
+            image.
     """
 
     image_size: tuple | None
@@ -84,6 +87,12 @@ class Placement:
     stride: int
     stretch: tuple | None = None
     image_type: ImageType = RGB
+    canvas: tuple | None = None
+
+    @property
+    def one_canvas(self):
+        """(height, width) of the canvas of all images, or None."""
+        return self.image_size or self.canvas
 
     @property
     def multiple(self):
@@ -108,13 +117,14 @@ class Placement:
         if self.image_size and not rule.keep_aspect:
             return self.image_size, self.image_size
         if self.image_size:
-            factors = [(self.image_size[axis], size[axis]) for axis in range(2)]
-            return self.image_size, limited(size, factors, "even", xp)
+            return self.image_size, limited(size, _sides(self.image_size, size), "even", xp)
         if rule.scale:
             finest = int(MAX_SIDE / max(rule.scale, 1))
             factors = [fractions.Fraction(rule.scale).limit_denominator(finest).as_integer_ratio()]
         else:
             factors = [(rule.shorter, xp.minimum(size[0], size[1])), (rule.longer, xp.maximum(size[0], size[1]))]
+        if self.canvas:
+            return self.canvas, limited(size, [*factors, *_sides(self.canvas, size)], rounding, xp)
         fitted = limited(size, factors, rounding, xp)
         return (fitted + self.multiple - 1) // self.multiple * self.multiple, fitted
 
@@ -122,11 +132,16 @@ class Placement:
         """The rule by which the network sees every image larger by a factor; its canvas grows with it."""
         if factor == 1:
             return self
-        rule, size = self.resize, self.image_size
+        rule = self.resize
         sides = {name: max(1, round(getattr(rule, name) * factor)) for name in ("shorter", "longer")}
+        larger = {
+            name: tuple(math.ceil(side * factor / self.stride) * self.stride for side in getattr(self, name))
+            for name in ("image_size", "canvas")
+            if getattr(self, name)
+        }
         return dataclasses.replace(
             self,
-            image_size=size and tuple(math.ceil(side * factor / self.stride) * self.stride for side in size),
+            **larger,
             resize=dataclasses.replace(rule, scale=rule.scale and rule.scale * factor, **sides),
         )
 
@@ -179,14 +194,19 @@ class Placement:
             resized = tf.image.resize(tf.cast(images, tf.float32), size, antialias=rule.antialias and not portable)
             beyond = tf.convert_to_tensor(canvas) - size
             placed = tf.pad(resized, [[0, 0], [0, beyond[0]], [0, beyond[1]], [0, 0]])
-        shape = [None, *(self.image_size or (None, None)), self.image_type.channels]
+        shape = [None, *(self.one_canvas or (None, None)), self.image_type.channels]
         return tf.ensure_shape(placed, shape), tf.cast(size, tf.float32)
 
     def _enlarges(self, given):
         """Whether no image of a size, a `tf.TensorShape` that may be unknown, shrinks."""
         if given.is_fully_defined():
             return all(new >= side for new, side in zip(self.place(given)[1], given, strict=True))
-        return not self.image_size and (self.resize.scale or 0) >= 1
+        return not self.one_canvas and (self.resize.scale or 0) >= 1
+
+
+def _sides(canvas, size):
+    """The factors that bring a size to the sides of a canvas."""
+    return [(canvas[axis], size[axis]) for axis in range(2)]
 
 
 def _stretched(images, percentiles, image_type):

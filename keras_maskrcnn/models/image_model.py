@@ -168,7 +168,7 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
 
     # Saving -----------------------------------------------------------------------------------------------------
 
-    def export(self, filepath, format=None, image_size=None, batch=None):
+    def export(self, filepath, format=None, image_size=None, batch=None, calibration=None):
         """Write a SavedModel, or a file for an inference engine, see `inference.export.export`.
 
         Args:
@@ -176,13 +176,14 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             format: "saved_model" ("tf_saved_model" is the same), "onnx", "openvino", "litert", or None.
             image_size: of the images of an engine, for models without a canvas.
             batch: images per call of an engine.
+            calibration: list of images for INT8.
 
         Raises:
             ValueError: for another format.
         """
         from keras_maskrcnn.inference.export import export
 
-        export(self, filepath, format, image_size, batch)
+        export(self, filepath, format, image_size, batch, calibration)
 
     def get_config(self):
         """Constructor arguments that all models share."""

@@ -1,5 +1,7 @@
 """Where an image lies in the network's canvas. NumPy only, so that the input pipeline imports no Keras."""
 
+import functools
+
 import numpy as np
 
 MAX_SIDE = 32767  # pixels: twice the product of two sides is an int32
@@ -38,8 +40,7 @@ def limited(size, factors, rounding, xp=np):
     """
     # Rounding is monotonic: the smallest factor gives the smallest sides.
     rounded = [_rounded(size * top, bottom, rounding) for top, bottom in factors]
-    smallest = rounded[0] if len(rounded) == 1 else xp.minimum(*rounded)
-    return xp.maximum(smallest, 1)
+    return xp.maximum(functools.reduce(xp.minimum, rounded), 1)
 
 
 def _rounded(numerator, denominator, rounding):
