@@ -6,6 +6,7 @@ its associated files: `zipfile` and `unzip` read them.
 
 import json
 import os
+import pathlib
 import tempfile
 import threading
 import zipfile
@@ -22,13 +23,14 @@ from keras_maskrcnn.inference.exported import (
     read_description,
 )
 from keras_maskrcnn.inference.graph import CANVAS, engine_graph, network_outputs
+from keras_maskrcnn.inference.litert_weights import narrowed
 
 LABELS = "labels.txt"  # the usual name of class names in these files
 # Signatures: images to detections, and the network alone.
 SERVE, NETWORK = "serving_default", "network"
 
 
-def write(model, path, placement, batch=None):
+def write(model, path, placement, batch=None, calibration=None, weights=None):
     """Write a model as a LiteRT file, see `inference.export.export`.
 
     It needs the built-in operations only, and has two signatures, which share the weights:
@@ -42,13 +44,17 @@ def write(model, path, placement, batch=None):
         path: the file.
         placement: `Placement` of the images.
         batch: number of images, 1 or None.
+        calibration: images that ask for INT8, see `litert_weights.narrowed`: the ranges are those of each image that
+            the model sees, so that none is read. None for float.
+        weights: "float16" for weights of half the size, or None for float32.
 
     Raises:
         ValueError: the placement has no canvas for all images, or for another batch.
+        DataError: the package is missing.
     """
     import tensorflow as tf
 
-    canvas = placement.one_canvas
+    canvas, narrow = placement.one_canvas, weights if calibration is None else "int8"
     if batch not in (None, 1):
         raise ValueError(f"{path}: a LiteRT model takes one image, not a batch of {batch}")
     if canvas is None:
@@ -60,8 +66,10 @@ def write(model, path, placement, batch=None):
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         content = converter.convert()
-    with open(path, "wb") as file:
-        file.write(content)
+    if narrow:
+        with needs(path, "litert"):
+            content = narrowed(content, narrow)
+    pathlib.Path(path).write_bytes(content)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(LABELS, class_names(model))
         archive.writestr(DESCRIPTION, json.dumps(engine_description(model, placement, batch=1)))
