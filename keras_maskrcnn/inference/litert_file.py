@@ -1,7 +1,7 @@
 """LiteRT (TensorFlow Lite): one file, an image in, detections out, with preprocessing inside, for phones and browsers.
 
-The class names and the description of the model are a ZIP archive behind the model, where TensorFlow Lite's metadata has
-its associated files: `zipfile` and `unzip` read them.
+Behind the model, where TensorFlow Lite has the files of its metadata, a ZIP archive holds the class names and the
+description of the model: `zipfile` and `unzip` read it.
 """
 
 import json
