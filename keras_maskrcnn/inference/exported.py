@@ -74,9 +74,19 @@ def _placement(fields):
 
 
 def engine_description(model, placement, batch):
-    """`description` of a file that was written with a placement and a batch size, None for any."""
-    limits = model.detection.limits()
-    return {**description(model), "placement": dataclasses.asdict(placement), "batch": batch, **limits._asdict()}
+    """`description` of a file that was written with a placement and a batch size, None for any.
+
+    Outputs that are not exported are not among those of the file.
+    """
+    content, limits = description(model), model.detection.limits()
+    outputs = [output for output in content["outputs"] if output["exported"]]
+    return {
+        **content,
+        "outputs": outputs,
+        "placement": dataclasses.asdict(placement),
+        "batch": batch,
+        **limits._asdict(),
+    }
 
 
 @contextlib.contextmanager
@@ -124,7 +134,7 @@ class Batches:
         """
         images, sizes = inputs["images"], inputs["sizes"]
         self._check(images.shape[1:3], limits.max_detections)
-        thresholds = {name: np.float32(getattr(limits, name)) for name in THRESHOLDS}
+        thresholds = {name: np.array(getattr(limits, name), "float32") for name in THRESHOLDS}
         rows, found = self.rows or len(images), []
         for first in range(0, len(images), rows):
             part = (_filled(values[first : first + rows], rows) for values in (images, sizes))

@@ -33,8 +33,8 @@ class EngineGraph(typing.NamedTuple):
 
 
 def network_outputs(schema):
-    """Names of the inner tensors by the names of the network's outputs."""
-    names = [output.name for output in schema] + ["valid"] * bool(of_objects(schema))
+    """Names of the inner tensors by the names of those outputs of the network that are exported."""
+    names = [output.name for output in schema if output.exported] + ["valid"] * bool(of_objects(schema))
     return {name: f"canvas_{name}" for name in names}
 
 
