@@ -19,7 +19,8 @@ def arguments(parser):
     add("--score-threshold", type=float, metavar="S", help="minimum score (default: the model's option, or 0.05)")
     add("--nms-iou", type=float, metavar="IOU", help="maximum overlap of two boxes of a class (default: the model's)")
     add("--max-detections", type=int, metavar="N", help="maximum number of objects per image (default: the model's)")
-    add("--precision", choices=("float32", "mixed_bfloat16"), help="of the network (default: the model's)")
+    precision = "of the network; float16 of the weights in a litert file (default: the model's, or float32)"
+    add("--precision", choices=("float32", "mixed_bfloat16", "float16"), help=precision)
     size = (
         "onnx, openvino and litert, for models without a canvas: one canvas, that of an image of this size (default: "
         "images of any size, except for litert, which needs it)"
@@ -40,12 +41,13 @@ def run(args):
     check_outputs(args, folder=format == "saved_model")
     if is_exported(args.model):
         raise ValueError(f"{args.model}: is exported already; export takes a .keras file or a preset")
-    if args.precision == "mixed_bfloat16" and format != "saved_model":
-        raise ValueError(f"--precision {args.precision}: the files of {format} hold float32")
+    half = args.precision == "float16"
+    if (half and format != "litert") or (args.precision == "mixed_bfloat16" and format != "saved_model"):
+        raise ValueError(f"--precision {args.precision}: not for {format}, see --help")
     thresholds = {name: getattr(args, name) for name in ("score_threshold", "nms_iou", "max_detections")}
-    model = reconfigured(load(args.model), args.precision, **thresholds)
+    model = reconfigured(load(args.model), None if half else args.precision, **thresholds)
     calibration = args.int8 and samples(args.int8, model.image_type)
-    model.export(args.output, format, args.image_size, args.batch, calibration)
+    model.export(args.output, format, args.image_size, args.batch, calibration, "float16" if half else None)
     print(f"{format}: {args.output}, {size_of(args.output) / 1e6:.1f} MB")
     print(f"try it: python -m keras_maskrcnn predict --model {args.output} IMAGE --output predictions")
     return 0

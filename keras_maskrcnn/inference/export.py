@@ -35,13 +35,13 @@ def format_of(path, given=None):
     return of_path or "saved_model"
 
 
-def export(model, path, format=None, image_size=None, batch=None, calibration=None):
+def export(model, path, format=None, image_size=None, batch=None, calibration=None, weights=None):
     """Write a model that takes images and returns detections, with preprocessing inside.
 
     All formats have the outputs of a SavedModel, see `saved_model.saved_model`. The other three are written for
     inference engines, with their class names and this library's description inside:
         onnx, openvino: `images` of any number and size, unless `batch` or `image_size` says otherwise.
-        litert: one image of `image_size`.
+        litert: one image of any size on one canvas, that of the model or of `image_size`.
 
     Args:
         model: an `ImageModel`.
@@ -52,7 +52,9 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
             its own (`image_size`); larger images are fitted into it. None leaves the canvas open. One canvas is faster.
         batch: number of images of a call; None for any.
         calibration: list of images `[H, W, C]` of the model's type, some hundred of those that it will see, for INT8
-            with OpenVINO and LiteRT: convolutions and dense layers compute in 8 bits. None for float32.
+            with OpenVINO and LiteRT: convolutions and dense layers compute in 8 bits. None for float32. LiteRT takes
+            the ranges of each image that it sees, and does not read them.
+        weights: "float16" for weights of half the size in a LiteRT file; None for float32.
 
     Raises:
         RuntimeError: if Keras does not run on TensorFlow.
@@ -66,6 +68,8 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
     format = format_of(path, format)
     if calibration is not None and format not in INT8:
         raise ValueError(f"INT8 is available for {' and '.join(INT8)}, not for {format}")
+    if weights is not None and (weights, format) != ("float16", "litert"):
+        raise ValueError(f"weights={weights!r}: only litert has others than float32, float16")
     module = _module(format)
     if format == "saved_model":
         if image_size is not None or batch is not None:
@@ -74,7 +78,8 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
         return
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     # The engines' graphs have no bfloat16.
-    options = {} if calibration is None else {"calibration": calibration}
+    options = {"calibration": calibration, "weights": weights}
+    options = {name: value for name, value in options.items() if value is not None}
     module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch, **options)
 
 

@@ -168,7 +168,7 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
 
     # Saving -----------------------------------------------------------------------------------------------------
 
-    def export(self, filepath, format=None, image_size=None, batch=None, calibration=None):
+    def export(self, filepath, format=None, image_size=None, batch=None, calibration=None, weights=None):
         """Write a SavedModel, or a file for an inference engine, see `inference.export.export`.
 
         Args:
@@ -177,13 +177,14 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             image_size: of the images of an engine, for models without a canvas.
             batch: images per call of an engine.
             calibration: list of images for INT8.
+            weights: "float16" for LiteRT files of half the size.
 
         Raises:
             ValueError: for another format.
         """
         from keras_maskrcnn.inference.export import export
 
-        export(self, filepath, format, image_size, batch, calibration)
+        export(self, filepath, format, image_size, batch, calibration, weights)
 
     def get_config(self):
         """Constructor arguments that all models share."""
