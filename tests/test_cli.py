@@ -280,7 +280,7 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
         (["evaluate", "--model", "m", "--dataset", "shapes", "--html", "."], "--html .: is a folder, not a file"),
         (["export", "--model", "m", "--output", "file"], "--output file: is a file, not a folder"),
         (["export", "--model", ".", "--output", "out"], "is not a SavedModel (there is no saved_model.pb)"),
-        (["export", "--model", "saved", "--output", "out"], "saved: is a SavedModel already; export takes a .keras"),
+        (["export", "--model", "saved", "--output", "out"], "saved: is exported already; export takes a .keras"),
         (["info", "--preset", "unheard_of", "--num-classes", "2"], "unheard_of"),
         (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),
     ],

@@ -15,8 +15,17 @@ KINDS = {
         "mixed_bfloat16": ("bfloat16 channels-last", "float32 eager"),
     },
     "model-garden": {"float32": ("float32 graph",), "mixed_bfloat16": ("bfloat16 graph",)},
+    "openvino": {
+        "float32": ("float32, our network", "float32, torchvision's network"),
+        "mixed_bfloat16": ("bfloat16, our network", "bfloat16, torchvision's network"),
+    },
+    "onnxruntime": {
+        precision: ("float32, our network", "float32, torchvision's network")
+        for precision in ("float32", "mixed_bfloat16")
+    },
 }
 MODULES = {"torchvision": "torchvision_maskrcnn", "model-garden": "model_garden"}
+ENGINES = ("openvino", "onnxruntime")  # of `engines.inference`
 PRECISIONS = ("float32", "mixed_bfloat16")
 SEPARATOR = "; "
 
@@ -39,7 +48,7 @@ def cases(precisions, peer=None):
 
     Args:
         precisions: some of `PRECISIONS`.
-        peer: one of `MODULES`, or None.
+        peer: one of `KINDS`, or None.
     """
     if peer is None:
         return list(precisions)
@@ -52,9 +61,34 @@ def parts(case):
     return ours, peer.partition(" ")[2]
 
 
-def add_arguments(parser):
-    """Adds the arguments of scripts that compare whole networks."""
-    parser.add_argument("--peer", choices=tuple(MODULES), default="torchvision", help="default: %(default)s")
+def detecting(model, image, pasting=True, **facts):
+    """A call of any model of this package on an image, to its facts.
+
+    Args:
+        model: an object with `detect` and `predictor`.
+        image: uint8 `[H, W, 3]`.
+        pasting: whether masks are pasted; otherwise the call ends with the arrays of the network.
+        **facts: added to those of the call.
+    """
+
+    def whole():
+        found = model.detect(image, score_threshold=SCORE_THRESHOLD)
+        return {"detections": len(found["labels"]), "mask_shape": list(found["masks"].shape), **facts}
+
+    def network():
+        predictor = model.predictor
+        batch = predictor.placement.batch([predictor.placement.pixels(image)], 1)
+        found = predictor.network(batch, predictor.detection.limits(score_threshold=SCORE_THRESHOLD))
+        count = int(found["valid"].sum())
+        return {"detections": count, "mask_shape": [count, *found["masks"].shape[2:]], **facts}
+
+    return whole if pasting else network
+
+
+def add_arguments(parser, engines=False):
+    """Adds the arguments of scripts that compare whole networks, also with inference engines where they can."""
+    choices = (*MODULES, *(ENGINES if engines else ()))
+    parser.add_argument("--peer", choices=choices, default="torchvision", help="default: %(default)s")
     add_precision(parser)
 
 

@@ -51,6 +51,22 @@ def detector(kind, score_threshold, **options):
     return detect
 
 
+def write_onnx(path, pixels, names):
+    """Write the network for one size of image as an ONNX file whose masks are not pasted.
+
+    Args:
+        path: the file.
+        pixels: float32 `[3, H, W]` in 0…1.
+        names: of the four outputs.
+    """
+    size = pixels.shape[1:]
+    model = build("float32", box_score_thresh=peers.SCORE_THRESHOLD, min_size=min(size), max_size=max(size)).eval()
+    model.transform.postprocess = lambda found, shapes, sizes: found
+    torch.onnx.export(
+        model, ([pixels],), str(path), input_names=["pixels"], output_names=list(names), opset_version=17, dynamo=False
+    )
+
+
 def inference(kind, image):
     """One image at its own scale, from uint8 to pasted masks."""
     size = image.shape[:2]

@@ -5,7 +5,10 @@ import os
 import pathlib
 import sys
 
-MODEL = "a .keras file, the folder of a SavedModel or preset, hf://user/name, or the name of a preset with weights"
+MODEL = (
+    "a .keras file, the folder of a SavedModel or preset, an exported .onnx, .xml (OpenVINO) or .tflite (LiteRT) file, "
+    "hf://user/name, or the name of a preset with weights"
+)
 
 
 def model_argument(parser):
@@ -21,7 +24,7 @@ def image_type_arguments(parser):
 
 
 def load(model):
-    """The model in a `.keras` file or a preset, or the `SavedModel` in a folder; all have the same `detect`.
+    """The model in a `.keras` file or a preset, or an exported one; all have the same `detect`.
 
     Args:
         model: str or Path, see `MODEL`. The name of a preset comes before a file or folder.
@@ -33,7 +36,7 @@ def load(model):
 
     import keras_maskrcnn.models  # noqa: F401, registers the classes that a file may contain
     from keras_maskrcnn.data import DataError
-    from keras_maskrcnn.inference.saved_model import SavedModel
+    from keras_maskrcnn.inference.export import SUFFIXES, opened
     from keras_maskrcnn.models import presets
     from keras_maskrcnn.models.image_model import ImageModel
     from keras_maskrcnn.weights import keras_file
@@ -43,8 +46,8 @@ def load(model):
     path = pathlib.Path(model)
     if str(model) in presets.published():
         raise DataError(model, _not_found(model, presets))
-    if path.is_dir():
-        return SavedModel(path)
+    if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES):
+        return opened(path)
     if not path.exists():
         raise DataError(model, _not_found(model, presets))
     keras_file.check(path)
@@ -61,11 +64,17 @@ def _not_found(model, presets):
     return f"no such model: give {MODEL} ({', '.join(presets.shipped()) or 'none ships with this version'})"
 
 
-def check_outputs(args):
-    """Raises a ValueError, before any work, if `--output` is a file, or `--json` or `--html` a folder."""
+def check_outputs(args, folder=True):
+    """Raises a ValueError, before any work, if `--output` is a file in place of a folder, or `--json` the reverse.
+
+    Args:
+        args: of the verb, with `output`, `json` and `html` as far as it has them.
+        folder: whether `--output` is a folder; otherwise it is a file.
+    """
     output = getattr(args, "output", None)
-    if output and output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output}: is a file, not a folder")
+    if output and output.exists() and output.is_dir() != folder:
+        kinds = ("file", "folder") if folder else ("folder", "file")
+        raise ValueError(f"--output {output}: is a {kinds[0]}, not a {kinds[1]}")
     for name in ("json", "html"):
         file = getattr(args, name, None)
         if file and file.is_dir():

@@ -1,4 +1,4 @@
-"""`export`: a `.keras` file to a SavedModel."""
+"""`export`: a `.keras` file or a preset to a SavedModel, or to a file for ONNX Runtime, OpenVINO or LiteRT."""
 
 import contextlib
 import pathlib
@@ -7,44 +7,69 @@ import shutil
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument
 
 EXAMPLE = "--model runs/penn/model.keras --output saved_models/penn"
+SAMPLES = 300  # pictures for the ranges of INT8
+FORMATS = ("saved_model", "onnx", "openvino", "litert")
 
 
 def arguments(parser):
     """Adds the verb's arguments."""
     model_argument(parser)
     add = parser.add_argument
-    add("--output", required=True, type=pathlib.Path, metavar="DIR", help="folder of the SavedModel")
-    add("--version", type=int, metavar="N", help="write DIR/N, the layout of TensorFlow Serving; N must not exist yet")
+    output = "folder of the SavedModel, or a file .onnx, .xml (OpenVINO) or .tflite (LiteRT)"
+    add("--output", required=True, type=pathlib.Path, metavar="PATH", help=output)
+    add("--format", choices=FORMATS, help="default: that of the suffix of --output")
+    version = "write the SavedModel PATH/N, the layout of TensorFlow Serving; N must not exist yet"
+    add("--version", type=int, metavar="N", help=version)
     add("--score-threshold", type=float, metavar="S", help="minimum score (default: the model's option, or 0.05)")
     add("--nms-iou", type=float, metavar="IOU", help="maximum overlap of two boxes of a class (default: the model's)")
     add("--max-detections", type=int, metavar="N", help="maximum number of objects per image (default: the model's)")
-    add("--precision", choices=("float32", "mixed_bfloat16"), help="of the network (default: the model's)")
+    precision = "of the network; float16 of the weights in a litert file (default: the model's, or float32)"
+    add("--precision", choices=("float32", "mixed_bfloat16", "float16"), help=precision)
+    size = (
+        "onnx, openvino and litert, for models without a canvas: one canvas, that of an image of this size (default: "
+        "images of any size, except for litert, which needs it)"
+    )
+    add("--image-size", type=int, nargs=2, metavar=("H", "W"), help=size)
+    int8 = (
+        "openvino and litert: 8 bits, with the pictures in this folder, like those that the model will see, as samples"
+    )
+    add("--int8", type=pathlib.Path, metavar="FOLDER", help=f"{int8} (default: float32)")
+    add("--batch", type=int, metavar="N", help="onnx and openvino: images of a call (default: any number)")
 
 
 def run(args):
-    """Writes a SavedModel that runs with TensorFlow alone, without this package."""
-    check_outputs(args)
-    if (pathlib.Path(args.model) / "saved_model.pb").is_file():
-        raise ValueError(f"{args.model}: is a SavedModel already; export takes a .keras file or a preset")
-    from keras_maskrcnn.inference.export import reconfigured
+    """Writes a model that runs without this package."""
+    from keras_maskrcnn.inference.export import format_of, is_exported, reconfigured
 
+    format = format_of(args.output, args.format)
+    check_outputs(args, folder=format == "saved_model")
+    if is_exported(args.model):
+        raise ValueError(f"{args.model}: is exported already; export takes a .keras file or a preset")
+    half = args.precision == "float16"
+    if (half and format != "litert") or (args.precision == "mixed_bfloat16" and format != "saved_model"):
+        raise ValueError(f"--precision {args.precision}: not for {format}, see --help")
     thresholds = {name: getattr(args, name) for name in ("score_threshold", "nms_iou", "max_detections")}
-    target = _target(args)
-    with contextlib.nullcontext(target) if args.version is None else _renamed_when_complete(target) as folder:
-        reconfigured(load(args.model), args.precision, **thresholds).export(str(folder))
-    print(f"SavedModel: {target}")
+    target = _target(args, format)
+    model = reconfigured(load(args.model), None if half else args.precision, **thresholds)
+    calibration = args.int8 and samples(args.int8, model.image_type)
+    with contextlib.nullcontext(target) if args.version is None else _renamed_when_complete(target) as path:
+        model.export(path, format, args.image_size, args.batch, calibration, "float16" if half else None)
+    print(f"{format}: {target}, {size_of(target) / 1e6:.1f} MB")
     print(f"try it: python -m keras_maskrcnn predict --model {target} IMAGE --output predictions")
     return 0
 
 
-def _target(args):
-    """The folder of the SavedModel: `--output`, or its subfolder of the version.
+def _target(args, format):
+    """The path to write: `--output`, or its subfolder of the version.
 
     Raises:
-        ValueError: if the version exists already, because a server may have loaded it, or is not positive.
+        ValueError: if the version exists already, because a server may have loaded it, or is not positive, or the
+            format is not that of TensorFlow Serving.
     """
     if args.version is None:
         return args.output
+    if format != "saved_model":
+        raise ValueError(f"--version {args.version}: not for {format}, TensorFlow Serving reads SavedModels")
     if args.version < 1:
         raise ValueError(f"--version {args.version}: must be 1 or more")
     target = args.output / str(args.version)
@@ -62,3 +87,25 @@ def _renamed_when_complete(target):
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def samples(folder, image_type):
+    """The first pictures of a folder, at most `SAMPLES`, as arrays of a type."""
+    from keras_maskrcnn.cli.inputs import IMAGES
+    from keras_maskrcnn.data import DataError
+    from keras_maskrcnn.data.image_file import read_stored
+
+    if not folder.is_dir():
+        raise DataError(folder, "no such folder")
+    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGES][:SAMPLES]
+    if not paths:
+        raise DataError(folder, f"no image in it ({', '.join(sorted(IMAGES))} are read)")
+    return [read_stored(path, image_type).turned() for path in paths]
+
+
+def size_of(path):
+    """Bytes of an exported model: of the files in its folder, or of a file and of the weights beside it."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    weights = path.with_suffix(".bin")
+    return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)

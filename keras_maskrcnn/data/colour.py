@@ -1,11 +1,13 @@
 """Colours and grey levels: the percentile stretch, and the changes that `Augment` draws. NumPy and Pillow only."""
 
+import fractions
 import functools
 
 import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.sample import Same
+from keras_maskrcnn.ops.placement import divided
 
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as in Pillow's mode L
 # Grey levels: the noise of an empty image is amplified at most 16 times; that of a camera of 12 bits, which uses the
@@ -57,9 +59,30 @@ def _looked_up(table, image):
     return np.asarray(rows.point(table.tolist())).reshape(image.shape)
 
 
-def ranks(size, percentiles):
-    """Ranks of percentiles among `size` values in ascending order, counted from 1."""
-    return [np.maximum(np.ceil(size * (share / 100)), 1) for share in percentiles]
+def ranks(size, percentiles, xp=np):
+    """Ranks of percentiles among some values in ascending order, counted from 1.
+
+    Args:
+        size: number of values, or an int32 scalar tensor.
+        percentiles: floats in [0, 100].
+        xp: module of `size`, `numpy` or `tensorflow`.
+    """
+
+    def rank(share):
+        # Products with the smaller share do not exceed int32.
+        return _part(size, share, 1) if share <= 50 else size - _part(size, 100 - share, 0)
+
+    return [xp.maximum(rank(share), 1) for share in percentiles]
+
+
+def _part(size, share, up):
+    """`share` percent of `size`, rounded up or down, with no intermediate result beyond int32."""
+    finest = int((2**30 / (100 * max(share, 1e-6))) ** 0.5)
+    share = fractions.Fraction(share).limit_denominator(finest)
+    numerator, denominator = share.numerator, 100 * share.denominator
+    whole = divided(size, denominator)
+    rest = size - whole * denominator
+    return whole * numerator + divided(rest * numerator + up * (denominator - 1), denominator)
 
 
 class Stretched(Same):

@@ -6,6 +6,7 @@ import typing
 import keras
 from keras import ops
 
+from keras_maskrcnn import backend
 from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.backend.nms import nms_by_level
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling, assign_anchors
@@ -294,9 +295,18 @@ def select_proposals(logits, deltas, anchors, sizes, pre_nms, post_nms, nms_iou,
 
 
 def _best_of_level(logits, deltas, anchors, limit):
-    static, dynamic = logits.shape[1], ops.shape(logits)[1]
-    scores, index = ops.top_k(logits, min(limit, static) if static else ops.minimum(limit, dynamic))
+    known, count = logits.shape[1], ops.shape(logits)[1]
+    if known is None and backend.static_shapes():
+        scores, index = _padded_top_k(logits, limit)
+    else:
+        scores, index = ops.top_k(logits, min(limit, known) if known else ops.minimum(limit, count))
     return scores, box_ops.decode(take_rows(deltas, index), ops.take(ops.convert_to_tensor(anchors), index, axis=0))
+
+
+def _padded_top_k(logits, limit):
+    """The highest of an unknown number of logits as a known number of columns; those without one have -inf."""
+    scores, index = ops.top_k(ops.pad(logits, [[0, 0], [0, limit]], constant_values=float("-inf")), limit)
+    return scores, ops.minimum(index, ops.shape(logits)[1] - 1)
 
 
 def proposal_recall(proposed, truth, iou=0.5):

@@ -1,65 +1,117 @@
-"""SavedModel for inference: images in, detections out, preprocessing inside; only TensorFlow is needed to run it."""
+"""Export of a model to a format that runs without this package, and models with another precision or thresholds."""
 
 import dataclasses
-import json
+import importlib
 import pathlib
-import tempfile
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.heads.outputs import exported, maps
 
-CLASS_NAMES = "class_names.txt"
-DESCRIPTION = "model.json"
-NO_PIXEL = 255  # in maps of images of unequal sizes
-DECODED = (1, 3, 4)  # numbers of channels that `tf.io.decode_image` gives
+# Module and reader by format, and formats by suffix of the file.
+FORMATS = {
+    "saved_model": ("saved_model", "SavedModel"),
+    "onnx": ("onnx_file", "OnnxFile"),
+    "openvino": ("openvino_file", "OpenVinoFile"),
+    "litert": ("litert_file", "LiteRtFile"),
+}
+INT8 = ("openvino", "litert")
+SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
 
 
-def saved_model(model, folder):
-    """Write a model as a SavedModel.
+def format_of(path, given=None):
+    """Name of the format: the given one, or that of the path's suffix; a SavedModel if it has another.
 
-    Signatures:
-        serving_default(images [B, H, W, C] of the model's `image_type`): images of one size, any H and W.
-        serve_bytes(image_bytes string [B]): JPEG and PNG files of unequal sizes; the EXIF orientation is not applied.
-            All outputs are 0 for a file that cannot be decoded. TensorFlow decodes files to 1, 3 or 4 channels (grey,
-            R, G, B, and R, G, B with the stored alpha); models of other channels have no such signature.
-        detect_on_canvas(images float32 [B, H, W, C], sizes float32 [B, 2], score_threshold, nms_iou, max_detections):
-            the network, for images that are placed on a canvas already and for thresholds of the call.
+    Raises:
+        ValueError: for an unknown format, or a suffix that is not the format's.
+    """
+    suffix = pathlib.Path(path).suffix
+    of_path = SUFFIXES.get(suffix)
+    given = "saved_model" if given == "tf_saved_model" else given  # Keras' name
+    if given is not None and given not in FORMATS:
+        raise ValueError(f"format={given!r} is not one of {', '.join(FORMATS)}")
+    if given not in (None, of_path or "saved_model"):
+        expected = next((suffix for suffix, name in SUFFIXES.items() if name == given), None)
+        reason = f"ends in {expected}" if expected else "is a folder"
+        raise ValueError(f"{path}: the output of the format {given} {reason}")
+    return of_path or "saved_model"
 
-    All but `detect_on_canvas` return, under the names of TensorFlow's own detection models, `detection_boxes` float32
-    [B, D, 4] as ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
-    `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box; masks of
-    the whole canvas, such as YOLACT's, are resampled to it, with m = 56, so that clients need not tell models apart),
-    `num_detections` int32 [B], as far as the model finds objects with masks, and what other heads export; a map is
-    int64 [B, H, W], the class of each pixel of the images, and 255 beyond the smaller ones of unequal files. Images are
-    stretched and placed as in `model.detect`, so that both give the same detections, except where `detect` cuts a large
-    image into tiles.
 
-    Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
-    `inference.saved_model.SavedModel` needs to `assets/model.json`.
+def export(model, path, format=None, image_size=None, batch=None, calibration=None, weights=None):
+    """Write a model that takes images and returns detections, with preprocessing inside.
+
+    All formats have the outputs of a SavedModel, see `saved_model.saved_model`. The other three are written for
+    inference engines, with their class names and this library's description inside:
+        onnx, openvino: `images` of any number and size, unless `batch` or `image_size` says otherwise.
+        litert: one image of any size on one canvas, that of the model or of `image_size`.
 
     Args:
         model: an `ImageModel`.
-        folder: where to write; created if missing.
+        path: the folder of a SavedModel, or the file `.onnx`, `.xml` (OpenVINO, with its weights in `.bin` beside it)
+            or `.tflite` (LiteRT).
+        format: "saved_model", "onnx", "openvino" or "litert"; None for that of the suffix.
+        image_size: (height, width) of images for whose canvas the file is written, where the model has no canvas of
+            its own (`image_size`); larger images are fitted into it. None leaves the canvas open. One canvas is faster.
+        batch: number of images of a call; None for any.
+        calibration: list of images `[H, W, C]` of the model's type, some hundred of those that it will see, for INT8
+            with OpenVINO and LiteRT: convolutions and dense layers compute in 8 bits. None for float32. LiteRT takes
+            the ranges of each image that it sees, and does not read them.
+        weights: "float16" for weights of half the size in a LiteRT file; None for float32.
 
     Raises:
         RuntimeError: if Keras does not run on TensorFlow.
+        ValueError: for an unknown format, or options that it does not have.
+        DataError: a package that the format needs is not installed.
     """
     if not backend.is_tensorflow():
         raise RuntimeError(
             "export needs the TensorFlow backend: save the model as .keras and export it under KERAS_BACKEND=tensorflow"
         )
-    import tensorflow as tf
+    format = format_of(path, format)
+    if calibration is not None and format not in INT8:
+        raise ValueError(f"INT8 is available for {' and '.join(INT8)}, not for {format}")
+    if weights is not None and (weights, format) != ("float16", "litert"):
+        raise ValueError(f"weights={weights!r}: only litert has others than float32, float16")
+    module = _module(format)
+    if format == "saved_model":
+        if image_size is not None or batch is not None:
+            raise ValueError("image_size and batch: a SavedModel takes images of any number and size")
+        module.saved_model(model, path)
+        return
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # The engines' graphs have no bfloat16.
+    options = {"calibration": calibration, "weights": weights}
+    options = {name: value for name, value in options.items() if value is not None}
+    module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch, **options)
 
-    module = tf.Module()
-    module.model = [v.value for v in model.variables]
-    with tempfile.TemporaryDirectory() as temporary:
-        temporary = pathlib.Path(temporary)
-        module.description = _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))
-        if model.class_names:
-            lines = (" ".join(name.split()) for name in model.class_names)
-            module.class_names = _asset(temporary / CLASS_NAMES, "\n".join(lines))
-        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
-        tf.saved_model.save(module, str(folder), signatures=_signatures(model))
+
+def is_exported(path):
+    """Whether a path is a file or folder in one of the formats."""
+    path = pathlib.Path(path)
+    return path.suffix in SUFFIXES or (path / "saved_model.pb").is_file()
+
+
+def opened(path, **options):
+    """The reader of an exported model: `SavedModel`, `OnnxFile`, `OpenVinoFile` or `LiteRtFile`.
+
+    Args:
+        path: folder or file.
+        **options: of the reader.
+
+    Raises:
+        DataError: the path holds no such model, or the engine's package is not installed.
+    """
+    format = format_of(path)
+    return getattr(_module(format), FORMATS[format][1])(path, **options)
+
+
+def _module(format):
+    return importlib.import_module(f"keras_maskrcnn.inference.{FORMATS[format][0]}")
+
+
+def fixed(placement, image_size):
+    """The placement with the canvas of an image (height, width); unchanged for None, or if it has one already."""
+    if image_size is None or placement.image_size:
+        return placement
+    return dataclasses.replace(placement, canvas=placement.place(image_size)[0])
 
 
 def reconfigured(model, dtype=None, **thresholds):
@@ -99,135 +151,3 @@ def _with_policy(config, dtype):
     if config.get("class_name", "InputLayer") not in ("InputLayer", "__keras_tensor__") and "dtype" in config["config"]:
         config["config"]["dtype"] = dtype
     return config
-
-
-def description(model):
-    """Placement, thresholds, precision and outputs of a model: the dict in `assets/model.json`."""
-    return {
-        "num_classes": model.num_classes,
-        "class_names": model.class_names,
-        "placement": dataclasses.asdict(model.placement),
-        "detection": model.detection.asdict(),
-        "precision": model.layer_dtype,
-        "outputs": [dataclasses.asdict(output) for output in model.schema],
-    }
-
-
-def _asset(path, text):
-    """A text file in the SavedModel's folder `assets`."""
-    import tensorflow as tf
-
-    path.write_text(text + "\n", encoding="utf-8")
-    return tf.saved_model.Asset(str(path))
-
-
-def _signatures(model):
-    """The signatures as traced TensorFlow functions."""
-    import tensorflow as tf
-
-    from keras_maskrcnn.backend.tensorflow.network import signature
-
-    placement, image_type = model.placement, model.image_type
-    specs = signature(image_type.channels)
-    images_spec = tf.TensorSpec([None, None, None, image_type.channels], image_type.dtype, name="images")
-
-    # There is no Python control flow to convert, and autograph would read the source files again. The network is traced
-    # once for both signatures that serve images.
-    pair = tf.TensorSpec([2], tf.int32, name="image_size")
-
-    @tf.function(input_signature=[specs["images"], specs["sizes"], pair], autograph=False)
-    def detect(images, sizes, image_size):
-        with backend.static_shapes_scope(False):
-            found = model({"images": images, "sizes": sizes}, training=False)
-            canvas = tf.unstack(tf.shape(images)[1:3])
-            return exported(model.schema, found, sizes, (image_size[0], image_size[1]), canvas)
-
-    @tf.function(input_signature=[images_spec], autograph=False)
-    def serve(images):
-        placed, size = placement.graph(_at_least_one(images))
-        found = detect(placed, tf.repeat(size[None], tf.shape(placed)[0], axis=0), tf.shape(images)[1:3])
-        return {name: values[: tf.shape(images)[0]] for name, values in found.items()}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
-    def serve_bytes(image_bytes):
-        files = _at_least_one(image_bytes)
-        if placement.image_size and not maps(model.schema):
-            images, sizes, read = _placed_together(placement, files)
-            found = detect(images, sizes, tf.constant(placement.image_size))
-        else:
-            found, read = _one_by_one(serve, files, image_type, model.schema)
-
-        def rows(values):
-            read_rows = tf.reshape(read, [-1, *[1] * (values.shape.rank - 1)])
-            return tf.where(read_rows, values, tf.zeros([], values.dtype))[: tf.shape(image_bytes)[0]]
-
-        return {name: rows(values) for name, values in found.items()}
-
-    @tf.function(input_signature=list(specs.values()), autograph=False)
-    def detect_on_canvas(*inputs):
-        with backend.static_shapes_scope(False):
-            return model(dict(zip(specs, inputs, strict=True)), training=False)
-
-    functions = {"serving_default": serve, "serve_bytes": serve_bytes, "detect_on_canvas": detect_on_canvas}
-    if image_type.channels not in DECODED:
-        print(f"{model.name}: no signature serve_bytes, TensorFlow decodes no files of {image_type.channels} channels")
-        del functions["serve_bytes"]
-    return {name: function.get_concrete_function() for name, function in functions.items()}
-
-
-def _at_least_one(batch):
-    """The batch, with one row of zeros or of empty strings if it has none: some operations need a row."""
-    import tensorflow as tf
-
-    missing = tf.cast(tf.shape(batch)[0] == 0, tf.int32)
-    return tf.pad(batch, [[0, missing], *[[0, 0]] * (batch.shape.rank - 1)])
-
-
-def _placed_together(placement, image_bytes):
-    """Encoded images of unequal sizes on the model's one canvas: images, their sizes, and whether each was decoded."""
-    import tensorflow as tf
-
-    def one(encoded):
-        image, read = _decode(encoded, placement.image_type)
-        placed, size = placement.graph(image)
-        return placed[0], size, read
-
-    specs = (
-        tf.TensorSpec([*placement.image_size, placement.image_type.channels], tf.float32),
-        tf.TensorSpec([2], tf.float32),
-        tf.TensorSpec([], tf.bool),
-    )
-    return tf.map_fn(one, image_bytes, fn_output_signature=specs)
-
-
-def _one_by_one(serve, image_bytes, image_type, schema):
-    """Detections in encoded images, each on a canvas of its own, and whether each was decoded."""
-    import tensorflow as tf
-
-    outputs = serve.get_concrete_function().structured_outputs
-    specs = {name: tf.TensorSpec(output.shape[1:], output.dtype) for name, output in outputs.items()}
-    of_maps = [output.exported for output in maps(schema) if output.exported]
-    specs |= {name: tf.RaggedTensorSpec([None, None], tf.int64, ragged_rank=1) for name in of_maps}
-
-    def one(encoded):
-        image, read = _decode(encoded, image_type)
-        found = {name: found[0] for name, found in serve(image).items()}
-        return {**found, **{name: tf.RaggedTensor.from_tensor(found[name]) for name in of_maps}}, read
-
-    found, read = tf.map_fn(one, image_bytes, fn_output_signature=(specs, tf.TensorSpec([], tf.bool)))
-    return {**found, **{name: found[name].to_tensor(NO_PIXEL) for name in of_maps}}, read
-
-
-def _decode(encoded, image_type):
-    """A JPEG or PNG file as [1, H, W, C], and True; a black pixel and False if it cannot be decoded."""
-    import tensorflow as tf
-
-    def decode(encoded):
-        dtype = tf.as_dtype(image_type.dtype)
-        image = tf.io.decode_image(encoded, image_type.channels, dtype, expand_animations=False)
-        return tf.ensure_shape(image, [None, None, image_type.channels])[None], True
-
-    # An error in a graph ends the call, except in a data set.
-    read = tf.data.Dataset.from_tensors(encoded).map(decode).ignore_errors()
-    black = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 1, image_type.channels], image_type.dtype), False))
-    return read.concatenate(black).take(1).get_single_element()

@@ -1,6 +1,7 @@
 """Where an image lies on the canvas of the network: one rule, as numbers and as a TensorFlow graph."""
 
 import dataclasses
+import fractions
 import math
 import os
 
@@ -8,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_maskrcnn.data.colour import MIN_RANGE, stretch
+from keras_maskrcnn.data.colour import MIN_RANGE, ranks, stretch
 from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.inference.tiles import check_tiles
-from keras_maskrcnn.ops.placement import fitted_size
+from keras_maskrcnn.ops.placement import MAX_SIDE, limited
 from keras_maskrcnn.options import Options, check_choice
 
 
@@ -76,6 +77,9 @@ class Placement:
         stride: pixels of which the sides of a canvas are multiples, the backbone's coarsest stride.
         stretch: percentiles of an image that become 0 and the highest level, see `data.stretch`; None keeps its pixels.
         image_type: `ImageType` of the images.
+        canvas: (height, width) of the one canvas of an exported file, for a model without `image_size`: images have the
+            size of the rule, and those that would then exceed the canvas are fitted into it. None for a canvas per
+            image.
     """
 
     image_size: tuple | None
@@ -83,6 +87,12 @@ class Placement:
     stride: int
     stretch: tuple | None = None
     image_type: ImageType = RGB
+    canvas: tuple | None = None
+
+    @property
+    def one_canvas(self):
+        """(height, width) of the canvas of all images, or None."""
+        return self.image_size or self.canvas
 
     @property
     def multiple(self):
@@ -98,23 +108,40 @@ class Placement:
         Returns:
             (canvas, fitted): two (height, width) tuples of int.
         """
+        canvas, fitted = self._placed(np.asarray(size))
+        return tuple(map(int, canvas)), tuple(map(int, fitted))
+
+    def _placed(self, size, xp=np):
+        """`place` for a size int `[2]`: an array or, with TensorFlow as `xp`, a tensor."""
+        rule, rounding = self.resize, "down" if self.resize.rounding == "down" else "up"
+        if self.image_size and not rule.keep_aspect:
+            return self.image_size, self.image_size
         if self.image_size:
-            return self.image_size, tuple(fitted_size(size, self.image_size, self.resize.keep_aspect).tolist())
-        rule = self.resize
-        factor = rule.scale or min(rule.shorter / min(size), rule.longer / max(size))
-        half = 0.0 if rule.rounding == "down" else 0.5
-        fitted = np.maximum(np.floor(np.asarray(size) * factor + half), 1).astype(int)
-        return tuple((-(-fitted // self.multiple) * self.multiple).tolist()), tuple(fitted.tolist())
+            return self.image_size, limited(size, _sides(self.image_size, size), "even", xp)
+        if rule.scale:
+            finest = int(MAX_SIDE / max(rule.scale, 1))
+            factors = [fractions.Fraction(rule.scale).limit_denominator(finest).as_integer_ratio()]
+        else:
+            factors = [(rule.shorter, xp.minimum(size[0], size[1])), (rule.longer, xp.maximum(size[0], size[1]))]
+        if self.canvas:
+            return self.canvas, limited(size, [*factors, *_sides(self.canvas, size)], rounding, xp)
+        fitted = limited(size, factors, rounding, xp)
+        return (fitted + self.multiple - 1) // self.multiple * self.multiple, fitted
 
     def scaled(self, factor):
         """The rule by which the network sees every image larger by a factor; its canvas grows with it."""
         if factor == 1:
             return self
-        rule, size = self.resize, self.image_size
+        rule = self.resize
         sides = {name: max(1, round(getattr(rule, name) * factor)) for name in ("shorter", "longer")}
+        larger = {
+            name: tuple(math.ceil(side * factor / self.stride) * self.stride for side in getattr(self, name))
+            for name in ("image_size", "canvas")
+            if getattr(self, name)
+        }
         return dataclasses.replace(
             self,
-            image_size=size and tuple(math.ceil(side * factor / self.stride) * self.stride for side in size),
+            **larger,
             resize=dataclasses.replace(rule, scale=rule.scale and rule.scale * factor, **sides),
         )
 
@@ -141,53 +168,59 @@ class Placement:
             batch["sizes"][i] = height, width
         return batch
 
-    def graph(self, images):
-        """`pixels`, `place` and `batch` as a TensorFlow graph, for images of one size that is known at run time only.
+    def graph(self, images, portable=False):
+        """`pixels`, `place` and `batch` as a TensorFlow graph, for images of one size, maybe known at run time only.
 
         Args:
             images: tensor `[B, H, W, C]` of `image_type`.
+            portable: whether to use operations only that ONNX, OpenVINO and LiteRT have. In TensorFlow they take up to
+                ten times as long as its own kernels.
 
         Returns:
             float32 `[B, *canvas, C]`, and float32 `[2]`, height and width that the images take there.
         """
         import tensorflow as tf
 
+        from keras_maskrcnn.inference import portable as forms
+
+        images, rule = tf.convert_to_tensor(images), self.resize
+        given = images.shape[1:3]
+        canvas, size = self.place(given) if given.is_fully_defined() else self._placed(tf.shape(images)[1:3], tf)
         if self.stretch is not None:
-            images = _stretch_graph(images, self.stretch, self.image_type)
-        given, rule = tf.cast(tf.shape(images)[1:3], tf.float64), self.resize
-        if self.image_size:
-            canvas = tf.constant(self.image_size)
-            limits = tf.cast(canvas, tf.float64)
-            factors = tf.reduce_min(limits / given) if rule.keep_aspect else limits / given
-            size = tf.cast(tf.clip_by_value(tf.round(given * factors), 1.0, limits), tf.int32)
+            images = (forms.stretched if portable else _stretched)(images, self.stretch, self.image_type)
+        if portable and rule.antialias and not self._enlarges(given):
+            placed = forms.antialiased(tf.cast(images, tf.float32), size, canvas)
         else:
-            factor = rule.scale or tf.minimum(rule.shorter / tf.reduce_min(given), rule.longer / tf.reduce_max(given))
-            size = tf.maximum(tf.floor(given * factor + (0.0 if rule.rounding == "down" else 0.5)), 1.0)
-            size = tf.cast(size, tf.int32)
-            canvas = -(-size // self.multiple) * self.multiple
-        placed = tf.image.resize(images, size, antialias=rule.antialias)
-        padding = tf.pad((canvas - size)[:, None], [[1, 1], [1, 0]])
-        shape = [None, *(self.image_size or (None, None)), self.image_type.channels]
-        placed = tf.ensure_shape(tf.pad(placed, padding), shape)
-        return placed, tf.cast(size, tf.float32)
+            resized = tf.image.resize(tf.cast(images, tf.float32), size, antialias=rule.antialias and not portable)
+            beyond = tf.convert_to_tensor(canvas) - size
+            placed = tf.pad(resized, [[0, 0], [0, beyond[0]], [0, beyond[1]], [0, 0]])
+        shape = [None, *(self.one_canvas or (None, None)), self.image_type.channels]
+        return tf.ensure_shape(placed, shape), tf.cast(size, tf.float32)
+
+    def _enlarges(self, given):
+        """Whether no image of a size, a `tf.TensorShape` that may be unknown, shrinks."""
+        if given.is_fully_defined():
+            return all(new >= side for new, side in zip(self.place(given)[1], given, strict=True))
+        return not self.one_canvas and (self.resize.scale or 0) >= 1
 
 
-def _stretch_graph(images, percentiles, image_type):
-    """`data.stretch` of each image as a TensorFlow graph: `[B, H, W, C]` to the same."""
+def _sides(canvas, size):
+    """The factors that bring a size to the sides of a canvas."""
+    return [(canvas[axis], size[axis]) for axis in range(2)]
+
+
+def _stretched(images, percentiles, image_type):
+    """`portable.stretched` by TensorFlow's kernels."""
     import tensorflow as tf
 
     if image_type.channels not in (1, 3):
         alone = dataclasses.replace(image_type, channels=1)
         planes = tf.split(images, image_type.channels, axis=-1)
-        return tf.concat([_stretch_graph(plane, percentiles, alone) for plane in planes], axis=-1)
+        return tf.concat([_stretched(plane, percentiles, alone) for plane in planes], axis=-1)
     top = 255 * image_type.scale
     values = tf.cast(tf.reshape(images, [tf.shape(images)[0], -1]), tf.int32)
     reached = tf.cumsum(tf.math.bincount(values, minlength=top + 1, maxlength=top + 1, axis=-1), axis=-1)
-    size = tf.cast(tf.shape(values)[1], tf.float64)
-    low, high = (
-        tf.argmax(tf.cast(reached, tf.float64) >= tf.maximum(tf.math.ceil(size * (share / 100)), 1.0), axis=-1)
-        for share in percentiles
-    )
+    low, high = (tf.argmax(reached >= rank, axis=-1) for rank in ranks(tf.shape(values)[1], percentiles, tf))
     distance = tf.maximum(high - low, MIN_RANGE[image_type.dtype])
     low, distance = (tf.cast(level[:, None], tf.float64) for level in (low, distance))
     table = tf.clip_by_value(tf.round((tf.range(top + 1, dtype=tf.float64) - low) * top / distance), 0, top)

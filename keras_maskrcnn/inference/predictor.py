@@ -42,7 +42,7 @@ class Predictor:
         check_choice("masks", masks, ("full", "cropped"))
         limits = self.detection.limits(**limits, default_score=SHOWN)
         rows = check_count("batch_size", batch_size)
-        detect = functools.partial(self.run, limits=limits, rows=rows if self.placement.image_size else 1)
+        detect = functools.partial(self.run, limits=limits, rows=rows if self.placement.one_canvas else 1)
         tiles = self.placement.resize.tiles if tiles is None else tiles
         overlap = self.placement.resize.overlap if overlap is None else overlap
         tiling.check_tiles(tiles, overlap)

@@ -1,57 +1,203 @@
-"""An exported SavedModel with the same `detect` as the model that it was exported from."""
+"""SavedModel: images in, detections out, with preprocessing inside; only TensorFlow is needed to run it.
+
+`saved_model` writes one, and `SavedModel` has the same `detect` as the model that it was exported from.
+"""
 
 import json
 import pathlib
+import tempfile
 
-from keras_maskrcnn.data.image_type import ImageType
+from keras_maskrcnn import backend
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.heads.detection import Detection
-from keras_maskrcnn.heads.outputs import Output
-from keras_maskrcnn.inference.export import DESCRIPTION
-from keras_maskrcnn.inference.placement import Placement, Resize
-from keras_maskrcnn.inference.predictor import Detector, Predictor
+from keras_maskrcnn.heads.outputs import exported, maps
+from keras_maskrcnn.inference.exported import CLASS_NAMES, DESCRIPTION, Exported, class_names, description
+
+NO_PIXEL = 255  # in maps of images of unequal sizes
+DECODED = (1, 3, 4)  # numbers of channels that `tf.io.decode_image` gives
 
 
-class SavedModel(Detector):
-    """Loads what `MaskRCNN.export` wrote; `detect` and `detect_each` take the arguments of the model's.
+def saved_model(model, folder):
+    """Write a model as a SavedModel.
+
+    Signatures:
+        serving_default(images [B, H, W, C] of the model's `image_type`): images of one size, any H and W.
+        serve_bytes(image_bytes string [B]): JPEG and PNG files of unequal sizes; the EXIF orientation is not applied.
+            All outputs are 0 for a file that cannot be decoded. TensorFlow decodes files to 1, 3 or 4 channels (grey,
+            R, G, B, and R, G, B with the stored alpha); models of other channels have no such signature.
+        detect_on_canvas(images float32 [B, H, W, C], sizes float32 [B, 2], score_threshold, nms_iou, max_detections):
+            the network, for images that are placed on a canvas already and for thresholds of the call.
+
+    All but `detect_on_canvas` return, under the names of TensorFlow's own detection models, `detection_boxes` float32
+    [B, D, 4] as ymin, xmin, ymax, xmax relative to the image, `detection_classes` int64 [B, D] (1…K, 0 in empty slots),
+    `detection_scores` float32 [B, D], `detection_masks` float32 [B, D, m, m] (probabilities inside the box; masks of
+    the whole canvas, such as YOLACT's, are resampled to it, with m = 56, so that clients need not tell models apart),
+    `num_detections` int32 [B], as far as the model finds objects with masks, and what other heads export; a map is
+    int64 [B, H, W], the class of each pixel of the images, and 255 beyond the smaller ones of unequal files. Images are
+    stretched and placed as in `model.detect`, so that both give the same detections, except where `detect` cuts a large
+    image into tiles.
+
+    Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
+    `SavedModel` needs to `assets/model.json`.
 
     Args:
-        folder: the SavedModel's folder.
+        model: an `ImageModel`.
+        folder: where to write; created if missing.
+    """
+    import tensorflow as tf
 
-    Attributes:
-        class_names: list of K names, or None.
-        num_classes: K, classes without background.
-        schema: tuple of `heads.outputs.Output`, what the model predicts.
-        image_type: `ImageType` of the images that it takes.
-        layer_dtype: name of the dtype policy of the layers; None in exports of earlier versions.
+    module = tf.Module()
+    module.model = [v.value for v in model.variables]
+    with tempfile.TemporaryDirectory() as temporary:
+        temporary = pathlib.Path(temporary)
+        module.description = _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))
+        if model.class_names:
+            module.class_names = _asset(temporary / CLASS_NAMES, class_names(model))
+        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
+        tf.saved_model.save(module, str(folder), signatures=_signatures(model))
+
+
+def _asset(path, text):
+    """A text file in the SavedModel's folder `assets`."""
+    import tensorflow as tf
+
+    path.write_text(text + "\n", encoding="utf-8")
+    return tf.saved_model.Asset(str(path))
+
+
+def _signatures(model):
+    """The signatures as traced TensorFlow functions."""
+    import tensorflow as tf
+
+    from keras_maskrcnn.backend.tensorflow.network import signature
+
+    placement, image_type = model.placement, model.image_type
+    specs = signature(image_type.channels)
+    images_spec = tf.TensorSpec([None, None, None, image_type.channels], image_type.dtype, name="images")
+
+    # There is no Python control flow to convert, and autograph would read the source files again. The network is traced
+    # once for both signatures that serve images.
+    pair = tf.TensorSpec([2], tf.int32, name="image_size")
+
+    @tf.function(input_signature=[specs["images"], specs["sizes"], pair], autograph=False)
+    def detect(images, sizes, image_size):
+        with backend.static_shapes_scope(False):
+            found = model({"images": images, "sizes": sizes}, training=False)
+            canvas = tf.unstack(tf.shape(images)[1:3])
+            return exported(model.schema, found, sizes, (image_size[0], image_size[1]), canvas)
+
+    @tf.function(input_signature=[images_spec], autograph=False)
+    def serve(images):
+        placed, size = placement.graph(_at_least_one(images))
+        found = detect(placed, tf.repeat(size[None], tf.shape(placed)[0], axis=0), tf.shape(images)[1:3])
+        return {name: values[: tf.shape(images)[0]] for name, values in found.items()}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
+    def serve_bytes(image_bytes):
+        files = _at_least_one(image_bytes)
+        if placement.image_size and not maps(model.schema):
+            images, sizes, read = _placed_together(placement, files)
+            found = detect(images, sizes, tf.constant(placement.image_size))
+        else:
+            found, read = _one_by_one(serve, files, image_type, model.schema)
+
+        def rows(values):
+            read_rows = tf.reshape(read, [-1, *[1] * (values.shape.rank - 1)])
+            return tf.where(read_rows, values, tf.zeros([], values.dtype))[: tf.shape(image_bytes)[0]]
+
+        return {name: rows(values) for name, values in found.items()}
+
+    @tf.function(input_signature=list(specs.values()), autograph=False)
+    def detect_on_canvas(*inputs):
+        with backend.static_shapes_scope(False):
+            return model(dict(zip(specs, inputs, strict=True)), training=False)
+
+    functions = {"serving_default": serve, "serve_bytes": serve_bytes, "detect_on_canvas": detect_on_canvas}
+    if image_type.channels not in DECODED:
+        print(f"{model.name}: no signature serve_bytes, TensorFlow decodes no files of {image_type.channels} channels")
+        del functions["serve_bytes"]
+    return {name: function.get_concrete_function() for name, function in functions.items()}
+
+
+def _at_least_one(batch):
+    """The batch, with one row of zeros or of empty strings if it has none: some operations need a row."""
+    import tensorflow as tf
+
+    missing = tf.cast(tf.shape(batch)[0] == 0, tf.int32)
+    return tf.pad(batch, [[0, missing], *[[0, 0]] * (batch.shape.rank - 1)])
+
+
+def _placed_together(placement, image_bytes):
+    """Encoded images of unequal sizes on the model's one canvas: images, their sizes, and whether each was decoded."""
+    import tensorflow as tf
+
+    def one(encoded):
+        image, read = _decode(encoded, placement.image_type)
+        placed, size = placement.graph(image)
+        return placed[0], size, read
+
+    specs = (
+        tf.TensorSpec([*placement.image_size, placement.image_type.channels], tf.float32),
+        tf.TensorSpec([2], tf.float32),
+        tf.TensorSpec([], tf.bool),
+    )
+    return tf.map_fn(one, image_bytes, fn_output_signature=specs)
+
+
+def _one_by_one(serve, image_bytes, image_type, schema):
+    """Detections in encoded images, each on a canvas of its own, and whether each was decoded."""
+    import tensorflow as tf
+
+    outputs = serve.get_concrete_function().structured_outputs
+    specs = {name: tf.TensorSpec(output.shape[1:], output.dtype) for name, output in outputs.items()}
+    of_maps = [output.exported for output in maps(schema) if output.exported]
+    specs |= {name: tf.RaggedTensorSpec([None, None], tf.int64, ragged_rank=1) for name in of_maps}
+
+    def one(encoded):
+        image, read = _decode(encoded, image_type)
+        found = {name: found[0] for name, found in serve(image).items()}
+        return {**found, **{name: tf.RaggedTensor.from_tensor(found[name]) for name in of_maps}}, read
+
+    found, read = tf.map_fn(one, image_bytes, fn_output_signature=(specs, tf.TensorSpec([], tf.bool)))
+    return {**found, **{name: found[name].to_tensor(NO_PIXEL) for name in of_maps}}, read
+
+
+def _decode(encoded, image_type):
+    """A JPEG or PNG file as [1, H, W, C], and True; a black pixel and False if it cannot be decoded."""
+    import tensorflow as tf
+
+    def decode(encoded):
+        dtype = tf.as_dtype(image_type.dtype)
+        image = tf.io.decode_image(encoded, image_type.channels, dtype, expand_animations=False)
+        return tf.ensure_shape(image, [None, None, image_type.channels])[None], True
+
+    # An error in a graph ends the call, except in a data set.
+    read = tf.data.Dataset.from_tensors(encoded).map(decode).ignore_errors()
+    black = tf.data.Dataset.from_tensors((tf.zeros([1, 1, 1, image_type.channels], image_type.dtype), False))
+    return read.concatenate(black).take(1).get_single_element()
+
+
+class SavedModel(Exported):
+    """Loads what `saved_model` wrote, see `Exported`.
+
+    Args:
+        path: the SavedModel's folder.
 
     Raises:
         DataError: the folder holds no SavedModel, or one without this library's description.
     """
 
-    def __init__(self, folder):
+    def __init__(self, path):
         import tensorflow as tf
 
-        folder = pathlib.Path(folder)
+        folder = pathlib.Path(path)
         if not (folder / "saved_model.pb").is_file():
             raise DataError(folder, "is not a SavedModel (there is no saved_model.pb)")
-        assets = folder / "assets"
-        if not (assets / DESCRIPTION).is_file():
+        described = folder / "assets" / DESCRIPTION
+        if not described.is_file():
             reason = f"has no assets/{DESCRIPTION}: export the model again from its .keras file with this version"
             raise DataError(folder, reason)
-        description = json.loads((assets / DESCRIPTION).read_text(encoding="utf-8"))
-        self.class_names, self.num_classes = description["class_names"], description["num_classes"]
-        self.layer_dtype = description.get("precision")
-        placement = description["placement"]
-        size, stretch = (placement.get(name) and tuple(placement[name]) for name in ("image_size", "stretch"))
-        self.image_type = ImageType(**placement.get("image_type", {}))
-        self.schema = tuple(Output(**output) for output in description["outputs"])
-        self.predictor = Predictor(
-            _Signature(tf.saved_model.load(str(folder)), self.image_type.channels),
-            Placement(size, Resize.of(placement["resize"]), placement["stride"], stretch, self.image_type),
-            self.schema,
-            Detection.of(description["detection"]),
-        )
+        super().__init__(json.loads(described.read_text(encoding="utf-8")))
+        self.use(_Signature(tf.saved_model.load(str(folder)), self.image_type.channels))
 
 
 class _Signature:

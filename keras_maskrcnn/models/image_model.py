@@ -168,17 +168,23 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
 
     # Saving -----------------------------------------------------------------------------------------------------
 
-    def export(self, filepath, format="tf_saved_model"):
-        """Write a SavedModel that takes images and returns detections, see `inference.export.saved_model`.
+    def export(self, filepath, format=None, image_size=None, batch=None, calibration=None, weights=None):
+        """Write a SavedModel, or a file for an inference engine, see `inference.export.export`.
+
+        Args:
+            filepath: a folder, or a file whose suffix gives the format.
+            format: "saved_model" ("tf_saved_model" is the same), "onnx", "openvino", "litert", or None.
+            image_size: of the images of an engine, for models without a canvas.
+            batch: images per call of an engine.
+            calibration: list of images for INT8.
+            weights: "float16" for LiteRT files of half the size.
 
         Raises:
             ValueError: for another format.
         """
-        from keras_maskrcnn.inference.export import saved_model
+        from keras_maskrcnn.inference.export import export
 
-        if format != "tf_saved_model":
-            raise ValueError(f"format={format!r} is not supported; the only one is 'tf_saved_model'")
-        saved_model(self, filepath)
+        export(self, filepath, format, image_size, batch, calibration, weights)
 
     def get_config(self):
         """Constructor arguments that all models share."""

@@ -51,7 +51,7 @@ def inside(boxes, size):
         bool `[B, D, height, width]`: cell i is inside if x1 - `MARGIN` ≤ i < x2 + `MARGIN`.
     """
     rows, columns = (
-        ops.logical_and(cell >= boxes[..., None, axis] - MARGIN, cell < boxes[..., None, axis + 2] + MARGIN)
+        ops.logical_and(cell >= boxes[..., axis][..., None] - MARGIN, cell < boxes[..., axis + 2][..., None] + MARGIN)
         for axis, cell in ((1, _cells(size[0])), (0, _cells(size[1])))
     )
     return ops.logical_and(rows[..., :, None], columns[..., None, :])
@@ -111,7 +111,7 @@ def inside_boxes(masks, boxes, canvas, cells):
     grid = (ops.cast(ops.arange(cells), "float32") + 0.5) / cells
 
     def weights(axis, count):
-        start, end = boxes[..., axis, None], boxes[..., axis + 2, None]
+        start, end = boxes[..., axis][..., None], boxes[..., axis + 2][..., None]
         places = ops.clip(start + grid * (end - start) - 0.5, 0.0, ops.cast(count, "float32") - 1.0)
         return ops.maximum(1.0 - ops.abs(places[..., None] - _cells(count)), 0.0)
 

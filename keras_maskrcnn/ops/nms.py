@@ -43,8 +43,9 @@ def nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     if groups is not None:
         groups = ops.take_along_axis(ops.cast(groups, "int32"), order, axis=1)
         overlap = overlap & (groups[:, :, None] == groups[:, None, :])
-    row = ops.arange(count)
-    suppresses = overlap & (row[:, None] < row[None, :])
+    # Numbered at run time: a constant triangle would be N² bytes of an exported file.
+    row = ops.cumsum(ops.cast(order >= 0, "int32"), axis=1)
+    suppresses = overlap & (row[:, :, None] < row[:, None, :])
     return _first_kept(_settle(valid, suppresses), order, max_output)
 
 

@@ -1,6 +1,10 @@
 """Where an image lies in the network's canvas. NumPy only, so that the input pipeline imports no Keras."""
 
+import functools
+
 import numpy as np
+
+MAX_SIDE = 32767  # pixels: twice the product of two sides is an int32
 
 
 def fitted_size(size, canvas, keep_aspect=True):
@@ -17,8 +21,44 @@ def fitted_size(size, canvas, keep_aspect=True):
     Returns:
         int [2], height and width.
     """
-    size = np.asarray(size)
     if not keep_aspect:
         return np.array(canvas)
-    factor = (np.asarray(canvas) / size).min()
-    return np.clip(np.rint(size * factor).astype(int), 1, canvas)
+    return limited(np.asarray(size), [(canvas[i], size[i]) for i in range(2)], "even")
+
+
+def limited(size, factors, rounding, xp=np):
+    """Returns a size multiplied by the smallest of some factors, and rounded to at least 1.
+
+    Args:
+        size: int [2], sides of at most 32,767 pixels: a NumPy array or, in a graph, a TensorFlow tensor.
+        factors: list of (numerator, denominator): positive ints of at most 32,767, or int scalar tensors.
+        rounding: "even" (to the nearest integer, half to even), "up" (half up) or "down".
+        xp: The module of `size`, `numpy` or `tensorflow`.
+
+    Returns:
+        int [2].
+    """
+    # Rounding is monotonic: the smallest factor gives the smallest sides.
+    rounded = [_rounded(size * top, bottom, rounding) for top, bottom in factors]
+    return xp.maximum(functools.reduce(xp.minimum, rounded), 1)
+
+
+def _rounded(numerator, denominator, rounding):
+    """Exact quotient of ints, rounded as for `limited`."""
+    if rounding == "down":
+        return divided(numerator, denominator)
+    double, whole = 2 * numerator + denominator, 2 * denominator
+    up = divided(double, whole)
+    # `up` and the other quotient differ at halves only.
+    return up if rounding == "up" else up - up % 2 * (up - divided(double - 1, whole))
+
+
+def divided(numerator, denominator):
+    """`numerator // denominator` of non-negative ints, exact also in engines that divide ints in float32.
+
+    Args:
+        numerator: int, NumPy array or TensorFlow tensor of ints.
+        denominator: likewise. The quotient is below 2^24, so that the error of a division in float32 is at most 1.
+    """
+    low = numerator // denominator - 1
+    return low + (numerator - low * denominator) // denominator

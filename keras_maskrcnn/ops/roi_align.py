@@ -206,11 +206,10 @@ def gather_align(features, boxes, bins, samples, reduce="average", offsets=None)
 
 def _by_line(places, weights):
     """The taps of `row_taps` in groups of one line of pixels: places and weights `[N, P, P, 2S]`."""
+    (y, x), (y_weight, x_weight) = ((taps[:, 0], taps[:, 1][:, None]) for taps in (places, weights))
     for line in range(places.shape[-1]):
-        yield (
-            places[:, 0, :, None, line, None] + places[:, 1, None],
-            weights[:, 0, :, None, line, None] * weights[:, 1, None],
-        )
+        # One index at a time: OpenVINO converts an index between new axes to another slice.
+        yield y[:, :, line][:, :, None, None] + x, y_weight[:, :, line][:, :, None, None] * x_weight
 
 
 def _by_sample(places, weights):

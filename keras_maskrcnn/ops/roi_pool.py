@@ -62,10 +62,10 @@ def pixel_bins(boxes, layout, bins):
     extent = ops.cast(ops.where(finite, ops.maximum(high - low, 0.0), 0.0), "int32")
     low = ops.cast(ops.where(finite, ops.minimum(low, limit - 1.0), 0.0), "int32")
     place = low * pitch + origin
-    first = place[:, 0, :, None] + place[:, 1, None]
-    width = ops.broadcast_to(extent[:, 1, None], ops.shape(first))
+    first = place[:, 0][:, :, None] + place[:, 1][:, None]
+    width = ops.broadcast_to(extent[:, 1][:, None], ops.shape(first))
     pitch = ops.broadcast_to(pitch[:, :1], ops.shape(first))
-    return PixelBins(first, ops.maximum(width, 1), extent[:, 0, :, None] * width, pitch)
+    return PixelBins(first, ops.maximum(width, 1), extent[:, 0][:, :, None] * width, pitch)
 
 
 def gather_pool(features, boxes, bins):

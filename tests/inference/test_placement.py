@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn import data
+from keras_maskrcnn.inference import portable
 from keras_maskrcnn.inference.placement import Placement, Resize, check_image, resized
 
 
@@ -67,10 +68,15 @@ RULES = {
 SIZES = [(48, 64), (64, 48), (100, 700), (3, 400), (33, 128), (64, 96), (17, 17), (512, 680)]
 
 
+@pytest.mark.parametrize("engines", [False, True])
 @pytest.mark.parametrize("name", RULES)
-def test_graph_and_numbers_give_the_same_canvas_and_pixels(name):
+def test_graph_and_numbers_give_the_same_canvas_and_pixels(name, engines):
     rule = RULES[name]
-    graph = tf.function(rule.graph, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
+    def graph(images):
+        return rule.graph(images, portable=engines)
+
     for size in SIZES:
         image = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3)).astype("uint8")
         batch = rule.batch([rule.pixels(image)], rows=1)
@@ -78,7 +84,9 @@ def test_graph_and_numbers_give_the_same_canvas_and_pixels(name):
         assert tuple(placed.shape[1:3]) == rule.place(size)[0]
         assert tuple(fitted.numpy().astype(int)) == rule.place(size)[1]
         np.testing.assert_array_equal(fitted, batch["sizes"][0])
-        np.testing.assert_array_equal(placed[0], batch["images"][0], err_msg=str(size))
+        # TensorFlow's two kernels for images that grow differ by the rounding errors of positions.
+        atol = (0.05 if name == "scale" else 1e-3) if engines else 0
+        np.testing.assert_allclose(placed[0], batch["images"][0], rtol=0, atol=atol, err_msg=str(size))
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -93,6 +101,43 @@ def test_graph_and_numbers_agree_for_many_sizes(name):
     rng = np.random.default_rng(0)
     for size in rng.integers(1, 40, (60, 2)) * rng.integers(1, 9, (60, 1)):
         assert tuple(fitted(np.zeros((1, *size, 3), "uint8")).numpy()) == rule.place(size)[1], size
+
+
+@pytest.mark.parametrize(("name", "size"), [("papers", (48, 64)), ("canvas", (100, 70)), ("stretch", (33, 40))])
+def test_graph_of_images_of_a_known_size(name, size):
+    rule = RULES[name]
+    image = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype("uint8")
+    batch = rule.batch([rule.pixels(one) for one in image], rows=2)
+    placed, fitted = tf.function(lambda images: rule.graph(images, portable=True), autograph=False)(image)
+    np.testing.assert_array_equal(fitted, batch["sizes"][0])
+    np.testing.assert_allclose(placed, batch["images"], rtol=0, atol=0.05)
+
+
+def test_portable_resize_is_that_of_tensorflow():
+    rng = np.random.default_rng(0)
+    for case in range(24):
+        channels, top = case % 8 + 1, (256, 65536)[case % 2]
+        size, fitted = (rng.integers(1, limit, 2) for limit in ((150, 150), (40, 200))[case // 4 % 2])
+        canvas = fitted + rng.integers(0, 40, 2)
+        image = rng.integers(0, top, (2, *size, channels)).astype("float32")
+        placed = portable.antialiased(image, tf.constant(fitted, "int32"), tf.constant(canvas, "int32")).numpy()
+        expected = np.zeros((2, *canvas, channels), "float32")
+        expected[:, : fitted[0], : fitted[1]] = tf.image.resize(image, fitted, antialias=True)
+        np.testing.assert_allclose(placed, expected, rtol=0, atol=1e-3 * top / 256, err_msg=f"{size} {fitted}")
+
+
+def test_portable_stretch_is_that_of_numpy():
+    rng = np.random.default_rng(0)
+    for case in range(12):
+        image_type = data.ImageType(case % 8 + 1, ("uint8", "uint16")[case % 3 == 2])
+        top = 255 * image_type.scale
+        low, high = np.sort(rng.integers(0, top + 1, 2))
+        shape = (2, *rng.integers(1, 60, 2), image_type.channels)
+        images = rng.integers(low, high + 1, shape).astype(image_type.dtype)
+        percentiles = [(1, 99.8), (0, 100), (0.001, 99.999), (12.3457, 50)][case % 4]
+        found = portable.stretched(tf.constant(images), percentiles, image_type)
+        for image, result in zip(images, found.numpy(), strict=True):
+            np.testing.assert_array_equal(result, data.stretch(image, percentiles), err_msg=f"{case}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""What all formats of exported models share: the description inside the file, and the reader built from it."""
+
+import contextlib
+import dataclasses
+import json
+
+import numpy as np
+
+from keras_maskrcnn.data.image_type import ImageType
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS
+from keras_maskrcnn.inference.placement import Placement, Resize
+from keras_maskrcnn.inference.predictor import Detector, Predictor
+
+# Names of the class names, one per line, and of the description, JSON, in all formats that can hold them.
+CLASS_NAMES, DESCRIPTION = "class_names.txt", "model.json"
+
+
+def description(model):
+    """Placement, thresholds, precision and outputs of a model: the dict in `model.json`."""
+    return {
+        "num_classes": model.num_classes,
+        "class_names": model.class_names,
+        "placement": dataclasses.asdict(model.placement),
+        "detection": model.detection.asdict(),
+        "precision": model.layer_dtype,
+        "outputs": [dataclasses.asdict(output) for output in model.schema],
+    }
+
+
+def class_names(model):
+    """The class names of a model as text, one per line; empty if it has none."""
+    return "\n".join(" ".join(name.split()) for name in model.class_names or ())
+
+
+class Exported(Detector):
+    """A model that was exported; `detect` and `detect_each` take the arguments of the model's, with the same results.
+
+    Args:
+        content: what `description` returned. A subclass then calls `use` with its network.
+
+    Attributes:
+        class_names: list of K names, or None.
+        num_classes: K, classes without background.
+        schema: tuple of `heads.outputs.Output`, what the model predicts.
+        image_type: `ImageType` of the images that it takes.
+        layer_dtype: name of the dtype policy of the layers; None in exports of earlier versions.
+    """
+
+    def __init__(self, content):
+        self.class_names, self.num_classes = content["class_names"], content["num_classes"]
+        self.layer_dtype = content.get("precision")
+        self.schema = tuple(Output(**output) for output in content["outputs"])
+        self.placement = _placement(content["placement"])
+        self.image_type = self.placement.image_type
+        self.detection = Detection.of(content["detection"])
+
+    def use(self, network):
+        """Sets `predictor` with the network of a `Predictor`."""
+        self.predictor = Predictor(network, self.placement, self.schema, self.detection)
+
+
+def _placement(fields):
+    """The `Placement` of a description; earlier versions have fewer fields."""
+    pairs = {name: tuple(fields[name]) for name in ("image_size", "stretch", "canvas") if fields.get(name)}
+    image_type = ImageType(**fields.get("image_type", {}))
+    fields = {"image_size": None, **fields, **pairs}
+    return Placement(**{**fields, "resize": Resize.of(fields["resize"]), "image_type": image_type})
+
+
+# Inference engines ------------------------------------------------------------------------------------------------
+
+
+def engine_description(model, placement, batch):
+    """`description` of a file that was written with a placement and a batch size, None for any.
+
+    Outputs that are not exported are not among those of the file.
+    """
+    content, limits = description(model), model.detection.limits()
+    outputs = [output for output in content["outputs"] if output["exported"]]
+    return {
+        **content,
+        "outputs": outputs,
+        "placement": dataclasses.asdict(placement),
+        "batch": batch,
+        **limits._asdict(),
+    }
+
+
+@contextlib.contextmanager
+def needs(path, extra):
+    """Context of imports: a missing package becomes a `DataError` of a file with the command that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        reason = f'needs the package {error.name}: pip install "keras3-maskrcnn[{extra}]"'
+        raise DataError(path, reason) from error
+
+
+def read_description(path, text):
+    """The description in a file, from its JSON text.
+
+    Raises:
+        DataError: there is none.
+    """
+    if text is None:
+        raise DataError(path, "was not written by `export`: it has no description of the model")
+    return json.loads(text)
+
+
+class Batches:
+    """What an engine runs as the network of a `Predictor`, whatever the number of images that the engine takes.
+
+    Args:
+        content: what `engine_description` returned.
+        run: function of a dict of arrays, by the names in `CANVAS` and `THRESHOLDS`, to a dict of arrays by the names
+            of the network's outputs. Threads share it.
+    """
+
+    dynamic = True
+
+    def __init__(self, content, run):
+        self.rows, self.most, self.run = content["batch"], content["max_detections"], run
+        placement = content["placement"]
+        self.canvas = placement["image_size"] or placement["canvas"]
+
+    def __call__(self, inputs, limits):
+        """Run the network, see `Predictor`.
+
+        Raises:
+            ValueError: for a canvas or a number of detections that the file does not have.
+        """
+        images, sizes = inputs["images"], inputs["sizes"]
+        self._check(images.shape[1:3], limits.max_detections)
+        thresholds = {name: np.array(getattr(limits, name), "float32") for name in THRESHOLDS}
+        rows, found = self.rows or len(images), []
+        for first in range(0, len(images), rows):
+            part = (_filled(values[first : first + rows], rows) for values in (images, sizes))
+            found.append(self.run({**dict(zip(CANVAS, part, strict=True)), **thresholds}))
+        return {name: np.concatenate([part[name] for part in found])[: len(images)] for name in found[0]}
+
+    def _check(self, canvas, max_detections):
+        if max_detections > self.most:
+            again = f"export it again with --max-detections {max_detections}"
+            raise ValueError(f"max_detections={max_detections}: the file has {self.most} per image; {again}")
+        if self.canvas and tuple(canvas) != tuple(self.canvas):
+            wanted, given = ("×".join(map(str, size)) for size in (self.canvas, canvas))
+            raise ValueError(f"a canvas of {given} pixels: the file has one of {wanted} for all images")
+
+
+def _filled(values, rows):
+    """An array with rows of ones appended up to a number."""
+    missing = rows - len(values)
+    return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1), constant_values=1) if missing else values

@@ -1,0 +1,92 @@
+"""The graph that inference engines convert: images in, detections out, in operations that all of them have.
+
+Inside it, the canvas and what the network finds there have names. A reader can so run the network alone, on images that
+`Placement.batch` has placed, with the results of the model: `detect` places tiles and mirrored images itself.
+"""
+
+import typing
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.heads.outputs import exported, of_objects
+
+CANVAS = ("canvas_images", "canvas_sizes")
+THRESHOLDS = ("score_threshold", "nms_iou")
+
+
+class EngineGraph(typing.NamedTuple):
+    """A graph to be converted, as a whole and as its two parts.
+
+    Attributes:
+        function: `tf.function` of the tensors in `signature`, to a dict of tensors.
+        signature: list of `TensorSpec`: `images`, and for models of objects the names in `THRESHOLDS`.
+        defaults: dict of the thresholds' values, which become constants of the file.
+        public: names of the outputs of the file, those of a SavedModel.
+        network: names of the inner tensors that the network computes from those in `CANVAS`, by the names of its
+            outputs.
+        parts: two `tf.function`s: of the images, to the tensors in `CANVAS` and `image_size`; and of these and the
+            thresholds, to all other tensors.
+    """
+
+    function: typing.Any
+    signature: list
+    defaults: dict
+    public: list
+    network: dict
+    parts: tuple
+
+
+def network_outputs(schema):
+    """Names of the inner tensors by the names of those outputs of the network that are exported."""
+    names = [output.name for output in schema if output.exported] + ["valid"] * bool(of_objects(schema))
+    return {name: f"canvas_{name}" for name in names}
+
+
+def engine_graph(model, placement, batch=None):
+    """The graph of a model from images of any size to detections.
+
+    Args:
+        model: an `ImageModel`.
+        placement: `Placement` of the images, the model's or one with a `canvas`.
+        batch: number of images, or None for any.
+
+    Returns:
+        `EngineGraph`.
+    """
+    import tensorflow as tf
+
+    limits = model.detection.limits()
+    defaults = {name: getattr(limits, name) for name in THRESHOLDS if of_objects(model.schema)}
+    image_type, network = model.image_type, network_outputs(model.schema)
+    signature = [tf.TensorSpec([batch, None, None, image_type.channels], image_type.dtype, name="images")]
+    signature += [tf.TensorSpec([], tf.float32, name=name) for name in defaults]
+
+    def place(images):
+        placed, size = placement.graph(images, portable=True)
+        placed = tf.ensure_shape(placed, [batch, *placed.shape[1:]])
+        sizes = tf.tile(size[None], [tf.shape(placed)[0], 1])
+        tensors = zip((*CANVAS, "image_size"), (placed, sizes, tf.shape(images)[1:3]), strict=True)
+        return {name: tf.identity(values) for name, values in tensors}
+
+    def run(images, sizes, image_size, *thresholds):
+        inputs = {"images": images, "sizes": sizes, **dict(zip(defaults, thresholds, strict=True))}
+        with backend.static_shapes_scope(True):
+            found = model(inputs, training=False)
+            canvas = tf.unstack(tf.shape(images)[1:3])
+            answer = exported(model.schema, found, sizes, tf.unstack(image_size), canvas)
+        return {**answer, **{inner: tf.identity(found[name]) for name, inner in network.items()}}
+
+    def whole(images, *thresholds):
+        placed = place(images)
+        return {**run(*placed.values(), *thresholds), **{name: placed[name] for name in CANVAS}}
+
+    canvas = placement.one_canvas or (None, None)
+    shapes = ([batch, *canvas, image_type.channels], [batch, 2])
+    between = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in zip(CANVAS, shapes, strict=True)]
+    between.append(tf.TensorSpec([2], tf.int32, name="image_size"))
+    function, *parts = (
+        tf.function(part, input_signature=specs, autograph=False)
+        for part, specs in ((whole, signature), (place, signature[:1]), (run, [*between, *signature[1:]]))
+    )
+    outputs = function.get_concrete_function().structured_outputs
+    public = [name for name in outputs if name not in (*CANVAS, *network.values())]
+    return EngineGraph(function, signature, defaults, public, network, tuple(parts))

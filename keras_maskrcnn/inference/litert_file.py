@@ -1,0 +1,145 @@
+"""LiteRT (TensorFlow Lite): one file, an image in, detections out, with preprocessing inside, for phones and browsers.
+
+Behind the model, where TensorFlow Lite has the files of its metadata, a ZIP archive holds the class names and the
+description of the model: `zipfile` and `unzip` read it.
+"""
+
+import json
+import os
+import pathlib
+import tempfile
+import threading
+import zipfile
+
+from keras_maskrcnn import backend
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.inference.exported import (
+    DESCRIPTION,
+    Batches,
+    Exported,
+    class_names,
+    engine_description,
+    needs,
+    read_description,
+)
+from keras_maskrcnn.inference.graph import CANVAS, engine_graph, network_outputs
+from keras_maskrcnn.inference.litert_weights import narrowed
+
+LABELS = "labels.txt"  # the usual name of class names in these files
+# Signatures: images to detections, and the network alone.
+SERVE, NETWORK = "serving_default", "network"
+
+
+def write(model, path, placement, batch=None, calibration=None, weights=None):
+    """Write a model as a LiteRT file, see `inference.export.export`.
+
+    It needs the built-in operations only, and has two signatures, which share the weights:
+        serving_default(images [1, H, W, C] of the model's `image_type`): the outputs of a SavedModel. The client sets H
+            and W with `resize_tensor_input`; until then they are 1.
+        network(canvas_images float32 [1, *canvas, C], canvas_sizes float32 [1, 2], score_threshold, nms_iou): what the
+            network finds in an image that is placed on the canvas already.
+
+    Args:
+        model: an `ImageModel`.
+        path: the file.
+        placement: `Placement` of the images.
+        batch: number of images, 1 or None.
+        calibration: images that ask for INT8, see `litert_weights.narrowed`: the ranges are those of each image that
+            the model sees, so that none is read. None for float.
+        weights: "float16" for weights of half the size, or None for float32.
+
+    Raises:
+        ValueError: the placement has no canvas for all images, or for another batch.
+        DataError: the package is missing.
+    """
+    import tensorflow as tf
+
+    canvas, narrow = placement.one_canvas, weights if calibration is None else "int8"
+    if batch not in (None, 1):
+        raise ValueError(f"{path}: a LiteRT model takes one image, not a batch of {batch}")
+    if canvas is None:
+        raise ValueError(f"{path}: a LiteRT model has one canvas; give the size of the images with --image-size H W")
+    module = tf.Module()
+    module.model = [v.value for v in model.variables]
+    with tempfile.TemporaryDirectory() as folder:
+        signatures = _signatures(model, placement, canvas)
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
+        content = converter.convert()
+    if narrow:
+        with needs(path, "litert"):
+            content = narrowed(content, narrow)
+    pathlib.Path(path).write_bytes(content)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(LABELS, class_names(model))
+        archive.writestr(DESCRIPTION, json.dumps(engine_description(model, placement, batch=1)))
+
+
+def _signatures(model, placement, canvas):
+    """The signatures by name, as traced TensorFlow functions."""
+    import tensorflow as tf
+
+    graph, channels = engine_graph(model, placement, batch=1), model.image_type.channels
+    outputs, limits = network_outputs(model.schema), graph.signature[1:]
+
+    @tf.function(input_signature=graph.signature[:1], autograph=False)
+    def serve(images):
+        found = graph.function(images, *graph.defaults.values())
+        return {name: found[name] for name in graph.public}
+
+    shapes = ([1, *canvas, channels], [1, 2])
+    specs = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in zip(CANVAS, shapes, strict=True)]
+
+    @tf.function(input_signature=[*specs, *limits], autograph=False)
+    def network(images, sizes, *thresholds):
+        inputs = {"images": images, "sizes": sizes, **dict(zip(graph.defaults, thresholds, strict=True))}
+        with backend.static_shapes_scope(True):
+            found = model(inputs, training=False)
+        return {name: tf.identity(found[name]) for name in outputs}
+
+    return {name: function.get_concrete_function() for name, function in ((SERVE, serve), (NETWORK, network))}
+
+
+class LiteRtFile(Exported):
+    """Reads what `write` wrote, and runs it with LiteRT; see `exported.Exported`.
+
+    Threads share it, and run it one at a time: one run uses all processors.
+
+    Args:
+        path: the .tflite file.
+
+    Raises:
+        DataError: it is no LiteRT model, or one without this library's description; or the package is missing.
+    """
+
+    def __init__(self, path):
+        with needs(path, "litert"):
+            from ai_edge_litert import interpreter
+        content = _description(path)
+        super().__init__(content)
+        try:
+            model = interpreter.Interpreter(model_path=str(path), num_threads=os.cpu_count())
+        except ValueError as error:
+            raise DataError(path, "is not a LiteRT model") from error
+        runner = model.get_signature_runner(NETWORK)
+        taken, lock = list(runner.get_input_details()), threading.Lock()
+
+        def run(inputs):
+            with lock:
+                return runner(**{name: inputs[name] for name in taken})
+
+        self.use(Batches(content, run))
+
+
+def _description(path):
+    """The description behind a model.
+
+    Raises:
+        DataError: there is none.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read(DESCRIPTION).decode()
+    except (zipfile.BadZipFile, KeyError):
+        text = None
+    return read_description(path, text)

@@ -1,0 +1,196 @@
+"""ONNX and OpenVINO files give the detections of `detect`: read by this library, and run by their engines alone."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from keras_maskrcnn import cli
+from keras_maskrcnn.cli.common import load
+from keras_maskrcnn.data import DataError
+from keras_maskrcnn.inference import TestTimeAugmentation
+from keras_maskrcnn.inference.export import format_of
+
+pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
+openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+
+NAMES = {"detection_boxes", "detection_classes", "detection_scores", "detection_masks", "num_detections"}
+ONE_LEVEL = {
+    "backbone": {"name": "simple_cnn", "channels": (4, 8, 8, 8, 16), "kernel_size": 3},
+    "neck": None,
+    "anchors": {"sizes": ((16, 32, 64),)},
+    "resize": {"shorter": 64, "longer": 96},
+}
+MODELS = {
+    "canvas": {"image_size": (64, 96), "stretch": (1, 99.8)},
+    "open": ONE_LEVEL,
+    "open_pyramid": {"resize": {"shorter": 64, "longer": 96}},
+}
+# A pyramid takes tf2onnx about a minute.
+PYRAMIDS = (("open_pyramid", "xml"), ("open_pyramid", "onnx"))
+CASES = [
+    ("canvas", "xml"),
+    ("open", "xml"),
+    ("open", "onnx"),
+    *(pytest.param(case, marks=pytest.mark.slow) for case in (("canvas", "onnx"), *PYRAMIDS)),
+]
+
+
+def bare(path):
+    """The file as a function of images, with its engine and nothing else."""
+    if path.suffix == ".onnx":
+        session = onnxruntime.InferenceSession(str(path))
+        assert [value.name for value in session.get_inputs()] == ["images"]
+        names = [value.name for value in session.get_outputs()]
+        return lambda images: dict(zip(names, session.run(None, {"images": images}), strict=True))
+    compiled = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert [port.any_name for port in compiled.inputs] == ["images"]
+
+    def run(images):
+        found = compiled({"images": images})
+        return {
+            next(iter(port.names - {n for n in port.names if n.startswith("canvas_")})): v for port, v in found.items()
+        }
+
+    return run
+
+
+def same_masks(ours, theirs):
+    union = (ours | theirs).sum(axis=(1, 2))
+    return ((ours & theirs).sum(axis=(1, 2)) >= 0.99 * union).all()
+
+
+def check(expected, found):
+    assert len(found["scores"]) == len(expected["scores"])
+    np.testing.assert_array_equal(found["labels"], expected["labels"])
+    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
+    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=0.05)
+    assert same_masks(expected["masks"], found["masks"])
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def case(request, make, tmp_path_factory):
+    """A model, and the file that it was exported to."""
+    name, suffix = request.param
+    detection = {"score_threshold": 0.2, "max_detections": 10, "paste": "whole_pixels"}
+    model = make(**MODELS[name], detection=detection)
+    path = tmp_path_factory.mktemp("engines") / f"{name}.{suffix}"
+    model.export(path)
+    return model, path
+
+
+def test_the_file_gives_the_results_of_the_model(case, images):
+    model, path = case
+    client = load(path)
+    assert client.class_names == ["a", "b", "c"] and client.image_type == model.image_type
+    counts = []
+    for limits in ({"score_threshold": 0.2}, {"score_threshold": 0.0, "nms_iou": 0.2, "max_detections": 3}):
+        for ours, theirs in zip(*(m.detect(images, **limits) for m in (model, client)), strict=True):
+            check(ours, theirs)
+            counts.append(len(ours["scores"]))
+    assert min(counts) > 0
+    assert len(client.detect(images[0], score_threshold=0.99)["scores"]) == 0
+    with pytest.raises(ValueError, match="max_detections=11: the file has 10 per image; export it again with --max-d"):
+        client.detect(images[0], max_detections=11)
+
+
+def test_tiles_and_views_give_the_results_of_the_model(case, images):
+    model, path = case
+    client = load(path)
+    settings = {"score_threshold": 0.25, "tiles": (64, 80), "overlap": 16}
+    check(model.detect(images[1], **settings), client.detect(images[1], **settings))
+    ours, theirs = (TestTimeAugmentation(m, flip=True).detect(images[0], score_threshold=0.3) for m in (model, client))
+    check(ours, theirs)
+
+
+def test_the_engine_alone_gives_the_results_of_the_model(case, images):
+    model, path = case
+    run = bare(path)
+    for image in [*images, np.stack([images[3], images[3][::-1]])]:
+        batch = image if image.ndim == 4 else image[None]
+        found = run(batch)
+        assert set(found) == NAMES
+        for row, one in enumerate(batch):
+            expected, count = model.detect(one, score_threshold=0.2), int(found["num_detections"][row])
+            assert count == len(expected["scores"])
+            height, width = one.shape[:2]
+            boxes = found["detection_boxes"][row, :count][:, [1, 0, 3, 2]] * [width, height, width, height]
+            np.testing.assert_allclose(boxes, expected["boxes"], atol=0.05)
+            np.testing.assert_allclose(found["detection_scores"][row, :count], expected["scores"], atol=1e-3)
+            np.testing.assert_array_equal(found["detection_classes"][row, :count], expected["labels"])
+
+
+def test_formats_and_their_suffixes():
+    assert [format_of(name) for name in ("a", "a.onnx", "a.xml", "a.tflite")] == [
+        "saved_model",
+        "onnx",
+        "openvino",
+        "litert",
+    ]
+    assert format_of("a", "tf_saved_model") == "saved_model"
+    with pytest.raises(ValueError, match=r"a: the output of the format onnx ends in \.onnx"):
+        format_of("a", "onnx")
+    with pytest.raises(ValueError, match=r"a\.xml: the output of the format saved_model is a folder"):
+        format_of("a.xml", "saved_model")
+    with pytest.raises(ValueError, match="format='coreml' is not one of saved_model, onnx"):
+        format_of("a", "coreml")
+
+
+@pytest.mark.parametrize("name", ["broken.onnx", "broken.xml", "foreign.onnx", "foreign.xml", "alone.xml"])
+def test_other_files_are_one_line(name, tmp_path, capsys):
+    import onnx
+
+    path = tmp_path / name
+    path.write_bytes(b"not a model")
+    if name == "foreign.onnx":
+        value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+        onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], [value])), path)
+    if name == "foreign.xml":
+        parameter = openvino.opset13.parameter([1], openvino.Type.f32, name="x")
+        openvino.save_model(openvino.Model([openvino.opset13.relu(parameter)], [parameter], "g"), path)
+    if name == "broken.xml":
+        path.with_suffix(".bin").touch()
+    reason = {
+        "broken.onnx": "is not an ONNX file",
+        "broken.xml": "is not an OpenVINO model",
+        "alone.xml": "the weights are missing: alone.bin must lie beside it",
+    }.get(name, "was not written by `export`")
+    with pytest.raises(DataError, match=reason):
+        load(path)
+    assert cli.main(["predict", "--model", str(path), "x.png", "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert name in error and reason in error and error.count("\n") == 1
+
+
+def test_a_missing_package_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    (tmp_path / "m.xml").touch()
+    with pytest.raises(
+        DataError, match=r'm\.xml: needs the package openvino: pip install "keras3-maskrcnn\[openvino\]"'
+    ):
+        load(tmp_path / "m.xml")
+
+
+def test_one_canvas_for_images_of_one_size(make, tmp_path, images, capsys):
+    """`export --image-size --batch`: images of other sizes are resized by the rule, or fitted into the canvas."""
+    overrides = {**ONE_LEVEL, "resize": {"scale": 1.0, "multiple": 32}}
+    model, path = make(**overrides, detection={"max_detections": 10}), tmp_path / "m.xml"
+    model.save(tmp_path / "model.keras")
+    options = ["--image-size", "90", "90", "--batch", "2", "--score-threshold", "0.2"]
+    assert cli.main(["export", "--model", str(tmp_path / "model.keras"), "--output", str(path), *options]) == 0
+    assert f"openvino: {path}" in capsys.readouterr().out
+    client = load(path)
+    assert client.predictor.placement.place((40, 40)) == ((96, 96), (40, 40))
+    assert client.predictor.placement.place((50, 200)) == ((96, 96), (24, 96))
+    small = [images[3], images[3][:30]]
+    model.image_size = (96, 96)  # the same canvas; the images below have its size
+    whole = [np.pad(images[0], [(0, 32), (0, 0), (0, 0)])] * 3
+    for ours, theirs in zip(*(m.detect(whole, score_threshold=0.2) for m in (model, client)), strict=True):
+        check(ours, theirs)
+    assert [len(found["scores"]) > 0 for found in client.detect(small, score_threshold=0.2)] == [True, True]
+    with pytest.raises(ValueError, match="a canvas of 192×192 pixels: the file has one of 96×96 for all images"):
+        TestTimeAugmentation(client, scales=(2,)).detect(images[0])
+    text = openvino.Core().read_model(path).get_rt_info("model.json").value
+    assert json.loads(text)["batch"] == 2 and json.loads(text)["score_threshold"] == 0.2
