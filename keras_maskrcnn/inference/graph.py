@@ -60,7 +60,6 @@ def engine_graph(model, placement, batch=None):
     @tf.function(input_signature=signature, autograph=False)
     def function(images, *thresholds):
         placed, size = placement.graph(images, portable=True)
-        placed = tf.ensure_shape(placed, [batch, *placed.shape[1:]])
         inputs = {"images": placed, "sizes": tf.tile(size[None], [tf.shape(placed)[0], 1])}
         named = {name: tf.identity(values) for name, values in zip(CANVAS, inputs.values(), strict=True)}
         inputs = dict(zip(inputs, named.values(), strict=True))
