@@ -37,9 +37,12 @@ def write(model, path, placement, batch=None, calibration=None):
         import openvino
     graph = engine_graph(model, placement, batch)
     converted = _converted(model, graph, openvino)
+    shown = set()
     for result in converted.get_results():
-        if not result.input_value(0).get_names() & set(graph.public):
+        names = result.input_value(0).get_names() & set(graph.public)
+        if names <= shown:  # an inner tensor, or one that has a public name besides its inner one
             converted.remove_result(result)
+        shown |= names
     for parameter in converted.get_parameters():
         names = parameter.output(0).get_names() & set(graph.defaults)
         if names:

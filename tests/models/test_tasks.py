@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from keras_maskrcnn import FCN, YOLACT, data
 from keras_maskrcnn.backend.keras_internals import flatten_layers
+from keras_maskrcnn.inference.export import opened
 from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.models.image_model import ImageModel
 
@@ -381,6 +382,19 @@ def test_an_exported_model_finds_the_same(trained, name, tmp_path):
     signature = served.predictor.network.loaded.signatures["serving_default"]
     exported = {output.exported for output in run.model.schema if output.exported}
     assert exported and exported <= set(signature.structured_outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+def test_the_file_of_an_engine_finds_the_same(trained, name, suffix, tmp_path):
+    for package in {".xml": ["openvino"], ".onnx": ["onnx", "onnxruntime", "tf2onnx"]}[suffix]:
+        pytest.importorskip(package, reason=f"the extra of {suffix} is not installed")
+    run, path = trained(name), tmp_path / f"model{suffix}"
+    run.model.export(path)
+    exported = {output.name for output in run.model.schema if output.exported}
+    wanted = [{key: values for key, values in found.items() if key in exported} for found in run.found]
+    same(opened(path).detect(run.images, **TASKS[name].limits), wanted, atol=1e-3)
 
 
 # Run in a new process: it loads each model, in each of the folders, and stores losses and detections; and trains it.
