@@ -26,8 +26,8 @@ from keras_maskrcnn.inference.graph import CANVAS, engine_graph, network_outputs
 from keras_maskrcnn.inference.litert_weights import narrowed
 
 LABELS = "labels.txt"  # the usual name of class names in these files
-# Signatures: images to detections, and the network alone.
-SERVE, NETWORK = "serving_default", "network"
+# Signatures: images to detections, and the network alone. The first one by name is what clients without signatures run.
+SERVE, NETWORK = "serving_default", "serving_on_canvas"
 
 
 def write(model, path, placement, batch=None, calibration=None, weights=None):
@@ -36,8 +36,8 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
     It needs the built-in operations only, and has two signatures, which share the weights:
         serving_default(images [1, H, W, C] of the model's `image_type`): the outputs of a SavedModel. The client sets H
             and W with `resize_tensor_input`; until then they are 1.
-        network(canvas_images float32 [1, *canvas, C], canvas_sizes float32 [1, 2], score_threshold, nms_iou): what the
-            network finds in an image that is placed on the canvas already.
+        serving_on_canvas(canvas_images float32 [1, *canvas, C], canvas_sizes float32 [1, 2], and the float32 scalars
+            score_threshold and nms_iou): what the network finds in an image that is placed on the canvas already.
 
     Args:
         model: an `ImageModel`.
