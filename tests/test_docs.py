@@ -50,6 +50,7 @@ SMALL = {
         # Scoring as in the call before it.
         'epochs=8, callbacks=[training.CocoEval(val, log_dir="runs/tuned")]': "epochs=1",
     },
+    "docs/deploy.md": {'MaskRCNN.from_preset("nuclei")': f"MaskRCNN(1, {TINY}, image_size=(64, 64))"},
     "docs/digits.md": {"Digits(2000, (128, 128)": "Digits(4, (64, 64)", "Digits(100, (128, 128)": "Digits(2, (64, 64)"},
     "docs/evaluation.md": {
         "Shapes(50, image_size=(128, 128)": "Shapes(2, image_size=(64, 64)",
@@ -105,6 +106,7 @@ SMALL = {
 }
 PAGES_OF_COMMANDS = (
     "README.md",
+    "docs/deploy.md",
     "docs/fine_tuning.md",
     "docs/predict.md",
     "docs/pretrained_weights.md",
@@ -117,6 +119,7 @@ ELSEWHERE = {
     "curl": "needs the network",
     "sha256sum": "needs the file that curl loads",
     "tensorboard": "a server; the module is a requirement",
+    "python benchmarks/deploy.py": "measures for minutes",
     "python train/cis680.py": "tests/train/test_cis680.py and test_cis680_part_b.py",
 }
 

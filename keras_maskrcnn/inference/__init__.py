@@ -1,7 +1,9 @@
 """Inference: image → canvas → network → image, for a model and for a SavedModel alike.
 
 Reading order: `placement` (one resize rule), `predictor` (batching, running, decoding), `tiles` (of large images),
-`augmented` (views of an image), `panoptic` (objects and regions in one map), `export` and `saved_model`.
+`augmented` (views of an image), `panoptic` (objects and regions in one map); then `export` (formats), `exported` (what
+their readers share), `saved_model`, and for inference engines `graph`, `onnx_file`, `openvino_file`, `quantised` (INT8)
+and `litert_file`.
 Nothing here imports models, training or evaluation.
 """
 

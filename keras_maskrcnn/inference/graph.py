@@ -14,7 +14,7 @@ THRESHOLDS = ("score_threshold", "nms_iou")
 
 
 class EngineGraph(typing.NamedTuple):
-    """A graph to be converted.
+    """A graph to be converted, as a whole and as its two parts.
 
     Attributes:
         function: `tf.function` of the tensors in `signature`, to a dict of tensors.
@@ -23,6 +23,8 @@ class EngineGraph(typing.NamedTuple):
         public: names of the outputs of the file, those of a SavedModel.
         network: names of the inner tensors that the network computes from those in `CANVAS`, by the names of its
             outputs.
+        parts: two `tf.function`s: of the images, to the tensors in `CANVAS` and `image_size`; and of these and the
+            thresholds, to all other tensors.
     """
 
     function: typing.Any
@@ -30,6 +32,7 @@ class EngineGraph(typing.NamedTuple):
     defaults: dict
     public: list
     network: dict
+    parts: tuple
 
 
 def network_outputs(schema):
@@ -57,18 +60,32 @@ def engine_graph(model, placement, batch=None):
     signature = [tf.TensorSpec([batch, None, None, image_type.channels], image_type.dtype, name="images")]
     signature += [tf.TensorSpec([], tf.float32, name=name) for name in defaults]
 
-    @tf.function(input_signature=signature, autograph=False)
-    def function(images, *thresholds):
+    def place(images):
         placed, size = placement.graph(images, portable=True)
-        inputs = {"images": placed, "sizes": tf.tile(size[None], [tf.shape(placed)[0], 1])}
-        named = {name: tf.identity(values) for name, values in zip(CANVAS, inputs.values(), strict=True)}
-        inputs = dict(zip(inputs, named.values(), strict=True))
-        with backend.static_shapes_scope(True):
-            found = model({**inputs, **dict(zip(defaults, thresholds, strict=True))}, training=False)
-            image_size, canvas = (tf.unstack(tf.shape(values)[1:3]) for values in (images, placed))
-            answer = exported(model.schema, found, inputs["sizes"], image_size, canvas)
-        return {**answer, **named, **{inner: tf.identity(found[name]) for name, inner in network.items()}}
+        sizes = tf.tile(size[None], [tf.shape(placed)[0], 1])
+        tensors = zip((*CANVAS, "image_size"), (placed, sizes, tf.shape(images)[1:3]), strict=True)
+        return {name: tf.identity(values) for name, values in tensors}
 
+    def run(images, sizes, image_size, *thresholds):
+        inputs = {"images": images, "sizes": sizes, **dict(zip(defaults, thresholds, strict=True))}
+        with backend.static_shapes_scope(True):
+            found = model(inputs, training=False)
+            canvas = tf.unstack(tf.shape(images)[1:3])
+            answer = exported(model.schema, found, sizes, tf.unstack(image_size), canvas)
+        return {**answer, **{inner: tf.identity(found[name]) for name, inner in network.items()}}
+
+    def whole(images, *thresholds):
+        placed = place(images)
+        return {**run(*placed.values(), *thresholds), **{name: placed[name] for name in CANVAS}}
+
+    canvas = placement.one_canvas or (None, None)
+    shapes = ([batch, *canvas, image_type.channels], [batch, 2])
+    between = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in zip(CANVAS, shapes, strict=True)]
+    between.append(tf.TensorSpec([2], tf.int32, name="image_size"))
+    function, *parts = (
+        tf.function(part, input_signature=specs, autograph=False)
+        for part, specs in ((whole, signature), (place, signature[:1]), (run, [*between, *signature[1:]]))
+    )
     outputs = function.get_concrete_function().structured_outputs
     public = [name for name in outputs if name not in (*CANVAS, *network.values())]
-    return EngineGraph(function, signature, defaults, public, network)
+    return EngineGraph(function, signature, defaults, public, network, tuple(parts))

@@ -37,8 +37,8 @@ def write(model, path, placement, batch=None):
     graph = engine_graph(model, placement, batch)
     with _without_copies():
         converted, _ = tf2onnx.convert.from_function(graph.function, graph.signature, opset=OPSET)
-    _name_sizes(converted.graph.input[0], batch)
     _hide(converted.graph, graph, onnx.numpy_helper)
+    _name_sizes(converted.graph)
     properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch))}
     onnx.helper.set_model_props(converted, {**properties, CLASS_NAMES: class_names(model)})
     onnx.save(converted, str(path))
@@ -59,10 +59,13 @@ def _without_copies():
             os.environ[name] = before
 
 
-def _name_sizes(images, batch):
-    names = ("batch", "height", "width")
-    for name, size in list(zip(names, images.type.tensor_type.shape.dim, strict=False))[batch is not None :]:
-        size.dim_param = name
+def _name_sizes(graph):
+    """Names for the open sizes of the images, and for the number of images in the outputs."""
+    for value in (*graph.input, *graph.output):
+        names = ("batch", "height", "width") if value.name == "images" else ("batch",)
+        for name, size in zip(names, value.type.tensor_type.shape.dim, strict=False):
+            if not size.HasField("dim_value"):
+                size.dim_param = name
 
 
 def _hide(graph, parts, numpy_helper):

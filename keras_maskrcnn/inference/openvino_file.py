@@ -59,13 +59,27 @@ def write(model, path, placement, batch=None, calibration=None):
 
 
 def _converted(model, graph, openvino):
+    """The whole graph as an OpenVINO model.
+
+    Its two parts are converted one by one: the optimisation of the whole would compute shapes of the network from the
+    images, so that the canvas would be no cut through the graph.
+    """
+    placement, network = (_part(model, function, openvino) for function in graph.parts)
+    for parameter in network.get_parameters():
+        (name,) = parameter.output(0).get_names()
+        if name not in graph.defaults:
+            parameter.output(0).replace(placement.output(name).get_node().input_value(0))
+    thresholds = [p for p in network.get_parameters() if p.output(0).get_names() & set(graph.defaults)]
+    return openvino.Model(network.get_results(), [*placement.get_parameters(), *thresholds], model.name)
+
+
+def _part(model, function, openvino):
     import tensorflow as tf
 
     module = tf.Module()
     module.model = [v.value for v in model.variables]
     with tempfile.TemporaryDirectory() as folder:
-        function = graph.function.get_concrete_function()
-        tf.saved_model.save(module, folder, signatures={"serving_default": function})
+        tf.saved_model.save(module, folder, signatures={"serving_default": function.get_concrete_function()})
         return openvino.convert_model(folder)
 
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_maskrcnn import backend
 from keras_maskrcnn.layers.folding import conv_norm
 from keras_maskrcnn.layers.norm import norm as make_norm
 from keras_maskrcnn.ops.maps import resize
@@ -108,7 +109,7 @@ class FPN(keras.layers.Layer):
             pyramid[f"P{level[1:]}"] = ops.relu(output) if self.relu else output
         last = pyramid[f"P{self._levels[-1][1:]}"]
         if self.extra_level:
-            pyramid[f"P{int(self._levels[-1][1:]) + 1}"] = last[:, ::2, ::2]
+            pyramid[f"P{int(self._levels[-1][1:]) + 1}"] = _every_second(last)
         for level in self._further:
             # torch's symmetric padding: "same" pads even sides at the bottom and on the right only.
             padded = ops.pad(last, [[0, 0], [1, 1], [1, 1], [0, 0]])
@@ -149,6 +150,14 @@ class FPN(keras.layers.Layer):
 def _convolve(convs, norms, level, x, training):
     """The convolution of a level, and its normalisation if the pyramid has one."""
     return conv_norm(convs[level], norms[level], x, training) if norms else convs[level](x)
+
+
+def _every_second(x):
+    """Every second row and column, `[B, H, W, C]` to `[B, ⌈H / 2⌉, ⌈W / 2⌉, C]`."""
+    if backend.static_shapes() and None in x.shape[1:3]:
+        # OpenVINO takes the open size of the slice below for that of its input.
+        return ops.max_pool(x, 1, strides=2)
+    return x[:, ::2, ::2]
 
 
 def _enlarge(x):

@@ -81,7 +81,8 @@ def pyramid_anchors(
         list of float32 `[cells * A, 4]`, one array per level.
     """
     anchors = []
-    cells = cells or [[-(-side // stride) for side in image_size] for stride in strides]
+    # Without a negative number: ONNX divides integers towards zero.
+    cells = cells or [[(side + stride - 1) // stride for side in image_size] for stride in strides]
     for stride, level_sizes, level in zip(strides, sizes, cells, strict=True):
         apart = stride
         if spacing == "canvas":

@@ -23,13 +23,18 @@ ONE_LEVEL = {
     "anchors": {"sizes": ((16, 32, 64),)},
     "resize": {"shorter": 64, "longer": 96},
 }
-MODELS = {"canvas": {"image_size": (64, 96), "stretch": (1, 99.8)}, "open": ONE_LEVEL}
-# tf2onnx converts a pyramid in about a minute.
+MODELS = {
+    "canvas": {"image_size": (64, 96), "stretch": (1, 99.8)},
+    "open": ONE_LEVEL,
+    "open_pyramid": {"resize": {"shorter": 64, "longer": 96}},
+}
+# A pyramid takes tf2onnx about a minute.
+PYRAMIDS = (("open_pyramid", "xml"), ("open_pyramid", "onnx"))
 CASES = [
     ("canvas", "xml"),
     ("open", "xml"),
     ("open", "onnx"),
-    pytest.param(("canvas", "onnx"), marks=pytest.mark.slow),
+    *(pytest.param(case, marks=pytest.mark.slow) for case in (("canvas", "onnx"), *PYRAMIDS)),
 ]
 
 
