@@ -71,9 +71,8 @@ def channels(folder):
     image = np.random.default_rng(0).integers(0, 60000, (40, 50, 4), np.uint16)
     tifffile.imwrite(folder / "four.tif", image)
     (folder / "four.png").write_bytes(imagecodecs.png_encode(image))
-    kind = data.ImageType(4, "uint16")
     for name in ("four.tif", "four.png"):
-        np.testing.assert_array_equal(data.read_image(folder / name, kind), image)
+        np.testing.assert_array_equal(data.read_image(folder / name, channels=4, dtype="uint16"), image)
 
 
 def convert(folder):
