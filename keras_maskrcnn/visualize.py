@@ -162,6 +162,12 @@ def save(
 
     Returns:
         pathlib.Path of the file.
+
+    Example:
+        >>> from keras_maskrcnn import data, visualize
+        >>> shapes = data.Shapes(1)
+        >>> visualize.save("drawn/shapes.png", shapes[0]["image"], shapes[0], shapes.class_names).name
+        'shapes.png'
     """
     options.setdefault("scale", fitting_scale(image))
     path = pathlib.Path(path)

@@ -61,6 +61,12 @@ def open(path: str | os.PathLike, split: str | None = None) -> Dataset:
 
     Raises:
         DataError: also for a split that does not exist, or if there are several and none is named.
+
+    Example:
+        >>> from keras_maskrcnn import data
+        >>> written = data.write_yolo(data.Shapes(3), "shapes")
+        >>> data.open("shapes").class_names
+        ['circle', 'square', 'triangle']
     """
     found = _found(pathlib.Path(path))
     if split is None and len(found) == 1:

@@ -78,6 +78,12 @@ def batches(
             is True.
         ValueError: `augment` or `backend` has a value that is not listed above, `augment` has changes of colours that
             the images do not have, or grain is not installed.
+
+    Example:
+        >>> from keras_maskrcnn import data
+        >>> x, y = next(iter(data.batches(data.Shapes(4), (64, 64), batch_size=2, max_instances=5)))
+        >>> tuple(x["images"].shape), tuple(y["boxes"].shape)
+        ((2, 64, 64, 3), (2, 5, 4))
     """
     augment = augmentation.get(augment, dataset.image_type)
     shuffle = bool(augment or sampling) if shuffle is None else shuffle

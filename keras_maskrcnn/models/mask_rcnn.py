@@ -64,6 +64,14 @@ class MaskRCNN(InstanceModel):
 
     Raises:
         ValueError: in one line, for `num_classes` below 1, unknown names, or options that do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_maskrcnn import MaskRCNN
+        >>> model = MaskRCNN(3, {"name": "resnet10", "width": 8}, image_size=(64, 64))
+        >>> found = model.detect(np.zeros((50, 70, 3), "uint8"))
+        >>> found["masks"].shape[1:]
+        (50, 70)
     """
 
     def __init__(
