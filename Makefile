@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/.installed
 	$(BIN)/python train/shapes.py --output runs/demo
 
-## test: lint, format check and the quick tests, in WORKERS processes (each uses one core and several GB)
+## test: lint, format and type check, and the quick tests, in WORKERS processes (each uses one core and several GB)
 test: check
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
@@ -25,10 +25,11 @@ parity: $(VENV)/.installed-dev $(if $(PARITY_PYTHON),,.venv-parity/.installed)
 	$(or $(PARITY_PYTHON),.venv-parity/bin/python) tests/parity/torch_side.py runs/parity
 	$(BIN)/python tests/parity/compare.py runs/parity
 
-## check: ruff, rules and format
+## check: ruff, rules and format; mypy, types of the public API
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -31,7 +31,7 @@ import reports
 LOWEST, SHOWN = 0.05, 0.5  # minimum scores of AP and of timings
 CALIBRATION = 64  # images
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "openvino", "ai-edge-litert", "nncf", "numpy")
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "int8": "float32"}
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "float32", "int8": "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,7 @@ VARIANTS = (
     Variant("OpenVINO", "openvino", "model.xml", "bfloat16", ("openvino",), (("precision", "bfloat16"),)),
     Variant("OpenVINO", "openvino", "model.xml", "int8", ("openvino", "nncf")),
     Variant("LiteRT", "litert", "model.tflite", "float32", ("ai_edge_litert",)),
+    Variant("LiteRT", "litert", "model.tflite", "float16", ("ai_edge_litert",), options=(("weights", "float16"),)),
     Variant("LiteRT", "litert", "model.tflite", "int8", ("ai_edge_litert",)),
 )
 FORMATS = tuple(dict.fromkeys(variant.format for variant in VARIANTS))

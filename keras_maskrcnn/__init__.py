@@ -10,7 +10,7 @@ import importlib
 
 from keras_maskrcnn.registration import register_with_keras
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["FCN", "YOLACT", "MaskRCNN", "__version__", "data", "evaluation", "training", "visualize", "weights"]
 
 _MODULES = (

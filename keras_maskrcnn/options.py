@@ -1,6 +1,7 @@
 """Base of the option groups: small frozen dataclasses, made from keywords or from the dict that a config stores."""
 
 import dataclasses
+from typing import Self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +13,7 @@ class Options:
             object.__setattr__(self, field.name, _as_tuple(getattr(self, field.name)))
 
     @classmethod
-    def of(cls, value):
+    def of(cls, value) -> Self:
         """An instance from an instance, a dict of fields, or None for the defaults.
 
         Raises:

@@ -4,7 +4,9 @@ Images are drawn with NumPy and Pillow; only `curves` imports matplotlib. Line w
 the image. Lines have a dark seam, labels have a filled plate, and an object's colour differs from the pixels under it.
 """
 
+import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -26,18 +28,18 @@ MATCHED = 0.5  # minimum IoU of a detection and an object of the ground truth th
 
 
 def draw(
-    image,
-    found,
-    class_names=None,
-    colour_by="instance",
-    opacity=0.4,
-    boxes=True,
-    labels=True,
-    line_width=None,
-    font_size=None,
-    scale=1,
-    keypoint_threshold=skeletons.THRESHOLD,
-):
+    image: np.ndarray,
+    found: Mapping,
+    class_names: Sequence[str] | None = None,
+    colour_by: str = "instance",
+    opacity: float = 0.4,
+    boxes: bool = True,
+    labels: bool = True,
+    line_width: float | None = None,
+    font_size: float | None = None,
+    scale: int = 1,
+    keypoint_threshold: float = skeletons.THRESHOLD,
+) -> np.ndarray:
     """Draws objects on an image: filled and outlined masks, boxes, skeletons, and names with scores.
 
     A label is omitted if it would hide another one, or if labels would cover more than `labels.PLATES` of the image.
@@ -98,7 +100,14 @@ def draw(
     return np.asarray(canvas)
 
 
-def side_by_side(image, truth, found, class_names=None, titles=("ground truth", "prediction"), **options):
+def side_by_side(
+    image: np.ndarray,
+    truth: Mapping,
+    found: Mapping,
+    class_names: Sequence[str] | None = None,
+    titles=("ground truth", "prediction"),
+    **options,
+) -> np.ndarray:
     """Draws ground truth (left) next to predictions (right), with a title above each.
 
     An object and the detection that overlaps it most, by an IoU of boxes of at least `MATCHED`, have the same colour.
@@ -139,7 +148,9 @@ def _map_of(sample, class_names):
     return {"semantic": np.where(semantic == field.ignore, 0, semantic)}, names
 
 
-def save(path, image, found, class_names=None, **options):
+def save(
+    path: str | os.PathLike, image: np.ndarray, found: Mapping, class_names: Sequence[str] | None = None, **options
+) -> pathlib.Path:
     """Draws objects on an image and writes it to a file; missing folders are created.
 
     Args:
@@ -151,6 +162,12 @@ def save(path, image, found, class_names=None, **options):
 
     Returns:
         pathlib.Path of the file.
+
+    Example:
+        >>> from keras_maskrcnn import data, visualize
+        >>> shapes = data.Shapes(1)
+        >>> visualize.save("drawn/shapes.png", shapes[0]["image"], shapes[0], shapes.class_names).name
+        'shapes.png'
     """
     options.setdefault("scale", fitting_scale(image))
     path = pathlib.Path(path)

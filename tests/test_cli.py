@@ -387,6 +387,13 @@ def test_help_of_each_verb_has_an_example(verb, capsys):
     assert f"example:\n  python -m keras_maskrcnn {verb}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "info"])
+def test_help_says_that_a_saved_model_is_a_program(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert "SavedModel is a program" in " ".join(capsys.readouterr().out.split())
+
+
 def test_as_a_module_in_a_new_process(tmp_path):
     command = [sys.executable, "-m", "keras_maskrcnn", "predict", "--model", "none.keras", "x.png", "--output", "out"]
     root = str(pathlib.Path(__file__).parents[1])

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from keras_maskrcnn.cli.common import MODEL, load
+from keras_maskrcnn.cli.common import MODEL, PROGRAM, load
 
 # Classes of the presets in the list that have no weights of their own: COCO's.
 CLASSES = 80
@@ -13,7 +13,7 @@ EXAMPLE = "--preset mask_rcnn_resnet50_fpn --num-classes 22"
 def arguments(parser):
     """Adds the verb's arguments."""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", help=f"describe {MODEL}")
+    which.add_argument("--model", help=f"describe {MODEL}. {PROGRAM}")
     which.add_argument("--preset", metavar="NAME", help="show a preset's conventions, weights and parameters")
     which.add_argument("--presets", action="store_true", help="list all presets with their parameters (makes each one)")
     which.add_argument(

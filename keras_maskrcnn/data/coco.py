@@ -1,6 +1,7 @@
 """COCO annotation files: polygons, compressed and uncompressed run lengths, crowds, category ids with gaps."""
 
 import functools
+import os
 import pathlib
 
 import numpy as np
@@ -49,10 +50,22 @@ class Coco(Dataset):
     keeps_index = True  # of a large file
     labels_known = True
 
-    def __init__(self, annotations, images, allow_outside=False, keypoints=False, by_name=False, boxes_only=False):
+    def __init__(
+        self,
+        annotations: str | os.PathLike,
+        images: str | os.PathLike,
+        allow_outside: bool = False,
+        keypoints: bool = False,
+        by_name: bool = False,
+        boxes_only: bool = False,
+    ):
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
-        changes = {"allow_outside": allow_outside, "keypoints": keypoints, "by_name": by_name, "boxes_only": boxes_only}
-        self.options = self.options._replace(**{name: bool(value) for name, value in changes.items()})
+        self.options = self.options._replace(
+            allow_outside=bool(allow_outside),
+            keypoints=bool(keypoints),
+            by_name=bool(by_name),
+            boxes_only=bool(boxes_only),
+        )
         self._index = coco_file.load(self.path, self.options, self.keeps_index)
         if not self.folder.is_dir():
             raise DataError(self.folder, "no such folder of images")

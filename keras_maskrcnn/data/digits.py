@@ -79,7 +79,7 @@ class Digits(Dataset):
                 raise ValueError(f"{name}={low, high} must be two numbers of at least {least}, the smaller one first")
         if not 0 <= overlap <= 1:
             raise ValueError(f"overlap={overlap} must be a share in 0…1")
-        self.count, self.image_size, self.seed = count, tuple(image_size), seed
+        self._count, self.image_size, self.seed = count, tuple(image_size), seed
         self.source, self.split = source, split
         self.digits, self.digit_size = tuple(digits), tuple(digit_size)
         self.rotation, self.overlap = rotation, overlap
@@ -88,7 +88,7 @@ class Digits(Dataset):
         self.singles, self.single_labels = _part(source, split)
 
     def __len__(self):
-        return self.count
+        return self._count
 
     def read(self, position):
         """Draws one image."""

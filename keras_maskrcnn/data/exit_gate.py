@@ -44,7 +44,7 @@ class ExitGate:
             time.sleep(0.02)
 
 
-_GATES = weakref.WeakSet()
+_GATES: weakref.WeakSet = weakref.WeakSet()
 
 
 @atexit.register

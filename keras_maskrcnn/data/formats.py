@@ -3,19 +3,20 @@
 import contextlib
 import functools
 import itertools
+import os
 import pathlib
 import re
 
 from keras_maskrcnn.data import coco_layouts, mask_layouts
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
 from keras_maskrcnn.data.paths import folders, is_json
-from keras_maskrcnn.data.sample import DataError, Subset
+from keras_maskrcnn.data.sample import DataError, Dataset, Subset
 
 RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")
 VALIDATION = ("val", "valid", "validation", "test")  # names of the second split, in this order
 
 
-def splits(path):
+def splits(path: str | os.PathLike) -> tuple[Dataset, Dataset]:
     """Opens the training and the validation set in a file or folder.
 
     Formats: COCO (the layout of its downloads, CVAT's, Roboflow's, TrashCan's, or a JSON file such as Label Studio's
@@ -48,7 +49,7 @@ def splits(path):
     return train, val
 
 
-def open(path, split=None):
+def open(path: str | os.PathLike, split: str | None = None) -> Dataset:
     """Opens the data set in a file or folder; formats and errors as for `splits`.
 
     Args:
@@ -60,6 +61,12 @@ def open(path, split=None):
 
     Raises:
         DataError: also for a split that does not exist, or if there are several and none is named.
+
+    Example:
+        >>> from keras_maskrcnn import data
+        >>> written = data.write_yolo(data.Shapes(3), "shapes")
+        >>> data.open("shapes").class_names
+        ['circle', 'square', 'triangle']
     """
     found = _found(pathlib.Path(path))
     if split is None and len(found) == 1:

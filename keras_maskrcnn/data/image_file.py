@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +25,12 @@ TURNS = {
 SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 GREY = ("1", "L", *SIXTEEN_BIT)
 logger = logging.getLogger(__name__)
-_LOGGED = set()  # folders with an image whose annotations do not decide on its orientation
+_LOGGED: set = set()  # folders with an image whose annotations do not decide on its orientation
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # others may start programs, as EPS does
 
 
-def read_image(path, turn=True, channels=3, dtype="uint8"):
+def read_image(path: str | os.PathLike, turn: bool = True, channels: int = 3, dtype: str = "uint8") -> np.ndarray:
     """Reads an image file.
 
     | in the file                       | result                                                                |

@@ -1,5 +1,6 @@
 """The Penn-Fudan pedestrian database: street photos with one id mask each (Wang, Shi, Song, Shen, ACCV 2007)."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -23,7 +24,7 @@ class PennFudan(Dataset):
         DataError: The folder or the list is missing, or the list is empty.
     """
 
-    def __init__(self, folder, split="train"):
+    def __init__(self, folder: str | os.PathLike, split: str = "train"):
         self.folder, self.split = pathlib.Path(folder), split
         self.class_names = ["person"]
         self.names = split_names(

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,26 +10,26 @@ from keras_maskrcnn.data import augment as augmentation
 from keras_maskrcnn.data.cache import Cached, read_or_skip
 from keras_maskrcnn.data.exit_gate import ExitGate
 from keras_maskrcnn.data.prepare import Prepare, split
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, Dataset
 from keras_maskrcnn.data.sampling import Order
 
 
 def batches(
-    dataset,
-    image_size,
-    batch_size,
-    max_instances=100,
-    mask_size=112,
-    augment=None,
-    shuffle=None,
-    sampling=None,
-    seed=0,
-    repeat=False,
-    drop_remainder=None,
-    cache=False,
-    workers=2,
-    backend="auto",
-    antialias=None,
+    dataset: Dataset,
+    image_size: tuple[int, int],
+    batch_size: int,
+    max_instances: int = 100,
+    mask_size: int | str | None = 112,
+    augment: str | Callable | None = None,
+    shuffle: bool | None = None,
+    sampling: Callable | None = None,
+    seed: int = 0,
+    repeat: bool = False,
+    drop_remainder: bool | None = None,
+    cache: bool = False,
+    workers: int = 2,
+    backend: str = "auto",
+    antialias: bool | None = None,
 ):
     """Returns batches for `model.fit`.
 
@@ -77,6 +78,12 @@ def batches(
             is True.
         ValueError: `augment` or `backend` has a value that is not listed above, `augment` has changes of colours that
             the images do not have, or grain is not installed.
+
+    Example:
+        >>> from keras_maskrcnn import data
+        >>> x, y = next(iter(data.batches(data.Shapes(4), (64, 64), batch_size=2, max_instances=5)))
+        >>> tuple(x["images"].shape), tuple(y["boxes"].shape)
+        ((2, 64, 64, 3), (2, 5, 4))
     """
     augment = augmentation.get(augment, dataset.image_type)
     shuffle = bool(augment or sampling) if shuffle is None else shuffle

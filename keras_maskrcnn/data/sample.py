@@ -65,8 +65,8 @@ class Dataset(collections.abc.Sequence):
         labels_known: Whether `labels_at` reads no file and decodes nothing.
     """
 
-    class_names = ()
-    fields = ()
+    class_names: collections.abc.Sequence[str] = ()
+    fields: tuple = ()
     strict = False
     image_type = RGB
     labels_known = False

@@ -1,5 +1,7 @@
 """Generated images of filled shapes, or of shapes of thin lines: training without files."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_maskrcnn.data.mini_masks import mask_boxes
@@ -46,17 +48,17 @@ class Shapes(Dataset):
 
     def __init__(
         self,
-        count,
-        image_size=(128, 128),
-        seed=0,
-        objects=(1, 5),
-        object_size=(12, 60),
-        scale_objects=False,
-        min_visible=0.25,
-        kinds=FILLED,
-        thickness=(0.12, 0.25),
-        texture=(10, 45),
-        noise=(6, 26),
+        count: int,
+        image_size: tuple[int, int] = (128, 128),
+        seed: int = 0,
+        objects: tuple[int, int] = (1, 5),
+        object_size: tuple[float, float] = (12, 60),
+        scale_objects: bool = False,
+        min_visible: float = 0.25,
+        kinds: Sequence[str] = FILLED,
+        thickness: tuple[float, float] = (0.12, 0.25),
+        texture: tuple[float, float] = (10, 45),
+        noise: tuple[float, float] = (6, 26),
     ):
         if not kinds:
             raise ValueError("kinds=() names no shape")
@@ -64,14 +66,14 @@ class Shapes(Dataset):
             check_choice("kinds", kind, (*FILLED, *THIN))
         if not 0 < thickness[0] <= thickness[1] < 1:
             raise ValueError(f"thickness={thickness} must be two shares in 0…1, the smaller one first")
-        self.count, self.image_size, self.seed = count, tuple(image_size), seed
+        self._count, self.image_size, self.seed = count, tuple(image_size), seed
         self.objects, self.object_size, self.scale_objects = tuple(objects), tuple(object_size), scale_objects
         self.min_visible = min_visible
         self.class_names = list(kinds)
         self.thickness, self.texture, self.noise = tuple(thickness), tuple(texture), tuple(noise)
 
     def __len__(self):
-        return self.count
+        return self._count
 
     def read(self, position):
         """Draws one image."""

@@ -49,14 +49,14 @@ class StickFigures(Dataset):
         blocks=2,
         min_visible=0.3,
     ):
-        self.count, self.image_size, self.seed = count, tuple(image_size), seed
+        self._count, self.image_size, self.seed = count, tuple(image_size), seed
         self.figures, self.figure_size, self.blocks = tuple(figures), tuple(figure_size), blocks
         self.min_visible = min_visible
         self.class_names = ["person"]
         self.fields = (Points(NAME, (len(PERSON), 3), mirrored=mirrored(PERSON), names=PERSON),)
 
     def __len__(self):
-        return self.count
+        return self._count
 
     def read(self, position):
         """Draws one image."""

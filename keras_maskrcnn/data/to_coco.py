@@ -10,10 +10,10 @@ from keras_maskrcnn.data import coco_keypoints
 from keras_maskrcnn.data.cache import read_or_skip, skip
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.run_lengths import encode_mask
-from keras_maskrcnn.data.sample import DataError, log_fields
+from keras_maskrcnn.data.sample import DataError, Dataset, log_fields
 
 
-def write_coco(dataset, path, step=None):
+def write_coco(dataset: Dataset, path: str | os.PathLike, step=None) -> pathlib.Path:
     """Writes the annotations of a data set; the images stay where they are.
 
     Masks are run lengths, so that `Coco(path, folder)` has the same images, boxes, labels, masks and crowds, and with
@@ -46,7 +46,7 @@ def write_coco(dataset, path, step=None):
         raise DataError(path, "is not written: no sample of the data set can be read")
     folder = pathlib.Path(os.path.commonpath([os.path.dirname(os.path.abspath(source)) for _, source, _ in samples]))
     keep = all(isinstance(number, int | np.integer) for number, _, _ in samples)
-    content = {"images": [], "annotations": [], "categories": []}
+    content: dict = {"images": [], "annotations": [], "categories": []}
     for count, ((number, source, (height, width)), of_image) in enumerate(zip(samples, annotations, strict=True), 1):
         image_id = int(number) if keep else count
         name = pathlib.Path(os.path.abspath(source)).relative_to(folder).as_posix()

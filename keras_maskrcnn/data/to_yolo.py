@@ -11,7 +11,7 @@ from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.data.encoded import ENDINGS, encoded_image
 from keras_maskrcnn.data.rings import joined, rings, signed_area
 from keras_maskrcnn.data.run_lengths import run_lengths
-from keras_maskrcnn.data.sample import DataError, log_fields
+from keras_maskrcnn.data.sample import DataError, Dataset, log_fields
 from keras_maskrcnn.data.yolo import read_yaml
 
 DIGITS = 8  # significant ones of a coordinate: less than a thousandth of a pixel
@@ -35,7 +35,7 @@ class Written(NamedTuple):
     crowds: int
 
 
-def write_yolo(dataset, folder, split="train", step=None):
+def write_yolo(dataset: Dataset, folder: str | os.PathLike, split: str = "train", step=None) -> Written:
     """Writes `images/SPLIT`, `labels/SPLIT` and `data.yaml`, to which another split is added.
 
     Polygons run along the edges of the masks' pixels. Files of JPEG and PNG images are copied where they are upright,
@@ -65,7 +65,8 @@ def write_yolo(dataset, folder, split="train", step=None):
         place.mkdir(parents=True, exist_ok=True)
     log_fields(folder, dataset, "YOLO segmentation")
     _write_yaml(folder / "data.yaml", split, dataset.class_names)
-    names, counts = set(), Written(0, [], 0, 0, 0)
+    names: set = set()
+    counts = Written(0, [], 0, 0, 0)
     for position in range(len(dataset)):
         sample = read_or_skip(dataset, position)
         if sample is not None:

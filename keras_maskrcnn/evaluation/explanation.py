@@ -1,7 +1,10 @@
 """All figures of a model on a data set from one pass of the model, and their report as an HTML page."""
 
+import os
+
 import numpy as np
 
+from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.evaluation.coco import score_detections
 from keras_maskrcnn.evaluation.collected import checked_kind, collect, scored_kinds
 from keras_maskrcnn.evaluation.dsb import dsb_scores
@@ -15,17 +18,17 @@ from keras_maskrcnn.heads.detection import Detection
 
 def explain(
     model,
-    dataset,
-    score_threshold=0.5,
-    kind=None,
-    boundary=False,
-    html=None,
-    worst=20,
-    max_detections=100,
-    batch_size=8,
-    limit=None,
-    progress=False,
-):
+    dataset: Dataset,
+    score_threshold: float = 0.5,
+    kind: str | None = None,
+    boundary: bool = False,
+    html: str | os.PathLike | None = None,
+    worst: int = 20,
+    max_detections: int = 100,
+    batch_size: int = 8,
+    limit: int | None = None,
+    progress: bool = False,
+) -> dict:
     """Runs a model on a data set once and computes every figure of `evaluation` from its detections.
 
     Args:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.evaluation.collected import checked_kind, collect, scored_kinds
 from keras_maskrcnn.evaluation.matching import match
 from keras_maskrcnn.evaluation.ranked import ranked
@@ -10,8 +11,15 @@ THRESHOLDS = tuple(step / 20 for step in range(6, 20))  # 0.3 … 0.95
 
 
 def precision_recall(
-    model, dataset, iou=0.5, score_threshold=0.5, kind=None, max_detections=100, batch_size=8, limit=None
-):
+    model,
+    dataset: Dataset,
+    iou: float = 0.5,
+    score_threshold: float = 0.5,
+    kind: str | None = None,
+    max_detections: int = 100,
+    batch_size: int = 8,
+    limit: int | None = None,
+) -> dict:
     """Computes precision, recall and F1 at one score threshold, and the confusion matrix.
 
     Detections are matched in order of descending score. Each is first matched with the free object of its own class

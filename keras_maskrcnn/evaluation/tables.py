@@ -33,7 +33,7 @@ def _further_tables(figures):
     }
 
 
-def format_scores(scores):
+def format_scores(scores: dict) -> str:
     """Formats `coco_scores` or `semantic_scores` as a text table: a line per score, then per class; "-" for NaN."""
     of_maps = "mean_IoU" in scores
     lines = _columns(_figures(scores) if of_maps else _scores(scores))

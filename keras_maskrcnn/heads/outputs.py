@@ -80,7 +80,11 @@ class Declarations:
         PER_CLASS: names of the layers whose width depends on the number of classes.
     """
 
-    LOSSES = HEALTH = FIELDS = OUTPUTS = PER_CLASS = ()
+    LOSSES: tuple[str, ...] = ()
+    HEALTH: tuple[str, ...] = ()
+    FIELDS: tuple[str, ...] = ()
+    OUTPUTS: tuple[Output, ...] = ()
+    PER_CLASS: tuple[str, ...] = ()
 
     def per_class_layers(self):
         """The layers in `PER_CLASS` by name."""

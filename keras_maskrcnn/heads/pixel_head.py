@@ -51,7 +51,7 @@ class PixelHead(MapHead):
 
     LOSSES = ("semantic_loss",)
     FIELDS = ("semantic",)
-    OUTPUTS = (Output("semantic", "map", exported="semantic_predictions"),)
+    OUTPUTS: tuple[Output, ...] = (Output("semantic", "map", exported="semantic_predictions"),)
     STAGE = PixelStage
 
     def __init__(self, num_classes, stage=None, **kwargs):

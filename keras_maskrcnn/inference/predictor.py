@@ -3,11 +3,13 @@
 import concurrent.futures
 import functools
 import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from keras_maskrcnn.heads.detection import SHOWN, check_count
-from keras_maskrcnn.heads.outputs import of_objects, to_image
+from keras_maskrcnn.heads.outputs import Detections, of_objects, to_image
 from keras_maskrcnn.inference import tiles as tiling
 from keras_maskrcnn.inference.ahead import ahead
 from keras_maskrcnn.options import check_choice
@@ -116,16 +118,18 @@ class Predictor:
 class Detector:
     """`detect` and `detect_each` for a class with an attribute or property `predictor`."""
 
+    predictor: Any
+
     def detect(
         self,
-        image,
-        score_threshold=None,
-        nms_iou=None,
-        max_detections=None,
-        batch_size=8,
-        tiles=None,
-        overlap=None,
-        masks="full",
+        image: np.ndarray | list[np.ndarray],
+        score_threshold: float | None = None,
+        nms_iou: float | None = None,
+        max_detections: int | None = None,
+        batch_size: int = 8,
+        tiles: tuple[int, int] | None = None,
+        overlap: int | None = None,
+        masks: str = "full",
     ):
         """Find the objects in images of any size.
 
@@ -169,15 +173,15 @@ class Detector:
 
     def detect_each(
         self,
-        images,
-        score_threshold=None,
-        nms_iou=None,
-        max_detections=None,
-        batch_size=8,
-        tiles=None,
-        overlap=None,
-        masks="full",
-    ):
+        images: Iterable[np.ndarray],
+        score_threshold: float | None = None,
+        nms_iou: float | None = None,
+        max_detections: int | None = None,
+        batch_size: int = 8,
+        tiles: tuple[int, int] | None = None,
+        overlap: int | None = None,
+        masks: str = "full",
+    ) -> Iterator[Detections]:
         """As `detect` for a list, but one result at a time, because full masks of large images need much memory.
 
         While the network runs, one thread reads and resizes the next images, and one pastes the masks of the last; at

@@ -27,7 +27,7 @@ class RegionPooling(keras.layers.Layer):
         aligned: see `ops.roi.level_boxes`, as `quantised`.
     """
 
-    IMPLEMENTATIONS = ("auto", "gather")
+    IMPLEMENTATIONS: tuple[str, ...] = ("auto", "gather")
     aligned = False
     quantised = False
 

@@ -1,5 +1,8 @@
 """Fully convolutional network (Long et al. 2015): image → levels of a backbone → class of each pixel."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -7,6 +10,7 @@ from keras_maskrcnn import backbones
 from keras_maskrcnn.heads.fcn import AuxiliaryHead, FCNHead
 from keras_maskrcnn.models.freezing import freeze, frozen_names
 from keras_maskrcnn.models.image_model import ImageModel
+from keras_maskrcnn.options import Options
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -39,17 +43,17 @@ class FCN(ImageModel):
 
     def __init__(
         self,
-        num_classes,
-        backbone="resnet50",
+        num_classes: int,
+        backbone: str | dict | keras.Model = "resnet50",
         *,
-        stride=8,
-        upsampling="bilinear",
-        skips="add",
-        stage=None,
-        auxiliary=None,
-        frozen=None,
-        weights=None,
-        name="fcn",
+        stride: int = 8,
+        upsampling: str = "bilinear",
+        skips: str = "add",
+        stage: Options | dict | None = None,
+        auxiliary: Options | dict | None = None,
+        frozen: Sequence[str] | None = None,
+        weights: str | os.PathLike | None = None,
+        name: str = "fcn",
         **common,
     ):
         super().__init__(num_classes, name=name, **common)

@@ -1,6 +1,7 @@
 """What every model here shares: pixels, placement, declarations of heads, detection, presets and export."""
 
 import types
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from keras_maskrcnn.models import compatibility
 from keras_maskrcnn.models.images import Images
 from keras_maskrcnn.models.own_losses import OwnLosses
 from keras_maskrcnn.models.presets import Presets
+from keras_maskrcnn.options import Options
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
@@ -63,23 +65,23 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             ascending percentiles, or channels, dtype or statistics that are not possible.
     """
 
-    OBJECT_FIELDS = ()
+    OBJECT_FIELDS: tuple[str, ...] = ()
     detection = Detection()
 
     def __init__(
         self,
-        num_classes,
+        num_classes: int,
         *,
-        class_names=None,
-        image_size=None,
-        resize=None,
-        stretch=None,
-        channels=3,
-        image_dtype="uint8",
-        pixel_mean=None,
-        pixel_std=None,
-        dtype=None,
-        name=None,
+        class_names: Sequence[str] | None = None,
+        image_size: tuple[int, int] | None = None,
+        resize: Options | dict | None = None,
+        stretch: tuple[float, float] | None = None,
+        channels: int = 3,
+        image_dtype: str = "uint8",
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
+        dtype: str | None = None,
+        name: str | None = None,
     ):
         if not isinstance(num_classes, int | np.integer) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")

@@ -1,5 +1,8 @@
 """Mask R-CNN (He et al. 2017): image → features → proposals → regions → heads → losses or detections."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -15,7 +18,7 @@ from keras_maskrcnn.models import compatibility, necks
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names
 from keras_maskrcnn.models.further_heads import further_heads
-from keras_maskrcnn.options import check_choice
+from keras_maskrcnn.options import Options, check_choice
 
 MASKS = MaskStage()
 
@@ -61,30 +64,38 @@ class MaskRCNN(InstanceModel):
 
     Raises:
         ValueError: in one line, for `num_classes` below 1, unknown names, or options that do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_maskrcnn import MaskRCNN
+        >>> model = MaskRCNN(3, {"name": "resnet10", "width": 8}, image_size=(64, 64))
+        >>> found = model.detect(np.zeros((50, 70, 3), "uint8"))
+        >>> found["masks"].shape[1:]
+        (50, 70)
     """
 
     def __init__(
         self,
-        num_classes,
-        backbone="resnet50",
-        neck="fpn",
+        num_classes: int,
+        backbone: str | dict | keras.Model = "resnet50",
+        neck: str | None = "fpn",
         *,
-        rpn_stage=None,
-        anchors=None,
-        proposals=None,
-        rpn_sampling=None,
-        box_stage=None,
-        box_sampling=None,
-        cascade=None,
-        mask_stage=MASKS,
-        heads=(),
-        regions=None,
-        fpn_channels=256,
-        fpn_norm=None,
-        frozen=None,
-        seed=None,
-        weights=None,
-        name="mask_rcnn",
+        rpn_stage: Options | dict | None = None,
+        anchors: Options | dict | None = None,
+        proposals: Options | dict | None = None,
+        rpn_sampling: Options | dict | None = None,
+        box_stage: Options | dict | None = None,
+        box_sampling: Options | dict | None = None,
+        cascade: Options | dict | None = None,
+        mask_stage: Options | dict | None = MASKS,
+        heads: Sequence = (),
+        regions: Options | dict | None = None,
+        fpn_channels: int = 256,
+        fpn_norm: str | None = None,
+        frozen: Sequence[str] | None = None,
+        seed: int | None = None,
+        weights: str | os.PathLike | None = None,
+        name: str = "mask_rcnn",
         **common,
     ):
         super().__init__(num_classes, name=name, **common)

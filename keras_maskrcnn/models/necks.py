@@ -19,11 +19,11 @@ NECKS = ("fpn", "c4", "dc5", None)
 
 # One level has the anchors of all sizes, and all candidates of NMS: Faster R-CNN takes 6,000 where a pyramid's level
 # has 1,000. The paper tests a C4 model with 300 proposals and trains it on 64 regions per image (section 3.1).
-_ONE_LEVEL = {
+_ONE_LEVEL: dict[str, dict] = {
     "anchors": {"sizes": ((32, 64, 128, 256, 512),)},
     "proposals": {"pre_nms": 6000, "training_post_nms": 2000},
 }
-USUAL = {
+USUAL: dict[str, dict] = {
     "c4": {
         "anchors": _ONE_LEVEL["anchors"],
         "proposals": {**_ONE_LEVEL["proposals"], "post_nms": 300},

@@ -17,7 +17,7 @@ class OwnLosses:
     """
 
     # Not jit_compile: whether XLA pays off depends on the machine that loads, not on the one that saved.
-    COMPILED = ("optimizer", "loss_weights", "run_eagerly", "steps_per_execution")
+    COMPILED: tuple[str, ...] = ("optimizer", "loss_weights", "run_eagerly", "steps_per_execution")
 
     def compile(self, optimizer="rmsprop", *, loss_weights=None, **kwargs):
         """Configure training. The losses are the model's own, so `loss` is not accepted.

@@ -6,8 +6,10 @@ a model that ships with it. `save_preset` writes folders of the second kind, see
 
 import copy
 import json
+import os
 import pathlib
 from importlib import resources
+from typing import Self
 
 import keras
 import numpy as np
@@ -58,7 +60,9 @@ class Presets:
         preset_save.save(self, folder, card, dtype, format, check)
 
     @classmethod
-    def from_preset(cls, name, num_classes=None, weights=None, **overrides):
+    def from_preset(
+        cls, name: str, num_classes: int | None = None, weights: str | os.PathLike | bool | None = None, **overrides
+    ) -> Self:
         """Make a model from a preset.
 
         Args:

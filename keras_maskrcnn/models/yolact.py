@@ -1,5 +1,8 @@
 """YOLACT (Bolya et al. 2019): image → pyramid → anchors and prototypes → masks in one stage, without regions."""
 
+import os
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
@@ -11,6 +14,7 @@ from keras_maskrcnn.heads.semantic_loss import SemanticLossHead
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names
+from keras_maskrcnn.options import Options
 
 LEVELS = ("C3", "C4", "C5")
 FURTHER = 2  # levels that are convolved from P5
@@ -52,21 +56,21 @@ class YOLACT(InstanceModel):
 
     def __init__(
         self,
-        num_classes,
-        backbone="resnet50",
+        num_classes: int,
+        backbone: str | dict | keras.Model = "resnet50",
         *,
-        stage=None,
-        anchors=None,
-        matching=None,
-        prototypes=None,
-        semantic_weight=1.0,
-        fpn_channels=256,
-        fpn_norm=None,
-        frozen=None,
-        seed=None,
-        weights=None,
-        name="yolact",
-        detection=None,
+        stage: Options | dict | None = None,
+        anchors: Options | dict | None = None,
+        matching: Options | dict | None = None,
+        prototypes: Options | dict | None = None,
+        semantic_weight: float | None = 1.0,
+        fpn_channels: int = 256,
+        fpn_norm: str | None = None,
+        frozen: Sequence[str] | None = None,
+        seed: int | None = None,
+        weights: str | os.PathLike | None = None,
+        name: str = "yolact",
+        detection: Options | dict | None = None,
         **common,
     ):
         super().__init__(num_classes, name=name, detection=_with(DETECTION, detection), **common)
@@ -79,10 +83,10 @@ class YOLACT(InstanceModel):
         self.fpn = FPN(fpn_channels, False, fpn_norm, FURTHER, "bilinear", relu=True, name="fpn", **policy)
         self.fpn.build({level: tensor.shape for level, tensor in levels.items()})
         self.strides = tuple(2 ** int(level[1:]) for level in self.fpn.compute_output_spec(levels))
-        prototypes = PrototypeStage.of(prototypes)
-        options = (prototypes.count, stage, _with(ANCHORS, anchors), matching, self.detection)
+        prototype_stage = PrototypeStage.of(prototypes)
+        options = (prototype_stage.count, stage, _with(ANCHORS, anchors), matching, self.detection)
         self.anchor_head = AnchorHead(self.num_classes, self.strides, *options, name="anchor_head", **policy)
-        self.prototype_head = PrototypeHead(prototypes, name="prototype_head", **policy)
+        self.prototype_head = PrototypeHead(prototype_stage, name="prototype_head", **policy)
         self.pixel_head = None
         if semantic_weight is not None:
             self.pixel_head = SemanticLossHead(self.num_classes, semantic_weight, name="pixel_head", **policy)

@@ -1,5 +1,7 @@
 """AdamW with learning rates of single layers."""
 
+from collections.abc import Callable, Mapping
+
 import keras
 from keras import ops
 
@@ -20,7 +22,13 @@ class AdamW(LayerRates, NoDecoupledDecay, keras.optimizers.AdamW):
         **kwargs: further arguments of `keras.optimizers.AdamW`.
     """
 
-    def __init__(self, learning_rate=0.001, weight_decay=0.004, layer_rates=None, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | Callable = 0.001,
+        weight_decay: float = 0.004,
+        layer_rates: Mapping[str, float] | None = None,
+        **kwargs,
+    ):
         super().__init__(learning_rate, weight_decay, layer_rates=layer_rates, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):

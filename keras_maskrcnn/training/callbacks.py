@@ -2,15 +2,17 @@
 
 import logging
 import math
+import os
 import pathlib
 import shutil
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 from PIL import Image
 
 from keras_maskrcnn import visualize
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, Dataset
 from keras_maskrcnn.evaluation.any_model import scores as scores_of
 from keras_maskrcnn.evaluation.predictions import check_classes
 from keras_maskrcnn.training.event_log import EventLog
@@ -48,15 +50,15 @@ class CocoEval(keras.callbacks.Callback):
 
     def __init__(
         self,
-        dataset,
-        log_dir=None,
-        every=1,
-        kinds=None,
-        images=4,
-        max_detections=100,
-        limit=None,
-        batch_size=8,
-        image_threshold=0.5,
+        dataset: Dataset,
+        log_dir: str | os.PathLike | None = None,
+        every: int = 1,
+        kinds: Sequence[str] | None = None,
+        images: int = 4,
+        max_detections: int = 100,
+        limit: int | None = None,
+        batch_size: int = 8,
+        image_threshold: float = 0.5,
     ):
         super().__init__()
         if every < 1:

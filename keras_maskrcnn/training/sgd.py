@@ -1,5 +1,7 @@
 """Stochastic gradient descent with weight decay as part of the gradient, as in the detection papers."""
 
+from collections.abc import Callable, Mapping
+
 import keras
 from keras import ops
 
@@ -38,7 +40,15 @@ class SGD(LayerRates, NoDecoupledDecay, keras.optimizers.SGD):
         ValueError: for a momentum outside 0…1.
     """
 
-    def __init__(self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, layer_rates=None, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | Callable = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        layer_rates: Mapping[str, float] | None = None,
+        **kwargs,
+    ):
         super().__init__(learning_rate, momentum, nesterov, weight_decay, layer_rates=layer_rates, **kwargs)
 
     def update_step(self, gradient, variable, learning_rate):

@@ -11,6 +11,8 @@ three layers that depend on it are then initialised.
 `files` reads files; `torchvision`, `detectron2`, `matterport` and `yolact` map names; `assign` checks and assigns.
 """
 
+import os
+
 from keras_maskrcnn.lazy import exports
 
 __all__ = ["SOURCES", "Report", "load"]
@@ -18,7 +20,7 @@ __all__ = ["SOURCES", "Report", "load"]
 __getattr__, __dir__ = exports(__name__, {"SOURCES": "assign", "Report": "assign"})
 
 
-def load(model, path, source="torchvision"):
+def load(model, path: str | os.PathLike, source: str = "torchvision"):
     """Load published weights into a model; on an error the model is unchanged.
 
     If the file has another number of classes, the layers for class scores, box deltas and mask logits get their initial

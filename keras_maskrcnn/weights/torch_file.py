@@ -72,7 +72,7 @@ class Storage(NamedTuple):
     key: str
     kind: str
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # a field, not the method of tuples
 
 
 class Tensor(NamedTuple):
@@ -116,7 +116,7 @@ def _of_type(function, _type, arguments, _state):
     return function.call(arguments)
 
 
-NAMES = {
+NAMES: dict = {
     **numpy_pickle.NAMES,
     "collections.OrderedDict": safe_pickle.as_dict,
     "collections.Counter": safe_pickle.as_dict,

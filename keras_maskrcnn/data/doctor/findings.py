@@ -41,8 +41,10 @@ class Finding(NamedTuple):
     instance: int | None = None
 
 
-KINDS = {}
-IMAGE_CHECKS, SET_CHECKS, COMPARISONS = {}, {}, {}
+KINDS: dict[str, Kind] = {}
+IMAGE_CHECKS: dict = {}
+SET_CHECKS: dict = {}
+COMPARISONS: dict = {}
 
 
 def image_check(code, level, title, advice):
