@@ -27,6 +27,7 @@ VARIANTS = (
     ("openvino", "bfloat16", {"precision": "bfloat16"}),
     ("openvino", "int8", {}),
     ("litert", "float32", {}),
+    ("litert", "float16", {}),
     ("litert", "int8", {}),
 )
 NAMES = {"saved_model": "model", "onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
@@ -70,7 +71,9 @@ def row(model, variant, samples, options, folder, dataset):
         return {**facts, "MB": None, **measured(model, dataset, options.calls, options.limit)}
     path = folder / precision / NAMES[format]
     try:
-        model.export(path, image_size=None if format == "saved_model" else options.image_size, calibration=samples)
+        size = None if format == "saved_model" else options.image_size
+        weights = "float16" if precision == "float16" else None
+        model.export(path, image_size=size, calibration=samples, weights=weights)
         size = round(size_of(path) / 1e6, 2)
         return {**facts, "MB": size, **measured(opened(path, **reading), dataset, options.calls, options.limit)}
     except ValueError as error:

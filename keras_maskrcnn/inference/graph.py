@@ -62,7 +62,6 @@ def engine_graph(model, placement, batch=None):
 
     def place(images):
         placed, size = placement.graph(images, portable=True)
-        placed = tf.ensure_shape(placed, [batch, *placed.shape[1:]])
         sizes = tf.tile(size[None], [tf.shape(placed)[0], 1])
         tensors = zip((*CANVAS, "image_size"), (placed, sizes, tf.shape(images)[1:3]), strict=True)
         return {name: tf.identity(values) for name, values in tensors}

@@ -11,7 +11,6 @@ import tempfile
 import threading
 import zipfile
 
-from keras_maskrcnn import backend
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.inference.exported import (
     DESCRIPTION,
@@ -22,12 +21,12 @@ from keras_maskrcnn.inference.exported import (
     needs,
     read_description,
 )
-from keras_maskrcnn.inference.graph import CANVAS, engine_graph, network_outputs
+from keras_maskrcnn.inference.graph import engine_graph
 from keras_maskrcnn.inference.litert_weights import narrowed
 
 LABELS = "labels.txt"  # the usual name of class names in these files
-# Signatures: images to detections, and the network alone.
-SERVE, NETWORK = "serving_default", "network"
+# Signatures: images to detections, and the network alone. The first one by name is what clients without signatures run.
+SERVE, NETWORK = "serving_default", "serving_on_canvas"
 
 
 def write(model, path, placement, batch=None, calibration=None, weights=None):
@@ -36,8 +35,8 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
     It needs the built-in operations only, and has two signatures, which share the weights:
         serving_default(images [1, H, W, C] of the model's `image_type`): the outputs of a SavedModel. The client sets H
             and W with `resize_tensor_input`; until then they are 1.
-        network(canvas_images float32 [1, *canvas, C], canvas_sizes float32 [1, 2], score_threshold, nms_iou): what the
-            network finds in an image that is placed on the canvas already.
+        serving_on_canvas(canvas_images float32 [1, *canvas, C], canvas_sizes float32 [1, 2], and the float32 scalars
+            score_threshold and nms_iou): what the network finds in an image that is placed on the canvas already.
 
     Args:
         model: an `ImageModel`.
@@ -54,15 +53,15 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
     """
     import tensorflow as tf
 
-    canvas, narrow = placement.one_canvas, weights if calibration is None else "int8"
+    narrow = weights if calibration is None else "int8"
     if batch not in (None, 1):
         raise ValueError(f"{path}: a LiteRT model takes one image, not a batch of {batch}")
-    if canvas is None:
+    if placement.one_canvas is None:
         raise ValueError(f"{path}: a LiteRT model has one canvas; give the size of the images with --image-size H W")
     module = tf.Module()
     module.model = [v.value for v in model.variables]
     with tempfile.TemporaryDirectory() as folder:
-        signatures = _signatures(model, placement, canvas)
+        signatures = _signatures(model, placement)
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         content = converter.convert()
@@ -75,27 +74,23 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
         archive.writestr(DESCRIPTION, json.dumps(engine_description(model, placement, batch=1)))
 
 
-def _signatures(model, placement, canvas):
+def _signatures(model, placement):
     """The signatures by name, as traced TensorFlow functions."""
     import tensorflow as tf
 
-    graph, channels = engine_graph(model, placement, batch=1), model.image_type.channels
-    outputs, limits = network_outputs(model.schema), graph.signature[1:]
+    graph = engine_graph(model, placement, batch=1)
+    run = graph.parts[1]
+    images, sizes, _, *limits = run.input_signature
 
     @tf.function(input_signature=graph.signature[:1], autograph=False)
     def serve(images):
         found = graph.function(images, *graph.defaults.values())
         return {name: found[name] for name in graph.public}
 
-    shapes = ([1, *canvas, channels], [1, 2])
-    specs = [tf.TensorSpec(shape, tf.float32, name=name) for name, shape in zip(CANVAS, shapes, strict=True)]
-
-    @tf.function(input_signature=[*specs, *limits], autograph=False)
+    @tf.function(input_signature=[images, sizes, *limits], autograph=False)
     def network(images, sizes, *thresholds):
-        inputs = {"images": images, "sizes": sizes, **dict(zip(graph.defaults, thresholds, strict=True))}
-        with backend.static_shapes_scope(True):
-            found = model(inputs, training=False)
-        return {name: tf.identity(found[name]) for name in outputs}
+        found = run(images, sizes, tf.constant(placement.one_canvas), *thresholds)
+        return {name: found[inner] for name, inner in graph.network.items()}
 
     return {name: function.get_concrete_function() for name, function in ((SERVE, serve), (NETWORK, network))}
 

@@ -194,8 +194,9 @@ class Placement:
             resized = tf.image.resize(tf.cast(images, tf.float32), size, antialias=rule.antialias and not portable)
             beyond = tf.convert_to_tensor(canvas) - size
             placed = tf.pad(resized, [[0, 0], [0, beyond[0]], [0, beyond[1]], [0, 0]])
-        shape = [None, *(self.one_canvas or (None, None)), self.image_type.channels]
-        return tf.ensure_shape(placed, shape), tf.cast(size, tf.float32)
+        if self.one_canvas:  # not ensure_shape, which LiteRT does not have
+            placed = tf.reshape(placed, [images.shape[0] or -1, *self.one_canvas, self.image_type.channels])
+        return placed, tf.cast(size, tf.float32)
 
     def _enlarges(self, given):
         """Whether no image of a size, a `tf.TensorShape` that may be unknown, shrinks."""

@@ -39,7 +39,8 @@ def _resized_rows(images, count, canvas):
     """
     import tensorflow as tf
 
-    height, width, channels = tf.shape(images)[1], tf.shape(images)[2], images.shape[3]
+    batch, channels = images.shape[0] or -1, images.shape[3]
+    height, width = tf.unstack(tf.shape(images)[1:3])
     blocks = (canvas + BLOCK - 1) // BLOCK
     number = tf.reshape(tf.range(blocks * BLOCK), [blocks, BLOCK])
     # The order of these operations, and with it their rounding errors, is that of TensorFlow's kernel.
@@ -54,8 +55,8 @@ def _resized_rows(images, count, canvas):
     weights = tf.maximum(1.0 - tf.abs(distance) / support, 0.0)  # [blocks, BLOCK, window]
     weights /= tf.maximum(tf.reduce_sum(weights, axis=-1, keepdims=True), 1e-6)  # no row of the image: 0 / 1e-6
     weights *= tf.cast(number < count, tf.float32)[..., None]
-    windows = tf.gather(tf.reshape(images, [-1, height, width * channels]), rows, axis=1)
-    return tf.reshape(tf.matmul(weights, windows), [-1, blocks * BLOCK, width, channels])[:, :canvas]
+    windows = tf.gather(tf.reshape(images, [batch, height, width * channels]), rows, axis=1)
+    return tf.reshape(tf.matmul(weights, windows), [batch, blocks * BLOCK, width, channels])[:, :canvas]
 
 
 def stretched(images, percentiles, image_type):

@@ -7,6 +7,8 @@ Source: `keypoints_to_heatmap` and `heatmaps_to_keypoints` in torchvision's mode
 import numpy as np
 from keras import ops
 
+from keras_maskrcnn.ops.gather import first_maximum
+
 CUBIC = -0.75  # the free parameter of the cubic kernel (Keys 1981), as in torch's bicubic interpolation
 # The search of `decode`: samples per axis of the first pass, cells of the grid of blocks whose best samples are kept,
 # number of blocks searched further, and samples of that search on each side of the best one.
@@ -78,7 +80,7 @@ def _decode_one(region):
     weights = _weights(near, pixels[:, None], cells)
     values = ops.matmul(ops.matmul(weights[:, :, 0], maps[:, None]), ops.transpose(weights[:, :, 1], (0, 1, 3, 2)))
     count = 2 * AROUND + 1
-    best = ops.argmax(ops.reshape(values, (-1, PEAKS * count * count)), axis=1)
+    best = first_maximum(ops.reshape(values, (-1, PEAKS * count * count)), axis=1)
     score = ops.max(values, axis=(1, 2, 3))
     peak, row, column = best // count**2, best // count % count, best % count
     chosen = ops.take_along_axis(near, ops.cast(peak, "int32")[:, None, None, None], axis=1)[:, 0]
@@ -103,7 +105,7 @@ def _best_per_block(values, grid):
     blocks = ops.transpose(ops.reshape(values, (-1, BLOCKS, each, BLOCKS, each)), (0, 1, 3, 2, 4))
     blocks = ops.reshape(blocks, (-1, BLOCKS * BLOCKS, each * each))
     _, block = ops.top_k(ops.max(blocks, axis=2), PEAKS)
-    inside = ops.take_along_axis(ops.argmax(blocks, axis=2), block, axis=1)
+    inside = ops.take_along_axis(first_maximum(blocks, axis=2), block, axis=1)
     block, inside = ops.cast(block, "int32"), ops.cast(inside, "int32")
     rows, columns = block // BLOCKS * each + inside // each, block % BLOCKS * each + inside % each
     return ops.stack([ops.take(grid[0], rows), ops.take(grid[1], columns)], axis=-1)

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_maskrcnn.ops.gather import first_maximum
+
 
 def enlarge(values, factor, method="bilinear"):
     """Enlargement by a whole factor, aligned at the edges: `[B, h, w, C]` to `[B, factor·h, factor·w, C]`.
@@ -172,4 +174,4 @@ def class_maps(logits, scale, size):
         share = ops.reshape(places - ops.cast(low, "float32"), (-1, 1, 1) if axis == 1 else (-1, 1))
         after = ops.take(logits, ops.minimum(low + 1, count - 1), axis=axis)
         logits = ops.take(logits, low, axis=axis) * (1 - share) + after * share
-    return ops.argmax(logits, axis=-1)
+    return first_maximum(logits, axis=-1)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_maskrcnn import data
 from keras_maskrcnn.data.colour import stretch
-from keras_maskrcnn.inference import export
+from keras_maskrcnn.inference import saved_model
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.saved_model import SavedModel
 
@@ -68,12 +68,12 @@ def test_five_channels_have_no_signature_for_files(make, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-@pytest.mark.parametrize("channels", export.DECODED)
+@pytest.mark.parametrize("channels", saved_model.DECODED)
 def test_files_are_decoded_to_the_type(channels, dtype):
     image_type = data.ImageType(channels, dtype)
     for given in ("uint8", "uint16"):
         pixels = noise(5, 6, channels, dtype=given)
-        image, read = export._decode(tf.constant(encoded(pixels)), image_type)
+        image, read = saved_model._decode(tf.constant(encoded(pixels)), image_type)
         assert read and image.dtype == dtype
         if given == dtype:
             np.testing.assert_array_equal(image[0], pixels)
@@ -81,14 +81,14 @@ def test_files_are_decoded_to_the_type(channels, dtype):
             np.testing.assert_array_equal(image[0], image_type.convert(pixels))
         else:  # TensorFlow takes the upper eight bits
             assert np.abs(image[0].numpy().astype(int) - image_type.convert(pixels)).max() <= 1
-    image, read = export._decode(tf.constant(b"no image"), image_type)
+    image, read = saved_model._decode(tf.constant(b"no image"), image_type)
     assert not read and image.shape == (1, 1, 1, channels) and image.dtype == dtype
 
 
 def test_a_jpeg_file_of_sixteen_bits():
     stream = io.BytesIO()
     Image.new("L", (4, 3), 200).save(stream, "JPEG")
-    image, read = export._decode(tf.constant(stream.getvalue()), data.ImageType(1, "uint16"))
+    image, read = saved_model._decode(tf.constant(stream.getvalue()), data.ImageType(1, "uint16"))
     assert read and image.shape == (1, 3, 4, 1) and abs(int(image[0, 0, 0, 0]) - 200 * 257) <= 257
 
 

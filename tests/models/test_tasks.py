@@ -386,12 +386,13 @@ def test_an_exported_model_finds_the_same(trained, name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+@pytest.mark.parametrize("suffix", [".xml", ".onnx", ".tflite"])
 def test_the_file_of_an_engine_finds_the_same(trained, name, suffix, tmp_path):
-    for package in {".xml": ["openvino"], ".onnx": ["onnx", "onnxruntime", "tf2onnx"]}[suffix]:
+    packages = {".xml": ["openvino"], ".onnx": ["onnx", "onnxruntime", "tf2onnx"], ".tflite": ["ai_edge_litert"]}
+    for package in packages[suffix]:
         pytest.importorskip(package, reason=f"the extra of {suffix} is not installed")
     run, path = trained(name), tmp_path / f"model{suffix}"
-    run.model.export(path)
+    run.model.export(path, image_size=CANVAS if suffix == ".tflite" else None)
     exported = {output.name for output in run.model.schema if output.exported}
     wanted = [{key: values for key, values in found.items() if key in exported} for found in run.found]
     same(opened(path).detect(run.images, **TASKS[name].limits), wanted, atol=1e-3)
