@@ -25,7 +25,6 @@ VARIANTS = (
     ("onnx", "float32", {}),
     ("openvino", "float32", {}),
     ("openvino", "bfloat16", {"precision": "bfloat16"}),
-    ("openvino", "int8", {}),
     ("litert", "float32", {}),
     ("litert", "float16", {}),
     ("litert", "int8", {}),
