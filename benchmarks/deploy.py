@@ -10,8 +10,7 @@ refuses the model, and bfloat16 on a processor without its instructions are left
 
 Every variant is written to a file and loaded as `predict --model` loads it, in a process of its own. `detect` is timed
 on some of the images, one at a time, all variants in turn; it starts with the uint8 image and ends with masks at its
-size. AP is that of all images. Files have a minimum score of 0.05, at which all are scored, and are timed at 0.5. INT8
-is calibrated with training images.
+size. AP is that of all images. Files have a minimum score of 0.05, at which all are scored, and are timed at 0.5.
 """
 
 import argparse
@@ -30,7 +29,7 @@ import reports
 
 LOWEST, SHOWN = 0.05, 0.5  # minimum scores of AP and of timings
 CALIBRATION = 64  # images
-PACKAGES = ("tensorflow", "keras", "onnxruntime", "openvino", "ai-edge-litert", "nncf", "numpy")
+PACKAGES = ("tensorflow", "keras", "onnxruntime", "openvino", "ai-edge-litert", "numpy")
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "float32", "int8": "float32"}
 
 
@@ -68,7 +67,6 @@ VARIANTS = (
     Variant("ONNX Runtime", "onnx", "model.onnx", "float32", ("onnx", "onnxruntime", "tf2onnx")),
     Variant("OpenVINO", "openvino", "model.xml", "float32", ("openvino",)),
     Variant("OpenVINO", "openvino", "model.xml", "bfloat16", ("openvino",), (("precision", "bfloat16"),)),
-    Variant("OpenVINO", "openvino", "model.xml", "int8", ("openvino", "nncf")),
     Variant("LiteRT", "litert", "model.tflite", "float32", ("ai_edge_litert",)),
     Variant("LiteRT", "litert", "model.tflite", "float16", ("ai_edge_litert",), options=(("weights", "float16"),)),
     Variant("LiteRT", "litert", "model.tflite", "int8", ("ai_edge_litert",)),

@@ -30,9 +30,7 @@ def arguments(parser):
         "images of any size, except for litert, which needs it)"
     )
     add("--image-size", type=int, nargs=2, metavar=("H", "W"), help=size)
-    int8 = (
-        "openvino and litert: 8 bits, with the pictures in this folder, like those that the model will see, as samples"
-    )
+    int8 = "litert: convolutions and dense layers in 8 bits; FOLDER has pictures like those that the model will see"
     add("--int8", type=pathlib.Path, metavar="FOLDER", help=f"{int8} (default: float32)")
     add("--batch", type=int, metavar="N", help="onnx and openvino: images of a call (default: any number)")
 

@@ -2,7 +2,7 @@
 
 Reading order: `placement` (one resize rule), `predictor` (batching, running, decoding), `tiles` (of large images),
 `augmented` (views of an image), `panoptic` (objects and regions in one map); then `export` (formats), `exported` (what
-their readers share), `saved_model`, and for inference engines `graph`, `onnx_file`, `openvino_file`, `quantised` (INT8)
+their readers share), `saved_model`, and for inference engines `graph`, `onnx_file`, `openvino_file`
 and `litert_file`.
 Nothing here imports models, training or evaluation.
 """

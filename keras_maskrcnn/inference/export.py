@@ -13,7 +13,6 @@ FORMATS = {
     "openvino": ("openvino_file", "OpenVinoFile"),
     "litert": ("litert_file", "LiteRtFile"),
 }
-INT8 = ("openvino", "litert")
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
 
 
@@ -51,9 +50,9 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
         image_size: (height, width) of images for whose canvas the file is written, where the model has no canvas of
             its own (`image_size`); larger images are fitted into it. None leaves the canvas open. One canvas is faster.
         batch: number of images of a call; None for any.
-        calibration: list of images `[H, W, C]` of the model's type, some hundred of those that it will see, for INT8
-            with OpenVINO and LiteRT: convolutions and dense layers compute in 8 bits. None for float32. LiteRT takes
-            the ranges of each image that it sees, and does not read them.
+        calibration: list of images `[H, W, C]` of the model's type, for INT8 with LiteRT: convolutions and dense layers
+            compute in 8 bits. LiteRT takes the ranges of each image that it sees, and does not read these. None for
+            float32.
         weights: "float16" for weights of half the size in a LiteRT file; None for float32.
 
     Raises:
@@ -66,8 +65,8 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
             "export needs the TensorFlow backend: save the model as .keras and export it under KERAS_BACKEND=tensorflow"
         )
     format = format_of(path, format)
-    if calibration is not None and format not in INT8:
-        raise ValueError(f"INT8 is available for {' and '.join(INT8)}, not for {format}")
+    if calibration is not None and format != "litert":
+        raise ValueError(f"INT8 is available for litert, not for {format}")
     if weights is not None and (weights, format) != ("float16", "litert"):
         raise ValueError(f"weights={weights!r}: only litert has others than float32, float16")
     module = _module(format)

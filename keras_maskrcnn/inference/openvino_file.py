@@ -17,13 +17,12 @@ from keras_maskrcnn.inference.exported import (
     read_description,
 )
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
-from keras_maskrcnn.inference.quantised import quantised
 from keras_maskrcnn.options import check_choice
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def write(model, path, placement, batch=None, calibration=None):
+def write(model, path, placement, batch=None):
     """Write a model as an OpenVINO IR, see `inference.export.export`.
 
     Args:
@@ -31,7 +30,6 @@ def write(model, path, placement, batch=None, calibration=None):
         path: the .xml file; the weights lie beside it as .bin.
         placement: `Placement` of the images.
         batch: number of images, or None for any.
-        calibration: list of images for INT8, see `quantised.quantised`; None for float32.
     """
     with needs(path, "openvino"):
         import openvino
@@ -50,8 +48,6 @@ def write(model, path, placement, batch=None, calibration=None):
             constant = openvino.opset13.constant(graph.defaults[name], openvino.Type.f32, name=name)
             parameter.output(0).replace(constant.output(0))
             converted.remove_parameter(parameter)
-    if calibration is not None:
-        converted = quantised(converted, calibration, path)
     properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch)), CLASS_NAMES: class_names(model)}
     for name, text in properties.items():
         converted.set_rt_info(text, name)

@@ -111,9 +111,11 @@ class Placement:
         canvas, fitted = self._placed(np.asarray(size))
         return tuple(map(int, canvas)), tuple(map(int, fitted))
 
-    def _placed(self, size, xp=np):
-        """`place` for a size int `[2]`: an array or, with TensorFlow as `xp`, a tensor."""
-        rule, rounding = self.resize, "down" if self.resize.rounding == "down" else "up"
+    def _placed(self, size, xp=np, portable=False):
+        """`place` for a size int `[2]`: an array or, with TensorFlow as `xp`, a tensor; `portable` as for `graph`."""
+        rule, rounding = self.resize, "up"
+        if rule.rounding == "down":  # engines may have no float64
+            rounding = "down" if portable else "float_down"
         if self.image_size and not rule.keep_aspect:
             return self.image_size, self.image_size
         if self.image_size:
@@ -185,7 +187,9 @@ class Placement:
 
         images, rule = tf.convert_to_tensor(images), self.resize
         given = images.shape[1:3]
-        canvas, size = self.place(given) if given.is_fully_defined() else self._placed(tf.shape(images)[1:3], tf)
+        canvas, size = (
+            self.place(given) if given.is_fully_defined() else self._placed(tf.shape(images)[1:3], tf, portable)
+        )
         if self.stretch is not None:
             images = (forms.stretched if portable else _stretched)(images, self.stretch, self.image_type)
         if portable and rule.antialias and not self._enlarges(given):

@@ -32,15 +32,25 @@ def limited(size, factors, rounding, xp=np):
     Args:
         size: int [2], sides of at most 32,767 pixels: a NumPy array or, in a graph, a TensorFlow tensor.
         factors: list of (numerator, denominator): positive ints of at most 32,767, or int scalar tensors.
-        rounding: "even" (to the nearest integer, half to even), "up" (half up) or "down".
+        rounding: "even" (to the nearest integer, half to even), "up" (half up) or "down"; or "float_down" as
+            torchvision: the product with the factor in float64, which makes 799 of an exact 800 at 3 % of sizes.
         xp: The module of `size`, `numpy` or `tensorflow`.
 
     Returns:
         int [2].
     """
     # Rounding is monotonic: the smallest factor gives the smallest sides.
-    rounded = [_rounded(size * top, bottom, rounding) for top, bottom in factors]
+    if rounding == "float_down":
+        sides = size / 1  # float64 in both modules, as is top / bottom
+        rounded = [_whole(sides * (top / bottom), xp) for top, bottom in factors]
+    else:
+        rounded = [_rounded(size * top, bottom, rounding) for top, bottom in factors]
     return xp.maximum(functools.reduce(xp.minimum, rounded), 1)
+
+
+def _whole(values, xp):
+    """Non-negative float64 values without their fractions, as ints."""
+    return values.astype(int) if xp is np else xp.cast(values, xp.int32)
 
 
 def _rounded(numerator, denominator, rounding):

@@ -3,14 +3,17 @@
 import json
 import sys
 
+import keras
 import numpy as np
 import pytest
 
 from keras_maskrcnn import cli
 from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.data import DataError
+from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.inference import TestTimeAugmentation
 from keras_maskrcnn.inference.export import format_of
+from keras_maskrcnn.models.base import InstanceModel
 
 pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
 openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -28,14 +31,9 @@ MODELS = {
     "open": ONE_LEVEL,
     "open_pyramid": {"resize": {"shorter": 64, "longer": 96}},
 }
-# A pyramid takes tf2onnx about a minute.
-PYRAMIDS = (("open_pyramid", "xml"), ("open_pyramid", "onnx"))
-CASES = [
-    ("canvas", "xml"),
-    ("open", "xml"),
-    ("open", "onnx"),
-    *(pytest.param(case, marks=pytest.mark.slow) for case in (("canvas", "onnx"), *PYRAMIDS)),
-]
+# Each takes half a minute or more.
+SLOW = (("canvas", "xml"), ("open", "onnx"), ("canvas", "onnx"), ("open_pyramid", "xml"), ("open_pyramid", "onnx"))
+CASES = [("open", "xml"), *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)]
 
 
 def bare(path):
@@ -122,6 +120,37 @@ def test_the_engine_alone_gives_the_results_of_the_model(case, images):
             np.testing.assert_array_equal(found["detection_classes"][row, :count], expected["labels"])
 
 
+class Brightness(InstanceModel):
+    """Each image has one object, the whole image, whose score is its mean level; a graph of a few operations."""
+
+    OUTPUTS = OUTPUTS
+
+    def canvas_stride(self):
+        return 1
+
+    def call(self, inputs, training=False):
+        boxes = keras.ops.tile(keras.ops.flip(inputs["sizes"], axis=1), (1, 2)) * np.float32([0, 0, 1, 1])
+        scores = keras.ops.mean(inputs["images"], axis=(1, 2))[:, :1] / 255
+        valid = scores > self.limits(inputs).score_threshold
+        labels = keras.ops.cast(valid, "int32")
+        return {"boxes": boxes[:, None], "scores": scores, "labels": labels, "valid": valid}
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_thresholds_are_constants_of_the_file_and_arguments_of_the_reader(suffix, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    Brightness(1, image_size=(8, 8), detection={"score_threshold": 0.3, "max_detections": 1}).export(path)
+    images = np.stack([np.full((4, 4, 3), level, "uint8") for level in (204, 51)])
+    found = bare(path)(images)
+    assert found["num_detections"].tolist() == [1, 0]
+    np.testing.assert_allclose(found["detection_scores"][:, 0], [0.8, 0.2], atol=1e-5)
+    client = load(path)
+    for threshold, counts in ((None, [1, 0]), (0.1, [1, 1]), (0.9, [0, 0])):
+        results = client.detect(list(images), score_threshold=threshold)
+        assert [len(one["scores"]) for one in results] == counts
+    np.testing.assert_allclose(client.detect(images[0])["boxes"], [[0, 0, 4, 4]])
+
+
 def test_formats_and_their_suffixes():
     assert [format_of(name) for name in ("a", "a.onnx", "a.xml", "a.tflite")] == [
         "saved_model",
@@ -173,6 +202,7 @@ def test_a_missing_package_is_one_line(monkeypatch, tmp_path):
         load(tmp_path / "m.xml")
 
 
+@pytest.mark.slow
 def test_one_canvas_for_images_of_one_size(make, tmp_path, images, capsys):
     """`export --image-size --batch`: images of other sizes are resized by the rule, or fitted into the canvas."""
     overrides = {**ONE_LEVEL, "resize": {"scale": 1.0, "multiple": 32}}

@@ -1,5 +1,6 @@
 """Image checks, resizing, and the place of an image on its canvas: as numbers and as a graph."""
 
+import math
 import pathlib
 
 import numpy as np
@@ -154,6 +155,22 @@ def test_portable_stretch_is_that_of_numpy():
 )
 def test_rule_of_the_papers(size, rule, canvas, fitted):
     assert Placement(None, Resize(**rule), 32).place(size) == (canvas, fitted)
+
+
+def test_sizes_are_those_of_torchvision():
+    """`torchvision.models.detection.transform`: the factor is a float64, and 800 of 3 % of the sizes become 799."""
+    placement = Placement(None, Resize(rounding="down", antialias=False), 32)
+    sizes = np.random.default_rng(0).integers(50, 3000, (2000, 2)).tolist()
+    factors = [min(800 / min(size), 1333 / max(size)) for size in sizes]
+    expected = [tuple(math.floor(side * factor) for side in size) for size, factor in zip(sizes, factors, strict=True)]
+    assert [placement.place(size)[1] for size in sizes] == expected
+    assert 0.01 < np.mean([799 in size for size in expected]) < 0.1
+    odd = [size for size, fitted in zip(sizes, expected, strict=True) if 799 in fitted and max(size) < 900][:3]
+    for height, width in odd:
+        _, fitted = tf.function(placement.graph, [tf.TensorSpec([None] * 3 + [3], tf.uint8)], autograph=False)(
+            np.zeros((1, height, width, 3), "uint8")
+        )
+        assert tuple(fitted.numpy()) == placement.place((height, width))[1]
 
 
 def test_a_multiple_bounds_the_number_of_canvases():
