@@ -55,6 +55,7 @@ def coco_scores(
     batch_size=8,
     limit=None,
     progress=False,
+    group=None,
 ):
     """Runs a model on a data set and returns the COCO scores.
 
@@ -70,6 +71,7 @@ def coco_scores(
         batch_size: images per batch of the network; few more samples are in memory at the same time.
         limit: only the first `limit` images.
         progress: whether to draw a progress bar.
+        group: `backend.processes.Group` whose processes share the images out, see `collect`.
 
     Returns:
         dict: `bbox_AP`, `bbox_AP50`, … `segm_ARl` (12 per kind, 10 for keypoints, 0..1, NaN where no object of that
@@ -78,7 +80,7 @@ def coco_scores(
     Raises:
         ValueError: no image could be read, a kind is unknown, or the model has another number of classes.
     """
-    found = collect(model, dataset, score_threshold, max_detections, batch_size, limit, progress)
+    found = collect(model, dataset, score_threshold, max_detections, batch_size, limit, progress, group)
     kinds = found.scored if kinds is None else kinds
     return score_detections(found.ground_truth, found.detections, kinds, max_detections)
 
