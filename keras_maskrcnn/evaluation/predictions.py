@@ -65,7 +65,7 @@ def numbered_predictions(model, dataset, score_threshold, max_detections, batch_
     if samples:
         raise ValueError(f"the model returned {done} results for {done + len(samples)} images")
     if not done:
-        raise NothingRead(f"nothing to evaluate: none of the {total} images could be read")
+        raise NothingReadError(f"nothing to evaluate: none of the {total} images could be read")
     if done < total:
         _log.warning("%d of %d images could not be read; the scores are computed on the others", total - done, total)
     if bar:
@@ -145,7 +145,7 @@ def _relabelled(found, labels):
     return found.rows(found["labels"] > 0)
 
 
-class NothingRead(ValueError):
+class NothingReadError(ValueError):
     """No image of a data set could be read."""
 
 

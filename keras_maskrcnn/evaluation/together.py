@@ -1,7 +1,7 @@
 """Evaluation by several processes: each runs the model on its part of the images, and all get the figures of all."""
 
 from keras_maskrcnn.data.sample import DataError, Subset
-from keras_maskrcnn.evaluation.predictions import NothingRead
+from keras_maskrcnn.evaluation.predictions import NothingReadError
 
 
 def shared_out(group, dataset, limit, part):
@@ -28,7 +28,7 @@ def shared_out(group, dataset, limit, part):
     positions, value, nothing, failure = range(group.index, total, group.count), None, None, None
     try:
         value = part(Subset(dataset, positions), positions)
-    except NothingRead as error:
+    except NothingReadError as error:
         nothing = str(error)
     except (DataError, ValueError, OSError) as error:
         failure = str(error)

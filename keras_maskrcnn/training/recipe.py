@@ -58,6 +58,7 @@ __all__ = [
     "share",
     "strict",
     "train",
+    "value",
 ]
 
 # Candidates and widths for small images with few objects; those of the papers are about ten times as large.

@@ -16,7 +16,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 10
-IMAGES = 10  # batches of 4 end within an epoch
+IMAGES = 10  # a batch of 4 begins in one epoch and ends in the next
 
 
 def ports(count):
@@ -111,13 +111,11 @@ def main(kind, output, norm="group", steps=STEPS):
     model = make(norm, 4)
     processes.leave_scope()
 
+    logged, seen = [], []
+
     class Record(keras.callbacks.Callback):
-        steps = []
-
         def on_train_batch_end(self, batch, logs=None):
-            self.steps.append({name: float(value) for name, value in logs.items()})
-
-    seen = []
+            logged.append({name: float(value) for name, value in logs.items()})
 
     class Noted(data.Shapes):
         def read(self, position):
@@ -135,7 +133,7 @@ def main(kind, output, norm="group", steps=STEPS):
     # One image more than the processes divide; a random network has scores of 0 for both kinds.
     scores = evaluation.scores(model, data.Subset(shapes, range(7)), group=group)
     found = {
-        "steps": Record.steps,
+        "steps": logged,
         "evaluated": evaluated,
         "scores": evaluation.for_json(scores),
         "seen": seen_in_training,
