@@ -86,7 +86,7 @@ def compared(cluster, accelerators, measured):
     seconds = cluster.batch * accelerators / measured - cluster.batch / cluster.images_per_second
     return (
         f"{accelerators} accelerators: measured {measured:g} images/s, predicted {predicted:.2f} "
-        f"({measured / predicted - 1:+.0%}); the measured step is {1e3 * seconds:.1f} ms longer than that of one device, "
+        f"({measured / predicted - 1:+.0%}); the measured step is {1e3 * seconds:.1f} ms longer than that of one, "
         f"the predicted exchange {1e3 * cluster.exchange(accelerators):.1f} ms"
     )
 

@@ -46,11 +46,11 @@ class BatchNorm(keras.layers.BatchNormalization):
     """Keras batch normalisation over channels-last features, as one fused operation on TensorFlow.
 
     Takes the arguments of `keras.layers.BatchNormalization`. With `synchronized`, batch statistics are those of the
-    images of all replicas of a `tf.distribute` strategy. On JAX a batch is one array on all devices, so that they always
-    are. The outputs are equal on all backends. The moving variance
-    differs: the fused operation averages the unbiased variance, n / (n - 1) times the biased one, as torch does; the
-    Keras implementation, used on other backends, averages the biased one. With `valid` the unbiased one is averaged
-    everywhere.
+    images of all replicas of a `tf.distribute` strategy. On JAX they always are: a batch is one array there.
+
+    The outputs are equal on all backends. The moving variance differs: the fused operation averages the unbiased
+    variance, n / (n - 1) times the biased one, as torch does; the Keras implementation, used on other backends and for
+    statistics of several replicas, averages the biased one. With `valid` the unbiased one is averaged everywhere.
     """
 
     def __init__(self, *args, synchronized=False, **kwargs):

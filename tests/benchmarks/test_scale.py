@@ -29,4 +29,4 @@ def test_the_program_prints_a_table_and_compares(run_here):
     assert done.returncode == 0, done.stderr
     # 20 MB through 1 GB/s: 20 ms of a step of 420 ms, 19.05 images/s; measured is a step of 500 ms.
     assert "| 2 | 420.0 ms | 20.0 ms | 19.0 | 95% | compute |" in done.stdout
-    assert "predicted 19.05 (-16%)" in done.stdout and "100.0 ms longer" in done.stdout
+    assert "predicted 19.05 (-16%)" in done.stdout and "100.0 ms longer than that of one" in done.stdout
