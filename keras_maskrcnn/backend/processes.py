@@ -22,12 +22,14 @@ class Group:
         count: number of processes.
         exchange: function from the bytes of this process to the list of the bytes of all, in the order of the
             processes. All processes call it together.
+        devices: number of devices that a batch is divided among, of all processes.
         strategy: the `tf.distribute.Strategy`; None on JAX, and for a process that is alone without a strategy.
     """
 
     index: int = 0
     count: int = 1
     exchange: typing.Callable = lambda content: [content]
+    devices: int = 1
     strategy: typing.Any = None
 
     @property
@@ -77,8 +79,9 @@ def mirrored():
     """Joins a group of one process that uses all its devices with `tf.distribute.MirroredStrategy`."""
     import tensorflow as tf
 
-    join(Group(strategy=tf.distribute.MirroredStrategy()))
-    tf.distribute.experimental_set_strategy(_group.strategy)
+    strategy = tf.distribute.MirroredStrategy()
+    join(Group(devices=strategy.num_replicas_in_sync, strategy=strategy))
+    tf.distribute.experimental_set_strategy(strategy)
 
 
 def workers(index, count):
@@ -88,7 +91,7 @@ def workers(index, count):
     from keras_maskrcnn.backend.tensorflow.workers import Workers
 
     strategy = Workers()
-    join(Group(index, count, strategy.exchange, strategy))
+    join(Group(index, count, strategy.exchange, strategy.num_replicas_in_sync, strategy))
     tf.distribute.experimental_set_strategy(strategy)
 
 
@@ -108,7 +111,7 @@ def jax_processes(index, count, address):
         index, count = jax.process_index(), jax.process_count()
     elif count > 1:
         jax.distributed.initialize(address, count, index)
-    join(Group(index, count, _exchange_on_jax))
+    join(Group(index, count, _exchange_on_jax, jax.device_count()))
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
 
 
@@ -135,9 +138,8 @@ def is_loss(error):
 
 
 def local(value):
-    """This process's copy of an array that all processes have; other arrays as they are."""
-    on_jax = keras.backend.backend() == "jax" and _group.count > 1
-    return value.addressable_data(0) if on_jax and not value.is_fully_addressable else value
+    """A copy on one device of this process of a JAX array that all devices have; other arrays as they are."""
+    return value.addressable_data(0) if len(value.sharding.device_set) > 1 else value
 
 
 def _exchange_on_jax(content):

@@ -20,8 +20,11 @@ import keras
 from keras_maskrcnn.backend import processes
 from keras_maskrcnn.training.arguments import value
 from keras_maskrcnn.training.rendezvous import meet
+from keras_maskrcnn.training.run_folder import RunFolder
 
 KINDS = ("mirrored", "multiworker", "jax")
+MOST_RESTARTS = 5
+_RESTARTS = "KERAS_MASKRCNN_RESTARTS"  # variable: number of complete epochs, and restarts since
 _ALONE = ("minutes", "find_lr", "overfit")  # each process would end at a step of its own
 
 
@@ -41,7 +44,14 @@ def begin(arguments):
         raise ValueError(f"--distribute {kind} needs KERAS_BACKEND={needed}, not {keras.backend.backend()}")
     if kind == "mirrored":
         processes.mirrored()
-        return
+    else:
+        _join_others(arguments, kind)
+    devices = processes.group().devices
+    if arguments.batch_size % devices:
+        raise ValueError(f"--batch-size {arguments.batch_size} cannot be divided among {devices} devices")
+
+
+def _join_others(arguments, kind):
     index, count, address = (_of_tf_config if kind == "multiworker" else _of_jax)(os.environ)
     given = [name for name in _ALONE if getattr(arguments, name, None)] if count != 1 else []
     if given:
@@ -57,10 +67,17 @@ def begin(arguments):
 def restart(arguments, error):
     """Starts this program again, which continues after the last epoch, because another process was lost.
 
-    The processes meet again if the lost one is started again too. Returns only if `error` has another cause.
+    The processes meet again if the lost one is started again too. Returns if `error` has another cause, and after
+    `MOST_RESTARTS` restarts without a further epoch.
     """
     if not processes.is_loss(error):
         return
+    epoch = RunFolder.of(arguments).backup().epoch()
+    before, restarts = map(int, os.environ.get(_RESTARTS, "0 0").split())
+    restarts = restarts + 1 if epoch == before else 1
+    if restarts > MOST_RESTARTS:
+        return
+    os.environ[_RESTARTS] = f"{epoch} {restarts}"
     print(f"another process was lost: waiting up to {arguments.wait:g} s for it to start again", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -298,14 +298,13 @@ def _validation(arguments, model, val_data, batches):
     if list(val_data.class_names) != list(batches.class_names):
         return None
     size = min(arguments.batch_size, len(val_data), 32)
-    shard = processes.group().shard
-    if shard is not None:
-        size = size // shard[1] * shard[1]
-        if not size:  # fewer images than processes
-            return None
+    group = processes.group()
+    size = size // group.devices * group.devices
+    if not size:  # fewer images than devices
+        return None
     count = min(len(val_data), 32, 4 * size) // size * size  # full batches: JAX compiles for each size
     part = data.Subset(val_data, np.linspace(0, len(val_data) - 1, count).astype(int))
     part = data.Stretched(part, model.stretch) if model.stretch else part
     rows = batches.rows.prepare
-    shape = {"max_instances": rows.max_instances, "mask_size": rows.mask_size, "shard": shard}
+    shape = {"max_instances": rows.max_instances, "mask_size": rows.mask_size, "shard": group.shard}
     return data.batches(part, model.image_size or rows.image_size, size, **shape, cache=True, workers=arguments.workers)

@@ -106,7 +106,7 @@ def main(kind, output, norm="group", steps=STEPS):
     from keras_maskrcnn.training import distribution
 
     distribute = None if kind == "alone" else kind
-    distribution.begin(argparse.Namespace(distribute=distribute, minutes=None, wait=200.0))
+    distribution.begin(argparse.Namespace(distribute=distribute, batch_size=4, wait=200.0))
     group = processes.group()
     model = make(norm, 4)
     processes.leave_scope()

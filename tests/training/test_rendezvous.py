@@ -99,7 +99,7 @@ def test_a_run_by_the_clock_is_for_one_process(monkeypatch):
     cluster = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     with pytest.raises(ValueError, match="--minutes is for one process, not for --distribute multiworker"):
-        distribution.begin(argparse.Namespace(distribute="multiworker", minutes=3.0))
+        distribution.begin(argparse.Namespace(distribute="multiworker", minutes=3.0, batch_size=2))
 
 
 def test_the_rate_grows_with_the_batch():
