@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.backend.processes import local
 
 
 class Network:
@@ -105,7 +106,10 @@ class Network:
             return model.stateless_call(trainable, other, inputs, training=False)[0]
 
         def run(inputs):
-            trainable, other = model.trainable_variables, model.non_trainable_variables
-            return stateless([v.value for v in trainable], [v.value for v in other], inputs)
+            trainable, other = (
+                [local(v.value) for v in variables]
+                for variables in (model.trainable_variables, model.non_trainable_variables)
+            )
+            return stateless(trainable, other, inputs)
 
         return run

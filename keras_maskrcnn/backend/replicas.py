@@ -6,6 +6,7 @@ over the images of all replicas, see `global_mean`. The losses of a head that us
 the mean of the replicas' own means, which differs where their counts differ.
 """
 
+import keras
 from keras import ops
 
 from keras_maskrcnn import backend
@@ -30,7 +31,36 @@ def mean(values):
 
 def gathered(values):
     """Rows of all replicas, first replica first: `[n, ...]` to `[N, ...]`."""
-    return values if number() == 1 else _context().all_gather(values, axis=0)
+    if number() == 1:
+        return values
+    import tensorflow as tf
+
+    context = _context()
+    devices = context.strategy.extended.worker_devices
+    if len(devices) > 1:
+        return context.all_gather(values, axis=0)
+    with tf.device(devices[0]):  # which TensorFlow leaves out, and then asks the values for
+        return context.all_gather(tf.identity(values), axis=0)
+
+
+def uniform(shape, dtype, seed):
+    """`keras.random.uniform` of rows for the images of a batch: those that one replica with the global batch draws.
+
+    Every replica draws the rows of all replicas and takes its own, so that what is sampled does not depend on how the
+    batch is divided. Without that, all replicas would draw the same.
+
+    Args:
+        shape: of the replica's rows, `[n, ...]`; n is the same on all replicas.
+        dtype: of the numbers.
+        seed: `keras.random.SeedGenerator` or integer.
+    """
+    replicas = number()
+    if replicas == 1:
+        return keras.random.uniform(shape, dtype=dtype, seed=seed)
+    rows = shape[0]
+    drawn = keras.random.uniform((rows * replicas, *shape[1:]), dtype=dtype, seed=seed)
+    first = _context().replica_id_in_sync_group * rows
+    return drawn[first : first + rows]
 
 
 def global_mean(values, mask, count=None):

@@ -30,6 +30,7 @@ def batches(
     workers: int = 2,
     backend: str = "auto",
     antialias: bool | None = None,
+    shard: tuple[int, int] | None = None,
 ):
     """Returns batches for `model.fit`.
 
@@ -64,6 +65,10 @@ def batches(
             batches are equal. Each process of "grain" has a copy of the data set, with `cache` of the samples too.
         antialias: Whether images are smoothed where they shrink. None: as the `resize` option of the model that `fit`
             or `evaluate` is called on says; True until then.
+        shard: (index, count) of a process that trains together with others: it gets the rows
+            [index · B / count, (index + 1) · B / count) of each batch, so that the processes together have the batches
+            of one process, each sample once. Batches are full: without `repeat`, those that are left over at the end of
+            an epoch are left out; with it they are in the first batch of the next epoch. None for whole batches.
 
     Returns:
         An iterable of (x, y):
@@ -77,7 +82,7 @@ def batches(
         DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`
             is True.
         ValueError: `augment` or `backend` has a value that is not listed above, `augment` has changes of colours that
-            the images do not have, or grain is not installed.
+            the images do not have, grain is not installed, or a batch cannot be divided among the processes.
 
     Example:
         >>> from keras_maskrcnn import data
@@ -89,6 +94,10 @@ def batches(
     shuffle = bool(augment or sampling) if shuffle is None else shuffle
     prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields, antialias, dataset.image_type)
     rows = Rows(Cached(dataset) if cache else dataset, prepare, shuffle, seed, sampling)
+    if shard is not None:
+        if batch_size % shard[1]:
+            raise ValueError(f"a batch of {batch_size} cannot be divided among {shard[1]} processes")
+        rows.shard, drop_remainder = tuple(shard), not repeat
     if drop_remainder is None:
         drop_remainder = shuffle and len(rows) >= batch_size
     if drop_remainder and len(rows) < batch_size:
@@ -117,10 +126,11 @@ class Rows:
 
     Attributes:
         start: Position at which the sequence of all epochs starts, or goes on with the next epoch.
+        shard: (index, count) of the process whose rows `batch` and `share` give, see `batches`; None for all rows.
     """
 
     def __init__(self, dataset, prepare, shuffle, seed, sampling=None):
-        self.start = 0
+        self.start, self.shard = 0, None
         self.dataset, self.prepare, self.seed = dataset, prepare, seed
         self._failed_in_a_row, self._failure = 0, None
         # One readable sample is enough for an epoch that is not empty.
@@ -161,7 +171,7 @@ class Rows:
         Returns:
             Dict of the arrays of the rows, stacked.
         """
-        places = np.arange(index * batch_size, (index + 1) * batch_size)
+        places = self.share(np.arange(index * batch_size, (index + 1) * batch_size), batch_size)
         if epoch is None:
             epochs, places = np.divmod(self.start + places, len(self))
         else:
@@ -170,6 +180,13 @@ class Rows:
         pairs = zip(epochs.tolist(), places.tolist(), strict=True)
         rows = [self.row_or_next(*self.order(epoch)[place].tolist(), epoch) for epoch, place in pairs]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def share(self, places, batch_size):
+        """Returns those of the places in a sequence of batches that this process prepares."""
+        if self.shard is None:
+            return places
+        index, count = self.shard
+        return places[places % batch_size // (batch_size // count) == index]
 
     def numbered_batch(self, number, batch_size, per_epoch):
         """Returns a batch of the endless sequence of epochs of `per_epoch` batches, or of one sequence for None."""
@@ -239,7 +256,10 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     def next_epoch():
         epoch, first = divmod(rows.start, len(rows))
         rows.start = (epoch + 1) * len(rows)
-        order = rows.order(epoch)[first:]
+        order = rows.order(epoch)
+        places = np.arange(first, len(rows) if repeat else rows.num_batches(batch_size, drop_remainder) * batch_size)
+        places = places[places < len(rows)]
+        order = order[rows.share(places + (epoch * len(rows) if repeat else 0), batch_size) % len(rows)]
         return np.column_stack([order, np.full(len(order), epoch)])
 
     def read(place):
@@ -259,7 +279,8 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
     result = tf.data.Dataset.range(1).flat_map(one_epoch)
     result = result.repeat() if repeat else result
     result = result.map(load, num_parallel_calls=workers, deterministic=True)
-    result = result.batch(batch_size, drop_remainder=drop_remainder)
+    count = rows.shard[1] if rows.shard else 1
+    result = result.batch(batch_size // count, drop_remainder=drop_remainder or count > 1)
     # Without a known length Keras warns at the end of the first epoch that the data ran out.
     length = tf.data.INFINITE_CARDINALITY if repeat else rows.num_batches(batch_size, drop_remainder)
     result = result.apply(tf.data.experimental.assert_cardinality(length))

@@ -57,6 +57,7 @@ def coco_scores(
     batch_size: int = 8,
     limit: int | None = None,
     progress: bool = False,
+    group=None,
 ) -> dict:
     """Runs a model on a data set and returns the COCO scores.
 
@@ -72,6 +73,7 @@ def coco_scores(
         batch_size: images per batch of the network; few more samples are in memory at the same time.
         limit: only the first `limit` images.
         progress: whether to draw a progress bar.
+        group: `backend.processes.Group` whose processes share the images out, see `collect`.
 
     Returns:
         dict: `bbox_AP`, `bbox_AP50`, … `segm_ARl` (12 per kind, 10 for keypoints, 0..1, NaN where no object of that
@@ -87,7 +89,7 @@ def coco_scores(
         >>> round(scores["segm_AP"], 1)
         0.0
     """
-    found = collect(model, dataset, score_threshold, max_detections, batch_size, limit, progress)
+    found = collect(model, dataset, score_threshold, max_detections, batch_size, limit, progress, group)
     kinds = found.scored if kinds is None else kinds
     return score_detections(found.ground_truth, found.detections, kinds, max_detections)
 

@@ -19,7 +19,7 @@ def coco_ground_truth(samples, class_names):
     return truth
 
 
-def add_sample(truth, sample, annotations=None):
+def add_sample(truth, sample, annotations=None, number=None):
     """Appends one sample to a dictionary from `coco_ground_truth`.
 
     Args:
@@ -27,12 +27,13 @@ def add_sample(truth, sample, annotations=None):
         sample: a sample. Its `image_id` is used only with `annotations`, and only if it is a number, as COCOeval
             requires.
         annotations: its annotations from `Dataset.coco_annotations`; None takes those of the sample's arrays.
+        number: id of the image without annotations; None for the number of images, from 1.
 
     Returns:
-        int: the image id of the sample in the dictionary; a count from 1, or the id in the COCO file.
+        int: the image id of the sample in the dictionary; `number`, or the id in the COCO file.
     """
     height, width = sample["image"].shape[:2]
-    image_id = len(truth["images"]) + 1
+    image_id = len(truth["images"]) + 1 if number is None else number
     if annotations is not None and not isinstance(sample["image_id"], str):
         image_id = sample["image_id"]  # the order of ids decides between equal scores
     truth["images"].append({"id": image_id, "height": height, "width": width, "file_name": str(sample["source"])})

@@ -7,6 +7,7 @@ import numpy as np
 from keras_maskrcnn.evaluation.coco_format import add_sample, coco_ground_truth, coco_results
 from keras_maskrcnn.evaluation.matching import ImageResult, iou_matrix
 from keras_maskrcnn.evaluation.predictions import numbered_predictions
+from keras_maskrcnn.evaluation.together import shared_out
 
 KINDS = ("bbox", "segm")
 
@@ -82,7 +83,9 @@ class Collected:
 _REGION = {"bbox": "bbox", "segm": "segmentation"}
 
 
-def collect(model, dataset, score_threshold=0.0, max_detections=100, batch_size=8, limit=None, progress=False):
+def collect(
+    model, dataset, score_threshold=0.0, max_detections=100, batch_size=8, limit=None, progress=False, group=None
+):
     """Runs a model on a data set once and keeps ground truth and detections, masks as run lengths.
 
     The ground truth of a COCO file is that of the file, see `evaluation.coco`.
@@ -95,6 +98,8 @@ def collect(model, dataset, score_threshold=0.0, max_detections=100, batch_size=
         batch_size: images per batch of the network; few more samples are in memory at the same time.
         limit: only the first `limit` images.
         progress: whether to draw a progress bar.
+        group: `backend.processes.Group` whose processes call this together, each for its part of the images; all get
+            the result. None for this process alone.
 
     Returns:
         `Collected`.
@@ -102,17 +107,42 @@ def collect(model, dataset, score_threshold=0.0, max_detections=100, batch_size=
     Raises:
         ValueError: no image could be read, or the classes of the model and the data set do not match.
     """
-    truth = coco_ground_truth([], dataset.class_names)
-    results, positions = [], {}
-    pairs = numbered_predictions(model, dataset, score_threshold, max_detections, batch_size, limit, progress)
-    for position, sample, found in pairs:
-        annotations = getattr(dataset, "coco_annotations", lambda _: None)(sample.get("image_id"))
-        image_id = add_sample(truth, sample, annotations)
-        # As run lengths, since the boolean masks of a thousand images would not fit in memory.
-        results.extend(coco_results([found], [image_id]))
-        positions[image_id] = position
+    shared = group is not None and group.count > 1
+
+    def part(dataset, places):
+        truth = coco_ground_truth([], dataset.class_names)
+        results, positions = [], []
+        for index, sample, found in numbered_predictions(
+            model, dataset, score_threshold, max_detections, batch_size, len(places), progress
+        ):
+            annotations = getattr(dataset, "coco_annotations", lambda _: None)(sample.get("image_id"))
+            image_id = add_sample(truth, sample, annotations, places[index] + 1 if shared else None)
+            # As run lengths, since the boolean masks of a thousand images would not fit in memory.
+            results.extend(coco_results([found], [image_id]))
+            positions.append(places[index])
+        return {"truth": truth, "results": results, "positions": positions}
+
+    parts = shared_out(group, dataset, limit, part)
+    truth, results, positions = parts[0].values() if len(parts) == 1 else _joined(parts)
+    positions = {image["id"]: position for image, position in zip(truth["images"], positions, strict=True)}
     keypoints = has_keypoints(model) and any(field.name == "keypoints" for field in getattr(dataset, "fields", ()))
     return Collected(truth, results, scored_kinds(model), positions, score_threshold, keypoints)
+
+
+def _joined(parts):
+    """The values of the parts of several processes as one process gives them: in the order of the data set."""
+    images = [image for part in parts for image in part["truth"]["images"]]
+    positions = [position for part in parts for position in part["positions"]]
+    order = sorted(range(len(images)), key=positions.__getitem__)
+    images = [images[index] for index in order]
+    annotations = _by_image(row for part in parts for row in part["truth"]["annotations"])
+    results = _by_image(row for part in parts for row in part["results"])
+    annotations, results = (
+        [row for image in images for row in rows.get(image["id"], [])] for rows in (annotations, results)
+    )
+    annotations = [{**row, "id": number} for number, row in enumerate(annotations, start=1)]
+    truth = {**parts[0]["truth"], "images": images, "annotations": annotations}
+    return truth, results, [positions[index] for index in order]
 
 
 def checked_kind(kind, kinds):

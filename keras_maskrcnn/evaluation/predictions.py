@@ -65,7 +65,7 @@ def numbered_predictions(model, dataset, score_threshold, max_detections, batch_
     if samples:
         raise ValueError(f"the model returned {done} results for {done + len(samples)} images")
     if not done:
-        raise ValueError(f"nothing to evaluate: none of the {total} images could be read")
+        raise NothingReadError(f"nothing to evaluate: none of the {total} images could be read")
     if done < total:
         _log.warning("%d of %d images could not be read; the scores are computed on the others", total - done, total)
     if bar:
@@ -143,6 +143,10 @@ def _relabelled(found, labels):
         return Detections({output.name: table[found[output.name]] for output in maps(found.schema)}, found.schema)
     found = Detections({**found, "labels": labels[found["labels"]]}, getattr(found, "schema", OUTPUTS))
     return found.rows(found["labels"] > 0)
+
+
+class NothingReadError(ValueError):
+    """No image of a data set could be read."""
 
 
 def _progress_bar(total):

@@ -18,6 +18,7 @@ import numpy as np
 from keras_maskrcnn.data.semantic import label_map, with_label_map
 from keras_maskrcnn.evaluation.boundary import boundary_width, dilated, inner_boundary
 from keras_maskrcnn.evaluation.predictions import predictions
+from keras_maskrcnn.evaluation.together import shared_out
 
 NEAR = 0.0075  # of the diagonal of the image
 
@@ -59,6 +60,15 @@ class SemanticScores:
         for label in np.union1d(true, ours):
             self._boundaries[label] += boundary_f(truth == label, found == label, known), 1
 
+    def sums(self):
+        """What the figures are computed from, for `add_sums`: a tuple of two arrays."""
+        return self.confusion, self._boundaries
+
+    def add_sums(self, sums):
+        """Adds the images of another `SemanticScores` from its `sums`."""
+        self.confusion += np.asarray(sums[0], np.int64)
+        self._boundaries += np.asarray(sums[1])
+
     def result(self):
         """The figures so far.
 
@@ -83,7 +93,7 @@ class SemanticScores:
         }
 
 
-def semantic_scores(model, dataset, batch_size=8, limit=None, progress=False):
+def semantic_scores(model, dataset, batch_size=8, limit=None, progress=False, group=None):
     """Runs a model with a label map on a data set and returns its scores.
 
     Args:
@@ -93,6 +103,7 @@ def semantic_scores(model, dataset, batch_size=8, limit=None, progress=False):
         batch_size: images per batch of the network.
         limit: only the first `limit` images.
         progress: whether to draw a progress bar.
+        group: `backend.processes.Group` whose processes share the images out, see `evaluation.collected.collect`.
 
     Returns:
         dict, see `SemanticScores.result`.
@@ -104,10 +115,17 @@ def semantic_scores(model, dataset, batch_size=8, limit=None, progress=False):
     field = label_map(dataset)
     count = len(field.class_names) if field.class_names else model.num_classes + 1
     scores = SemanticScores(field.class_names or range(count), field.ignore)
-    for sample, found in predictions(model, dataset, batch_size=batch_size, limit=limit, progress=progress):
-        if "semantic" not in found:
-            raise ValueError("the model predicts no map named 'semantic'")
-        scores.add(sample["semantic"], found["semantic"])
+
+    def part(dataset, places):
+        part = SemanticScores(scores.names, scores.ignore)
+        for sample, found in predictions(model, dataset, batch_size=batch_size, limit=len(places), progress=progress):
+            if "semantic" not in found:
+                raise ValueError("the model predicts no map named 'semantic'")
+            part.add(sample["semantic"], found["semantic"])
+        return part.sums()
+
+    for sums in shared_out(group, dataset, limit, part):
+        scores.add_sums(sums)
     return scores.result()
 
 

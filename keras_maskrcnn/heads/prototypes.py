@@ -103,7 +103,7 @@ class PrototypeHead(Declarations, keras.layers.Layer):
             dict of scalars.
         """
         positive, size = assigned.role == POSITIVE, ops.shape(prototypes)[1:3]
-        index, drawn = sample(ops.where(positive, POSITIVE, IGNORED), self.stage.positives, 1.0, seed)
+        index, drawn = sample(ops.where(positive, POSITIVE, IGNORED), self.stage.positives, 1.0, seed, replicas.uniform)
         row = take_rows(assigned.matched, index)
         boxes = canvas_masks.in_cells(take_rows(truth["boxes"], row), canvas, size)
         target = take_rows(canvas_masks.targets(truth["masks"], truth["boxes"], canvas, size), row)

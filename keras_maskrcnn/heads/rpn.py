@@ -220,7 +220,7 @@ class RPNHead(Declarations, keras.layers.Layer):
         logits, deltas = (ops.concatenate(levels, axis=1) for levels in (logits, deltas))
         anchors = ops.concatenate([ops.convert_to_tensor(a) for a in anchors], axis=0)
         matched, role = assign_anchors(anchors, truth, self.sampling, sizes)
-        index, chosen = sample(role, self.sampling.size, self.sampling.positive_fraction, seed)
+        index, chosen = sample(role, self.sampling.size, self.sampling.positive_fraction, seed, replicas.uniform)
         count = ops.sum(ops.cast(chosen, "float32"))
         positive = take_rows(role, index) == POSITIVE
         error = binary_cross_entropy(take_rows(logits, index), ops.cast(positive, "float32"))

@@ -5,6 +5,7 @@ import typing
 
 from keras import ops
 
+from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.heads.ground_truth import Sampling, instances
 from keras_maskrcnn.ops.gather import take_rows
 from keras_maskrcnn.ops.matching import POSITIVE, match
@@ -77,7 +78,7 @@ def sample_regions(proposed, truth, sampling, seed):
         usable=usable,
         **sampling.matching(),
     )
-    index, valid = sample(role, sampling.size, sampling.positive_fraction, seed)
+    index, valid = sample(role, sampling.size, sampling.positive_fraction, seed, replicas.uniform)
     positive = ops.logical_and(take_rows(role, index) == POSITIVE, valid)
     matched = take_rows(matched, index)
     label = ops.where(positive, take_rows(truth["labels"], matched), 0)

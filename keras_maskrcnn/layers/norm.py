@@ -4,15 +4,17 @@ import keras
 from keras import ops
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.backend import replicas
 
-KINDS = ("batch", "frozen_batch", "group", None)
+KINDS = ("batch", "sync_batch", "frozen_batch", "group", None)
 
 
 def norm(kind, name, dtype=None, epsilon=1e-5, groups=32):
     """Create a normalisation layer for channels-last features.
 
     Args:
-        kind: "batch" (batch statistics; for batches of at least eight images), "frozen_batch" (stored statistics, no
+        kind: "batch" (batch statistics of the images of one device; for at least eight of them), "sync_batch" (of the
+            images of all devices that train together), "frozen_batch" (stored statistics, no
             trainable weights; for fine-tuning pretrained backbones), "group" (independent of the batch size; for
             training from scratch with small batches), or None for no normalisation.
         name: name of the layer.
@@ -28,6 +30,8 @@ def norm(kind, name, dtype=None, epsilon=1e-5, groups=32):
     """
     if kind == "batch":
         return BatchNorm(epsilon=epsilon, momentum=0.9, name=name, dtype=dtype)
+    if kind == "sync_batch":
+        return BatchNorm(epsilon=epsilon, momentum=0.9, name=name, dtype=dtype, synchronized=True)
     if kind == "frozen_batch":
         return FrozenBatchNorm(epsilon=epsilon, name=name, dtype=dtype)
     if kind == "group":
@@ -41,11 +45,17 @@ def norm(kind, name, dtype=None, epsilon=1e-5, groups=32):
 class BatchNorm(keras.layers.BatchNormalization):
     """Keras batch normalisation over channels-last features, as one fused operation on TensorFlow.
 
-    Takes the arguments of `keras.layers.BatchNormalization`. The outputs are equal on all backends. The moving variance
-    differs: the fused operation averages the unbiased variance, n / (n - 1) times the biased one, as torch does; the
-    Keras implementation, used on other backends, averages the biased one. With `valid` the unbiased one is averaged
-    everywhere.
+    Takes the arguments of `keras.layers.BatchNormalization`. With `synchronized`, batch statistics are those of the
+    images of all replicas of a `tf.distribute` strategy. On JAX they always are: a batch is one array there.
+
+    The outputs are equal on all backends. The moving variance differs: the fused operation averages the unbiased
+    variance, n / (n - 1) times the biased one, as torch does; the Keras implementation, used on other backends and for
+    statistics of several replicas, averages the biased one. With `valid` the unbiased one is averaged everywhere.
     """
+
+    def __init__(self, *args, synchronized=False, **kwargs):
+        super().__init__(*args, **kwargs)  # Keras refuses the argument on other backends than TensorFlow
+        self.synchronized = bool(synchronized)
 
     def constants(self, training):
         """Scale and offset of the layer, float32 `[C]`; None if they depend on the batch."""
@@ -68,7 +78,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         """
         if valid is not None and training and self.trainable:
             return self._normalise_valid(inputs, valid)
-        if not backend.is_tensorflow() or mask is not None or not self._can_fuse(inputs):
+        if not backend.is_tensorflow() or mask is not None or not self._can_fuse(inputs, training):
             return super().call(inputs, training=training, mask=mask)
         from keras_maskrcnn.backend.tensorflow.normalisation import batch_norm
 
@@ -76,7 +86,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def _normalise_valid(self, inputs, valid):
         """Normalise with the statistics of the valid rows; the other rows get the offset and no gradient."""
-        if not self._can_fuse(inputs):
+        if not self._can_fuse(inputs, training=True):
             raise ValueError(f"{self.name}: valid rows need channels last and Keras' default options")
         values, valid = ops.cast(inputs, "float32"), ops.cast(valid, "bool")
         count = ops.sum(ops.cast(valid, "float32")) * ops.cast(ops.prod(ops.shape(inputs)[1:3]), "float32")
@@ -91,10 +101,23 @@ class BatchNorm(keras.layers.BatchNormalization):
         gamma, beta = (ops.cast(w, "float32") for w in (self.gamma, self.beta))
         return ops.cast(centred * (gamma * ops.rsqrt(variance + self.epsilon)) + beta, inputs.dtype)
 
-    def _can_fuse(self, inputs):
+    def _moments(self, inputs, mask):
+        """Mean and variance of the batch, see `keras.layers.BatchNormalization`."""
+        synchronized, self.synchronized = self.synchronized, self._over_replicas()
+        try:
+            return super()._moments(inputs, mask)
+        finally:
+            self.synchronized = synchronized
+
+    def _over_replicas(self):
+        return self.synchronized and replicas.number() > 1
+
+    def _can_fuse(self, inputs, training):
         """Whether the fused operation supports the layer's options."""
         channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
-        return channels_last and self.scale and self.center and not (self.synchronized or self.renorm)
+        return (
+            channels_last and self.scale and self.center and not ((training and self._over_replicas()) or self.renorm)
+        )
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")

@@ -42,6 +42,7 @@ sample with this value. `"tf_image"` does not support it, because its gradient i
 
 import keras
 
+from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.layers.region_pooling import RegionPooling, check_positive
 from keras_maskrcnn.ops.roi_align import gather_align
 
@@ -116,7 +117,7 @@ class RoIAlign(RegionPooling):
     def _draw(self, rows):
         """Random position in its bin of every sample of `rows` boxes, see `ops.roi_align.scattered_taps`."""
         shape = (rows, 2, self.output_size, self.output_size, self.sampling_ratio**2)
-        return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+        return replicas.uniform(shape, dtype="float32", seed=self.seed_generator)
 
     def _lowering(self):
         name = self.chosen("roi_align")

@@ -41,6 +41,8 @@ class OwnLosses:
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
         self.loss_weights = dict(loss_weights or {})
+        if getattr(self, "_distribute_strategy", None) is not None and kwargs.get("jit_compile", "auto") == "auto":
+            kwargs["jit_compile"] = False  # the step of replicas needs the operations that XLA lacks
         super().compile(optimizer=optimizer, loss_weights=loss_weights, **kwargs)
         self._network = Network(self)
         # All weights exist already. Slots made while a step is traced would make TensorFlow trace it twice.
@@ -70,7 +72,10 @@ class OwnLosses:
         self.adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
-        return super().fit(x, y, **kwargs)
+        if "validation_data" in kwargs:
+            self._follow(kwargs["validation_data"])
+            kwargs["validation_data"] = self._distributed(kwargs["validation_data"])
+        return super().fit(self._distributed(x), y, **kwargs)
 
     def adopt(self, data):
         """Takes canvas, class names and resize rule of a result of `data.batches`, as `fit` does.
@@ -86,8 +91,17 @@ class OwnLosses:
         Raises:
             ValueError: if the images of `x` are resized by another rule than the model's.
         """
-        self._follow(x)  # `fit` calls this method for its `validation_data`
-        return super().evaluate(x, y, **kwargs)
+        self._follow(x)
+        return super().evaluate(self._distributed(x), y, **kwargs)
+
+    def _distributed(self, data):
+        """A process's part of the batches, as the strategy takes it that the model was made under."""
+        strategy = getattr(self, "_distribute_strategy", None)
+        if strategy is None:
+            return data
+        from keras_maskrcnn.backend.tensorflow.workers import distributed
+
+        return distributed(strategy, data)
 
     def _follow(self, data):
         """Have `data.batches` resize images by the model's rule, which `detect` applies too."""

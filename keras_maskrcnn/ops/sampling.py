@@ -27,7 +27,7 @@ def hardest(values, candidates, count):
     return ops.logical_and(candidates, ops.cast(rank, "float32") < ops.cast(count, "float32")[:, None])
 
 
-def sample(role, size, positive_fraction, seed):
+def sample(role, size, positive_fraction, seed, uniform=keras.random.uniform):
     """Sample `size` candidates per image, positives first.
 
     At most max(`size * positive_fraction`, 1) positives are drawn; negatives fill the remaining slots. Positives occupy
@@ -38,6 +38,8 @@ def sample(role, size, positive_fraction, seed):
         size: slots per image.
         positive_fraction: maximum fraction of positives.
         seed: a `keras.random.SeedGenerator` or an integer.
+        uniform: draws the random numbers: `keras.random.uniform`, or a function with its arguments `shape`, `dtype` and
+            `seed`, such as that of `backend.replicas`.
 
     Returns:
         (index, valid): int32 `[B, S]`, positions in `role`; bool `[B, S]`, False in empty slots. S is min(`size`, A).
@@ -45,7 +47,7 @@ def sample(role, size, positive_fraction, seed):
     slots = min(size, role.shape[1])
     positive_slots = count_positive_slots(size, positive_fraction, slots)
     # Keys lie in [0, 1): drawn positives are raised above all negatives, all other candidates get -1.
-    key = keras.random.uniform(ops.shape(role), dtype="float32", seed=seed)
+    key = uniform(ops.shape(role), dtype="float32", seed=seed)
     positive_key = ops.where(role == POSITIVE, key, -1.0)
     last_drawn = ops.top_k(positive_key, positive_slots)[0][:, -1:]
     drawn = ops.logical_and(role == POSITIVE, positive_key >= last_drawn)

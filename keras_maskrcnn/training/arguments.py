@@ -23,6 +23,10 @@ DEFAULTS = {
     "keep": "last",
     "find_lr": None,
     "overfit": None,
+    "distribute": None,
+    "wait": 300.0,
+    "base_batch_size": None,
+    "sync_batch_norm": False,
 }
 
 
@@ -79,6 +83,7 @@ def parser(description, **defaults):
         "learning rate has fallen; or of the best score, which best.keras has in any case (default: %(default)s)",
     )
     _add_checks(result)
+    _add_distribution(add)
     add("--overwrite", action="store_true", help="delete the run in the output folder and start again")
     add("--debug", action="store_true", help="show the traceback of an error")
     result.set_defaults(**{**DEFAULTS, **defaults})
@@ -138,6 +143,32 @@ def _add_checks(parser):
         help="train on N training images without augmentation, score them, and say whether the model can memorise "
         "them: the first check when nothing learns. Whole images as the model detects in them, or, with a fixed scale, "
         f"one window of --image-size of each (default length: {OVERFIT_MINUTES:g} minutes)",
+    )
+
+
+def _add_distribution(add):
+    add(
+        "--distribute",
+        choices=("mirrored", "multiworker", "jax"),
+        help="train on all devices of this process (mirrored, or jax without an address), or with further processes, "
+        "which run the same command and share --output: see docs/scale.md for the environment",
+    )
+    add(
+        "--wait",
+        type=minutes,
+        metavar="SECONDS",
+        help="how long a process waits for the others, at the start and if one is lost (default: %(default)g)",
+    )
+    add(
+        "--base-batch-size",
+        type=positive,
+        metavar="N",
+        help="--learning-rate is that of N images per step, and is multiplied by --batch-size / N",
+    )
+    add(
+        "--sync-batch-norm",
+        action="store_true",
+        help="batch statistics over the images of all devices, where the recipe has batch normalisation",
     )
 
 

@@ -24,17 +24,18 @@ class Best(keras.callbacks.Callback):
         folder: folder of the run.
         scores: the callback that scores, a `clock.TimedEval`.
         done: number of complete epochs of the run; 0 forgets an earlier run.
+        writes: whether this process writes and deletes the files.
     """
 
-    def __init__(self, folder, scores, done=0):
+    def __init__(self, folder, scores, done=0, writes=True):
         super().__init__()
         self.path = pathlib.Path(folder) / "best.keras"
-        self._scores = scores
+        self._scores, self._writes = scores, writes
         self._record = self.path.parent / "backup" / "best.json"
         self._found = None
         if done and self._record.is_file() and self.path.is_file():
             self._found = json.loads(self._record.read_text())
-        elif not done:
+        elif not done and writes:
             self.path.unlink(missing_ok=True)
             self._record.unlink(missing_ok=True)
 
@@ -50,9 +51,10 @@ class Best(keras.callbacks.Callback):
         name, figure = chosen(self._scores.scores)
         if math.isnan(figure) or (self._found and figure <= self._found["figure"]):
             return
-        self._save()
         self._found = {"epoch": epoch + 1, "score": name, "figure": figure}
-        write(self._record, json.dumps(self._found))
+        if self._writes:
+            self._save()
+            write(self._record, json.dumps(self._found))
 
     def load(self, model):
         """Gives a model the weights and the optimizer state of the best epoch."""

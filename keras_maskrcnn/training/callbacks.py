@@ -46,6 +46,8 @@ class CocoEval(keras.callbacks.Callback):
         limit: score the first `limit` images only.
         batch_size: images per call of `detect`.
         image_threshold: minimum score of the detections that are drawn.
+        group: `backend.processes.Group` of a training by several processes, all of which have this callback: they share
+            the images out, and all have the scores in their logs. `log_dir` is for the first one only.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class CocoEval(keras.callbacks.Callback):
         limit: int | None = None,
         batch_size: int = 8,
         image_threshold: float = 0.5,
+        group=None,
     ):
         super().__init__()
         if every < 1:
@@ -72,6 +75,7 @@ class CocoEval(keras.callbacks.Callback):
         self.limit = limit
         self.batch_size = batch_size
         self.image_threshold = image_threshold
+        self.group = group
         self.scores = None  # of the last scored epoch, with per_class
         self._events = None if log_dir is None else EventLog(log_dir)
         self._shown = None  # the samples that are drawn, read once
@@ -93,6 +97,7 @@ class CocoEval(keras.callbacks.Callback):
                 max_detections=self.max_detections,
                 batch_size=self.batch_size,
                 limit=self.limit,
+                group=self.group,
             )
         logs.update({f"val_{name}": value for name, value in self.scores.items() if name != "per_class"})
         if self._events:

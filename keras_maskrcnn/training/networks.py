@@ -39,6 +39,9 @@ def build(arguments, num_classes, *, fpn_channels, anchors, mask_rcnn, detection
     Returns:
         an `InstanceModel`.
     """
+    backbone = common.get("backbone")
+    if recipe.value(arguments, "sync_batch_norm") and isinstance(backbone, dict) and backbone.get("norm") == "batch":
+        common["backbone"] = {**backbone, "norm": "sync_batch"}
     common |= {"fpn_channels": fpn_channels, "seed": arguments.seed, "dtype": recipe.policy(arguments)}
     if arguments.model == "mask_rcnn":
         return MaskRCNN(num_classes, anchors=anchors, detection=detection, **mask_rcnn, **common)

@@ -2,6 +2,7 @@
 
 from keras_maskrcnn.training.adamw import AdamW
 from keras_maskrcnn.training.arguments import value
+from keras_maskrcnn.training.distribution import scaled_rate
 from keras_maskrcnn.training.rates import layer_rates
 from keras_maskrcnn.training.schedules import OneCycle, StepLR, WarmUp, warmup_cosine, warmup_steps
 from keras_maskrcnn.training.sgd import SGD
@@ -19,7 +20,7 @@ def schedule(arguments):
     Raises:
         ValueError: for a schedule that does not exist.
     """
-    peak, name = arguments.learning_rate, value(arguments, "lr_schedule")
+    peak, name = scaled_rate(arguments), value(arguments, "lr_schedule")
     if arguments.minutes:
         total, warmup, hold = 1.0, 0.05, arguments.hold
     else:

@@ -5,6 +5,7 @@ import sys
 import threading
 
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.training import distribution
 from keras_maskrcnn.training.run_folder import RunFolder
 
 
@@ -17,10 +18,14 @@ def main(run, arguments):
         print(f"\ninterrupted{_after(arguments)}", file=sys.stderr)
         sys.exit(130)
     except (DataError, ValueError, OSError) as error:
+        distribution.restart(arguments, error)
         if arguments.debug:
             raise
         print(f"error: {error}".replace("\n", " "), file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        distribution.restart(arguments, error)
+        raise
 
 
 def _unraisable(error, usual=sys.unraisablehook):

@@ -14,9 +14,9 @@ import time
 import numpy as np
 
 from keras_maskrcnn import data, evaluation
-from keras_maskrcnn.backend import is_tensorflow
+from keras_maskrcnn.backend import is_tensorflow, processes
 from keras_maskrcnn.inference.saved_model import SavedModel
-from keras_maskrcnn.training import anchor_proposal, finishing, overfit
+from keras_maskrcnn.training import anchor_proposal, distribution, finishing, overfit
 from keras_maskrcnn.training.arguments import (
     add_backbone_rate,
     canvas,
@@ -58,6 +58,7 @@ __all__ = [
     "share",
     "strict",
     "train",
+    "value",
 ]
 
 # Candidates and widths for small images with few objects; those of the papers are about ten times as large.
@@ -72,7 +73,7 @@ IMAGENET = "imagenet"
 
 
 def begin(arguments):
-    """Sets the random seed and checks the output folder; the first call of a recipe.
+    """Joins the processes of `--distribute`, sets the random seed and checks the output folder; first in a recipe.
 
     A run that is finished already ends the program with exit code 0. `--overwrite` deletes the run in the folder.
     `--find-lr` leaves it as it is.
@@ -80,15 +81,19 @@ def begin(arguments):
     Raises:
         ValueError: in one line, if the folder holds a run with other arguments.
     """
+    if arguments.overwrite or arguments.find_lr or not (arguments.output / "summary.json").is_file():
+        distribution.begin(arguments)
     keras.utils.set_random_seed(arguments.seed)
     if arguments.find_lr:
         return
-    folder = RunFolder.of(arguments)
-    if arguments.overwrite:
+    folder, group = RunFolder.of(arguments), processes.group()
+    if arguments.overwrite and group.is_chief:
         folder.delete()
+    group.wait()
     folder.check()
     if folder.finished:
-        folder.backup().delete()
+        if group.is_chief:
+            folder.backup().delete()
         print(f"{folder.path} holds a finished run; --overwrite starts it again")
         sys.exit(0)
 
@@ -141,6 +146,7 @@ def batches(arguments, dataset, mask_size=56, **options):
         seed=arguments.seed,
         workers=arguments.workers,
         backend="grain" if arguments.pipeline == "grain" else "auto",
+        shard=processes.group().shard,
         **options,
     )
 
@@ -170,25 +176,34 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
         validation: batches for `val_loss`; None for some of `val_data`, on the canvas of the model.
         callbacks: functions from the clock to further callbacks.
 
+    With `--distribute` all processes call this; the first one saves, exports, draws and prints.
+
     Returns:
-        dict, the content of `OUTPUT/summary.json`.
+        dict, the content of `OUTPUT/summary.json`; None in the other processes.
     """
     if arguments.find_lr:
         _find_learning_rate(arguments, model, batches)
     if arguments.overfit:
         train_data = val_data = overfit.images(train_data, arguments.overfit, model, canvas(arguments))
         batches, validation = overfit.batches(train_data, model, batches, arguments), None
-    output, folder = arguments.output, RunFolder.of(arguments)
+    output, folder, group = arguments.output, RunFolder.of(arguments), processes.group()
+    processes.leave_scope()
     clock = Clock(arguments.batch_size)
     if arguments.minutes:
         clock = TimeBudget(arguments.minutes, schedule(arguments), arguments.batch_size)
-    scores = TimedEval(clock, val_data, log_dir=output / "logs", max_detections=max_detections)
+    log_dir = output / "logs" if group.is_chief else None
+    scores = TimedEval(clock, val_data, log_dir=log_dir, max_detections=max_detections, group=group)
     if validation is None:
         validation = _validation(arguments, model, val_data, batches)
-    further = [SkippedSteps(train_data), *(make(clock) for make in callbacks)]
+    further = [make(clock) for make in callbacks]
+    if group.is_chief:
+        further.insert(0, SkippedSteps(train_data))
     best = _fit(arguments, model, batches, validation, folder, clock, scores, further)
     start, steps = time.perf_counter(), int(model.optimizer.iterations)
     figures = _kept(arguments, model, val_data, scores, best)
+    if not group.is_chief:
+        group.wait()  # a process that ends would stop the first one
+        return None
     print("\n" + evaluation.format_scores(figures))
     paths = finishing.save(model, output, export=is_tensorflow() and not arguments.overfit)
     served = SavedModel(paths["saved_model"]) if paths["saved_model"] else model
@@ -216,6 +231,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
         **{name: path and str(path) for name, path in paths.items()},
     }
     folder.finish(summary)
+    group.wait()
     print(finishing.report(summary, output))
     data.print_left_out(train_data, val_data)
     return summary
@@ -232,14 +248,18 @@ def _find_learning_rate(arguments, model, batches):
 
 def _fit(arguments, model, batches, validation, folder, clock, scores, further):
     """Trains from the last backup of the run, if there is one, to its end; returns the `Best` of its epochs."""
-    backup = folder.backup(clock.totals)
+    backup, group = folder.backup(clock.totals), processes.group()
     done = backup.restore(model)
-    if done:
+    distribution.check_equal("numbers of complete epochs", done)
+    if done and group.is_chief:
         left = f" with {clock.left / 60:.1f} min left" if arguments.minutes else ""
         print(f"{folder.path} continues after epoch {done} of {arguments.epochs}{left}")
     batches.rows.start = clock.steps * arguments.batch_size
-    folder.start(done)
-    best = Best(folder.path, scores, done)
+    best = Best(folder.path, scores, done, writes=group.is_chief)
+    if group.is_chief:
+        folder.start(done)
+        lines = [TimeLine(clock) if arguments.minutes else EpochLine()]
+        lines.append(keras.callbacks.CSVLogger(folder.path / "history.csv", append=done > 0))
     model.adopt(batches)  # which the endless iterator of `--minutes` may hide
     with batches.rows.raising():
         model.fit(
@@ -248,17 +268,18 @@ def _fit(arguments, model, batches, validation, folder, clock, scores, further):
             initial_epoch=done,
             steps_per_epoch=ENDLESS if arguments.minutes else max(arguments.steps // arguments.epochs, 1),
             validation_data=validation,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=(1 if sys.stdout.isatty() else 2) if group.is_chief else 0,
             callbacks=[
                 clock,
                 scores,
-                TimeLine(clock) if arguments.minutes else EpochLine(),
-                keras.callbacks.CSVLogger(folder.path / "history.csv", append=done > 0),
+                *(lines if group.is_chief else ()),
                 *further,
                 best,
-                backup,  # last, so that the scores and the best of an epoch are on disk before its state
+                # Last, so that the scores and the best of an epoch are on disk before its state.
+                *([backup] if group.is_chief else ()),
             ],
         )
+    group.wait()  # until the last files are written
     return best
 
 
@@ -269,7 +290,7 @@ def _kept(arguments, model, val_data, scores, best):
         best.load(model)
     if scores.current and not loaded:
         return scores.scores
-    return evaluation.scores(model, val_data, max_detections=scores.max_detections)
+    return evaluation.scores(model, val_data, max_detections=scores.max_detections, group=processes.group())
 
 
 def _validation(arguments, model, val_data, batches):
@@ -277,9 +298,13 @@ def _validation(arguments, model, val_data, batches):
     if list(val_data.class_names) != list(batches.class_names):
         return None
     size = min(arguments.batch_size, len(val_data), 32)
+    group = processes.group()
+    size = size // group.devices * group.devices
+    if not size:  # fewer images than devices
+        return None
     count = min(len(val_data), 32, 4 * size) // size * size  # full batches: JAX compiles for each size
     part = data.Subset(val_data, np.linspace(0, len(val_data) - 1, count).astype(int))
     part = data.Stretched(part, model.stretch) if model.stretch else part
     rows = batches.rows.prepare
-    shape = {"max_instances": rows.max_instances, "mask_size": rows.mask_size}
+    shape = {"max_instances": rows.max_instances, "mask_size": rows.mask_size, "shard": group.shard}
     return data.batches(part, model.image_size or rows.image_size, size, **shape, cache=True, workers=arguments.workers)

@@ -9,7 +9,7 @@ from keras_maskrcnn.training.arguments import canvas, policy
 from keras_maskrcnn.training.backup import Backup
 
 _ARGUMENTS = pathlib.PurePath("backup", "arguments.json")  # of an unfinished run; a summary has those of a finished one
-_NO_EFFECT = ("output", "overwrite", "workers", "pipeline", "debug", "find_lr")
+_NO_EFFECT = ("output", "overwrite", "workers", "pipeline", "debug", "find_lr", "wait", "distribute")
 
 
 class RunFolder:

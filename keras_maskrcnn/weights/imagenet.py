@@ -28,7 +28,7 @@ KERAS = {
     "resnet101": ("ResNet101", "keras_resnet"),
     "mobilenet_v2": ("MobileNetV2", "keras_mobilenet_v2"),
 }
-NORMS = ("batch", "frozen_batch")
+NORMS = ("batch", "sync_batch", "frozen_batch")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -270,3 +270,16 @@ def test_frozen_constants_are_not_rounded_to_bfloat16_before_use():
 def test_unknown_kinds_are_rejected():
     with pytest.raises(ValueError, match="norm='layer' is not one of"):
         norm("layer", "here")
+
+
+def test_synchronised_statistics_on_one_device_are_those_of_the_batch():
+    plain, synchronised = norm("batch", "n"), BatchNorm.from_config(norm("sync_batch", "n").get_config())
+    assert synchronised.synchronized
+    x = features()
+    for layer in (plain, synchronised):
+        layer.build(SHAPE)
+        randomise(layer)
+    for training in (True, False):
+        np.testing.assert_array_equal(plain(x, training=training), synchronised(x, training=training))
+    for one, other in zip(plain.weights, synchronised.weights, strict=True):
+        np.testing.assert_array_equal(one, other)

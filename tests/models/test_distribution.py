@@ -131,3 +131,11 @@ def test_replicas_have_equal_moving_averages(tmp_path):
     results, _ = run(tmp_path, 2, norm="batch")
     assert results["different_copies"] == []
     assert [step["skipped_steps"] for step in results["bad"]] == [1, 1]
+
+
+@pytest.mark.slow
+def test_synchronised_batch_norm_has_the_statistics_of_the_global_batch(tmp_path):
+    one, two = run(tmp_path, 0, norm="batch"), run(tmp_path, 2, norm="sync_batch")
+    for step, expected in zip(two[0]["steps"], one[0]["steps"], strict=True):
+        assert step == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert two[0]["different_copies"] == []

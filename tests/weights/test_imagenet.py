@@ -188,7 +188,7 @@ def test_files_that_do_not_fit_are_refused(lite0, drawn, write, tmp_path):
         (
             {"name": "resnet18", "width": 4, "norm": "group"},
             "x.pth",
-            "need norm='batch' or norm='frozen_batch', not 'group'",
+            "need norm='batch' or norm='sync_batch' or norm='frozen_batch', not 'group'",
         ),
         ("simple_cnn", "imagenet", "there are no ImageNet weights for simple_cnn"),
         (
