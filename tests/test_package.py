@@ -125,7 +125,7 @@ def test_the_wheel_works_in_an_environment_of_its_own(distributions, tmp_path, r
     """With the lowest and with the newest version of every dependency."""
     uv = (sys.executable, "-m", "uv")
     run(*uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
-    python = next((tmp_path / "venv").glob("*/python*"))
+    python = next((tmp_path / "venv").glob("[bS]*/python*"))
     programs, install = python.parent, (*uv, "pip", "install", "--quiet", "--python", python)
     chosen = ("--resolution", resolution, "--only-binary", ":all:")
     extras = [word for extra in EXTRAS for word in ("--extra", extra)]
