@@ -31,16 +31,7 @@ def mean(values):
 
 def gathered(values):
     """Rows of all replicas, first replica first: `[n, ...]` to `[N, ...]`."""
-    if number() == 1:
-        return values
-    import tensorflow as tf
-
-    context = _context()
-    devices = context.strategy.extended.worker_devices
-    if len(devices) > 1:
-        return context.all_gather(values, axis=0)
-    with tf.device(devices[0]):  # which TensorFlow leaves out, and then asks the values for
-        return context.all_gather(tf.identity(values), axis=0)
+    return values if number() == 1 else _context().all_gather(_placed(values), axis=0)
 
 
 def uniform(shape, dtype, seed):
@@ -86,7 +77,18 @@ def global_mean(values, mask, count=None):
 
 def _reduced(how, values):
     empty = isinstance(values, list) and not values  # TensorFlow fails on an empty list
-    return values if empty or number() == 1 else _context().all_reduce(how, values)
+    return values if empty or number() == 1 else _context().all_reduce(how, _placed(values))
+
+
+def _placed(values):
+    """The values on the device of a process that has one: TensorFlow asks them for it, and they may have none."""
+    import tensorflow as tf
+
+    devices = _context().strategy.extended.worker_devices
+    if len(devices) > 1:
+        return values
+    with tf.device(devices[0]):
+        return tf.nest.map_structure(tf.identity, values)
 
 
 def _context():

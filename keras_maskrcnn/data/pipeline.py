@@ -276,8 +276,8 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         places = tf.numpy_function(next_epoch, [], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 3)))
 
-    result = tf.data.Dataset.range(1).flat_map(one_epoch)
-    result = result.repeat() if repeat else result
+    # Not `repeat`, which ends after an epoch without rows: a process may have none where an epoch is less than a batch.
+    result = tf.data.Dataset.range(2**62 if repeat else 1).flat_map(one_epoch)
     result = result.map(load, num_parallel_calls=workers, deterministic=True)
     count = rows.shard[1] if rows.shard else 1
     result = result.batch(batch_size // count, drop_remainder=drop_remainder or count > 1)

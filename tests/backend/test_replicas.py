@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ class Context:
     """Two replicas; the other one contributes `other` to a sum."""
 
     num_replicas_in_sync = 2
+    strategy = types.SimpleNamespace(extended=types.SimpleNamespace(worker_devices=("one", "other")))
 
     def __init__(self, other):
         self.other = other
