@@ -2,12 +2,15 @@
 
 import asyncio
 import concurrent.futures
+import io
 import struct
 import threading
 import time
 import zlib
 
+import numpy as np
 import pytest
+import tifffile
 from serving import PNG, Model, encoded, square
 
 from keras_maskrcnn.serve import Settings, create_app
@@ -23,12 +26,22 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def in_a_tile(channels):
+    """The bytes of a TIFF file of 16 × 16 pixels in one tile of more than a million."""
+    stream, options = io.BytesIO(), {"photometric": "rgb", "planarconfig": "contig"}
+    image = np.zeros((16, 16, channels), np.uint8)
+    tifffile.imwrite(stream, image, tile=(1040, 1040), compression="zlib", **options)
+    return stream.getvalue()
+
+
 BAD = {
     "empty": (b"", PNG, {}, 400, "the body is empty"),
     "no image": (b"no image", PNG, {}, 400, "no image in a format that is read"),
     "truncated": (encoded(square())[:60], PNG, {}, 400, "cannot be read as an image"),
-    "a bomb": (png_header(50_000, 50_000), PNG, {}, 413, "more than 40000000 pixels"),
+    "a bomb": (png_header(50_000, 50_000), PNG, {}, 413, "more than 1000000 pixels"),
     "many pixels": (png_header(7_000, 7_000), PNG, {}, 413, "7000 x 7000 pixels"),
+    "a large tile": (in_a_tile(3), PNG, {}, 413, "1040 x 1040 pixels"),
+    "a large tile of many channels": (in_a_tile(6), PNG, {}, 413, "1040 x 1040 pixels"),
     "many bytes": (b"x" * 300_001, PNG, {}, 413, "more than 300000 bytes"),
     "text": (b"text", {"content-type": "text/plain"}, {}, 415, "'text/plain'"),
     "a form of nothing": (b"x", {"content-type": "multipart/form-data"}, {}, 400, "multipart"),
@@ -43,7 +56,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_refused_in_one_line(start, model, case):
     content, headers, query, status, reason = BAD[case]
-    client = start(model, max_bytes=300_000)
+    client = start(model, max_bytes=300_000, max_pixels=1_000_000)
     response = client.post("/v1/predict", content=content, headers=headers, params=query)
     assert response.status_code == status, response.text
     (error,) = response.json().values()
