@@ -51,7 +51,7 @@ def read_image(path: str | os.PathLike, turn: bool = True, channels: int = 3, dt
     other number of channels is refused. TIFF files of more channels than Pillow reads, and all 16 bits of colour, need
     `pip install "keras3-maskrcnn[channels]"`.
 
-    An image, or a tile of a TIFF file, of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels is refused before it is decoded;
+    An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, or with tiles of more, is refused before it is decoded;
     None is no limit.
 
     Args:
@@ -258,7 +258,7 @@ def _one_line(path, kind):
 
 
 def decoded_sizes(image):
-    """Returns the (width, height) of what decoding holds at a time: of an open image, and of the tiles of a TIFF file."""
+    """Returns the (width, height) of an open image and of the tiles of a TIFF file, which decoding holds whole."""
     tags = getattr(image, "tag_v2", {})
     return [image.size, (tags.get(322, 0), tags.get(323, 0))]
 
