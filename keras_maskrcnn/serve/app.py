@@ -113,12 +113,11 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app):
-        """Ends the threads with the application."""
+        """Ends the thread of the network with the application."""
         del app
         yield
         self.stopping = True
         self._batcher.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def health(self):
         """Whether the service takes requests."""

@@ -249,7 +249,7 @@ def test_a_place_is_taken_until_the_decoder_ends_even_if_its_request_does_not_wa
         await third.task
         assert third.status == 200
 
-    run(scenario, model, queue=1, timeout=20.0 if leaves else 2.0)
+    run(scenario, model, queue=1, timeout=20.0 if leaves else 3.0)
 
 
 def test_an_image_that_fails_does_not_fail_those_in_its_batch(model):
