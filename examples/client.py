@@ -1,10 +1,11 @@
-"""Sends photos to the service and writes what it finds: a JSON file each and, with --overlay, a picture.
+"""Sends photos to the service and writes what it finds: PHOTO.json and, with --overlay, PHOTO_overlay.png.
 
     python -m keras_maskrcnn serve --model nuclei
     python examples/client.py photo.jpg other.png --output found --overlay
 
 Only Python's standard library is needed. While the queue of the service is full, the client waits as long as the answer
-says, and asks again. A photo that fails is one line on stderr; the others are processed, and the exit code is 2.
+says, and asks again. A photo that fails, or has the file name of an earlier one, is one line on stderr; the others are
+processed, and the exit code is 2.
 """
 
 import argparse
@@ -67,10 +68,10 @@ def process(photo, options):
     content = photo.read_bytes()
     found = json.loads(post(route(options, masks=options.masks), content, kind))
     options.output.mkdir(parents=True, exist_ok=True)
-    target = options.output / f"{photo.stem}.json"
+    target = options.output / f"{photo.name}.json"
     target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if options.overlay:
-        (options.output / f"{photo.stem}.png").write_bytes(post(route(options, format="png"), content, kind))
+        (options.output / f"{photo.name}_overlay.png").write_bytes(post(route(options, format="png"), content, kind))
     names = [thing["class"] for thing in found["objects"]]
     counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
     print(f"{photo}: {counts or 'no object'} -> {target}")
@@ -89,9 +90,12 @@ def main():
     add("--masks", choices=("polygons", "rle", "none"), default="polygons", help="in the JSON (default: %(default)s)")
     add("--overlay", action="store_true", help="also write the photo with the objects drawn on it")
     options = parser.parse_args()
-    code = 0
+    code, names = 0, set()
     for photo in options.photos:
         try:
+            if photo.name in names:
+                raise ValueError("an earlier photo has this file name, and its results would be overwritten")
+            names.add(photo.name)
             process(photo, options)
         except (OSError, ValueError) as error:
             print(f"error: {photo}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)

@@ -41,6 +41,8 @@ def tiff(source):
         if not {"Y", "X"} <= set(names) or len(others) > 1:
             raise ValueError(f"it has the axes {names} of {list(shape)}, not Y, X and channels")
         check_size(shape[names.index("X")], shape[names.index("Y")], shape[others[0]] if others else 1)
+        if series.keyframe.is_tiled:
+            check_size(series.keyframe.tilewidth, series.keyframe.tilelength)
         pixels = series.asarray().reshape(shape)
         tag = file.pages.first.tags.get("Orientation")
         return np.moveaxis(pixels, others, [-1] * len(others)), int(tag.value) if tag else 1

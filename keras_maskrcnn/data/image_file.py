@@ -51,7 +51,8 @@ def read_image(path: str | os.PathLike, turn: bool = True, channels: int = 3, dt
     other number of channels is refused. TIFF files of more channels than Pillow reads, and all 16 bits of colour, need
     `pip install "keras3-maskrcnn[channels]"`.
 
-    An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels is refused before it is decoded; None is no limit.
+    An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, or with tiles of more, is refused before it is decoded;
+    None is no limit.
 
     Args:
         path: str or Path.
@@ -149,7 +150,7 @@ def _decoded(path, wanted, source):
         if image.format in ("PNG", "TIFF") and _is_reduced(image, wanted):
             return _whole(image, source, wanted)
         if image.format == "TIFF" and 1 < image.n_frames == wanted.channels and image.mode in GREY:
-            return _pages(image), 1
+            return _pages(image, path), 1
         image.load()
         return _channels(image, wanted), orientation_of(image)
 
@@ -177,11 +178,12 @@ def _whole_tiff(source):
     return TURNS.get(orientation, TURNS[1])(pixels)
 
 
-def _pages(image):
+def _pages(image, path):
     """Returns the grey pages of a TIFF file as channels."""
     size, pages = image.size, []
     for page in range(image.n_frames):
         image.seek(page)
+        _check_pixels(image, path)
         if image.size != size or image.mode not in GREY:
             raise ValueError(f"page {page + 1} is {image.mode} of {image.width} x {image.height} pixels, unlike page 1")
         pages.append(_grey(image))
@@ -255,7 +257,14 @@ def _one_line(path, kind):
         raise DataError(path, f"cannot be read as {kind} ({error})") from error
 
 
+def decoded_sizes(image):
+    """Returns the (width, height) of an open image and of the tiles of a TIFF file, which decoding holds whole."""
+    tags = getattr(image, "tag_v2", {})
+    return [image.size, (tags.get(322, 0), tags.get(323, 0))]
+
+
 def _check_pixels(image, path):
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        limit = f"more than the {Image.MAX_IMAGE_PIXELS} of PIL.Image.MAX_IMAGE_PIXELS"
-        raise DataError(path, f"has {image.width} x {image.height} pixels, {limit}")
+    for width, height in decoded_sizes(image):
+        if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+            limit = f"more than the {Image.MAX_IMAGE_PIXELS} of PIL.Image.MAX_IMAGE_PIXELS"
+            raise DataError(path, f"has {width} x {height} pixels, {limit}")

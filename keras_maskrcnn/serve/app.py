@@ -1,9 +1,11 @@
 """The routes of the service, as a FastAPI application."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import json
+import os
 import typing
 
 from fastapi import FastAPI, Query, Request
@@ -94,8 +96,10 @@ class Service:
         self.settings, self.stopping = settings, False
         self._served = {name: Served(name, model, settings.score, settings.batch) for name, model in models.items()}
         self._batcher = Batcher(settings.queue, settings.batch)
+        threads = min(self.settings.queue, 1 + (os.cpu_count() or 1))
+        self._threads = concurrent.futures.ThreadPoolExecutor(threads, "images")
         self._open = 0  # requests whose body arrives or is answered
-        self.metrics = Metrics(self._batcher)
+        self.metrics = Metrics(self._batcher, lambda: self._open)
 
     @property
     def names(self):
@@ -140,6 +144,7 @@ class Service:
 
     async def _predict(self, served, request, asked):
         request.state.log["model"] = served.name
+        served.check(asked.max_detections)
         with self._opened():
             files, is_form = await self._files(request)
             as_png = _wants_png(request, asked)
@@ -162,7 +167,7 @@ class Service:
         self._batcher.check()  # before the body arrives
         content = await uploads.body(request, self.settings.max_bytes, self.settings.timeout)
         request.state.log["bytes"] = len(content)
-        return await uploads.files(request, content, self.settings.queue) if is_form else [content], is_form
+        return await uploads.files(request, content, self.settings.files) if is_form else [content], is_form
 
     @contextlib.contextmanager
     def _opened(self):
@@ -198,23 +203,35 @@ class Service:
             finally:
                 for task in tasks:  # those that still wait when one fails
                     task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         body = b'{"results":[' + b",".join(response.body for response, _ in done) + b"]}"
         return Response(body, media_type="application/json"), sum(count for _, count in done)
 
     async def _result(self, served, asked, content):
         image, computed = await self._computed(served, asked, content)
         make = functools.partial(answers.result, served, image.shape[:2], computed, asked.masks)
-        return await asyncio.to_thread(lambda: _json(make())), _count(computed)
+        return await self._in_thread(lambda: _json(make())), _count(computed)
 
     async def _overlay(self, served, asked, content):
         image, computed = await self._computed(served, asked, content)
-        drawn = await asyncio.to_thread(answers.overlay, image, computed.found, served.class_names)
+        drawn = await self._in_thread(answers.overlay, image, computed.found, served.class_names)
         return Response(drawn, media_type=PNG), _count(computed)
+
+    async def _in_thread(self, work, *arguments):
+        """The result of a function in a thread. When the request ends before it, a place stays taken until it ends."""
+        running = self._threads.submit(work, *arguments)
+        result = asyncio.wrap_future(running)
+        try:
+            return await asyncio.shield(result)
+        except asyncio.CancelledError:
+            if not running.cancel():
+                self._batcher.keep(result)
+            raise
 
     async def _computed(self, served, asked, content):
         """The image in a file, and its `batching.Computed`."""
         limits = asked.score, asked.max_detections
-        image = await asyncio.to_thread(images.decoded, content, served.image_type, self.settings.max_pixels)
+        image = await self._in_thread(images.decoded, content, served.image_type, self.settings.max_pixels)
         computed = await self._batcher.detect(served.detector(*limits), served.key(image, *limits), image)
         self.metrics.computed(served.name, computed)
         return image, computed

@@ -49,7 +49,7 @@ class Batcher:
     def __init__(self, places, most):
         self._places, self._most = places, most
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "network")
-        self._waiting, self._running, self.taken = [], False, 0
+        self._waiting, self._running, self._closed, self.taken = [], False, False, 0
         self._seconds = 0.0  # per image, a mean of the recent ones
 
     @property
@@ -74,6 +74,16 @@ class Batcher:
         finally:
             self.taken -= count
 
+    def keep(self, work):
+        """Takes one place, free or not, until a future is done."""
+        self.taken += 1
+        work.add_done_callback(self._free)
+
+    def _free(self, work):
+        self.taken -= 1
+        if not work.cancelled():
+            work.exception()  # nobody waits for it
+
     async def detect(self, detect, key, image):
         """Detects in an image, together with others that wait. If it is cancelled while it waits, nothing is computed.
 
@@ -84,7 +94,13 @@ class Batcher:
 
         Returns:
             `Computed`.
+
+        Raises:
+            RequestError: 503 after `close`.
+            Exception: that of `detect`; images of a batch that fails are tried again one by one.
         """
+        if self._closed:
+            raise _stopping()
         answer = asyncio.get_running_loop().create_future()
         job = _Job(detect, key, image, answer, time.perf_counter())
         self._waiting.append(job)
@@ -96,11 +112,15 @@ class Batcher:
                 self._waiting.remove(job)
 
     def close(self):
-        """Lets the thread end after the batch that it computes."""
+        """Lets the thread end after the batch that it computes; images that wait get a `RequestError` of status 503."""
+        self._closed = True
+        for job in self._waiting:
+            _settle(job, error=_stopping())
+        self._waiting.clear()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _start(self):
-        if self._running or not self._waiting:
+        if self._running or self._closed or not self._waiting:
             return
         first = self._waiting[0]
         jobs = [job for job in self._waiting if job.key == first.key][: self._most]
@@ -111,21 +131,40 @@ class Batcher:
 
     def _finish(self, jobs, running):
         self._running = False
-        error = asyncio.CancelledError() if running.cancelled() else running.exception()
+        error = _stopping() if running.cancelled() else running.exception()
         if error is None:
             results = running.result()
             seconds = results[0].network / len(jobs)
             self._seconds += (seconds - self._seconds) * (RECENT if self._seconds else 1)
-        for position, job in enumerate(jobs):
-            if job.answer.done():
-                continue
-            if error is None:
-                job.answer.set_result(results[position])
-            elif isinstance(error, asyncio.CancelledError):
-                job.answer.cancel()
-            else:
-                job.answer.set_exception(error)
+            for job, result in zip(jobs, results, strict=True):
+                _settle(job, result)
+        elif len(jobs) == 1 or self._closed:
+            for job in jobs:
+                _settle(job, error=error)
+        else:
+            self._separate(jobs)
         self._start()
+
+    def _separate(self, jobs):
+        """Puts the images of a batch that failed before all others, each in a batch of its own."""
+        jobs = [job for job in jobs if not job.answer.done()]
+        for job in jobs:
+            job.key = object()
+        self._waiting[:0] = jobs
+
+
+def _settle(job, result=None, error=None):
+    """Gives a job its result or error, unless its request has been cancelled."""
+    if job.answer.done():
+        return
+    if error is None:
+        job.answer.set_result(result)
+    else:
+        job.answer.set_exception(error)
+
+
+def _stopping():
+    return RequestError(503, "the service is stopping", {"Connection": "close"})
 
 
 def _computed(jobs):

@@ -5,7 +5,7 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from keras_maskrcnn.data import array_file
-from keras_maskrcnn.data.image_file import FORMATS, read_stored
+from keras_maskrcnn.data.image_file import FORMATS, decoded_sizes, read_stored
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.serve.errors import RequestError
 
@@ -16,7 +16,8 @@ def decoded(content, image_type, max_pixels):
     Args:
         content: bytes of the file.
         image_type: `ImageType` of the result.
-        max_pixels: of the image; the header states its size, and no pixel of a larger one is decoded.
+        max_pixels: of the image, and of a tile of a TIFF file; the header states their sizes, and no pixel of a larger
+            one is decoded.
 
     Returns:
         `[H, W, C]` of the type.
@@ -26,37 +27,37 @@ def decoded(content, image_type, max_pixels):
     """
     if not content:
         raise RequestError(400, "the file is empty")
-    width, height = _stated_size(content, max_pixels)
-    if width * height > max_pixels:
-        raise RequestError(413, f"the image has {width} x {height} pixels, more than {max_pixels}")
+    for width, height in _stated_sizes(content, max_pixels):
+        if width * height > max_pixels:
+            raise RequestError(413, f"the image has {width} x {height} pixels, more than {max_pixels}")
     try:
         return read_stored("upload", image_type, content).turned()
     except DataError as error:
         raise RequestError(400, f"the image {error.reason}") from None
 
 
-def _stated_size(content, max_pixels):
-    """(width, height) in the header of a file."""
+def _stated_sizes(content, max_pixels):
+    """(width, height) in the header of a file: of the image, and of the tiles of a TIFF file."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return image.size
+            return decoded_sizes(image)
     except Image.DecompressionBombError:
         raise RequestError(413, f"the image has more than {max_pixels} pixels") from None
     except UnidentifiedImageError:
         if array_file.is_tiff(content):
-            return _tiff_size(content)
+            return _tiff_sizes(content)
         raise RequestError(400, f"the file is no image in a format that is read: {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise exceptions of any class for arbitrary bytes
         raise RequestError(400, f"the image cannot be read ({error})") from None
 
 
-def _tiff_size(content):
-    """(width, height) of a TIFF file of more channels than Pillow reads."""
+def _tiff_sizes(content):
+    """(width, height) of the image and of the tiles of a TIFF file of more channels than Pillow reads."""
     try:
         import tifffile
 
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page = file.pages.first
-            return page.imagewidth, page.imagelength
+            return [(page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength)]
     except Exception as error:  # as above
         raise RequestError(400, f"the TIFF file cannot be read ({error})") from None

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from keras_maskrcnn.serve.errors import ClientGoneError
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
-CLIENT_GONE = 499  # as in the logs of nginx
+CLIENT_GONE = 499  # as in the logs of nginx; also of requests that end without an answer when the service stops
 LONGEST = 200  # characters of a path in the log
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Watched:
             if status is None:
                 await JSONResponse({"error": "internal error"}, 500)(scope, receive, sending)
         finally:
-            self._note(scope, line, status, time.perf_counter() - begin)
+            self._note(scope, line, status or CLIENT_GONE, time.perf_counter() - begin)
 
     def _note(self, scope, line, status, seconds):
         method = scope["method"] if scope["method"] in METHODS else "other"

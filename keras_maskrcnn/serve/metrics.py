@@ -12,9 +12,10 @@ class Metrics:
 
     Args:
         batcher: `batching.Batcher`, whose queue is measured.
+        opened: function that returns the number of requests whose body arrives or is answered.
     """
 
-    def __init__(self, batcher):
+    def __init__(self, batcher, opened):
         self._registry = registry = CollectorRegistry()
         prefix = {"namespace": "keras_maskrcnn", "registry": registry}
         self.requests = Counter("requests", "Requests by route and status.", ("method", "path", "status"), **prefix)
@@ -28,6 +29,7 @@ class Metrics:
         waiting.set_function(lambda: batcher.waiting)
         taken = Gauge("places_taken", "Places of the queue that are taken.", **prefix)
         taken.set_function(lambda: batcher.taken)
+        Gauge("open_requests", "Requests whose body arrives or is answered.", **prefix).set_function(opened)
         ProcessCollector(registry=registry)
 
     def computed(self, name, computed):

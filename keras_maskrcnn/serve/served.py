@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_maskrcnn.heads.detection import SHOWN
 from keras_maskrcnn.heads.outputs import of_objects
+from keras_maskrcnn.serve.errors import RequestError
 
 
 class Served:
@@ -39,6 +40,12 @@ class Served:
             "score_threshold": self.score,
         }
 
+    def check(self, max_detections):
+        """Raises a `RequestError` of status 400 for a number of objects that the file of the model does not have."""
+        most = getattr(self.model.predictor.network, "most", None)
+        if None not in (max_detections, most) and max_detections > most:
+            raise RequestError(400, f"max_detections: the model {self.name} finds at most {most} objects per image")
+
     def key(self, image, score, max_detections):
         """Images with equal keys can be in one batch: they have one canvas and one set of thresholds."""
         placement, size = self.model.predictor.placement, image.shape[:2]
@@ -59,7 +66,11 @@ class Served:
         return list(predictor.run(map(predictor.placement.pixels, images), limits, self._most, "cropped"))
 
     def warm_up(self):
-        """Detects in empty images, so that no request waits for tracing; a compiled network has two batch sizes."""
+        """Detects in empty images, so that a model of one canvas is traced for both batch sizes before any request.
+
+        A model without one is traced for the canvas of a small image only: the first request of each other canvas
+        waits for its own.
+        """
         predictor = self.model.predictor
         size = predictor.placement.image_size or (64, 64)
         empty = np.zeros((*size, self.image_type.channels), self.image_type.dtype)

@@ -1,6 +1,7 @@
 """The process: models, a port, and a stop that finishes what has begun."""
 
 import contextlib
+import functools
 import math
 import signal
 import socket
@@ -11,6 +12,7 @@ from PIL import Image
 
 from keras_maskrcnn.serve import logs
 from keras_maskrcnn.serve.app import create_app
+from keras_maskrcnn.serve.connections import TimedProtocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 KEEP_ALIVE = 65  # seconds; proxies keep connections for 60, and an answer is lost if the service closes one first
@@ -20,14 +22,15 @@ def run(open_models, settings, host="127.0.0.1", port=8000, log_level="info"):
     """Serves until SIGTERM or SIGINT, and then answers the requests that have begun, for `settings.timeout` seconds.
 
     Args:
-        open_models: function that returns the models, as `create_app` takes them; it is called when the port is taken.
+        open_models: function that returns the models, as `create_app` takes them; it is called when the address is
+            bound.
         settings: `Settings`.
         host: address of the network interface; "0.0.0.0" for all.
         port: 0 for any free one.
         log_level: "debug", "info", "warning" or "error".
 
     Raises:
-        OSError: if the port is in use, or the address is not one of this machine.
+        OSError: if another process listens on the port, or the address is not one of this machine.
     """
     logs.configure(log_level)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused
@@ -36,6 +39,8 @@ def run(open_models, settings, host="127.0.0.1", port=8000, log_level="info"):
         app.state.service.warm_up()
         config = uvicorn.Config(
             app,
+            http=functools.partial(TimedProtocol, settings.timeout),
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -46,7 +51,11 @@ def run(open_models, settings, host="127.0.0.1", port=8000, log_level="info"):
 
 
 def bound(host, port):
-    """A socket that has the address but does not listen, so that clients are refused until the models are ready."""
+    """A socket that is bound but does not listen, so that clients are refused until the models are ready.
+
+    An address where another process listens is an error here. Two services that load their models at the same time
+    both bind it (SO_REUSEADDR), and the one that is ready later ends with an error when it begins to listen.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     taken = socket.socket(family, kind, protocol)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

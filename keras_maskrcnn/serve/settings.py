@@ -47,6 +47,11 @@ class Settings(Options):
             raise ValueError(f"score={self.score!r} must be a number from 0 to 1")
 
     @property
+    def files(self):
+        """Files that a form may have: half of the queue, so that it is accepted while others are in the service."""
+        return max(1, self.queue // 2)
+
+    @property
     def requests(self):
         """Requests that may be open at a time, those whose body is arriving included."""
         return REQUESTS_PER_PLACE * self.queue

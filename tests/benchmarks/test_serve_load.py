@@ -4,6 +4,7 @@ import json
 
 import keras
 import pytest
+import serve_load
 
 from keras_maskrcnn import MaskRCNN
 
@@ -21,7 +22,20 @@ def tiny(folder):
 @pytest.mark.slow
 def test_a_load_beyond_the_capacity_gives_429_and_no_other_error(run_here, tmp_path):
     report = tmp_path / "report.json"
-    words = ["--model", tiny(tmp_path), "--seconds", "20", "--warm-up", "5", "--queue", "8", "--output", report]
+    words = [
+        "--model",
+        tiny(tmp_path),
+        "--seconds",
+        "20",
+        "--warm-up",
+        "5",
+        "--calm",
+        "10",
+        "--queue",
+        "8",
+        "--output",
+        report,
+    ]
     done = run_here("serve_load", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(report.read_text())
@@ -29,6 +43,34 @@ def test_a_load_beyond_the_capacity_gives_429_and_no_other_error(run_here, tmp_p
     assert found["answers"]["200"] > 0 and found["answers"]["429"] > 0
     assert found["p50"] <= found["p99"] <= found["bound"]
     assert found["mb"]["end"] < 1.2 * found["mb"]["start"]
+    assert found["sent_per_served"] >= 2
+
+
+HELD = {
+    "errors": 0,
+    "times": 2.0,
+    "sent_per_served": 2.1,
+    "p99": 1.0,
+    "bound": 1.5,
+    "mb": {"middle": 1000, "end": 1049},
+    "exit_code": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"errors": 1}, "1 answers are neither 200 nor 429"),
+        ({"sent_per_served": 1.78}, "the load was 1.78 times the served"),
+        ({"p99": 1.6}, "p99 is 1.6 s, above the bound of 1.5 s"),
+        ({"mb": {"middle": 1000, "end": 1051}}, "memory grows from 1000 to 1051 MB"),
+        ({"exit_code": -9}, "exit code -9"),
+    ],
+)
+def test_what_a_load_must_hold(change, reason):
+    failures = serve_load.failures({**HELD, **change})
+    assert not failures if reason is None else reason in failures[0] and len(failures) == 1
 
 
 def test_batches_of_the_service_are_timed(run_here, tmp_path):

@@ -6,6 +6,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from PIL import EpsImagePlugin, Image
 
 from keras_maskrcnn import data
@@ -45,6 +46,17 @@ def test_an_image_of_too_many_pixels(tmp_path, monkeypatch):
     assert "has 20 x 10 pixels, more than the 199" in rejection(data.read_image, path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert data.read_image(path).shape == (10, 20, 3)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_a_small_image_in_a_large_tile(tmp_path, monkeypatch, channels):
+    path = tmp_path / "photo.tif"
+    options = {"tile": (1040, 1040), "compression": "zlib", "photometric": "rgb", "planarconfig": "contig"}
+    tifffile.imwrite(path, np.zeros((16, 16, channels), np.uint8), **options)
+    assert path.stat().st_size < 50_000
+    assert data.read_image(path, channels=channels).shape == (16, 16, channels)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    assert "has 1040 x 1040 pixels, more than the 1000000" in rejection(data.read_image, path, True, channels)
 
 
 def test_a_format_that_starts_a_program(tmp_path, monkeypatch):

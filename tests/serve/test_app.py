@@ -61,6 +61,8 @@ def test_the_answer_follows_the_orientation_of_the_photo(client):
     found = client.post("/v1/predict", content=content, headers={"content-type": "image/jpeg"}, params={"score": 0})
     found = found.json()
     assert (found["width"], found["height"]) == (16, 32)
+    (thing,) = found["objects"]  # rows 2 to 6 from the top become columns 10 to 14
+    np.testing.assert_allclose(thing["box"], [10, 0, 14, 4], atol=1)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "BMP", "JPEG"])

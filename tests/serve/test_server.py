@@ -1,6 +1,8 @@
 """The service as a process: start, requests over the network, the example's client, and a stop that loses no answer."""
 
+import asyncio
 import contextlib
+import functools
 import json
 import pathlib
 import re
@@ -13,11 +15,14 @@ import threading
 import httpx
 import keras
 import pytest
+import uvicorn
 from PIL import Image
 from serving import PNG, encoded, square
+from uvicorn.server import ServerState
 
 from keras_maskrcnn import MaskRCNN, cli
 from keras_maskrcnn.serve import server
+from keras_maskrcnn.serve.connections import TimedProtocol
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -90,23 +95,73 @@ def test_a_slow_client_is_answered_408_and_others_meanwhile(served):
     assert answer.startswith(b"HTTP/1.1 408") and b"not complete after 5 seconds" in answer
 
 
+@pytest.mark.parametrize("earlier", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_head_that_is_never_complete_ends_the_connection(served, earlier):
+    with socket.create_connection(served.address, 20) as connection:
+        connection.sendall(earlier + b"GET /health HTTP/1.1\r\nX-Slow:")
+        connection.settimeout(20)  # less than connections are kept open between requests
+        answer = b"".join(iter(lambda: _received(connection), b""))
+    assert answer.count(b"HTTP/1.1 200") == bool(earlier)
+
+
+def test_a_client_that_does_not_read_its_answer_is_disconnected():
+    sent = 64 * 2**20
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % sent)]})
+        await send({"type": "http.response.body", "body": bytes(sent)})
+
+    async def received():
+        config, state = uvicorn.Config(app, log_config=None), ServerState()
+        make = functools.partial(TimedProtocol, 0.5, config=config, server_state=state, app_state={})
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(make, "127.0.0.1", 0) as listening:
+            reader, writer = await asyncio.open_connection(*listening.sockets[0].getsockname(), limit=2**16)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not state.connections:
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                while state.connections:
+                    await asyncio.sleep(0.01)
+            count = 0
+            with contextlib.suppress(ConnectionError):
+                while part := await reader.read(2**20):
+                    count += len(part)
+            writer.close()
+            return count
+
+    assert asyncio.run(received()) < sent
+
+
+def _received(connection):
+    try:
+        return connection.recv(65536)
+    except ConnectionResetError:
+        return b""
+
+
 def test_the_client_of_the_example_writes_results_and_names_what_fails(served, run_script, tmp_path):
-    names = ["one.png", "two.jpg", "broken.png", "absent.png"]
+    names = ["one.png", "one.jpg", "broken.png", "absent.png"]
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "one.png").write_bytes(b"of the same name")
     for name in names[:2]:
         Image.fromarray(square()).save(tmp_path / name)
     (tmp_path / names[2]).write_bytes(b"no image")
     options = ["--url", served.url, "--output", tmp_path / "found", "--overlay", "--model", "other", "--masks", "rle"]
-    done = run_script(ROOT / "examples" / "client.py", *(tmp_path / name for name in names), *options)
+    done = run_script(
+        ROOT / "examples" / "client.py", *(tmp_path / name for name in (*names, "again/one.png")), *options
+    )
     assert done.returncode == 2
     assert sorted(path.name for path in (tmp_path / "found").iterdir()) == [
-        "one.json",
-        "one.png",
-        "two.json",
-        "two.png",
+        "one.jpg.json",
+        "one.jpg_overlay.png",
+        "one.png.json",
+        "one.png_overlay.png",
     ]
-    assert json.loads((tmp_path / "found" / "one.json").read_text())["model"] == "other"
+    assert json.loads((tmp_path / "found" / "one.png.json").read_text())["model"] == "other"
     failed = done.stderr.splitlines()
-    assert len(failed) == 2 and "400: the file is no image" in failed[0] and "No such file" in failed[1]
+    assert len(failed) == 3 and "400: the file is no image" in failed[0] and "No such file" in failed[1]
+    assert "again/one.png: an earlier photo has this file name" in failed[2]
 
 
 def test_the_client_of_the_example_says_that_there_is_no_service(run_script, tmp_path):
