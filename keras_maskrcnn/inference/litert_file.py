@@ -10,9 +10,11 @@ import pathlib
 import tempfile
 import threading
 import zipfile
+import zlib
 
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.inference.exported import (
+    DAMAGED,
     DESCRIPTION,
     Batches,
     Exported,
@@ -24,6 +26,7 @@ from keras_maskrcnn.inference.exported import (
 from keras_maskrcnn.inference.graph import engine_graph
 from keras_maskrcnn.inference.litert_weights import narrowed
 
+MAX_BYTES = 4 * 2**20  # of the description
 LABELS = "labels.txt"  # the usual name of class names in these files
 # Signatures: images to detections, and the network alone. The first one by name is what clients without signatures run.
 SERVE, NETWORK = "serving_default", "serving_on_canvas"
@@ -111,12 +114,12 @@ class LiteRtFile(Exported):
         with needs(path, "litert"):
             from ai_edge_litert import interpreter
         content = _description(path)
-        super().__init__(content)
+        super().__init__(path, content)
         try:
             model = interpreter.Interpreter(model_path=str(path), num_threads=os.cpu_count())
+            runner = model.get_signature_runner(NETWORK)
         except ValueError as error:
             raise DataError(path, "is not a LiteRT model") from error
-        runner = model.get_signature_runner(NETWORK)
         taken, lock = list(runner.get_input_details()), threading.Lock()
 
         def run(inputs):
@@ -130,11 +133,15 @@ def _description(path):
     """The description behind a model.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or a damaged one, or it would be too large in memory.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            text = archive.read(DESCRIPTION).decode()
+            if archive.getinfo(DESCRIPTION).file_size > MAX_BYTES:
+                raise DataError(path, f"its {DESCRIPTION} has more than {MAX_BYTES} bytes")
+            text = archive.read(DESCRIPTION)
     except (zipfile.BadZipFile, KeyError):
         text = None
+    except (EOFError, RuntimeError, zlib.error) as error:  # of an encrypted or damaged entry
+        raise DataError(path, DAMAGED) from error
     return read_description(path, text)

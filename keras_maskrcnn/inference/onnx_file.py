@@ -104,12 +104,15 @@ class OnnxFile(Exported):
             raise DataError(path, "is not an ONNX file") from error
         properties = {entry.key: entry.value for entry in model.metadata_props}
         content = read_description(path, properties.get(DESCRIPTION))
-        super().__init__(content)
+        super().__init__(path, content)
         names = network_outputs(self.schema)
-        _cut(model.graph, list(names.values()))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        try:
+            _cut(model.graph, list(names.values()))
+            session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's have no base of their own
+            raise DataError(path, "its graph is damaged: ONNX Runtime does not load it") from error
 
         def run(inputs):
             found = session.run(list(names.values()), {name: inputs[name] for name in taken})

@@ -105,12 +105,14 @@ class OpenVinoFile(Exported):
             raise DataError(path, "is not an OpenVINO model") from error
         text = model.get_rt_info(DESCRIPTION).value if model.has_rt_info(DESCRIPTION) else None
         content = read_description(path, text)
-        super().__init__(content)
+        super().__init__(path, content)
         names = network_outputs(self.schema)
-        network = _cut(model, list(names.values()), openvino)
         # Without the hint OpenVINO computes in bfloat16 where the processor has it.
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
-        compiled = core.compile_model(network, "CPU", options)
+        try:
+            compiled = core.compile_model(_cut(model, list(names.values()), openvino), "CPU", options)
+        except (KeyError, RuntimeError) as error:
+            raise DataError(path, "its graph is damaged: OpenVINO does not load it") from error
         taken = [port.any_name for port in compiled.inputs]
         local = threading.local()
 

@@ -10,7 +10,14 @@ import tempfile
 from keras_maskrcnn import backend
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.outputs import exported, maps
-from keras_maskrcnn.inference.exported import CLASS_NAMES, DESCRIPTION, Exported, class_names, description
+from keras_maskrcnn.inference.exported import (
+    CLASS_NAMES,
+    DESCRIPTION,
+    Exported,
+    class_names,
+    description,
+    read_description,
+)
 
 NO_PIXEL = 255  # in maps of images of unequal sizes
 DECODED = (1, 3, 4)  # numbers of channels that `tf.io.decode_image` gives
@@ -196,7 +203,7 @@ class SavedModel(Exported):
         if not described.is_file():
             reason = f"has no assets/{DESCRIPTION}: export the model again from its .keras file with this version"
             raise DataError(folder, reason)
-        super().__init__(json.loads(described.read_text(encoding="utf-8")))
+        super().__init__(folder, read_description(folder, described.read_bytes(), keys=()))
         self.use(_Signature(tf.saved_model.load(str(folder)), self.image_type.channels))
 
 

@@ -12,7 +12,8 @@ from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.data import DataError
 from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.inference import TestTimeAugmentation
-from keras_maskrcnn.inference.export import format_of
+from keras_maskrcnn.inference.export import format_of, opened
+from keras_maskrcnn.inference.exported import engine_description
 from keras_maskrcnn.models.base import InstanceModel
 
 pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
@@ -191,6 +192,42 @@ def test_other_files_are_one_line(name, tmp_path, capsys):
     assert cli.main(["predict", "--model", str(path), "x.png", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert name in error and reason in error and error.count("\n") == 1
+
+
+def foreign(path, description):
+    """Writes a model of one operation with a description into a file."""
+    if path.suffix == ".xml":
+        parameter = openvino.opset13.parameter([1], openvino.Type.f32, name="x")
+        model = openvino.Model([openvino.opset13.relu(parameter)], [parameter], "g")
+        model.set_rt_info(description, "model.json")
+        openvino.save_model(model, path)
+        return
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], [value]))
+    onnx.helper.set_model_props(model, {"model.json": description})
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_damaged_description_or_graph_is_one_line(suffix, tmp_path):
+    path, model = tmp_path / f"m{suffix}", Brightness(1, image_size=(8, 8))
+    content = engine_description(model, model.placement, None)
+    incomplete = [{key: content[key] for key in content if key != name} for name in ("batch", "placement")]
+    for damaged in ("{", "[]", *map(json.dumps, [*incomplete, {**content, "outputs": [{"nam": "boxes"}]}])):
+        foreign(path, damaged)
+        with pytest.raises(DataError, match=rf"m\{suffix}: its description \(model.json\) is damaged"):
+            opened(path)
+    foreign(path, json.dumps(content))
+    with pytest.raises(DataError, match=rf"m\{suffix}: its graph is damaged"):
+        opened(path)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".tflite"])
+def test_a_missing_file_is_one_line(suffix, tmp_path):
+    with pytest.raises(DataError, match=rf"m\{suffix}: no such file"):
+        opened(tmp_path / f"m{suffix}")
 
 
 def test_a_missing_package_is_one_line(monkeypatch, tmp_path):

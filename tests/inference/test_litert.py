@@ -137,6 +137,25 @@ def test_other_files_are_one_line(case, tmp_path, capsys):
     assert "broken.tflite: is not a LiteRT model" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("description", "reason"),
+    [
+        (b"{", r"its description \(model.json\) is damaged"),
+        (b"\xff", r"its description \(model.json\) is damaged"),
+        (b"{}", r"its description \(model.json\) is damaged"),
+        (bytes(2**23), "its model.json has more than 4194304 bytes"),
+    ],
+    ids=["json", "text", "entries", "large"],
+)
+def test_a_damaged_description_is_one_line(description, reason, tmp_path):
+    path = tmp_path / "m.tflite"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.json", description)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(DataError, match=rf"m\.tflite: {reason}"):
+        load(path)
+
+
 def test_a_missing_package_is_one_line(monkeypatch, case):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
