@@ -24,7 +24,7 @@ from keras_maskrcnn.inference.exported import (
     read_description,
 )
 from keras_maskrcnn.inference.graph import engine_graph
-from keras_maskrcnn.inference.litert_weights import narrowed
+from keras_maskrcnn.inference.litert_weights import with_narrow_weights
 
 MAX_BYTES = 4 * 2**20  # of the description
 LABELS = "labels.txt"  # the usual name of class names in these files
@@ -32,7 +32,7 @@ LABELS = "labels.txt"  # the usual name of class names in these files
 SERVE, NETWORK = "serving_default", "serving_on_canvas"
 
 
-def write(model, path, placement, batch=None, calibration=None, weights=None):
+def write(model, path, placement, batch=None, weights=None):
     """Write a model as a LiteRT file, see `inference.export.export`.
 
     It needs the built-in operations only, and has two signatures, which share the weights:
@@ -46,9 +46,7 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
         path: the file.
         placement: `Placement` of the images.
         batch: number of images, 1 or None.
-        calibration: images that ask for INT8, see `litert_weights.narrowed`: the ranges are those of each image that
-            the model sees, so that none is read. None for float.
-        weights: "float16" for weights of half the size, or None for float32.
+        weights: "float16" or "int8", see `litert_weights.with_narrow_weights`; None for float32.
 
     Raises:
         ValueError: the placement has no canvas for all images, or for another batch.
@@ -56,7 +54,6 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
     """
     import tensorflow as tf
 
-    narrow = weights if calibration is None else "int8"
     if batch not in (None, 1):
         raise ValueError(f"{path}: a LiteRT model takes one image, not a batch of {batch}")
     if placement.one_canvas is None:
@@ -68,9 +65,9 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         content = converter.convert()
-    if narrow:
+    if weights:
         with needs(path, "litert"):
-            content = narrowed(content, narrow)
+            content = with_narrow_weights(content, weights)
     pathlib.Path(path).write_bytes(content)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(LABELS, class_names(model))

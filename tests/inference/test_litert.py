@@ -12,7 +12,7 @@ import pytest
 from keras_maskrcnn import MaskRCNN, cli
 from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.data import DataError
-from keras_maskrcnn.inference.litert_weights import narrowed
+from keras_maskrcnn.inference.litert_weights import with_narrow_weights
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra litert is not installed")
 
@@ -108,7 +108,7 @@ def test_weights_of_half_the_size(case, images):
     """The weights of the model are exact in float16; the other constants stay as they are."""
     model, path = case
     content = path.read_bytes()
-    half = narrowed(content, "float16")
+    half = with_narrow_weights(content, "float16")
     assert len(half) < 0.85 * len(content)
     run = bare(half)
     for image in images[:2]:
@@ -117,8 +117,8 @@ def test_weights_of_half_the_size(case, images):
 
 def test_weights_in_eight_bits(case, images):
     content = case[1].read_bytes()
-    small = narrowed(content, "int8")
-    assert len(small) < len(narrowed(content, "float16"))
+    small = with_narrow_weights(content, "int8")
+    assert len(small) < len(with_narrow_weights(content, "float16"))
     expected, found = (bare(part)(images=images[0][None]) for part in (content, small))
     best, other = (scores["detection_scores"][0] for scores in (expected, found))
     np.testing.assert_allclose(best, other, atol=0.05)
@@ -169,8 +169,9 @@ def test_impossible_options_are_refused(make, tmp_path):
         model.export(tmp_path / "m.tflite")
     with pytest.raises(ValueError, match="a LiteRT model takes one image, not a batch of 2"):
         model.export(tmp_path / "m.tflite", image_size=(64, 64), batch=2)
-    with pytest.raises(ValueError, match="weights='float16': only litert has others than float32"):
-        model.export(tmp_path / "m.onnx", weights="float16")
+    for suffix, weights in (("onnx", "float16"), ("xml", "int8"), ("tflite", "int4")):
+        with pytest.raises(ValueError, match=f"weights='{weights}': only litert has others than float32, float16 and"):
+            model.export(tmp_path / f"m.{suffix}", weights=weights)
 
 
 @pytest.mark.slow
