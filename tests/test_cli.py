@@ -301,6 +301,10 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
         (["export", "--model", "m", "--output", "file"], "--output file: is a file, not a folder"),
         (["export", "--model", ".", "--output", "out"], "is not a SavedModel (there is no saved_model.pb)"),
         (["export", "--model", "saved", "--output", "out"], "saved: is exported already; export takes a .keras"),
+        (
+            ["export", "--model", "m", "--output", "m", "--format", "coreml"],
+            "format='coreml' is not one of saved_model, ",
+        ),
         (["export", "--model", "m", "--output", "m.onnx", "--int8", "photos"], "--int8: not for onnx"),
         (
             ["export", "--model", "m", "--output", "m.tflite", "--int8", "--precision", "float16"],

@@ -7,7 +7,6 @@ import shutil
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument
 
 EXAMPLE = "--model runs/penn/model.keras --output saved_models/penn"
-FORMATS = ("saved_model", "onnx", "openvino", "litert")
 
 
 def arguments(parser):
@@ -16,7 +15,8 @@ def arguments(parser):
     add = parser.add_argument
     output = "folder of the SavedModel, or a file .onnx, .xml (OpenVINO) or .tflite (LiteRT)"
     add("--output", required=True, type=pathlib.Path, metavar="PATH", help=output)
-    add("--format", choices=FORMATS, help="default: that of the suffix of --output")
+    formats = "saved_model, onnx, openvino or litert (default: that of the suffix of --output)"
+    add("--format", metavar="FORMAT", help=formats)
     version = "write the SavedModel PATH/N, the layout of TensorFlow Serving; N must not exist yet"
     add("--version", type=int, metavar="N", help=version)
     add("--score-threshold", type=float, metavar="S", help="minimum score (default: the model's option, or 0.05)")

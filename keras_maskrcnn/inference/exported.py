@@ -100,7 +100,7 @@ def engine_description(model, placement, batch):
 
 
 @contextlib.contextmanager
-def needs(path, extra):
+def required(path, extra):
     """Context of imports: a missing package becomes a `DataError` of a file with the command that installs it."""
     try:
         yield
@@ -138,12 +138,17 @@ class Batches:
         content: what `engine_description` returned.
         run: function of a dict of arrays, by the names in `CANVAS` and `THRESHOLDS`, to a dict of arrays by the names
             of the network's outputs. Threads share it.
+
+    Attributes:
+        batch: number of images of a call of the engine, None for any; the network takes any number.
+        most: maximum number of detections per image.
+        canvas: (height, width) of all images, or None for any.
     """
 
     dynamic = True
 
     def __init__(self, content, run):
-        self.rows, self.most, self.run = content["batch"], content["max_detections"], run
+        self.batch, self.most, self.run = content["batch"], content["max_detections"], run
         placement = content["placement"]
         self.canvas = placement["image_size"] or placement["canvas"]
 
@@ -156,7 +161,7 @@ class Batches:
         images, sizes = inputs["images"], inputs["sizes"]
         self._check(images.shape[1:3], limits.max_detections)
         thresholds = {name: np.array(getattr(limits, name), "float32") for name in THRESHOLDS}
-        rows, found = self.rows or len(images), []
+        rows, found = self.batch or len(images), []
         for first in range(0, len(images), rows):
             part = (_filled(values[first : first + rows], rows) for values in (images, sizes))
             found.append(self.run({**dict(zip(CANVAS, part, strict=True)), **thresholds}))

@@ -20,11 +20,12 @@ from keras_maskrcnn.inference.exported import (
     Exported,
     class_names,
     engine_description,
-    needs,
     read_description,
+    required,
 )
 from keras_maskrcnn.inference.graph import engine_graph
 from keras_maskrcnn.inference.litert_weights import with_narrow_weights
+from keras_maskrcnn.inference.saved_model import save
 
 MAX_BYTES = 4 * 2**20  # of the description
 LABELS = "labels.txt"  # the usual name of class names in these files
@@ -58,15 +59,13 @@ def write(model, path, placement, batch=None, weights=None):
         raise ValueError(f"{path}: a LiteRT model takes one image, not a batch of {batch}")
     if placement.one_canvas is None:
         raise ValueError(f"{path}: a LiteRT model has one canvas; give the size of the images with --image-size H W")
-    module = tf.Module()
-    module.model = [v.value for v in model.variables]
     with tempfile.TemporaryDirectory() as folder:
         signatures = _signatures(model, placement)
-        tf.saved_model.save(module, folder, signatures=signatures)
+        save(model, folder, signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         content = converter.convert()
     if weights:
-        with needs(path, "litert"):
+        with required(path, "litert"):
             content = with_narrow_weights(content, weights)
     pathlib.Path(path).write_bytes(content)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
@@ -108,7 +107,7 @@ class LiteRtFile(Exported):
     """
 
     def __init__(self, path):
-        with needs(path, "litert"):
+        with required(path, "litert"):
             from ai_edge_litert import interpreter
         content = _description(path)
         super().__init__(path, content)

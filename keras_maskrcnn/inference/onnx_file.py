@@ -14,8 +14,8 @@ from keras_maskrcnn.inference.exported import (
     Exported,
     class_names,
     engine_description,
-    needs,
     read_description,
+    required,
 )
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
 
@@ -31,7 +31,7 @@ def write(model, path, placement, batch=None):
         placement: `Placement` of the images.
         batch: number of images, or None for any.
     """
-    with needs(path, "onnx"):
+    with required(path, "onnx"):
         import onnx
         import tf2onnx
     graph = engine_graph(model, placement, batch)
@@ -91,7 +91,7 @@ class OnnxFile(Exported):
     """
 
     def __init__(self, path):
-        with needs(path, "onnx"):
+        with required(path, "onnx"):
             import onnx
             import onnxruntime
         try:

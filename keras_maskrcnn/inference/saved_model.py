@@ -50,17 +50,31 @@ def saved_model(model, folder):
         model: an `ImageModel`.
         folder: where to write; created if missing.
     """
+    with tempfile.TemporaryDirectory() as temporary:
+        temporary = pathlib.Path(temporary)
+        assets = {"description": _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))}
+        if model.class_names:
+            assets["class_names"] = _asset(temporary / CLASS_NAMES, class_names(model))
+        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
+        save(model, folder, _signatures(model), **assets)
+
+
+def save(model, folder, signatures, **assets):
+    """Writes functions of a model, with its variables and further attributes, as a SavedModel.
+
+    Args:
+        model: an `ImageModel`.
+        folder: where to write.
+        signatures: dict of concrete functions by name.
+        **assets: `tf.saved_model.Asset` by name.
+    """
     import tensorflow as tf
 
     module = tf.Module()
-    module.model = [v.value for v in model.variables]
-    with tempfile.TemporaryDirectory() as temporary:
-        temporary = pathlib.Path(temporary)
-        module.description = _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))
-        if model.class_names:
-            module.class_names = _asset(temporary / CLASS_NAMES, class_names(model))
-        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
-        tf.saved_model.save(module, str(folder), signatures=_signatures(model))
+    module.variables_of_model = [v.value for v in model.variables]
+    for name, asset in assets.items():
+        setattr(module, name, asset)
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _asset(path, text):
