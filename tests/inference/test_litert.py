@@ -13,6 +13,7 @@ from keras_maskrcnn import MaskRCNN, cli
 from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.data import DataError
 from keras_maskrcnn.inference.litert_weights import with_narrow_weights
+from keras_maskrcnn.ops.masks import paste
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra litert is not installed")
 
@@ -24,8 +25,11 @@ def check(expected, found):
     np.testing.assert_array_equal(found["labels"], expected["labels"])
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
     np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=0.05)
-    ours, theirs = expected["masks"], found["masks"]
-    assert ((ours & theirs).sum(axis=(1, 2)) >= 0.99 * (ours | theirs).sum(axis=(1, 2))).all()
+    assert same_masks(expected["masks"], found["masks"])
+
+
+def same_masks(ours, theirs):
+    return ((ours & theirs).sum(axis=(1, 2)) >= 0.99 * (ours | theirs).sum(axis=(1, 2))).all()
 
 
 def bare(content):
@@ -44,6 +48,8 @@ def check_bare(run, image, expected):
     np.testing.assert_allclose(boxes, expected["boxes"], atol=0.05)
     np.testing.assert_allclose(found["detection_scores"][:count], expected["scores"], atol=1e-3)
     np.testing.assert_array_equal(found["detection_classes"][:count], expected["labels"])
+    masks = paste(found["detection_masks"][:count], boxes, image.shape[:2], how="whole_pixels")
+    assert same_masks(expected["masks"], masks)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,14 @@ def test_the_interpreter_alone_takes_images_of_any_size(case, images):
     run = bare(path.read_bytes())
     for image in images:
         check_bare(run, image, model.detect(image, score_threshold=THRESHOLD))
+
+
+def test_the_interpreter_alone_finds_nothing_in_a_dark_image(brightness, tmp_path):
+    path = tmp_path / "m.tflite"
+    brightness(1, image_size=(8, 8), detection={"score_threshold": 0.3, "max_detections": 1}).export(path)
+    run = litert.Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    counts = [run(images=np.full((1, 4, 4, 3), level, "uint8"))["num_detections"].tolist() for level in (204, 51)]
+    assert counts == [[1], [0]]
 
 
 def test_a_client_without_signatures_runs_the_whole_graph(case, images):
