@@ -423,6 +423,14 @@ def test_help_says_that_a_saved_model_is_a_program(verb, capsys):
     assert "SavedModel is a program" in " ".join(capsys.readouterr().out.split())
 
 
+def test_help_of_export_names_no_model_that_it_refuses(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    shown = capsys.readouterr().out
+    model = shown[shown.index("--model MODEL", shown.index("options:")) : shown.index("--output PATH")]
+    assert ".keras file" in model and not any(name in model for name in (".onnx", ".xml", ".tflite", "SavedModel"))
+
+
 def test_as_a_module_in_a_new_process(tmp_path):
     command = [sys.executable, "-m", "keras_maskrcnn", "predict", "--model", "none.keras", "x.png", "--output", "out"]
     root = str(pathlib.Path(__file__).parents[1])

@@ -11,7 +11,7 @@ EXAMPLE = "--model runs/penn/model.keras --output saved_models/penn"
 
 def arguments(parser):
     """Adds the verb's arguments."""
-    model_argument(parser)
+    model_argument(parser, exported=False)
     add = parser.add_argument
     output = "folder of the SavedModel, or a file .onnx, .xml (OpenVINO) or .tflite (LiteRT)"
     add("--output", required=True, type=pathlib.Path, metavar="PATH", help=output)
