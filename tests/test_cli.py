@@ -184,6 +184,26 @@ def test_export_with_options(photos, tmp_path, capsys):
     assert shown["precision"] == "mixed_bfloat16" and "parameters" not in shown
 
 
+@pytest.mark.parametrize(
+    ("options", "weights", "said"),
+    [
+        ((), None, ""),
+        (("--precision", "float16"), "float16", ""),
+        (("--int8",), "int8", ""),
+        (("--int8", "pictures"), "int8", "--int8 pictures: the folder is not read, "),
+    ],
+)
+def test_export_passes_the_weights_of_litert_on(options, weights, said, tmp_path, monkeypatch, capsys):
+    given = []
+    monkeypatch.setattr(OneBox, "export", lambda self, path, *words: given.append(words) or path.write_bytes(b"1"))
+    path, output = tmp_path / "one.keras", tmp_path / "one.tflite"
+    OneBox(3, class_names=NAMES, image_size=(64, 64), dtype="float32").save(path)
+    assert main(["export", "--model", str(path), "--output", str(output), *options]) == 0
+    assert given == [("litert", None, None, weights)]
+    printed = capsys.readouterr().out
+    assert said in printed and printed.count("\n") == 2 + bool(said)
+
+
 def test_export_with_a_threshold_outside_its_range_is_one_line(model_file, tmp_path, capsys):
     arguments = ["--model", str(model_file), "--output", str(tmp_path / "exported"), "--nms-iou", "2"]
     assert main(["export", *arguments]) == 2
@@ -281,6 +301,15 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
         (["export", "--model", "m", "--output", "file"], "--output file: is a file, not a folder"),
         (["export", "--model", ".", "--output", "out"], "is not a SavedModel (there is no saved_model.pb)"),
         (["export", "--model", "saved", "--output", "out"], "saved: is exported already; export takes a .keras"),
+        (
+            ["export", "--model", "m", "--output", "m", "--format", "coreml"],
+            "format='coreml' is not one of saved_model, ",
+        ),
+        (["export", "--model", "m", "--output", "m.onnx", "--int8", "photos"], "--int8: not for onnx"),
+        (
+            ["export", "--model", "m", "--output", "m.tflite", "--int8", "--precision", "float16"],
+            "--precision float16 and --int8: give one of them",
+        ),
         (["info", "--preset", "unheard_of", "--num-classes", "2"], "unheard_of"),
         (["info", "--preset", "mask_rcnn_resnet50_fpn", "--num-classes", "0"], "num_classes"),
     ],
@@ -392,6 +421,14 @@ def test_help_says_that_a_saved_model_is_a_program(verb, capsys):
     with pytest.raises(SystemExit):
         main([verb, "--help"])
     assert "SavedModel is a program" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_of_export_names_no_model_that_it_refuses(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    shown = capsys.readouterr().out
+    model = shown[shown.index("--model MODEL", shown.index("options:")) : shown.index("--output PATH")]
+    assert ".keras file" in model and not any(name in model for name in (".onnx", ".xml", ".tflite", "SavedModel"))
 
 
 def test_as_a_module_in_a_new_process(tmp_path):

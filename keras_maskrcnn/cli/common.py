@@ -9,12 +9,13 @@ MODEL = (
     "a .keras file, the folder of a SavedModel or preset, an exported .onnx, .xml (OpenVINO) or .tflite (LiteRT) file, "
     "hf://user/name, or the name of a preset with weights"
 )
+TRAINED = "a .keras file, the folder of a preset, hf://user/name, or the name of a preset with weights"
 PROGRAM = "A SavedModel is a program that TensorFlow runs: open only those of a source that you trust"
 
 
-def model_argument(parser):
-    """Adds `--model`, what `load` takes."""
-    parser.add_argument("--model", required=True, help=f"{MODEL}. {PROGRAM}")
+def model_argument(parser, exported=True):
+    """Adds `--model`, what `load` takes, with or without exported models."""
+    parser.add_argument("--model", required=True, help=f"{MODEL}. {PROGRAM}" if exported else TRAINED)
 
 
 def image_type_arguments(parser):

@@ -7,17 +7,16 @@ import shutil
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument
 
 EXAMPLE = "--model runs/penn/model.keras --output saved_models/penn"
-SAMPLES = 300  # pictures for the ranges of INT8
-FORMATS = ("saved_model", "onnx", "openvino", "litert")
 
 
 def arguments(parser):
     """Adds the verb's arguments."""
-    model_argument(parser)
+    model_argument(parser, exported=False)
     add = parser.add_argument
     output = "folder of the SavedModel, or a file .onnx, .xml (OpenVINO) or .tflite (LiteRT)"
     add("--output", required=True, type=pathlib.Path, metavar="PATH", help=output)
-    add("--format", choices=FORMATS, help="default: that of the suffix of --output")
+    formats = "saved_model, onnx, openvino or litert (default: that of the suffix of --output)"
+    add("--format", metavar="FORMAT", help=formats)
     version = "write the SavedModel PATH/N, the layout of TensorFlow Serving; N must not exist yet"
     add("--version", type=int, metavar="N", help=version)
     add("--score-threshold", type=float, metavar="S", help="minimum score (default: the model's option, or 0.05)")
@@ -30,8 +29,11 @@ def arguments(parser):
         "images of any size, except for litert, which needs it)"
     )
     add("--image-size", type=int, nargs=2, metavar=("H", "W"), help=size)
-    int8 = "litert: convolutions and dense layers in 8 bits; FOLDER has pictures like those that the model will see"
-    add("--int8", type=pathlib.Path, metavar="FOLDER", help=f"{int8} (default: float32)")
+    int8 = (
+        "litert: weights of convolutions and dense layers in 8 bits, which multiply in 8 bits with the ranges of each "
+        "image that they see; no pictures are needed for it, and FOLDER is not read (default: float32)"
+    )
+    add("--int8", type=pathlib.Path, nargs="?", const=True, metavar="FOLDER", help=int8)
     add("--batch", type=int, metavar="N", help="onnx and openvino: images of a call (default: any number)")
 
 
@@ -43,18 +45,33 @@ def run(args):
     check_outputs(args, folder=format == "saved_model")
     if is_exported(args.model):
         raise ValueError(f"{args.model}: is exported already; export takes a .keras file or a preset")
-    half = args.precision == "float16"
-    if (half and format != "litert") or (args.precision == "mixed_bfloat16" and format != "saved_model"):
-        raise ValueError(f"--precision {args.precision}: not for {format}, see --help")
+    weights = _weights(args, format)
     thresholds = {name: getattr(args, name) for name in ("score_threshold", "nms_iou", "max_detections")}
     target = _target(args, format)
-    model = reconfigured(load(args.model), None if half else args.precision, **thresholds)
-    calibration = args.int8 and samples(args.int8, model.image_type)
+    model = reconfigured(load(args.model), None if weights else args.precision, **thresholds)
     with contextlib.nullcontext(target) if args.version is None else _renamed_when_complete(target) as path:
-        model.export(path, format, args.image_size, args.batch, calibration, "float16" if half else None)
+        model.export(path, format, args.image_size, args.batch, weights)
     print(f"{format}: {target}, {size_of(target) / 1e6:.1f} MB")
     print(f"try it: python -m keras_maskrcnn predict --model {target} IMAGE --output predictions")
     return 0
+
+
+def _weights(args, format):
+    """The argument `weights` of `model.export`, "float16", "int8" or None.
+
+    Raises:
+        ValueError: for a precision that the format does not have, or both kinds of weights.
+    """
+    if args.int8 is not None and format != "litert":
+        raise ValueError(f"--int8: not for {format}, see --help")
+    half = args.precision == "float16"
+    if (half and format != "litert") or (args.precision == "mixed_bfloat16" and format != "saved_model"):
+        raise ValueError(f"--precision {args.precision}: not for {format}, see --help")
+    if half and args.int8 is not None:
+        raise ValueError("--precision float16 and --int8: give one of them")
+    if isinstance(args.int8, pathlib.Path):
+        print(f"--int8 {args.int8}: the folder is not read, LiteRT takes the ranges of each image that it sees")
+    return "float16" if half else "int8" if args.int8 is not None else None
 
 
 def _target(args, format):
@@ -85,20 +102,6 @@ def _renamed_when_complete(target):
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def samples(folder, image_type):
-    """The first pictures of a folder, at most `SAMPLES`, as arrays of a type."""
-    from keras_maskrcnn.cli.inputs import IMAGES
-    from keras_maskrcnn.data import DataError
-    from keras_maskrcnn.data.image_file import read_stored
-
-    if not folder.is_dir():
-        raise DataError(folder, "no such folder")
-    paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGES][:SAMPLES]
-    if not paths:
-        raise DataError(folder, f"no image in it ({', '.join(sorted(IMAGES))} are read)")
-    return [read_stored(path, image_type).turned() for path in paths]
 
 
 def size_of(path):

@@ -5,6 +5,7 @@ import importlib
 import pathlib
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.data.sample import DataError
 
 # Module and reader by format, and formats by suffix of the file.
 FORMATS = {
@@ -14,6 +15,7 @@ FORMATS = {
     "litert": ("litert_file", "LiteRtFile"),
 }
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
+NARROW = ("float16", "int8")  # weights of LiteRT
 
 
 def format_of(path, given=None):
@@ -34,7 +36,7 @@ def format_of(path, given=None):
     return of_path or "saved_model"
 
 
-def export(model, path, format=None, image_size=None, batch=None, calibration=None, weights=None):
+def export(model, path, format=None, image_size=None, batch=None, weights=None):
     """Write a model that takes images and returns detections, with preprocessing inside.
 
     All formats have the outputs of a SavedModel, see `saved_model.saved_model`. The other three are written for
@@ -50,10 +52,8 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
         image_size: (height, width) of images for whose canvas the file is written, where the model has no canvas of
             its own (`image_size`); larger images are fitted into it. None leaves the canvas open. One canvas is faster.
         batch: number of images of a call; None for any.
-        calibration: list of images `[H, W, C]` of the model's type, for INT8 with LiteRT: convolutions and dense layers
-            compute in 8 bits. LiteRT takes the ranges of each image that it sees, and does not read these. None for
-            float32.
-        weights: "float16" for weights of half the size in a LiteRT file; None for float32.
+        weights: of a LiteRT file: "float16" for half the size, or "int8" for a quarter, where convolutions and dense
+            layers multiply in 8 bits with the ranges of each image that they see. None for float32.
 
     Raises:
         RuntimeError: if Keras does not run on TensorFlow.
@@ -65,10 +65,8 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
             "export needs the TensorFlow backend: save the model as .keras and export it under KERAS_BACKEND=tensorflow"
         )
     format = format_of(path, format)
-    if calibration is not None and format != "litert":
-        raise ValueError(f"INT8 is available for litert, not for {format}")
-    if weights is not None and (weights, format) != ("float16", "litert"):
-        raise ValueError(f"weights={weights!r}: only litert has others than float32, float16")
+    if weights is not None and (format != "litert" or weights not in NARROW):
+        raise ValueError(f"weights={weights!r}: only litert has others than float32, {' and '.join(NARROW)}")
     module = _module(format)
     if format == "saved_model":
         if image_size is not None or batch is not None:
@@ -76,9 +74,8 @@ def export(model, path, format=None, image_size=None, batch=None, calibration=No
         module.saved_model(model, path)
         return
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    options = {} if weights is None else {"weights": weights}
     # The engines' graphs have no bfloat16.
-    options = {"calibration": calibration, "weights": weights}
-    options = {name: value for name, value in options.items() if value is not None}
     module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch, **options)
 
 
@@ -99,6 +96,8 @@ def opened(path, **options):
         DataError: the path holds no such model, or the engine's package is not installed.
     """
     format = format_of(path)
+    if format != "saved_model" and not pathlib.Path(path).is_file():
+        raise DataError(path, "no such file")
     return getattr(_module(format), FORMATS[format][1])(path, **options)
 
 

@@ -16,6 +16,9 @@ from keras_maskrcnn.inference.predictor import Detector, Predictor
 
 # Names of the class names, one per line, and of the description, JSON, in all formats that can hold them.
 CLASS_NAMES, DESCRIPTION = "class_names.txt", "model.json"
+# Entries of the description that files for inference engines have in addition.
+OF_ENGINES = ("batch", "max_detections")
+DAMAGED = f"its description ({DESCRIPTION}) is damaged: export the model again"
 
 
 def description(model):
@@ -39,6 +42,7 @@ class Exported(Detector):
     """A model that was exported; `detect` and `detect_each` take the arguments of the model's, with the same results.
 
     Args:
+        path: of the file or folder, for messages.
         content: what `description` returned. A subclass then calls `use` with its network.
 
     Attributes:
@@ -47,15 +51,21 @@ class Exported(Detector):
         schema: tuple of `heads.outputs.Output`, what the model predicts.
         image_type: `ImageType` of the images that it takes.
         layer_dtype: name of the dtype policy of the layers; None in exports of earlier versions.
+
+    Raises:
+        DataError: the content is not such a description.
     """
 
-    def __init__(self, content):
-        self.class_names, self.num_classes = content["class_names"], content["num_classes"]
-        self.layer_dtype = content.get("precision")
-        self.schema = tuple(Output(**output) for output in content["outputs"])
-        self.placement = _placement(content["placement"])
-        self.image_type = self.placement.image_type
-        self.detection = Detection.of(content["detection"])
+    def __init__(self, path, content):
+        try:
+            self.class_names, self.num_classes = content["class_names"], content["num_classes"]
+            self.layer_dtype = content.get("precision")
+            self.schema = tuple(Output(**output) for output in content["outputs"])
+            self.placement = _placement(content["placement"])
+            self.image_type = self.placement.image_type
+            self.detection = Detection.of(content["detection"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(path, DAMAGED) from error
 
     def use(self, network):
         """Sets `predictor` with the network of a `Predictor`."""
@@ -90,7 +100,7 @@ def engine_description(model, placement, batch):
 
 
 @contextlib.contextmanager
-def needs(path, extra):
+def required(path, extra):
     """Context of imports: a missing package becomes a `DataError` of a file with the command that installs it."""
     try:
         yield
@@ -99,15 +109,26 @@ def needs(path, extra):
         raise DataError(path, reason) from error
 
 
-def read_description(path, text):
-    """The description in a file, from its JSON text.
+def read_description(path, text, keys=OF_ENGINES):
+    """The description in a file.
+
+    Args:
+        path: of the file, for messages.
+        text: its JSON, str or bytes, or None if the file has none.
+        keys: entries that it must have beside those that `Exported` reads.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or it is no JSON object with these entries.
     """
     if text is None:
         raise DataError(path, "was not written by `export`: it has no description of the model")
-    return json.loads(text)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(path, DAMAGED) from error
+    if not isinstance(content, dict) or not content.keys() >= set(keys):
+        raise DataError(path, DAMAGED)
+    return content
 
 
 class Batches:
@@ -117,12 +138,17 @@ class Batches:
         content: what `engine_description` returned.
         run: function of a dict of arrays, by the names in `CANVAS` and `THRESHOLDS`, to a dict of arrays by the names
             of the network's outputs. Threads share it.
+
+    Attributes:
+        batch: number of images of a call of the engine, None for any; the network takes any number.
+        most: maximum number of detections per image.
+        canvas: (height, width) of all images, or None for any.
     """
 
     dynamic = True
 
     def __init__(self, content, run):
-        self.rows, self.most, self.run = content["batch"], content["max_detections"], run
+        self.batch, self.most, self.run = content["batch"], content["max_detections"], run
         placement = content["placement"]
         self.canvas = placement["image_size"] or placement["canvas"]
 
@@ -135,7 +161,7 @@ class Batches:
         images, sizes = inputs["images"], inputs["sizes"]
         self._check(images.shape[1:3], limits.max_detections)
         thresholds = {name: np.array(getattr(limits, name), "float32") for name in THRESHOLDS}
-        rows, found = self.rows or len(images), []
+        rows, found = self.batch or len(images), []
         for first in range(0, len(images), rows):
             part = (_filled(values[first : first + rows], rows) for values in (images, sizes))
             found.append(self.run({**dict(zip(CANVAS, part, strict=True)), **thresholds}))

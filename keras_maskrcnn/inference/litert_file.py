@@ -10,26 +10,30 @@ import pathlib
 import tempfile
 import threading
 import zipfile
+import zlib
 
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.inference.exported import (
+    DAMAGED,
     DESCRIPTION,
     Batches,
     Exported,
     class_names,
     engine_description,
-    needs,
     read_description,
+    required,
 )
 from keras_maskrcnn.inference.graph import engine_graph
-from keras_maskrcnn.inference.litert_weights import narrowed
+from keras_maskrcnn.inference.litert_weights import with_narrow_weights
+from keras_maskrcnn.inference.saved_model import save
 
+MAX_BYTES = 4 * 2**20  # of the description
 LABELS = "labels.txt"  # the usual name of class names in these files
 # Signatures: images to detections, and the network alone. The first one by name is what clients without signatures run.
 SERVE, NETWORK = "serving_default", "serving_on_canvas"
 
 
-def write(model, path, placement, batch=None, calibration=None, weights=None):
+def write(model, path, placement, batch=None, weights=None):
     """Write a model as a LiteRT file, see `inference.export.export`.
 
     It needs the built-in operations only, and has two signatures, which share the weights:
@@ -43,9 +47,7 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
         path: the file.
         placement: `Placement` of the images.
         batch: number of images, 1 or None.
-        calibration: images that ask for INT8, see `litert_weights.narrowed`: the ranges are those of each image that
-            the model sees, so that none is read. None for float.
-        weights: "float16" for weights of half the size, or None for float32.
+        weights: "float16" or "int8", see `litert_weights.with_narrow_weights`; None for float32.
 
     Raises:
         ValueError: the placement has no canvas for all images, or for another batch.
@@ -53,21 +55,18 @@ def write(model, path, placement, batch=None, calibration=None, weights=None):
     """
     import tensorflow as tf
 
-    narrow = weights if calibration is None else "int8"
     if batch not in (None, 1):
         raise ValueError(f"{path}: a LiteRT model takes one image, not a batch of {batch}")
     if placement.one_canvas is None:
         raise ValueError(f"{path}: a LiteRT model has one canvas; give the size of the images with --image-size H W")
-    module = tf.Module()
-    module.model = [v.value for v in model.variables]
     with tempfile.TemporaryDirectory() as folder:
         signatures = _signatures(model, placement)
-        tf.saved_model.save(module, folder, signatures=signatures)
+        save(model, folder, signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         content = converter.convert()
-    if narrow:
-        with needs(path, "litert"):
-            content = narrowed(content, narrow)
+    if weights:
+        with required(path, "litert"):
+            content = with_narrow_weights(content, weights)
     pathlib.Path(path).write_bytes(content)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(LABELS, class_names(model))
@@ -108,15 +107,15 @@ class LiteRtFile(Exported):
     """
 
     def __init__(self, path):
-        with needs(path, "litert"):
+        with required(path, "litert"):
             from ai_edge_litert import interpreter
         content = _description(path)
-        super().__init__(content)
+        super().__init__(path, content)
         try:
             model = interpreter.Interpreter(model_path=str(path), num_threads=os.cpu_count())
+            runner = model.get_signature_runner(NETWORK)
         except ValueError as error:
             raise DataError(path, "is not a LiteRT model") from error
-        runner = model.get_signature_runner(NETWORK)
         taken, lock = list(runner.get_input_details()), threading.Lock()
 
         def run(inputs):
@@ -130,11 +129,15 @@ def _description(path):
     """The description behind a model.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or a damaged one, or it would be too large in memory.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            text = archive.read(DESCRIPTION).decode()
+            if archive.getinfo(DESCRIPTION).file_size > MAX_BYTES:
+                raise DataError(path, f"its {DESCRIPTION} has more than {MAX_BYTES} bytes")
+            text = archive.read(DESCRIPTION)
     except (zipfile.BadZipFile, KeyError):
         text = None
+    except (EOFError, RuntimeError, zlib.error) as error:  # of an encrypted or damaged entry
+        raise DataError(path, DAMAGED) from error
     return read_description(path, text)

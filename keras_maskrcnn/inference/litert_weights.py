@@ -9,7 +9,7 @@ AXES = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "DEPTHWISE_CONV_2D": 3}
 SMALLEST = 1024  # numbers: fewer are not worth an operation
 
 
-def narrowed(content, dtype):
+def with_narrow_weights(content, dtype):
     """A model with the weights of its convolutions and dense layers in float16 or int8.
 
     TensorFlow's converter does both, but to other constants too, among them the anchors, whose coordinates then are

@@ -14,8 +14,8 @@ from keras_maskrcnn.inference.exported import (
     Exported,
     class_names,
     engine_description,
-    needs,
     read_description,
+    required,
 )
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
 
@@ -31,7 +31,7 @@ def write(model, path, placement, batch=None):
         placement: `Placement` of the images.
         batch: number of images, or None for any.
     """
-    with needs(path, "onnx"):
+    with required(path, "onnx"):
         import onnx
         import tf2onnx
     graph = engine_graph(model, placement, batch)
@@ -91,7 +91,7 @@ class OnnxFile(Exported):
     """
 
     def __init__(self, path):
-        with needs(path, "onnx"):
+        with required(path, "onnx"):
             import onnx
             import onnxruntime
         try:
@@ -104,12 +104,15 @@ class OnnxFile(Exported):
             raise DataError(path, "is not an ONNX file") from error
         properties = {entry.key: entry.value for entry in model.metadata_props}
         content = read_description(path, properties.get(DESCRIPTION))
-        super().__init__(content)
+        super().__init__(path, content)
         names = network_outputs(self.schema)
-        _cut(model.graph, list(names.values()))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        try:
+            _cut(model.graph, list(names.values()))
+            session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's have no base of their own
+            raise DataError(path, "its graph is damaged: ONNX Runtime does not load it") from error
 
         def run(inputs):
             found = session.run(list(names.values()), {name: inputs[name] for name in taken})

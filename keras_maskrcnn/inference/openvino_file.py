@@ -13,10 +13,11 @@ from keras_maskrcnn.inference.exported import (
     Exported,
     class_names,
     engine_description,
-    needs,
     read_description,
+    required,
 )
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
+from keras_maskrcnn.inference.saved_model import save
 from keras_maskrcnn.options import check_choice
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -31,7 +32,7 @@ def write(model, path, placement, batch=None):
         placement: `Placement` of the images.
         batch: number of images, or None for any.
     """
-    with needs(path, "openvino"):
+    with required(path, "openvino"):
         import openvino
     graph = engine_graph(model, placement, batch)
     converted = _converted(model, graph, openvino)
@@ -70,12 +71,8 @@ def _converted(model, graph, openvino):
 
 
 def _part(model, function, openvino):
-    import tensorflow as tf
-
-    module = tf.Module()
-    module.model = [v.value for v in model.variables]
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures={"serving_default": function.get_concrete_function()})
+        save(model, folder, {"serving_default": function.get_concrete_function()})
         return openvino.convert_model(folder)
 
 
@@ -92,7 +89,7 @@ class OpenVinoFile(Exported):
 
     def __init__(self, path, precision="float32"):
         check_choice("precision", precision, HINTS)
-        with needs(path, "openvino"):
+        with required(path, "openvino"):
             import openvino
         path = pathlib.Path(path)
         weights = path.with_suffix(".bin")
@@ -105,12 +102,14 @@ class OpenVinoFile(Exported):
             raise DataError(path, "is not an OpenVINO model") from error
         text = model.get_rt_info(DESCRIPTION).value if model.has_rt_info(DESCRIPTION) else None
         content = read_description(path, text)
-        super().__init__(content)
+        super().__init__(path, content)
         names = network_outputs(self.schema)
-        network = _cut(model, list(names.values()), openvino)
         # Without the hint OpenVINO computes in bfloat16 where the processor has it.
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
-        compiled = core.compile_model(network, "CPU", options)
+        try:
+            compiled = core.compile_model(_cut(model, list(names.values()), openvino), "CPU", options)
+        except (KeyError, RuntimeError) as error:
+            raise DataError(path, "its graph is damaged: OpenVINO does not load it") from error
         taken = [port.any_name for port in compiled.inputs]
         local = threading.local()
 

@@ -10,7 +10,14 @@ import tempfile
 from keras_maskrcnn import backend
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.outputs import exported, maps
-from keras_maskrcnn.inference.exported import CLASS_NAMES, DESCRIPTION, Exported, class_names, description
+from keras_maskrcnn.inference.exported import (
+    CLASS_NAMES,
+    DESCRIPTION,
+    Exported,
+    class_names,
+    description,
+    read_description,
+)
 
 NO_PIXEL = 255  # in maps of images of unequal sizes
 DECODED = (1, 3, 4)  # numbers of channels that `tf.io.decode_image` gives
@@ -43,17 +50,31 @@ def saved_model(model, folder):
         model: an `ImageModel`.
         folder: where to write; created if missing.
     """
+    with tempfile.TemporaryDirectory() as temporary:
+        temporary = pathlib.Path(temporary)
+        assets = {"description": _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))}
+        if model.class_names:
+            assets["class_names"] = _asset(temporary / CLASS_NAMES, class_names(model))
+        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
+        save(model, folder, _signatures(model), **assets)
+
+
+def save(model, folder, signatures, **assets):
+    """Writes functions of a model, with its variables and further attributes, as a SavedModel.
+
+    Args:
+        model: an `ImageModel`.
+        folder: where to write.
+        signatures: dict of concrete functions by name.
+        **assets: `tf.saved_model.Asset` by name.
+    """
     import tensorflow as tf
 
     module = tf.Module()
-    module.model = [v.value for v in model.variables]
-    with tempfile.TemporaryDirectory() as temporary:
-        temporary = pathlib.Path(temporary)
-        module.description = _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))
-        if model.class_names:
-            module.class_names = _asset(temporary / CLASS_NAMES, class_names(model))
-        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
-        tf.saved_model.save(module, str(folder), signatures=_signatures(model))
+    module.variables_of_model = [v.value for v in model.variables]
+    for name, asset in assets.items():
+        setattr(module, name, asset)
+    tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
 def _asset(path, text):
@@ -196,7 +217,7 @@ class SavedModel(Exported):
         if not described.is_file():
             reason = f"has no assets/{DESCRIPTION}: export the model again from its .keras file with this version"
             raise DataError(folder, reason)
-        super().__init__(json.loads(described.read_text(encoding="utf-8")))
+        super().__init__(folder, read_description(folder, described.read_bytes(), keys=()))
         self.use(_Signature(tf.saved_model.load(str(folder)), self.image_type.channels))
 
 

@@ -170,7 +170,7 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
 
     # Saving -----------------------------------------------------------------------------------------------------
 
-    def export(self, filepath, format=None, image_size=None, batch=None, calibration=None, weights=None):
+    def export(self, filepath, format=None, image_size=None, batch=None, weights=None):
         """Write a SavedModel, or a file for an inference engine, see `inference.export.export`.
 
         Args:
@@ -178,15 +178,14 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             format: "saved_model" ("tf_saved_model" is the same), "onnx", "openvino", "litert", or None.
             image_size: of the images of an engine, for models without a canvas.
             batch: images per call of an engine.
-            calibration: list of images for INT8.
-            weights: "float16" for LiteRT files of half the size.
+            weights: "float16" or "int8" for smaller LiteRT files.
 
         Raises:
             ValueError: for another format.
         """
         from keras_maskrcnn.inference.export import export
 
-        export(self, filepath, format, image_size, batch, calibration, weights)
+        export(self, filepath, format, image_size, batch, weights)
 
     def get_config(self):
         """Constructor arguments that all models share."""

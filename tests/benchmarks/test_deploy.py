@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.cli.common import load
+from keras_maskrcnn.heads.detection import ALL
 from keras_maskrcnn.inference import export
 
 
@@ -45,7 +46,7 @@ def options(*words):
 
 def test_each_variant_has_a_precision_and_a_file_of_its_format():
     assert len({str(variant) for variant in deploy.VARIANTS}) == len(deploy.VARIANTS)
-    suffixes = {"keras": ".keras", "tf_saved_model": "", "onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
+    suffixes = {"keras": ".keras", "saved_model": "", "onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
     for variant in deploy.VARIANTS:
         assert variant.precision in deploy.POLICIES
         assert pathlib.Path(variant.file).suffix == suffixes[variant.format]
@@ -53,7 +54,7 @@ def test_each_variant_has_a_precision_and_a_file_of_its_format():
 
 def test_files_are_written_and_what_cannot_be_is_left_out_with_the_reason(model_file, tmp_path, monkeypatch, capsys):
     keras_file, saved_model = (deploy.Variant("x", format, file, "float32") for format, file in (
-        ("keras", "model.keras"), ("tf_saved_model", "model")
+        ("keras", "model.keras"), ("saved_model", "model")
     ))  # fmt: skip
     lacking = deploy.Variant("Engine", "keras", "model.keras", "int8", ("no_such_engine",))
     refused = deploy.Variant("Other", "no_such_format", "model.x", "float32")
@@ -64,7 +65,7 @@ def test_files_are_written_and_what_cannot_be_is_left_out_with_the_reason(model_
     assert list(files) == [keras_file, saved_model]
     for path in files.values():
         detection = load(path).predictor.detection
-        assert (detection.score_threshold, detection.max_detections) == (deploy.LOWEST, 8)
+        assert (detection.score_threshold, detection.max_detections) == (ALL, 8)
         everything = [file for file in tmp_path.rglob("*") if file.is_file() and path.parent in file.parents]
         assert deploy.megabytes(path) == pytest.approx(sum(file.stat().st_size for file in everything) / 1e6, abs=1e-3)
     reasons = {entry["variant"]: entry["reason"] for entry in skipped}
@@ -74,14 +75,28 @@ def test_files_are_written_and_what_cannot_be_is_left_out_with_the_reason(model_
     assert "shapes: Engine, int8 is left out: no_such_engine is not installed\n" in capsys.readouterr().out
 
 
-def test_int8_is_calibrated_with_training_images_and_export_takes_further_options(model_file, tmp_path, monkeypatch):
-    given = {}
-    monkeypatch.setattr(MaskRCNN, "export", lambda self, path, **words: given.update(words))
-    monkeypatch.setattr(deploy, "CALIBRATION", 3)
-    variant = deploy.Variant("Engine", "openvino", "model.xml", "int8", options=(("image_size", (64, 96)),))
-    deploy.written("shapes", [variant], options("--shapes", model_file), tmp_path)
-    assert (given["format"], given["image_size"]) == ("openvino", (64, 96))
-    assert [image.shape for image in given["calibration"]] == [(128, 128, 3)] * 3
+def test_litert_files_have_a_canvas_and_their_weights(model_file, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(MaskRCNN, "export", lambda self, path, **words: given.append(words))
+    monkeypatch.setattr(deploy, "why_not", lambda variant: None)
+    variants = [variant for variant in deploy.VARIANTS if variant.format == "litert"]
+    deploy.written("shapes", variants, options("--shapes", model_file), tmp_path)
+    canvas = {"format": "litert", "image_size": (256, 256)}
+    assert given == [canvas, {**canvas, "weights": "float16"}, {**canvas, "weights": "int8"}]
+
+
+def test_a_converter_that_fails_leaves_its_variant_out(model_file, tmp_path, monkeypatch):
+    class ConversionError(Exception):
+        pass
+
+    def fail(*_, **__):
+        raise ConversionError("no such\noperation")
+
+    monkeypatch.setattr(MaskRCNN, "export", fail)
+    other, kept = (deploy.Variant(*words, "float32") for words in (("a", "onnx", "m.onnx"), ("b", "keras", "m.keras")))
+    files, skipped = deploy.written("shapes", [other, kept], options("--shapes", model_file), tmp_path)
+    assert list(files) == [kept]
+    assert [entry["reason"] for entry in skipped] == ["ConversionError: no such operation"]
 
 
 def test_arguments_of_a_reader_are_given_to_it(monkeypatch):
@@ -125,12 +140,12 @@ def check_run(run, model_file, folder):
     (folder / "docs").mkdir()
     page, output = folder / "docs" / "deploy.md", folder / "out" / "deploy.json"
     page.write_text("before\n<!-- deploy: begin -->\nold\n<!-- deploy: end -->\nafter\n")
-    words = ["--shapes", model_file, "--formats", "keras", "tf_saved_model", "--rounds", 2, "--images", 2, "--limit", 2]
+    words = ["--shapes", model_file, "--formats", "keras", "saved_model", "--rounds", 2, "--images", 2, "--limit", 2]
     done = run(*words, "--output", output, "--docs", folder / "docs")
     assert done.returncode == 0, done.stderr[-2000:]
     report, text = json.loads(output.read_text()), page.read_text()
     assert report["script"] == "benchmarks/deploy.py" and "tensorflow" in report["versions"]
-    assert {one["format"] for one in report["rows"]} == {"keras", "tf_saved_model"}
+    assert {one["format"] for one in report["rows"]} == {"keras", "saved_model"}
     assert all(one["mb"] > 0.01 and one["ms"]["median"] > 0 for one in report["rows"])
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "\n| shapes | Keras | " in text and "\n| shapes | SavedModel | " in text

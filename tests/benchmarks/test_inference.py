@@ -79,7 +79,7 @@ def test_precisions_depend_on_the_processor(monkeypatch):
 def test_a_saved_model_has_no_peer():
     names = inference.cases(["float32"], "torchvision", saved_model=True)
     assert names[-1] == "SavedModel float32"
-    options = types.SimpleNamespace(worker="peer", peer="torchvision", size=[64, 64], tiny=False)
+    options = types.SimpleNamespace(worker="peer", peer="torchvision", size=[64, 64], tiny=False, without_pasting=False)
     assert inference.case(names[-1], options) is None
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn.heads.detection import OUTPUTS
+from keras_maskrcnn.models.base import InstanceModel
 
 
 def make_model(**overrides):
@@ -32,3 +34,25 @@ def images():
     rng = np.random.default_rng(0)
     sizes = [(64, 96), (50, 200), (130, 50), (40, 40), (97, 61)]
     return [rng.integers(0, 255, (*size, 3)).astype("uint8") for size in sizes]
+
+
+class Brightness(InstanceModel):
+    """Each image has one object, the whole image, whose score is its mean level; a graph of a few operations."""
+
+    OUTPUTS = OUTPUTS
+
+    def canvas_stride(self):
+        return 1
+
+    def call(self, inputs, training=False):
+        boxes = keras.ops.tile(keras.ops.flip(inputs["sizes"], axis=1), (1, 2)) * np.float32([0, 0, 1, 1])
+        scores = keras.ops.mean(inputs["images"], axis=(1, 2))[:, :1] / 255
+        valid = scores > self.limits(inputs).score_threshold
+        labels = keras.ops.cast(valid, "int32")
+        return {"boxes": boxes[:, None], "scores": scores, "labels": labels, "valid": valid}
+
+
+@pytest.fixture(scope="session")
+def brightness():
+    """The class `Brightness`."""
+    return Brightness

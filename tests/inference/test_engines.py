@@ -3,17 +3,16 @@
 import json
 import sys
 
-import keras
 import numpy as np
 import pytest
 
 from keras_maskrcnn import cli
 from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.data import DataError
-from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.inference import TestTimeAugmentation
-from keras_maskrcnn.inference.export import format_of
-from keras_maskrcnn.models.base import InstanceModel
+from keras_maskrcnn.inference.export import format_of, opened
+from keras_maskrcnn.inference.exported import engine_description
+from keras_maskrcnn.ops.masks import paste
 
 pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
 openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -118,31 +117,18 @@ def test_the_engine_alone_gives_the_results_of_the_model(case, images):
             np.testing.assert_allclose(boxes, expected["boxes"], atol=0.05)
             np.testing.assert_allclose(found["detection_scores"][row, :count], expected["scores"], atol=1e-3)
             np.testing.assert_array_equal(found["detection_classes"][row, :count], expected["labels"])
-
-
-class Brightness(InstanceModel):
-    """Each image has one object, the whole image, whose score is its mean level; a graph of a few operations."""
-
-    OUTPUTS = OUTPUTS
-
-    def canvas_stride(self):
-        return 1
-
-    def call(self, inputs, training=False):
-        boxes = keras.ops.tile(keras.ops.flip(inputs["sizes"], axis=1), (1, 2)) * np.float32([0, 0, 1, 1])
-        scores = keras.ops.mean(inputs["images"], axis=(1, 2))[:, :1] / 255
-        valid = scores > self.limits(inputs).score_threshold
-        labels = keras.ops.cast(valid, "int32")
-        return {"boxes": boxes[:, None], "scores": scores, "labels": labels, "valid": valid}
+            masks = paste(found["detection_masks"][row, :count], boxes, one.shape[:2], how="whole_pixels")
+            assert same_masks(expected["masks"], masks)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_thresholds_are_constants_of_the_file_and_arguments_of_the_reader(suffix, tmp_path):
+def test_thresholds_are_constants_of_the_file_and_arguments_of_the_reader(suffix, brightness, tmp_path):
     path = tmp_path / f"model{suffix}"
-    Brightness(1, image_size=(8, 8), detection={"score_threshold": 0.3, "max_detections": 1}).export(path)
+    brightness(1, image_size=(8, 8), detection={"score_threshold": 0.3, "max_detections": 1}).export(path)
     images = np.stack([np.full((4, 4, 3), level, "uint8") for level in (204, 51)])
-    found = bare(path)(images)
-    assert found["num_detections"].tolist() == [1, 0]
+    run = bare(path)
+    found = run(images)
+    assert found["num_detections"].tolist() == [1, 0] and run(images[1:])["num_detections"].tolist() == [0]
     np.testing.assert_allclose(found["detection_scores"][:, 0], [0.8, 0.2], atol=1e-5)
     client = load(path)
     for threshold, counts in ((None, [1, 0]), (0.1, [1, 1]), (0.9, [0, 0])):
@@ -191,6 +177,42 @@ def test_other_files_are_one_line(name, tmp_path, capsys):
     assert cli.main(["predict", "--model", str(path), "x.png", "--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert name in error and reason in error and error.count("\n") == 1
+
+
+def foreign(path, description):
+    """Writes a model of one operation with a description into a file."""
+    if path.suffix == ".xml":
+        parameter = openvino.opset13.parameter([1], openvino.Type.f32, name="x")
+        model = openvino.Model([openvino.opset13.relu(parameter)], [parameter], "g")
+        model.set_rt_info(description, "model.json")
+        openvino.save_model(model, path)
+        return
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], [value]))
+    onnx.helper.set_model_props(model, {"model.json": description})
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_damaged_description_or_graph_is_one_line(suffix, brightness, tmp_path):
+    path, model = tmp_path / f"m{suffix}", brightness(1, image_size=(8, 8))
+    content = engine_description(model, model.placement, None)
+    incomplete = [{key: content[key] for key in content if key != name} for name in ("batch", "placement")]
+    for damaged in ("{", "[]", *map(json.dumps, [*incomplete, {**content, "outputs": [{"nam": "boxes"}]}])):
+        foreign(path, damaged)
+        with pytest.raises(DataError, match=rf"m\{suffix}: its description \(model.json\) is damaged"):
+            opened(path)
+    foreign(path, json.dumps(content))
+    with pytest.raises(DataError, match=rf"m\{suffix}: its graph is damaged"):
+        opened(path)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".tflite"])
+def test_a_missing_file_is_one_line(suffix, tmp_path):
+    with pytest.raises(DataError, match=rf"m\{suffix}: no such file"):
+        opened(tmp_path / f"m{suffix}")
 
 
 def test_a_missing_package_is_one_line(monkeypatch, tmp_path):

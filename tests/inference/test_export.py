@@ -287,8 +287,3 @@ def test_a_second_export_leaves_no_names_of_the_first(served, make, tmp_path):
     assert listed.read_text().splitlines() == SavedModel(folder).class_names == ["a", "b", "c"]
     make(image_size=(64, 96), class_names=None).export(folder)
     assert SavedModel(folder).class_names is None and not listed.exists()
-
-
-def test_other_formats_are_rejected(make, tmp_path):
-    with pytest.raises(ValueError, match="format='onnx' is not supported"):
-        make(image_size=(64, 96)).export(tmp_path / "model", format="onnx")

@@ -12,7 +12,8 @@ import pytest
 from keras_maskrcnn import MaskRCNN, cli
 from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.data import DataError
-from keras_maskrcnn.inference.litert_weights import narrowed
+from keras_maskrcnn.inference.litert_weights import with_narrow_weights
+from keras_maskrcnn.ops.masks import paste
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra litert is not installed")
 
@@ -24,8 +25,11 @@ def check(expected, found):
     np.testing.assert_array_equal(found["labels"], expected["labels"])
     np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
     np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=0.05)
-    ours, theirs = expected["masks"], found["masks"]
-    assert ((ours & theirs).sum(axis=(1, 2)) >= 0.99 * (ours | theirs).sum(axis=(1, 2))).all()
+    assert same_masks(expected["masks"], found["masks"])
+
+
+def same_masks(ours, theirs):
+    return ((ours & theirs).sum(axis=(1, 2)) >= 0.99 * (ours | theirs).sum(axis=(1, 2))).all()
 
 
 def bare(content):
@@ -44,6 +48,8 @@ def check_bare(run, image, expected):
     np.testing.assert_allclose(boxes, expected["boxes"], atol=0.05)
     np.testing.assert_allclose(found["detection_scores"][:count], expected["scores"], atol=1e-3)
     np.testing.assert_array_equal(found["detection_classes"][:count], expected["labels"])
+    masks = paste(found["detection_masks"][:count], boxes, image.shape[:2], how="whole_pixels")
+    assert same_masks(expected["masks"], masks)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +83,14 @@ def test_the_interpreter_alone_takes_images_of_any_size(case, images):
         check_bare(run, image, model.detect(image, score_threshold=THRESHOLD))
 
 
+def test_the_interpreter_alone_finds_nothing_in_a_dark_image(brightness, tmp_path):
+    path = tmp_path / "m.tflite"
+    brightness(1, image_size=(8, 8), detection={"score_threshold": 0.3, "max_detections": 1}).export(path)
+    run = litert.Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    counts = [run(images=np.full((1, 4, 4, 3), level, "uint8"))["num_detections"].tolist() for level in (204, 51)]
+    assert counts == [[1], [0]]
+
+
 def test_a_client_without_signatures_runs_the_whole_graph(case, images):
     interpreter = litert.Interpreter(model_path=str(case[1]))
     given = interpreter.get_input_details()[0]
@@ -108,7 +122,7 @@ def test_weights_of_half_the_size(case, images):
     """The weights of the model are exact in float16; the other constants stay as they are."""
     model, path = case
     content = path.read_bytes()
-    half = narrowed(content, "float16")
+    half = with_narrow_weights(content, "float16")
     assert len(half) < 0.85 * len(content)
     run = bare(half)
     for image in images[:2]:
@@ -117,8 +131,8 @@ def test_weights_of_half_the_size(case, images):
 
 def test_weights_in_eight_bits(case, images):
     content = case[1].read_bytes()
-    small = narrowed(content, "int8")
-    assert len(small) < len(narrowed(content, "float16"))
+    small = with_narrow_weights(content, "int8")
+    assert len(small) < len(with_narrow_weights(content, "float16"))
     expected, found = (bare(part)(images=images[0][None]) for part in (content, small))
     best, other = (scores["detection_scores"][0] for scores in (expected, found))
     np.testing.assert_allclose(best, other, atol=0.05)
@@ -137,6 +151,25 @@ def test_other_files_are_one_line(case, tmp_path, capsys):
     assert "broken.tflite: is not a LiteRT model" in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("description", "reason"),
+    [
+        (b"{", r"its description \(model.json\) is damaged"),
+        (b"\xff", r"its description \(model.json\) is damaged"),
+        (b"{}", r"its description \(model.json\) is damaged"),
+        (bytes(2**23), "its model.json has more than 4194304 bytes"),
+    ],
+    ids=["json", "text", "entries", "large"],
+)
+def test_a_damaged_description_is_one_line(description, reason, tmp_path):
+    path = tmp_path / "m.tflite"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.json", description)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(DataError, match=rf"m\.tflite: {reason}"):
+        load(path)
+
+
 def test_a_missing_package_is_one_line(monkeypatch, case):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
@@ -150,8 +183,9 @@ def test_impossible_options_are_refused(make, tmp_path):
         model.export(tmp_path / "m.tflite")
     with pytest.raises(ValueError, match="a LiteRT model takes one image, not a batch of 2"):
         model.export(tmp_path / "m.tflite", image_size=(64, 64), batch=2)
-    with pytest.raises(ValueError, match="weights='float16': only litert has others than float32"):
-        model.export(tmp_path / "m.onnx", weights="float16")
+    for suffix, weights in (("onnx", "float16"), ("xml", "int8"), ("tflite", "int4")):
+        with pytest.raises(ValueError, match=f"weights='{weights}': only litert has others than float32, float16 and"):
+            model.export(tmp_path / f"m.{suffix}", weights=weights)
 
 
 @pytest.mark.slow

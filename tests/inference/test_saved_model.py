@@ -102,3 +102,10 @@ def test_other_folders_are_rejected(tmp_path, folder):
     (folder / "assets" / "model.json").unlink()
     with pytest.raises(DataError, match=r"has no assets/model\.json: export the model again from its \.keras file"):
         SavedModel(folder)
+
+
+@pytest.mark.parametrize("text", ["{", json.dumps({**DESCRIPTION, "placement": None})], ids=["json", "placement"])
+def test_a_damaged_description_is_one_line(text, folder):
+    (folder / "assets" / "model.json").write_text(text)
+    with pytest.raises(DataError, match=r"model: its description \(model\.json\) is damaged"):
+        SavedModel(folder)
