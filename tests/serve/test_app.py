@@ -57,6 +57,7 @@ def test_the_answer_follows_the_orientation_of_the_photo(client):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned by a quarter
     image = square(x=0, y=2, side=4, size=(16, 32))
+    image[8:, :8] = 100  # the score, in the upper left corner of the upright image
     content = encoded(image, "JPEG", exif=exif, quality=95, subsampling=0)
     found = client.post("/v1/predict", content=content, headers={"content-type": "image/jpeg"}, params={"score": 0})
     found = found.json()

@@ -15,6 +15,7 @@ import tifffile
 from serving import PNG, SIDE, Model, encoded, square
 
 from keras_maskrcnn.inference.exported import Batches
+from keras_maskrcnn.inference.graph import CANVAS
 from keras_maskrcnn.serve import Settings, create_app, images
 
 
@@ -92,7 +93,11 @@ def test_a_failure_of_the_model_is_an_error_without_its_details(start, model):
 
 def test_more_objects_than_the_file_of_a_model_has_are_refused(start, model):
     content = {"batch": 1, "max_detections": 7, "placement": {"image_size": [SIDE, SIDE]}}
-    model.predictor.network = Batches(content, lambda inputs: model.network(inputs, Limits(inputs["score_threshold"])))
+
+    def engine(inputs):
+        return model.network({"images": inputs[CANVAS[0]]}, Limits(inputs["score_threshold"]))
+
+    model.predictor.network = Batches(content, engine)
     client = start(model)
     for most, status in ((8, 400), (7, 200)):
         response = client.post("/v1/predict", content=encoded(square()), headers=PNG, params={"max_detections": most})
