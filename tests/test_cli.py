@@ -426,8 +426,8 @@ def test_help_says_that_a_saved_model_is_a_program(verb, capsys):
 def test_help_of_export_names_no_model_that_it_refuses(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
-    shown = capsys.readouterr().out
-    model = shown[shown.index("--model MODEL", shown.index("options:")) : shown.index("--output PATH")]
+    shown = capsys.readouterr().out.split("options:")[1]
+    model = shown[shown.index("--model MODEL") : shown.index("--output PATH")]
     assert ".keras file" in model and not any(name in model for name in (".onnx", ".xml", ".tflite", "SavedModel"))
 
 
