@@ -67,7 +67,7 @@ def parse(arguments=None):
     add("--transfer-steps", type=recipe.positive, help="steps of each network of step 8 (default: %(default)s)")
     add(
         "--minutes",
-        type=recipe.minutes,
+        type=recipe.above_zero,
         help="length of all trainings together, shared out by these steps; the report takes time on top",
     )
     add("--batch-size", type=recipe.positive, help="images per step (default: %(default)s)")

@@ -8,9 +8,10 @@ from keras_maskrcnn.cli.common import check_outputs, load, model_argument, write
 EXAMPLE = "--model runs/balloon/model.keras --data balloon"
 
 
-def data_arguments(parser):
-    """Adds the arguments of `dataset_of`."""
+def arguments(parser):
+    """Adds the verb's arguments."""
     add = parser.add_argument
+    model_argument(parser)
     add(
         "--dataset",
         default="any",
@@ -23,13 +24,6 @@ def data_arguments(parser):
     add("--count", type=int, default=200, help="number of shapes images (default: %(default)s)")
     add("--image-size", type=int, default=128, help="side of the shapes images in pixels (default: %(default)s)")
     add("--seed", type=int, default=1, help="seed of the shapes images (default: %(default)s)")
-
-
-def arguments(parser):
-    """Adds the verb's arguments."""
-    add = parser.add_argument
-    model_argument(parser)
-    data_arguments(parser)
     add("--limit", type=int, metavar="N", help="evaluate the first N images only")
     add("--batch-size", type=int, default=8, metavar="N", help="images per batch (default: %(default)s)")
     add(
@@ -63,7 +57,7 @@ def run(args):
     from keras_maskrcnn import data, evaluation
 
     check_outputs(args)
-    dataset = data.Strict(dataset_of(args)) if args.strict else dataset_of(args)
+    dataset = data.Strict(_dataset(args)) if args.strict else _dataset(args)
     model = load(args.model)
     dataset = dataset.decoded(model.image_type.channels, model.image_type.dtype)
     if not evaluation.finds_objects(model):
@@ -109,8 +103,7 @@ def _of_maps(model, dataset, args):
     return 0
 
 
-def dataset_of(args):
-    """The data set of the arguments of `data_arguments`."""
+def _dataset(args):
     from keras_maskrcnn import data
 
     if args.dataset == "shapes":

@@ -95,7 +95,7 @@ def _add_length(parser):
     length.add_argument("--steps", type=positive, help="number of training steps (default: %(default)s)")
     length.add_argument(
         "--minutes",
-        type=minutes,
+        type=above_zero,
         help="length of the training including scoring, instead of --steps; the learning rate follows the time",
     )
     parser.add_argument(
@@ -155,7 +155,7 @@ def _add_distribution(add):
     )
     add(
         "--wait",
-        type=minutes,
+        type=above_zero,
         metavar="SECONDS",
         help="how long a process waits for the others, at the start and if one is lost (default: %(default)g)",
     )
@@ -191,7 +191,7 @@ def positive(text):
     return number
 
 
-def minutes(text):
+def above_zero(text):
     """Type of an argument: a positive number."""
     number = float(text)
     if not 0 < number < float("inf"):

@@ -18,9 +18,9 @@ from keras_maskrcnn.backend import is_tensorflow, processes
 from keras_maskrcnn.inference.saved_model import SavedModel
 from keras_maskrcnn.training import anchor_proposal, distribution, finishing, overfit
 from keras_maskrcnn.training.arguments import (
+    above_zero,
     add_backbone_rate,
     canvas,
-    minutes,
     parser,
     policy,
     positive,
@@ -39,6 +39,7 @@ from keras_maskrcnn.training.run_folder import RunFolder
 __all__ = [
     "IMAGENET",
     "SMALL",
+    "above_zero",
     "add_backbone_rate",
     "backbone",
     "batches",
@@ -47,7 +48,6 @@ __all__ = [
     "image_name",
     "learning_rate",
     "main",
-    "minutes",
     "optimizer",
     "parser",
     "policy",

@@ -1,5 +1,8 @@
 """One model for the tests of inference, traced once for all tests that only read its detections."""
 
+import pathlib
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ import pytest
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.models.base import InstanceModel
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
 def make_model(**overrides):

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from agreement import check, check_bare
 
 from keras_maskrcnn import cli
 from keras_maskrcnn.cli.common import load
@@ -12,7 +13,6 @@ from keras_maskrcnn.data import DataError
 from keras_maskrcnn.inference import TestTimeAugmentation
 from keras_maskrcnn.inference.export import format_of, opened
 from keras_maskrcnn.inference.exported import engine_description
-from keras_maskrcnn.ops.masks import paste
 
 pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
 openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -52,19 +52,6 @@ def bare(path):
         }
 
     return run
-
-
-def same_masks(ours, theirs):
-    union = (ours | theirs).sum(axis=(1, 2))
-    return ((ours & theirs).sum(axis=(1, 2)) >= 0.99 * union).all()
-
-
-def check(expected, found):
-    assert len(found["scores"]) == len(expected["scores"])
-    np.testing.assert_array_equal(found["labels"], expected["labels"])
-    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
-    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=0.05)
-    assert same_masks(expected["masks"], found["masks"])
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
@@ -110,15 +97,8 @@ def test_the_engine_alone_gives_the_results_of_the_model(case, images):
         found = run(batch)
         assert set(found) == NAMES
         for row, one in enumerate(batch):
-            expected, count = model.detect(one, score_threshold=0.2), int(found["num_detections"][row])
-            assert count == len(expected["scores"])
-            height, width = one.shape[:2]
-            boxes = found["detection_boxes"][row, :count][:, [1, 0, 3, 2]] * [width, height, width, height]
-            np.testing.assert_allclose(boxes, expected["boxes"], atol=0.05)
-            np.testing.assert_allclose(found["detection_scores"][row, :count], expected["scores"], atol=1e-3)
-            np.testing.assert_array_equal(found["detection_classes"][row, :count], expected["labels"])
-            masks = paste(found["detection_masks"][row, :count], boxes, one.shape[:2], how="whole_pixels")
-            assert same_masks(expected["masks"], masks)
+            outputs = {name: values[row] for name, values in found.items()}
+            check_bare(model.detect(one, score_threshold=0.2), outputs, one)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])

@@ -8,28 +8,16 @@ import zipfile
 
 import numpy as np
 import pytest
+from agreement import check, check_bare
 
 from keras_maskrcnn import MaskRCNN, cli
 from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.data import DataError
 from keras_maskrcnn.inference.litert_weights import with_narrow_weights
-from keras_maskrcnn.ops.masks import paste
 
 litert = pytest.importorskip("ai_edge_litert.interpreter", reason="the extra litert is not installed")
 
 THRESHOLD = 0.2
-
-
-def check(expected, found):
-    assert len(found["scores"]) == len(expected["scores"])
-    np.testing.assert_array_equal(found["labels"], expected["labels"])
-    np.testing.assert_allclose(found["scores"], expected["scores"], atol=1e-3)
-    np.testing.assert_allclose(found["boxes"], expected["boxes"], atol=0.05)
-    assert same_masks(expected["masks"], found["masks"])
-
-
-def same_masks(ours, theirs):
-    return ((ours & theirs).sum(axis=(1, 2)) >= 0.99 * (ours | theirs).sum(axis=(1, 2))).all()
 
 
 def bare(content):
@@ -40,16 +28,8 @@ def bare(content):
     return interpreter.get_signature_runner("serving_default")
 
 
-def check_bare(run, image, expected):
-    found = {name: values[0] for name, values in run(images=image[None]).items()}
-    count, (height, width) = len(expected["scores"]), image.shape[:2]
-    assert found["num_detections"] == count
-    boxes = found["detection_boxes"][:count][:, [1, 0, 3, 2]] * [width, height, width, height]
-    np.testing.assert_allclose(boxes, expected["boxes"], atol=0.05)
-    np.testing.assert_allclose(found["detection_scores"][:count], expected["scores"], atol=1e-3)
-    np.testing.assert_array_equal(found["detection_classes"][:count], expected["labels"])
-    masks = paste(found["detection_masks"][:count], boxes, image.shape[:2], how="whole_pixels")
-    assert same_masks(expected["masks"], masks)
+def check_alone(run, image, expected):
+    check_bare(expected, {name: values[0] for name, values in run(images=image[None]).items()}, image)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +60,7 @@ def test_the_interpreter_alone_takes_images_of_any_size(case, images):
     model, path = case
     run = bare(path.read_bytes())
     for image in images:
-        check_bare(run, image, model.detect(image, score_threshold=THRESHOLD))
+        check_alone(run, image, model.detect(image, score_threshold=THRESHOLD))
 
 
 def test_the_interpreter_alone_finds_nothing_in_a_dark_image(brightness, tmp_path):
@@ -126,7 +106,7 @@ def test_weights_of_half_the_size(case, images):
     assert len(half) < 0.85 * len(content)
     run = bare(half)
     for image in images[:2]:
-        check_bare(run, image, model.detect(image, score_threshold=THRESHOLD))
+        check_alone(run, image, model.detect(image, score_threshold=THRESHOLD))
 
 
 def test_weights_in_eight_bits(case, images):

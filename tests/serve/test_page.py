@@ -341,6 +341,7 @@ def test_a_photo_can_be_dropped_or_pasted(page, photo, kind, field):
         list(photo.read_bytes()),
     )
     page.until(lambda: page.text("count") == "3 of 4 shown")
+    assert page.text("count") == "3 of 4 shown"
 
 
 def test_a_format_that_browsers_do_not_display(page, tmp_path, pixels):

@@ -20,9 +20,11 @@ def address():
 
 def test_all_meet_and_the_port_is_free_afterwards(address):
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        for meeting in [pool.submit(meet, index, 3, address, 20) for index in (2, 1, 0)]:
-            meeting.result()
-    socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))).close()
+        meetings = [pool.submit(meet, index, 3, address, 20) for index in (2, 1, 0)]
+        assert [meeting.result() for meeting in meetings] == [None] * 3
+    port = int(address.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)) as server:
+        assert server.getsockname()[1] == port
 
 
 def test_a_process_that_was_started_again_and_strangers_count_once(address):
