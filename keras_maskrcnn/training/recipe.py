@@ -199,7 +199,7 @@ def train(arguments, model, train_data, val_data, batches, max_detections=100, v
     if group.is_chief:
         further.insert(0, SkippedSteps(train_data))
     best = _fit(arguments, model, batches, validation, folder, clock, scores, further)
-    start, steps = time.perf_counter(), int(model.optimizer.iterations)
+    start, steps = time.perf_counter(), int(keras.ops.convert_to_numpy(model.optimizer.iterations))
     figures = _kept(arguments, model, val_data, scores, best)
     if not group.is_chief:
         group.wait()  # a process that ends would stop the first one

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import several
 
+import keras_maskrcnn.models  # noqa: F401  registers the classes of the files
+
 SHAPES = several.ROOT / "train" / "shapes.py"
 RUN = ("--steps", 6, "--epochs", 3, "--batch-size", 2, "--image-size", 64, "--val-images", 3, "--backbone", "resnet10")
 RUN += ("--width", 8, "--precision", "float32", "--wait", 200)
