@@ -8,9 +8,11 @@ import typing
 
 from keras_maskrcnn import backend
 from keras_maskrcnn.heads.outputs import exported, of_objects
+from keras_maskrcnn.layers.region_pooling import Pooled, observed
 
 CANVAS = ("canvas_images", "canvas_sizes")
 THRESHOLDS = ("score_threshold", "nms_iou")
+POOLED = "pooled"  # begins the names of the tensors of `PooledNames`
 
 
 class EngineGraph(typing.NamedTuple):
@@ -24,7 +26,8 @@ class EngineGraph(typing.NamedTuple):
         network: names of the inner tensors that the network computes from those in `CANVAS`, by the names of its
             outputs.
         parts: two `tf.function`s: of the images, to the tensors in `CANVAS` and `image_size`; and of these and the
-            thresholds, to all other tensors.
+            thresholds, to all other tensors, those of `pooled` included.
+        pooled: list of `PooledNames`, of the calls of RoIAlign and its relatives.
     """
 
     function: typing.Any
@@ -33,6 +36,23 @@ class EngineGraph(typing.NamedTuple):
     public: list
     network: dict
     parts: tuple
+    pooled: list
+
+
+class PooledNames(typing.NamedTuple):
+    """Names of the tensors of a `layers.region_pooling.Pooled` in the second part of the graph.
+
+    Attributes:
+        layer: the `RegionPooling`.
+        features: list of names, finest level first; the others as in `Pooled`.
+    """
+
+    layer: typing.Any
+    features: list
+    boxes: str
+    image_index: str
+    levels: str
+    regions: str
 
 
 def network_outputs(schema):
@@ -56,7 +76,7 @@ def engine_graph(model, placement, batch=None):
 
     limits = model.detection.limits()
     defaults = {name: getattr(limits, name) for name in THRESHOLDS if of_objects(model.schema)}
-    image_type, network = model.image_type, network_outputs(model.schema)
+    image_type, network, pooled = model.image_type, network_outputs(model.schema), []
     signature = [tf.TensorSpec([batch, None, None, image_type.channels], image_type.dtype, name="images")]
     signature += [tf.TensorSpec([], tf.float32, name=name) for name in defaults]
 
@@ -68,15 +88,19 @@ def engine_graph(model, placement, batch=None):
 
     def run(images, sizes, image_size, *thresholds):
         inputs = {"images": images, "sizes": sizes, **dict(zip(defaults, thresholds, strict=True))}
-        with backend.static_shapes_scope(True):
+        with backend.static_shapes_scope(True), observed() as seen:
             found = model(inputs, training=False)
             canvas = tf.unstack(tf.shape(images)[1:3])
             answer = exported(model.schema, found, sizes, tf.unstack(image_size), canvas)
-        return {**answer, **{inner: tf.identity(found[name]) for name, inner in network.items()}}
+        answer |= {inner: tf.identity(found[name]) for name, inner in network.items()}
+        pooled[:] = [_name_pooled(number, call, answer) for number, call in enumerate(seen)]
+        return answer
 
     def whole(images, *thresholds):
         placed = place(images)
-        return {**run(*placed.values(), *thresholds), **{name: placed[name] for name in CANVAS}}
+        found = run(*placed.values(), *thresholds)
+        shown = {name: tensor for name, tensor in found.items() if not name.startswith(POOLED)}
+        return {**shown, **{name: placed[name] for name in CANVAS}}
 
     canvas = placement.one_canvas or (None, None)
     shapes = ([batch, *canvas, image_type.channels], [batch, 2])
@@ -88,4 +112,16 @@ def engine_graph(model, placement, batch=None):
     )
     outputs = function.get_concrete_function().structured_outputs
     public = [name for name in outputs if name not in (*CANVAS, *network.values())]
-    return EngineGraph(function, signature, defaults, public, network, tuple(parts))
+    return EngineGraph(function, signature, defaults, public, network, tuple(parts), pooled)
+
+
+def _name_pooled(number, call, answer):
+    """Adds the tensors of a `Pooled` to the outputs; returns `PooledNames`."""
+    import tensorflow as tf
+
+    def named(name, tensor):
+        answer[f"{POOLED}{number}_{name}"] = tf.identity(tensor)
+        return f"{POOLED}{number}_{name}"
+
+    features = [named(f"level{level}", feature) for level, feature in enumerate(call.features)]
+    return PooledNames(call.layer, features, *(named(name, getattr(call, name)) for name in Pooled._fields[2:]))

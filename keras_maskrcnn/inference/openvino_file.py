@@ -6,6 +6,7 @@ import tempfile
 import threading
 
 from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.inference import openvino_operations
 from keras_maskrcnn.inference.exported import (
     CLASS_NAMES,
     DESCRIPTION,
@@ -62,6 +63,8 @@ def _converted(model, graph, openvino):
     images, so that the canvas would be no cut through the graph.
     """
     placement, network = (_part(model, function, openvino) for function in graph.parts)
+    openvino_operations.use_roi_align(network, graph.pooled)
+    openvino_operations.sort_fast(network)
     for parameter in network.get_parameters():
         (name,) = parameter.output(0).get_names()
         if name not in graph.defaults:

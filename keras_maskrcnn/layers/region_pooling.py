@@ -1,12 +1,47 @@
 """Base of the layers that pool regions of interest (RoIs) from a feature pyramid."""
 
+import contextlib
+import contextvars
 import math
+import typing
 
 import keras
 from keras import ops
 
 from keras_maskrcnn import backend
 from keras_maskrcnn.ops import roi
+
+_OBSERVED: contextvars.ContextVar[list | None] = contextvars.ContextVar("keras_maskrcnn_pooled", default=None)
+
+
+class Pooled(typing.NamedTuple):
+    """A call of `RegionPooling.align_rows`.
+
+    Attributes:
+        layer: the `RegionPooling`.
+        features: list of `[B, H, W, C]`, finest level first.
+        boxes: float32 `[N, 4]`, x1, y1, x2, y2 in input pixels.
+        image_index: int32 `[N]`, image of each box.
+        levels: int32 `[N]`, index of its level.
+        regions: `[N, P, P, C]`.
+    """
+
+    layer: typing.Any
+    features: list
+    boxes: typing.Any
+    image_index: typing.Any
+    levels: typing.Any
+    regions: typing.Any
+
+
+@contextlib.contextmanager
+def observed():
+    """Context manager with a list of what is pooled inside it, as `Pooled`, for exporters that know RoIAlign."""
+    token = _OBSERVED.set([])
+    try:
+        yield _OBSERVED.get()
+    finally:
+        _OBSERVED.reset(token)
 
 
 class RegionPooling(keras.layers.Layer):
@@ -96,8 +131,11 @@ class RegionPooling(keras.layers.Layer):
             - finest
         )
         image_index = ops.cast(image_index, "int32")
-        boxes = roi.level_boxes(boxes, image_index, levels, self.strides, self.aligned, self.quantised)
-        return self.pool(features, boxes, training)
+        placed = roi.level_boxes(boxes, image_index, levels, self.strides, self.aligned, self.quantised)
+        regions = self.pool(features, placed, training)
+        if (seen := _OBSERVED.get()) is not None:
+            seen.append(Pooled(self, features, boxes, image_index, levels, regions))
+        return regions
 
     def chosen(self, operation):
         """Name of the implementation in the current trace: that of `backend.lowering(operation)` for "auto"."""

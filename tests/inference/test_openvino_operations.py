@@ -1,0 +1,94 @@
+"""The operations that replace TensorFlow's in an OpenVINO file compute what those compute."""
+
+import numpy as np
+import pytest
+
+from keras_maskrcnn.layers import RoIAlign, RoIWarp
+from keras_maskrcnn.layers.region_pooling import observed
+
+openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
+
+from keras_maskrcnn.inference import openvino_operations
+from keras_maskrcnn.inference.graph import PooledNames
+
+
+def compiled(model):
+    return openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def kinds(model):
+    return {node.get_type_name() for node in model.get_ops()}
+
+
+@pytest.mark.parametrize(("shape", "k", "values"), [((1, 9), 3, 2), ((2, 700), 300, 5), ((1, 5000), 5000, 40)])
+def test_a_stable_top_k_of_equal_values(shape, k, values):
+    from openvino import opset13 as op
+
+    numbers = np.random.default_rng(0).integers(0, values, shape).astype("float32")
+    numbers[0, :4] = -np.inf
+    parameter = op.parameter(openvino.PartialShape([-1, shape[1]]), openvino.Type.f32)
+    top = op.topk(parameter, op.constant(np.int32(k)), -1, "max", "value", index_element_type="i32", stable=True)
+    model = openvino.Model([output.get_node().output(output.get_index()) for output in top.outputs()], [parameter], "m")
+    openvino_operations.sort_fast(model)
+    assert not any(node.get_type_name() == "TopK" and node.get_attributes()["stable"] for node in model.get_ops())
+    order = np.argsort(-numbers, axis=-1, kind="stable")[:, :k]
+    value, index = compiled(model)([numbers]).values()
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_array_equal(value, np.take_along_axis(numbers, order, axis=-1))
+
+
+def test_a_top_k_without_a_faster_form_remains():
+    from openvino import opset13 as op
+
+    parameter = op.parameter(openvino.PartialShape([7]), openvino.Type.i32)
+    top = op.topk(parameter, op.constant(np.int32(3)), -1, "max", "value", index_element_type="i32", stable=True)
+    model = openvino.Model([top.output(1)], [parameter], "m")
+    openvino_operations.sort_fast(model)
+    assert compiled(model)([np.array([1, 5, 5, 0, 7, 5, 5], "int32")])[0].tolist() == [4, 1, 2]
+
+
+def pooling_network(layer):
+    """OpenVINO's form of a layer that pools boxes of two images, and the names of its tensors."""
+    import tensorflow as tf
+
+    fields = ("boxes", "image_index", "levels", "regions")
+    specs = [tf.TensorSpec([2, 16 >> level, 24 >> level, 3], tf.float32) for level in range(2)]
+
+    @tf.function(input_signature=[*specs, tf.TensorSpec([2, None, 4], tf.float32)], autograph=False)
+    def network(fine, coarse, corners):
+        with observed() as seen:
+            found = layer([2 * fine, 2 * coarse], corners)
+        (call,) = seen
+        tensors = {name: tf.identity(getattr(call, name)) for name in fields}
+        tensors |= {f"level{i}": tf.identity(feature) for i, feature in enumerate(call.features)}
+        return {"found": found, **tensors}
+
+    model = openvino.convert_model(network)
+    return network, model, PooledNames(layer, ["level0", "level1"], *fields)
+
+
+@pytest.mark.parametrize("options", [{}, {"aligned": True, "sampling_ratio": 3}], ids=["default", "aligned"])
+def test_roi_align(options):
+    layer = RoIAlign(3, strides=(4, 8), implementation="gather", canonical_size=32, canonical_level=3, **options)
+    rng = np.random.default_rng(1)
+    inputs = [rng.normal(size=(2, 16 >> level, 24 >> level, 3)).astype("float32") for level in range(2)]
+    corners = rng.uniform(-8, 90, (2, 20, 2)).astype("float32")
+    boxes = np.concatenate([corners, corners + rng.uniform(0, 60, (2, 20, 2))], -1).astype("float32")
+    network, model, names = pooling_network(layer)
+    openvino_operations.use_roi_align(model, [names])
+    assert "ROIAlign" in kinds(model)
+    run = compiled(model)
+    for some in (boxes, boxes[:, :0], np.tile(np.float32([1, 2, 9, 8]), (2, 1, 1))):  # both levels, none, the fine one
+        expected = network(*inputs, some)["found"].numpy()
+        np.testing.assert_allclose(run([*inputs, some])["found"], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [RoIWarp(2, strides=(4, 8), implementation="gather"), RoIAlign(2, (4, 8), implementation="gather", reduce="max")],
+    ids=["warp", "max"],
+)
+def test_what_openvino_computes_in_another_way_remains(layer):
+    _, model, names = pooling_network(layer)
+    openvino_operations.use_roi_align(model, [names])
+    assert "ROIAlign" not in kinds(model)
