@@ -21,6 +21,7 @@ def use_roi_align(network, pooled):
         layer = call.layer
         if isinstance(layer, RoIAlign) and not isinstance(layer, RoIWarp) and layer.reduce == "average":
             _source(network, call.regions).replace(_roi_align(network, call))
+    _cancel_transposes(network)
 
 
 def _source(network, name):
@@ -51,12 +52,22 @@ def _roi_align(network, call):
     return op.transpose(regions, op.constant(np.array([0, 2, 3, 1], "int32"))).output(0)
 
 
+def _cancel_transposes(network):
+    """Removes a Transpose that undoes the one before it; the first one may have had the gathers as its consumers."""
+    for node in network.get_ordered_ops():
+        before = node.input_value(0).get_node() if node.get_type_name() == "Transpose" else node
+        if node is not before and before.get_type_name() == "Transpose":
+            first, second = (each.input_value(1).get_node().get_data() for each in (before, node))
+            if np.array_equal(first[second], np.arange(len(first))):
+                node.output(0).replace(before.input_value(0))
+
+
 def sort_fast(network):
     """Replaces TopK that keeps the order of equal values; OpenVINO computes that form up to a thousand times slower.
 
     Args:
-        network: `openvino.Model`, changed in place. TopK of whole numbers, along another axis than the last one, or of
-            more than 32,767 values, remain.
+        network: `openvino.Model`, changed in place. TopK along another axis than the last one, or of more than 32,767
+            values, remain. Whole numbers must be below 2²⁴.
     """
     for node in network.get_ops():
         if node.get_type_name() == "TopK" and node.get_attributes()["stable"]:
@@ -64,13 +75,13 @@ def sort_fast(network):
 
 
 def _replace_top_k(node):
-    """A stable TopK along the last axis of floats, by TopK without ties."""
+    """A stable TopK along the last axis, by TopK without ties."""
     values, count = node.input_value(0), node.input_value(1)
     attributes, constant = node.get_attributes(), count.get_node()
     usual = attributes["mode"] == "max" and attributes["index_element_type"] == "i32"
     last = attributes["axis"] in (-1, len(values.get_partial_shape()) - 1)
     known = constant.get_type_name() == "Constant" and int(constant.get_data()) <= 32767
-    if not (usual and last and known and values.get_element_type().is_real()):
+    if not (usual and last and known):
         return
     for old, new in zip(node.outputs(), _stable_top_k(values, count, int(constant.get_data())), strict=True):
         old.replace(new.output(0))

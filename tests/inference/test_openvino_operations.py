@@ -21,14 +21,15 @@ def kinds(model):
 
 
 @pytest.mark.parametrize(("shape", "k", "values"), [((1, 9), 3, 2), ((2, 700), 300, 5), ((1, 5000), 5000, 40)])
-def test_a_stable_top_k_of_equal_values(shape, k, values):
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_a_stable_top_k_of_equal_values(shape, k, values, dtype):
     from openvino import opset13 as op
 
-    numbers = np.random.default_rng(0).integers(0, values, shape).astype("float32")
-    numbers[0, :4] = -np.inf
-    parameter = op.parameter(openvino.PartialShape([-1, shape[1]]), openvino.Type.f32)
+    numbers = np.random.default_rng(0).integers(0, values, shape).astype(dtype)
+    numbers[0, :4] = -np.inf if dtype == "float32" else -1
+    parameter = op.parameter(openvino.PartialShape([-1, shape[1]]), openvino.Type(numbers.dtype))
     top = op.topk(parameter, op.constant(np.int32(k)), -1, "max", "value", index_element_type="i32", stable=True)
-    model = openvino.Model([output.get_node().output(output.get_index()) for output in top.outputs()], [parameter], "m")
+    model = openvino.Model(top.outputs(), [parameter], "m")
     openvino_operations.sort_fast(model)
     assert not any(node.get_type_name() == "TopK" and node.get_attributes()["stable"] for node in model.get_ops())
     order = np.argsort(-numbers, axis=-1, kind="stable")[:, :k]
@@ -40,11 +41,12 @@ def test_a_stable_top_k_of_equal_values(shape, k, values):
 def test_a_top_k_without_a_faster_form_remains():
     from openvino import opset13 as op
 
-    parameter = op.parameter(openvino.PartialShape([7]), openvino.Type.i32)
-    top = op.topk(parameter, op.constant(np.int32(3)), -1, "max", "value", index_element_type="i32", stable=True)
+    parameter = op.parameter(openvino.PartialShape([7, 1]), openvino.Type.i32)
+    top = op.topk(parameter, op.constant(np.int32(3)), 0, "max", "value", index_element_type="i32", stable=True)
     model = openvino.Model([top.output(1)], [parameter], "m")
     openvino_operations.sort_fast(model)
-    assert compiled(model)([np.array([1, 5, 5, 0, 7, 5, 5], "int32")])[0].tolist() == [4, 1, 2]
+    assert kinds(model) == {"Parameter", "Constant", "TopK", "Result"}
+    assert compiled(model)([np.array([[1], [5], [5], [0], [7], [5], [5]], "int32")])[0].ravel().tolist() == [4, 1, 2]
 
 
 def pooling_network(layer):
