@@ -8,7 +8,10 @@ with the dependencies of each optional extra that concerns data or weights.
 
 import contextlib
 import pathlib
+import re
+import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 
@@ -120,6 +123,53 @@ def hub(folder):
         raise AssertionError("a repository was found without a network")
 
 
+def litert(folder):
+    """ai-edge-litert: a file of its own finds what the model finds."""
+    same_from_file(folder / "model.tflite")
+
+
+def onnx(folder):
+    """onnx, onnxruntime and tf2onnx."""
+    same_from_file(folder / "model.onnx")
+
+
+def openvino(folder):
+    """openvino."""
+    same_from_file(folder / "model.xml")
+
+
+def same_from_file(path):
+    """Exports a model, reads the file and compares what both find."""
+    from keras_maskrcnn.inference.export import opened
+
+    network, image = model(), SHAPES[0]["image"]
+    network.export(path)
+    expected, found = (one.detect(image, score_threshold=0.0) for one in (network, opened(path)))
+    assert len(found["scores"]) == len(expected["scores"]) > 0
+    for name in ("boxes", "scores"):
+        np.testing.assert_allclose(found[name], expected[name], atol=0.05)
+
+
+def serve(folder):
+    """fastapi, prometheus-client, python-multipart and uvicorn: a photo in, detections and a metric out."""
+    photo = next((pathlib.Path(__file__).parents[1] / "docs" / "images" / "nuclei").glob("*[!s].png")).read_bytes()
+    words = [sys.executable, "-m", "keras_maskrcnn", "serve", "--model", "nuclei", "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=folder) as service:
+        try:
+            url = re.search(r"http://\S+:\d+/", service.stdout.readline())[0]
+            form = b'--edge\r\nContent-Disposition: form-data; name="images"; filename="0.png"\r\n'
+            form += b"Content-Type: image/png\r\n\r\n" + photo + b"\r\n--edge--\r\n"
+            types = {"image/png": photo, "multipart/form-data; boundary=edge": form}
+            for kind, body in types.items():
+                asked = urllib.request.Request(f"{url}v1/predict", body, {"Content-Type": kind})
+                with urllib.request.urlopen(asked, timeout=120) as answer:
+                    assert b'"score"' in answer.read()
+            with urllib.request.urlopen(f"{url}metrics", timeout=120) as answer:
+                assert b"# TYPE" in answer.read()
+        finally:
+            service.terminate()
+
+
 def tfrecord(folder):
     """google-crc32c and protobuf: TFRecord files."""
     data.write_tfrecord(SHAPES, folder / "shapes.tfrecord")
@@ -137,7 +187,7 @@ def video(folder):
     assert [round(image.mean(), -1) for _, image, _ in frames(folder / "video.mp4")] == [60, 120]
 
 
-PARTS = (yaml, channels, convert, digits, grain, hub, tfrecord, video, base)
+PARTS = (yaml, channels, convert, digits, grain, hub, tfrecord, video, base, litert, onnx, openvino, serve)
 
 if __name__ == "__main__":
     into = pathlib.Path(sys.argv[1])

@@ -25,7 +25,7 @@ PACKAGE = ROOT / "keras_maskrcnn"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DECLARED = PROJECT["project"]
 # The extras that `smoke.py` uses.
-EXTRAS = ("channels", "convert", "digits", "grain", "hub", "tfrecord", "video")
+EXTRAS = ("channels", "convert", "digits", "grain", "hub", "litert", "onnx", "openvino", "serve", "tfrecord", "video")
 PINNED = re.compile(r"[\w.-]+(>=|==)\d[\w.]*")
 
 
