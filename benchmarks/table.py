@@ -63,11 +63,11 @@ BARS = {
         (r"^mixed_bfloat16; torchvision float32", (Bar(6, 8), MEMORY)),
         (r"^float32; torchvision float32", (Bar(1.25, 1.4), MEMORY)),
         (r"^mixed_bfloat16; model-garden", (Bar(2, 4),)),
+        (r"; openvino .*, torchvision's network$", (Bar(1.1, 1.3),)),
     ],
     "training": [
         (r"^mixed_bfloat16; torchvision bfloat16", (Bar(2, 2.8), MEMORY)),
         (r"^mixed_bfloat16; torchvision float32", (Bar(4.5, 6), MEMORY)),
-        (r"^float32; torchvision", (MEMORY,)),
         (r"^mixed_bfloat16; model-garden", (Bar(2, 4),)),
     ],
     "roi_align": [
@@ -75,7 +75,6 @@ BARS = {
         (r"^1000 boxes.*; forward\+backward; auto$", (Bar(10, 18),)),
     ],
     "nms": [
-        (r"^proposals, 4 levels.*; auto$", (Bar(2.5, 3.5),)),
         (r"^detections, 2000 rows.*; auto$", (Bar(4, 6),)),
     ],
     "data_pipeline": [(r"", (Bar(1.5, 2.5),))],
