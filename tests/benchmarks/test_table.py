@@ -166,7 +166,8 @@ def test_every_case_against_torchvision_in_whole_networks_has_a_bar():
 
     for script in ("inference", "training"):
         for case in peers.cases(peers.PRECISIONS, "torchvision"):
-            assert table.MEMORY in table.bars(f"benchmarks/{script}.py", case)
+            given_up = script == "training" and case.startswith("float32")  # docs/speed.md says why
+            assert (table.MEMORY in table.bars(f"benchmarks/{script}.py", case)) != given_up
 
 
 def test_without_results(results):
