@@ -63,7 +63,7 @@ def _converted(model, graph, openvino):
     images, so that the canvas would be no cut through the graph.
     """
     placement, network = (_part(model, function, openvino) for function in graph.parts)
-    openvino_operations.use_roi_align(network, graph.pooled)
+    openvino_operations.use_roi_align(network, graph.pooled, graph.network.values())
     openvino_operations.sort_fast(network)
     for parameter in network.get_parameters():
         (name,) = parameter.output(0).get_names()

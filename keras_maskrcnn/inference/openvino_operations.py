@@ -8,7 +8,7 @@ EXACT = 2**24  # OpenVINO computes sums of integers inside fused operations in f
 MODES = {False: "asymmetric", True: "half_pixel_for_nn"}  # by `aligned`
 
 
-def use_roi_align(network, pooled):
+def use_roi_align(network, pooled, named=()):
     """Replaces the gathers of RoIAlign by OpenVINO's operation.
 
     RoIWarp and RoIPool remain, as does `reduce="max"`: OpenVINO takes the maximum of weighted pixels, not of samples.
@@ -16,12 +16,13 @@ def use_roi_align(network, pooled):
     Args:
         network: `openvino.Model`, changed in place.
         pooled: list of `graph.PooledNames`, outputs of the model.
+        named: names of tensors that must remain.
     """
     for call in pooled:
         layer = call.layer
         if isinstance(layer, RoIAlign) and not isinstance(layer, RoIWarp) and layer.reduce == "average":
             _source(network, call.regions).replace(_roi_align(network, call))
-    _cancel_transposes(network)
+    _cancel_transposes(network, set(named))
 
 
 def _source(network, name):
@@ -52,11 +53,14 @@ def _roi_align(network, call):
     return op.transpose(regions, op.constant(np.array([0, 2, 3, 1], "int32"))).output(0)
 
 
-def _cancel_transposes(network):
-    """Removes a Transpose that undoes the one before it; the first one may have had the gathers as its consumers."""
+def _cancel_transposes(network, named):
+    """Removes a Transpose that undoes the one before it; the first one may have had the gathers as its consumers.
+
+    A tensor in `named` keeps its consumers, since it would disappear with the last one.
+    """
     for node in network.get_ordered_ops():
         before = node.input_value(0).get_node() if node.get_type_name() == "Transpose" else node
-        if node is not before and before.get_type_name() == "Transpose":
+        if node is not before and before.get_type_name() == "Transpose" and not before.output(0).get_names() & named:
             first, second = (each.input_value(1).get_node().get_data() for each in (before, node))
             if np.array_equal(first[second], np.arange(len(first))):
                 node.output(0).replace(before.input_value(0))

@@ -71,7 +71,9 @@ def fast_nms(boxes, scores, iou_threshold, max_output, groups=None, valid=None):
     def best(rows):
         highest, order = ops.top_k(scores, rows)
         group = None if groups is None else ops.take_along_axis(ops.cast(groups, "int32"), order, axis=1)
-        removed = overlapped(ops.take_along_axis(boxes, order[..., None], axis=1), iou_threshold, group)
+        # Not `order[..., None]`: inside a branch tf2onnx knows no rank, which the ellipsis needs.
+        taken = ops.take_along_axis(boxes, ops.expand_dims(order, 2), axis=1)
+        removed = overlapped(taken, iou_threshold, group)
         return _first_kept((highest > float("-inf")) & ~removed, order, max_output)
 
     count, tried = scores.shape[1], TRIED * max_output
