@@ -39,8 +39,10 @@ def write(model, path, placement, batch=None):
     converted = _converted(model, graph, openvino)
     shown = set()
     for result in converted.get_results():
-        names = result.input_value(0).get_names() & set(graph.public)
-        if names <= shown:  # an inner tensor, or one that has a public name besides its inner one
+        source = result.input_value(0)
+        names, inner = source.get_names() & set(graph.public), source.get_names() & set(graph.network.values())
+        # An inner tensor, or one that has a public name besides its inner one. It stays if nothing else keeps it.
+        if names <= shown and not (inner and len(source.get_target_inputs()) == 1):
             converted.remove_result(result)
         shown |= names
     for parameter in converted.get_parameters():
