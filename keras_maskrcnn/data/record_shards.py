@@ -42,8 +42,10 @@ class Shards:
         except OSError as error:
             raise DataError(error.filename or path, f"cannot be read ({error.strerror})") from error
         self._starts = np.cumsum([0, *map(len, lengths)])
-        # As if all files lay one after the other.
-        self._offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *(n + tf_record_file.FRAME for n in lengths)]))
+        self._offsets = np.zeros(self._starts[-1] + 1, np.int64)  # as if all files lay one after the other
+        np.concatenate(lengths, out=self._offsets[1:])
+        self._offsets[1:] += tf_record_file.FRAME
+        np.cumsum(self._offsets, out=self._offsets)
 
     def __len__(self):
         return len(self._offsets) - 1
