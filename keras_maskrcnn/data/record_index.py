@@ -43,7 +43,7 @@ def read(path):
         features = features_of(record, path)
         try:
             (name,) = features["file"]
-            found[bytes(name).decode()] = np.array(features.get("lengths", ()), np.int64)
-        except (KeyError, ValueError, TypeError):
+            found[name.decode()] = np.array(features.get("lengths", ()), np.int64)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise DataError(path, "is no index of TFRecord files") from None
     return found

@@ -50,14 +50,10 @@ class Shards:
     def __len__(self):
         return len(self._offsets) - 1
 
-    def place(self, position):
-        """Returns the number of the file that a record is in, and a description for messages."""
-        shard = int(np.searchsorted(self._starts, position, "right")) - 1
-        return shard, f"{self.files[shard]}, record {position - self._starts[shard]}"
-
     def read(self, position):
         """Returns the content of a record and its place for messages."""
-        shard, place = self.place(position)
+        shard = int(np.searchsorted(self._starts, position, "right")) - 1
+        place = f"{self.files[shard]}, record {position - self._starts[shard]}"
         start, end = (self._offsets[position : position + 2] - self._offsets[self._starts[shard]]).tolist()
         return tf_record_file.read(self.files[shard], start, end - start - tf_record_file.FRAME, place), place
 
@@ -66,7 +62,7 @@ def write_index(path):
     """Writes the index of TFRecord files that another program wrote, see `record_index`; all files are walked through.
 
     Args:
-        path: as for `Shards`; str, Path or URL.
+        path: as for `Shards`; str, Path or URL. Of one of several sharded files the index of all is written.
 
     Returns:
         List of the paths of the written files, one for each name of sharded files.
@@ -75,7 +71,8 @@ def write_index(path):
         DataError: as for `Shards`, but an index that is there is replaced.
         OSError: the file cannot be written.
     """
-    files, sizes = _files(as_path(path))
+    path = as_path(path)
+    files, sizes = _files(path.with_name(SHARD.sub("", path.name)))
     found = {}
     for file, lengths in zip(files, _lengths(files, sizes, {}), strict=True):
         found.setdefault(record_index.path_of(file), {})[file.name] = lengths
@@ -145,7 +142,7 @@ def _of_index(index, file, size):
     expected = int(lengths.sum()) + tf_record_file.FRAME * len(lengths)
     if expected and not size:
         raise DataError(file, "is empty")
-    if expected != size or (lengths < 0).any():
+    if expected != size or lengths.min(initial=0) < 0 or lengths.max(initial=0) > size:  # whose sum may overflow
         what = f"has {size} bytes, and {expected} by {path.name}: it is truncated, or the index is that of another file"
         raise DataError(file, what)
     return lengths

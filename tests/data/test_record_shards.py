@@ -10,6 +10,7 @@ import pytest
 from keras_maskrcnn import data
 from keras_maskrcnn.cli import main
 from keras_maskrcnn.data import kept, record_index, record_shards, tf_record_file
+from keras_maskrcnn.data.tf_messages import example_of
 from keras_maskrcnn.data.urls import Url, as_path
 
 
@@ -35,6 +36,12 @@ def refused(path):
         list(data.TfRecord(path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def entry(kind, lengths):
+    """An index of one file, with lengths of a kind of numbers."""
+    features = {"file": ("bytes_list", [b"x-00000-of-00001"]), "lengths": (kind, lengths)}
+    return tf_record_file._record(example_of(features))
 
 
 # Index and paths ----------------------------------------------------------------------------------------------------
@@ -91,6 +98,13 @@ def test_files_of_several_names_have_an_index_each(five, tmp_path):
         data.write_tfrecord(five[:2], tmp_path / name, shards=2)
     assert ids(data.TfRecord(tmp_path / "?-*")) == [0, 1, 0, 1]
     assert sorted(file.name for file in data.write_index(tmp_path / "?-*")) == ["a.index", "b.index"]
+
+
+def test_the_index_of_one_file_is_that_of_all(five, tmp_path):
+    files = data.write_tfrecord(five, tmp_path / "x", shards=2)
+    before = record_index.read(tmp_path / "x.index")
+    data.write_index(files[1])
+    np.testing.assert_equal(record_index.read(tmp_path / "x.index"), before)
 
 
 def test_a_file_without_readable_samples(five, tmp_path, in_memory):
@@ -166,8 +180,9 @@ def test_an_index_of_other_files(five, tmp_path):
     record_index.write(tmp_path / "y.index", {file.name: swapped})
     reason = f"is damaged, or the index is that of another file: no record of {lengths[0] - 1} bytes is here"
     assert refused(tmp_path / "y") == f"{file}, record 0: {reason}"
-    record_index.write(tmp_path / "y.index", {file.name: [-16, *lengths, 0]})
-    assert f"{file}: has " in refused(tmp_path / "y")
+    for wrong in ([-16, *lengths], [-(2**62), -(2**62), -(2**62), -(2**62), *lengths[:-1], lengths[-1] - 64]):
+        record_index.write(tmp_path / "y.index", {file.name: wrong})  # of the same sum, the second one by overflow
+        assert f"{file}: has {file.stat().st_size} bytes, and {file.stat().st_size} by " in refused(tmp_path / "y")
     data.write_index(tmp_path / "y")
     assert ids(data.TfRecord(tmp_path / "y")) == [4, 3, 2, 1, 0]
 
@@ -179,6 +194,9 @@ def test_an_index_of_other_files(five, tmp_path):
         (b"words " * 9, "is no TFRecord file"),
         (tf_record_file._record(b"\xff\xff"), "is no tf.train.Example"),
         (tf_record_file._record(b""), "is no index of TFRecord files"),
+        (tf_record_file._record(example_of({"file": ("int64_list", [2**40])})), "is no index of TFRecord files"),
+        (entry("float_list", [float("inf")]), "is no index of TFRecord files"),
+        (entry("bytes_list", [b"1"]), "is no index of TFRecord files"),
         (tf_record_file._record(b"12345")[:-1], "is truncated in record 0: it has 20 bytes of 21"),
         (tf_record_file._record(b"12345")[:-1] + b"\0", "is damaged: its bytes do not fit their checksum"),
     ],
