@@ -83,7 +83,8 @@ def write_index(path):
 
 def candidates(path):
     """Returns the paths that may be the files of a path or pattern, in order, by their names."""
-    found = [file for file in path.parent.glob(path.name) if file.suffix not in NO_DATA]
+    pattern = path.name.replace("**", "*")  # which `pathlib` refuses inside a name
+    found = [file for file in path.parent.glob(pattern) if file.suffix not in NO_DATA]
     return sorted(found) or sorted(path.parent.glob(f"{path.name}-?????-of-?????"))
 
 

@@ -72,7 +72,7 @@ def test_an_index_takes_eight_bytes_of_memory_per_record(tmp_path):
     assert len(pickle.dumps(shards)) < 9000
 
 
-@pytest.mark.parametrize("name", ["", "/x.tfrecord", "/x.tfrecord-*", "/x.*", "/x.tfrecord-?????-of-00002"])
+@pytest.mark.parametrize("name", ["", "/x.tfrecord", "/x.tfrecord-*", "/x.**", "/x.tfrecord-?????-of-00002"])
 def test_folders_names_and_patterns_at_paths_and_urls(five, folder, name):
     files = data.write_tfrecord(five, f"{folder}/x.tfrecord", shards=2)
     found = data.open(f"{folder}{name}")
