@@ -196,7 +196,7 @@ def test_an_index_of_other_files(five, tmp_path):
         (tf_record_file._record(b""), "is no index of TFRecord files"),
         (tf_record_file._record(example_of({"file": ("int64_list", [2**40])})), "is no index of TFRecord files"),
         (entry("float_list", [float("inf")]), "is no index of TFRecord files"),
-        (entry("bytes_list", [b"1"]), "is no index of TFRecord files"),
+        (entry("bytes_list", [b"a"]), "is no index of TFRecord files"),
         (tf_record_file._record(b"12345")[:-1], "is truncated in record 0: it has 20 bytes of 21"),
         (tf_record_file._record(b"12345")[:-1] + b"\0", "is damaged: its bytes do not fit their checksum"),
     ],
