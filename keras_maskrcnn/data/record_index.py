@@ -25,7 +25,14 @@ def write(path, lengths):
     """Writes an index: `lengths` is a dict from names of files to the lengths of their records."""
     with tf_record_file.writer(path) as append:
         for name, found in lengths.items():
-            append(example_of({"file": ("bytes_list", [name.encode()]), "lengths": ("int64_list", found)}))
+            append(
+                example_of(
+                    {
+                        "file": ("bytes_list", [name.encode("utf-8", "surrogateescape")]),
+                        "lengths": ("int64_list", found),
+                    }
+                )
+            )
 
 
 def read(path):
@@ -43,7 +50,7 @@ def read(path):
         features = features_of(record, path)
         try:
             (name,) = features["file"]
-            found[name.decode()] = np.array(features.get("lengths", ()), np.int64)
+            found[name.decode("utf-8", "surrogateescape")] = np.array(features.get("lengths", ()), np.int64)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise DataError(path, "is no index of TFRecord files") from None
     return found
