@@ -39,6 +39,7 @@ import pathlib
 import keras_maskrcnn.quiet  # noqa: F401  before TensorFlow
 from keras_maskrcnn import data, training
 from keras_maskrcnn.data.augment import PRESETS
+from keras_maskrcnn.data.urls import as_path
 from keras_maskrcnn.training import fine_tuning, networks, recipe
 from keras_maskrcnn.training.schedules import LENGTHS
 
@@ -144,7 +145,7 @@ def parse(arguments=None):
         backbone="efficientnet_lite0",
     )
     add = parser.add_argument
-    add("--data", type=pathlib.Path, help="file or folder in any of the formats above")
+    add("--data", type=as_path, help="file or folder in any of the formats above")
     add("--annotations", type=pathlib.Path, help="COCO JSON of the training images")
     add("--images", type=pathlib.Path, help="folder of the training images")
     add("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")

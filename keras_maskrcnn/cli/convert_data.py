@@ -1,9 +1,9 @@
 """`convert-data`: annotations of any format as COCO JSON, YOLO text or TFRecord files."""
 
-import pathlib
 import sys
 
 from keras_maskrcnn.cli.common import image_type_arguments
+from keras_maskrcnn.data.urls import Url, as_path
 
 EXAMPLE = "balloon balloon.json\n  python -m keras_maskrcnn convert-data balloon records --format tfrecord"
 ENDINGS = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".record": "tfrecord", ".tfrecord": "tfrecord"}
@@ -13,12 +13,13 @@ YOLO_SPLITS = {"all": "train", "valid": "val", "validation": "val"}  # names of 
 def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
-    add("data", type=pathlib.Path, metavar="IN", help="any format of data.splits: COCO, VIA, YOLO, TFRecord, …")
-    add("out", type=pathlib.Path, metavar="OUT", nargs="?", help="NAME.json, NAME.tfrecord, data.yaml, or a folder")
-    add("--output", type=pathlib.Path, metavar="OUT", help="the same as OUT")
+    add("data", type=as_path, metavar="IN", help="any format of data.splits: COCO, VIA, YOLO, TFRecord, …")
+    add("out", type=as_path, metavar="OUT", nargs="?", help="NAME.json, NAME.tfrecord, data.yaml, or a folder")
+    add("--output", type=as_path, metavar="OUT", help="the same as OUT")
     add("--format", choices=("coco", "yolo", "tfrecord"), help="format to write (default: by the ending of OUT)")
     add("--split", help="part of the data set (default: all)")
     add("--shards", type=int, metavar="N", help="number of TFRecord files per split (default: one per 1000 images)")
+    add("--index", action="store_true", help="write only the index of TFRecord files of another program, beside them")
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     image_type_arguments(parser)
 
@@ -28,10 +29,14 @@ def run(args):
     from keras_maskrcnn import data
     from keras_maskrcnn.data import formats
 
+    if args.index:
+        return _index(args)
     out = _out(args)
     kind = args.format or ENDINGS.get(out.suffix)
     if kind is None:
         raise ValueError(f"{out}: give --format coco, yolo or tfrecord, or one of the endings {', '.join(ENDINGS)}")
+    if isinstance(out, Url) and kind != "tfrecord":
+        raise ValueError(f"{out}: only --format tfrecord is written to a URL")
     if args.shards and kind != "tfrecord":
         raise ValueError("--shards is for --format tfrecord")
     if args.split:
@@ -47,6 +52,21 @@ def run(args):
             write(dataset, out, split, several, args)
     finally:
         data.print_left_out(*datasets.values())
+    return 0
+
+
+def _index(args):
+    """Writes the index of TFRecord files."""
+    from keras_maskrcnn import data
+    from keras_maskrcnn.data import formats
+
+    if args.out or args.output:
+        raise ValueError("--index writes beside IN: give no OUT")
+    for opener in formats.parts(args.data).values():
+        if opener.func is not data.TfRecord:
+            raise ValueError(f"--index is for TFRecord files, and {args.data} is read by {opener.func.__name__}")
+        for written in data.write_index(*opener.args):
+            print(written)
     return 0
 
 

@@ -4,6 +4,7 @@ import pathlib
 import sys
 
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument, write_json
+from keras_maskrcnn.data.urls import as_path
 
 EXAMPLE = "--model runs/balloon/model.keras --data balloon"
 
@@ -18,7 +19,7 @@ def arguments(parser):
         choices=("any", "penn_fudan", "nuclei", "coco", "shapes"),
         help="any: COCO, VIA, LabelMe, YOLO, Pascal VOC, …, whichever --data is (default: %(default)s)",
     )
-    add("--data", type=pathlib.Path, metavar="PATH", help="file or folder of the data set")
+    add("--data", type=as_path, metavar="PATH", help="file or folder of the data set")
     add("--split", help='part of the data set (default: validation; "val2017" for coco)')
     add("--annotations", type=pathlib.Path, metavar="FILE", help="COCO JSON file of the images in --data")
     add("--count", type=int, default=200, help="number of shapes images (default: %(default)s)")

@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import sys
-import time
 
 from keras_maskrcnn.cli.common import check_outputs, counted, image_type_arguments
+from keras_maskrcnn.data.urls import as_path
+from keras_maskrcnn.progress import bar
 
 EXAMPLE = "balloon --html balloon.html --fix balloon_fixed.json"
 KERAS = False  # neither Keras nor its backend is imported, unless for drawing
@@ -14,7 +14,7 @@ KERAS = False  # neither Keras nor its backend is imported, unless for drawing
 def arguments(parser):
     """Adds the verb's arguments."""
     add = parser.add_argument
-    add("data", type=pathlib.Path, nargs="+", metavar="PATH", help="what data.open takes; the training set first")
+    add("data", type=as_path, nargs="+", metavar="PATH", help="what data.open takes; the training set first")
     add("--html", type=pathlib.Path, metavar="FILE", help="write a page with plots and drawn images")
     add("--json", type=pathlib.Path, metavar="FILE", help="write the numbers and findings as JSON")
     add(
@@ -45,7 +45,7 @@ def run(args):
     if args.fix and args.fix.suffix != ".json":
         raise ValueError(f"--fix {args.fix}: is not a .json file")
     options = {"images": args.images, "channels": args.channels, "image_dtype": args.image_dtype}
-    report = data.inspect(*args.data, step=_bar("images"), **options)
+    report = data.inspect(*args.data, step=bar("images"), **options)
     anchors = fit(report.parts, args.image_size)
     _print(report, anchors, args.examples)
     if args.json:
@@ -59,20 +59,6 @@ def run(args):
     if args.fix:
         _fix(report, args.fix)
     return report.exit_code
-
-
-def _bar(noun):
-    """A function that shows the numbers of things done and of all on one line, or None without a terminal."""
-    if not sys.stderr.isatty():
-        return None
-    start = time.monotonic()
-
-    def show(done, total):
-        left = (time.monotonic() - start) / done * (total - done)
-        end = "\n" if done == total else ""
-        print(f"\r{done}/{total} {noun}, {left:.0f} s left   ", end=end, file=sys.stderr, flush=True)
-
-    return show
 
 
 def _print(report, anchors, examples):
@@ -127,5 +113,5 @@ def _content(report, anchors):
 def _fix(report, path):
     from keras_maskrcnn.data.doctor import repair
 
-    for output, changes, folder, count in repair(report, path, _bar("images written")):
+    for output, changes, folder, count in repair(report, path, bar("images written")):
         print(f"{output}: images are relative to {folder}; {counted(count, 'change')} in {changes}")

@@ -3,10 +3,10 @@
 Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; one reader per format: `coco`,
 `coco_keypoints`, `lvis` (JSON files), `outlines`, `via`, `labelme` and `yolo` (polygons), `id_masks`, `penn_fudan`,
 `nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays),
-`coco_panoptic`, `tf_record`, `shapes`, `scenes`, `stick_figures`, `idx` and `digits`; `formats` finds the reader of a
-path; `to_coco`, `to_tf_record` and `to_yolo` write what a reader reads, `strict` makes bad input an error, `semantic`
-makes label maps of masks; then `grouped`, `geometry`, `colour`, `augment`, `centred`, `mini_masks`, `prepare`,
-`sampling`, `pipeline`.
+`coco_panoptic`, `tf_record` (on `record_shards`, `record_index`, `tf_record_file` and `urls`), `shapes`, `scenes`,
+`stick_figures`, `idx` and `digits`; `formats` finds the reader of a path; `to_coco`, `to_tf_record` and `to_yolo` write
+what a reader reads, `strict` makes bad input an error, `semantic` makes label maps of masks; then `grouped`,
+`geometry`, `colour`, `augment`, `centred`, `mini_masks`, `prepare`, `sampling`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py, `TfRecord`
 google-crc32c, `Digits` scikit-learn or a file; TensorFlow and Keras are imported when `batches` runs.
 """
@@ -64,6 +64,7 @@ _MODULES = {
     "stretch": "colour",
     "validate": "sample",
     "write_coco": "to_coco",
+    "write_index": "record_shards",
     "write_tfrecord": "to_tf_record",
     "write_yolo": "to_yolo",
 }

@@ -31,6 +31,7 @@ from keras_maskrcnn.data.nuclei import Nuclei as Nuclei
 from keras_maskrcnn.data.open_images import OpenImages as OpenImages
 from keras_maskrcnn.data.penn_fudan import PennFudan as PennFudan
 from keras_maskrcnn.data.pipeline import batches as batches
+from keras_maskrcnn.data.record_shards import write_index as write_index
 from keras_maskrcnn.data.sample import DataError as DataError
 from keras_maskrcnn.data.sample import Dataset as Dataset
 from keras_maskrcnn.data.sample import Subset as Subset

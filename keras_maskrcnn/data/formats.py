@@ -4,13 +4,15 @@ import contextlib
 import functools
 import itertools
 import os
-import pathlib
 import re
+
+import numpy as np
 
 from keras_maskrcnn.data import coco_layouts, mask_layouts
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
 from keras_maskrcnn.data.paths import folders, is_json
 from keras_maskrcnn.data.sample import DataError, Dataset, Subset
+from keras_maskrcnn.data.urls import Url, as_path
 
 RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")
 VALIDATION = ("val", "valid", "validation", "test")  # names of the second split, in this order
@@ -23,11 +25,12 @@ def splits(path: str | os.PathLike) -> tuple[Dataset, Dataset]:
     with its images next to it or in a folder `images` there; with keypoints if its categories have some), LVIS, VIA
     (matterport's layout, or a JSON file with the images), LabelMe, YOLO segmentation (`data.yaml`, `images/train`,
     `train/images`, or `images` with Label Studio's `classes.txt`), Pascal VOC, Cityscapes, Open Images, Penn-Fudan, the
-    nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map, and folders of images
-    and mask files. Where there is one set only, every tenth image is held out.
+    nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map (also a pattern such as
+    `train.record-*`, and URLs such as `gs://bucket/folder`), and folders of images and mask files. Where there is one
+    set only, every tenth image is held out.
 
     Args:
-        path: str or Path.
+        path: str, Path or URL.
 
     Returns:
         (train, val): two `Dataset` with the same classes.
@@ -35,7 +38,7 @@ def splits(path: str | os.PathLike) -> tuple[Dataset, Dataset]:
     Raises:
         DataError: no format fits, with the reason of each; or a file is damaged.
     """
-    found = _found(pathlib.Path(path))
+    found = _found(as_path(path))
     if "train" not in found:
         return held_out(open(path))
     second = next((name for name in VALIDATION if name in found), None)
@@ -53,7 +56,7 @@ def open(path: str | os.PathLike, split: str | None = None) -> Dataset:
     """Opens the data set in a file or folder; formats and errors as for `splits`.
 
     Args:
-        path: str or Path.
+        path: str, Path or URL.
         split: "train", "val" or another name in the folder; None for the only one.
 
     Returns:
@@ -68,7 +71,7 @@ def open(path: str | os.PathLike, split: str | None = None) -> Dataset:
         >>> data.open("shapes").class_names
         ['circle', 'square', 'triangle']
     """
-    found = _found(pathlib.Path(path))
+    found = _found(as_path(path))
     if split is None and len(found) == 1:
         split = next(iter(found))
     if split not in found:
@@ -80,12 +83,12 @@ def parts(path):
     """The sets in a file or folder; formats and errors as for `splits`.
 
     Args:
-        path: str or Path.
+        path: str, Path or URL.
 
     Returns:
         Dict from the names of splits ("all" for the only one) to functions that open them.
     """
-    return _found(pathlib.Path(path))
+    return _found(as_path(path))
 
 
 def held_out(dataset):
@@ -96,14 +99,16 @@ def held_out(dataset):
     """
     if len(dataset) < 2:
         raise ValueError("a data set of one image cannot be divided into training and validation")
-    every_tenth = range(0, len(dataset), 10)
-    return Subset(dataset, [i for i in range(len(dataset)) if i % 10]), Subset(dataset, every_tenth)
+    positions = np.arange(len(dataset))
+    return Subset(dataset, positions[positions % 10 > 0]), Subset(dataset, positions[::10])
 
 
 def _found(path):
     """Dict from the names of splits ("all" for the only one) to functions that open them."""
+    if isinstance(path, Url):
+        return _of_url(path)
     if not path.exists():
-        raise DataError(path, "no such file or folder")
+        return _of_shards(path)
     reasons = []
     for name, finder in FORMATS.items():
         found = finder(path)
@@ -114,6 +119,27 @@ def _found(path):
         if file.suffix == ".json":
             read_json(file)  # a damaged file is the reason why none fits
     raise DataError(path, f"no known format ({'; '.join(reasons)})")
+
+
+def _of_url(url):
+    """The sets behind a URL, which holds TFRecord files; see `_found`."""
+    try:
+        found = _tfrecord(url) if url.exists() else _of_shards(url)
+    except OSError as error:
+        raise DataError(url, f"cannot be read ({error.strerror})") from error
+    if isinstance(found, dict):
+        return found
+    raise DataError(url, f"of URLs only TFRecord files are read: {found}")
+
+
+def _of_shards(path):
+    """The set of a pattern, or of sharded files without their numbers; see `_found`."""
+    from keras_maskrcnn.data.record_shards import candidates
+    from keras_maskrcnn.data.tf_record import TfRecord
+
+    if not candidates(path):
+        raise DataError(path, "no such file or folder")
+    return {"all": functools.partial(TfRecord, path)}
 
 
 def _via(path):
@@ -200,14 +226,19 @@ def _cis680(path):
 
 
 def _tfrecord(path):
-    from keras_maskrcnn.data.tf_record import SHARD, TfRecord
+    from keras_maskrcnn.data.record_index import SHARD
+    from keras_maskrcnn.data.tf_record import TfRecord
 
     def is_record(file):
         return file.suffix in RECORD_ENDINGS or bool(SHARD.search(file.name))
 
     if path.is_file():
         return {"all": functools.partial(TfRecord, path)} if is_record(path) else f"no {' or '.join(RECORD_ENDINGS)}"
-    files = [file for root in (path, *folders(path)) for file in sorted(root.iterdir()) if is_record(file)]
+    children = sorted(path.iterdir())
+    files = list(filter(is_record, children))
+    # Asking each shard whether it is a folder would be a request for each, where the path is a URL.
+    others = [child for child in children if not is_record(child) and child.is_dir()]
+    files += [file for folder in others for file in sorted(folder.iterdir()) if is_record(file)]
     names = {file.with_name(SHARD.sub("", file.name)) for file in files}
     found = {_split_of(name, path): functools.partial(TfRecord, name) for name in sorted(names)}
     if len(found) < len(names):

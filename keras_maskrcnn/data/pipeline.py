@@ -260,7 +260,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         places = np.arange(first, len(rows) if repeat else rows.num_batches(batch_size, drop_remainder) * batch_size)
         places = places[places < len(rows)]
         order = order[rows.share(places + (epoch * len(rows) if repeat else 0), batch_size) % len(rows)]
-        return np.column_stack([order, np.full(len(order), epoch)])
+        return np.column_stack([order, np.full(len(order), epoch, order.dtype)])
 
     def read(place):
         with gate as is_open:
@@ -273,7 +273,7 @@ def _tf_dataset(rows, batch_size, repeat, drop_remainder, workers):
         return split(dict(zip(signature, arrays, strict=True)))
 
     def one_epoch(_):
-        places = tf.numpy_function(next_epoch, [], tf.int64)
+        places = tf.numpy_function(next_epoch, [], tf.int32)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(places, (None, 3)))
 
     # Not `repeat`, which ends after an epoch without rows: a process may have none where an epoch is less than a batch.

@@ -202,14 +202,18 @@ class Subset(Wrapper):
 
     def __init__(self, dataset, indices):
         super().__init__(dataset)
-        self.indices = [range(len(dataset))[index] for index in indices]
+        indices = np.fromiter(map(operator.index, indices), np.int64)
+        self.indices = indices + len(dataset) * (indices < 0)
+        outside = np.flatnonzero((self.indices < 0) | (self.indices >= len(dataset)))
+        if outside.size:
+            raise IndexError(f"index {indices[outside[0]]} of a data set of {len(dataset)} samples")
 
     def __len__(self):
         return len(self.indices)
 
     def labels_at(self, position):
         """Returns the labels of a sample of the original data set."""
-        return self.dataset.labels_at(self.indices[position])
+        return self.dataset.labels_at(int(self.indices[position]))
 
     def coco_annotations(self, image_id):
         """Returns the annotations of the original data set."""

@@ -4,21 +4,20 @@ The features of an image are named in `object_detection/dataset_tools/create_coc
 image's sides, masks as PNG files of 0 and 1. `to_tf_record` writes them.
 """
 
-import pathlib
 import re
 
 import numpy as np
 from pycocotools import mask as run_length
 
-from keras_maskrcnn.data import kept, tf_record_file
 from keras_maskrcnn.data.id_masks import read_ids
 from keras_maskrcnn.data.image_file import read_stored
+from keras_maskrcnn.data.record_shards import Shards
 from keras_maskrcnn.data.run_lengths import decode
 from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped
 from keras_maskrcnn.data.tf_messages import features_of, read_label_map
+from keras_maskrcnn.data.urls import as_path
 
 LABEL_MAP = "label_map.pbtxt"
-SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 PIXELS = "image/object/bbox/pixels"  # of this library: boxes of full precision, x1, y1, x2, y2 one after the other
 TOLERANCE = 1e-2  # pixels by which those and the normalised boxes may differ
@@ -27,13 +26,15 @@ TOLERANCE = 1e-2  # pixels by which those and the normalised boxes may differ
 class TfRecord(Dataset):
     """Reads images and their objects from TFRecord files, each record when it is asked for.
 
-    The places of the records are found once by walking through their lengths, and kept for large files (see `kept`);
-    the checksum of a record is verified when it is read. TensorFlow is not needed, the package `google-crc32c` is. An
-    object whose box or mask cannot be used, or whose label is not in the label map, is left out, logged and noted in
-    `dropped`. Images are used as stored, as TensorFlow's decoders do.
+    The places of the records are in the index beside the files, or are found by walking through them once, see
+    `record_shards.Shards`: 8 bytes of memory per image, and nothing of its annotations. The checksum of a record is
+    verified when it is read. TensorFlow is needed for URLs only, the package `google-crc32c` always. An object whose
+    box or mask cannot be used, or whose label is not in the label map, is left out, logged and noted in `dropped`.
+    Images are used as stored, as TensorFlow's decoders do.
 
     Args:
-        path: file, the name of sharded files without `-00000-of-00010`, or a pattern such as `train.record-*`.
+        path: file, the name of sharded files without `-00000-of-00010`, or a pattern such as `train.record-*`; str,
+            Path, or a URL such as `gs://bucket/train.record-*`.
         label_map: path of the label map; None takes `label_map.pbtxt` beside the records, or the only `.pbtxt` there.
 
     Attributes:
@@ -43,27 +44,25 @@ class TfRecord(Dataset):
         dropped: dict from the places of objects to reasons.
 
     Raises:
-        DataError: there is no such file, a shard is missing, a file is truncated or compressed or no TFRecord file, or
-            there is no label map.
+        DataError: there is no such file, a shard is missing, a file is truncated or compressed or no TFRecord file, the
+            index is that of other files, or there is no label map.
     """
 
     def __init__(self, path, label_map=None):
-        self.path, self.files = pathlib.Path(path), _files(pathlib.Path(path))
-        names = read_label_map(pathlib.Path(label_map) if label_map else _label_map(self.files[0].parent))
+        self.path = as_path(path)
+        self._shards = Shards(self.path)
+        self.files = self._shards.files
+        names = read_label_map(as_path(label_map) if label_map else _label_map(self.files[0].parent))
         self.category_ids, self.class_names = list(names), list(names.values())
         self._labels = {number: label for label, number in enumerate(self.category_ids, 1)}
-        places = [kept.arrays_of(file, "TFRecord", lambda file=file: _places(file))["places"] for file in self.files]
-        self._places, self._starts = np.concatenate(places), np.cumsum([0, *map(len, places)])
         self.dropped = {}
 
     def __len__(self):
-        return len(self._places)
+        return len(self._shards)
 
     def _record(self, position):
         """Features of a record, and its place for messages."""
-        shard = int(np.searchsorted(self._starts, position, "right")) - 1
-        place = f"{self.files[shard]}, record {position - self._starts[shard]}"
-        content = tf_record_file.read(self.files[shard], *self._places[position].tolist(), place)
+        content, place = self._shards.read(position)
         return features_of(content, place), place
 
     def labels_at(self, position):
@@ -110,10 +109,6 @@ class TfRecord(Dataset):
         return runs
 
 
-def _places(file):
-    return {"places": tf_record_file.places(file)}
-
-
 def _object(place, index):
     return f"{place}, object {index}"
 
@@ -157,26 +152,8 @@ def _objects(features, size, place):
     return {"ids": ids, "boxes": boxes, "crowd": np.array(crowd, bool), "masks": masks}
 
 
-def _files(path):
-    """Files of a path or pattern, in order; all shards must be there."""
-    if path.is_file():
-        return [path]
-    found = sorted(file for file in path.parent.glob(path.name) if file.is_file() and file.suffix != ".part")
-    found = found or sorted(file for file in path.parent.glob(f"{path.name}-?????-of-?????"))
-    if not found:
-        raise DataError(path, "no such TFRecord file, nor shards of this name")
-    shards = {}
-    for file in found:
-        if match := SHARD.search(file.name):
-            shards.setdefault((file.name[: match.start()], int(match[2])), set()).add(int(match[1]))
-    for (name, count), numbers in shards.items():
-        if missing := sorted(set(range(count)) - numbers):
-            raise DataError(path.parent / name, f"shard {missing[0]} of {count} is missing")
-    return found
-
-
 def _label_map(folder):
-    found = [folder / LABEL_MAP] if (folder / LABEL_MAP).is_file() else sorted(folder.glob("*.pbtxt"))
+    found = sorted(folder.glob(LABEL_MAP)) or sorted(folder.glob("*.pbtxt"))
     if len(found) != 1:
         raise DataError(folder, f"has {len(found) or 'no'} label maps (*.pbtxt): give label_map=")
     return found[0]

@@ -8,7 +8,7 @@ written without TensorFlow, whose public functions have no access to a record at
 """
 
 import contextlib
-import os
+import io
 import struct
 
 import numpy as np
@@ -16,51 +16,91 @@ import numpy as np
 from keras_maskrcnn.data.sample import DataError
 
 _HEADER, _CHECK = struct.Struct("<QI"), struct.Struct("<I")
+FRAME = _HEADER.size + _CHECK.size  # bytes of a record beside its content
 GZIP = b"\x1f\x8b"
 
 
-def places(path):
-    """Returns the places of the records of a file: int64 [n, 2], start and length of the bytes of each.
+def lengths(path):
+    """Returns the lengths of the records of a file: int64 [n]. The first begins at byte 0, each next one `FRAME` later.
 
     Only lengths are read. Their checksums are verified, so that a damaged length leads nowhere.
+
+    Args:
+        path: Path or `Url`.
 
     Raises:
         DataError: the file is empty, truncated, compressed, or no TFRecord file.
     """
-    found, at, size = [], 0, os.path.getsize(path)
-    with open(path, "rb") as file:
-        while at < size:
-            header = file.read(_HEADER.size)
-            if header.startswith(GZIP) and not at:
-                raise DataError(path, "is compressed; only files that are not can be read record by record")
-            if len(header) < _HEADER.size:
-                raise DataError(path, f"is truncated after {len(found)} records, at byte {at} of {size}")
-            length, check = _HEADER.unpack(header)
-            if check != _masked_crc(header[:8]):
-                what = f"is damaged after {len(found)} records, at byte {at}" if found else "is no TFRecord file"
-                raise DataError(path, what)
-            found.append((at + _HEADER.size, length))
-            at += _HEADER.size + length + _CHECK.size
-            if at > size:
-                raise DataError(path, f"is truncated in record {len(found) - 1}: it has {size} bytes of {at}")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        return _lengths(file, size, path)
+
+
+def contents(path):
+    """Returns the contents of all records of a small file: a list of bytes; errors as for `lengths` and `read`."""
+    with path.open("rb") as file:
+        found = file.read()
+    result, start = [], 0
+    for length in _lengths(io.BytesIO(found), len(found), path).tolist():
+        result.append(_checked(found[start : start + length + FRAME], length, path))
+        start += length + FRAME
+    return result
+
+
+def _lengths(file, size, path):
+    found, at = [], 0
+    while at < size:
+        header = file.read(_HEADER.size)
+        if len(header) < _HEADER.size:
+            raise DataError(path, f"is truncated after {len(found)} records, at byte {at} of {size}")
+        length, check = _HEADER.unpack(header)
+        if check != _masked_crc(header[:8]):
+            raise DataError(path, _fault(header, at, len(found)))
+        found.append(length)
+        at += length + FRAME
+        if at > size:
+            raise DataError(path, f"is truncated in record {len(found) - 1}: it has {size} bytes of {at}")
+        if at < size:
             file.seek(at)
     if not found:
         raise DataError(path, "is empty")
     return np.array(found, np.int64)
 
 
+def _fault(header, at, count):
+    """What is wrong with a file whose record `count`, at byte `at`, has no header."""
+    if count:
+        return f"is damaged after {count} records, at byte {at}"
+    compressed = "is compressed; only files that are not can be read record by record"
+    return compressed if header.startswith(GZIP) else "is no TFRecord file"
+
+
 def read(path, start, length, place):
-    """Returns the bytes of a record, whose checksum is verified.
+    """Returns the content of a record, whose length and checksum are verified.
+
+    Args:
+        path: Path or `Url`.
+        start: byte at which the record begins.
+        length: of the content.
+        place: what errors name.
 
     Raises:
-        DataError: the checksum is another one, or the file cannot be read; `place` is named.
+        DataError: the checksum is another one, no record of this length begins there, or the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             file.seek(start)
-            content, check = file.read(length), file.read(_CHECK.size)
+            found = file.read(length + FRAME)
     except OSError as error:
         raise DataError(place, f"cannot be read ({error.strerror})") from error
+    return _checked(found, length, place)
+
+
+def _checked(record, length, place):
+    """Returns the content of a record, whose `length` and checksum are verified; errors as for `read`."""
+    header, content, check = record[: _HEADER.size], record[_HEADER.size : -_CHECK.size], record[-_CHECK.size :]
+    if header != _header(length):
+        raise DataError(place, f"is damaged, or the index is that of another file: no record of {length} bytes is here")
     if check != _CHECK.pack(_masked_crc(content)):
         raise DataError(place, "is damaged: its bytes do not fit their checksum")
     return content
@@ -68,21 +108,25 @@ def read(path, start, length, place):
 
 @contextlib.contextmanager
 def writer(path):
-    """Yields a function that appends the bytes of a record; the file is complete or not there."""
-    temporary = f"{path}.part"
+    """Yields a function that appends the bytes of a record; the file, a Path or `Url`, is complete or not there."""
+    temporary = path.with_name(f"{path.name}.part")
     try:
-        with open(temporary, "wb") as file:
-            yield lambda content: _append(file, content)
-        os.replace(temporary, path)
+        with temporary.open("wb") as file:
+            yield lambda content: file.write(_record(content))
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         raise
 
 
-def _append(file, content):
-    length = struct.pack("<Q", len(content))
-    file.write(length + _CHECK.pack(_masked_crc(length)) + content + _CHECK.pack(_masked_crc(content)))
+def _record(content):
+    return _header(len(content)) + content + _CHECK.pack(_masked_crc(content))
+
+
+def _header(length):
+    packed = struct.pack("<Q", length)
+    return packed + _CHECK.pack(_masked_crc(packed))
 
 
 def _masked_crc(content):

@@ -7,27 +7,28 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from keras_maskrcnn.data import tf_record_file
+from keras_maskrcnn.data import record_index, tf_record_file
 from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.data.encoded import encoded_image
 from keras_maskrcnn.data.sample import DataError, log_fields
 from keras_maskrcnn.data.tf_messages import example_of, read_label_map, write_label_map
 from keras_maskrcnn.data.tf_record import LABEL_MAP, PIXELS, SIDES
+from keras_maskrcnn.data.urls import as_path
 
 PER_SHARD = 1000  # images, where the number of shards is not given
 
 
 def write_tfrecord(dataset, path, shards=None, step=None):
-    """Writes a data set as `PATH-00000-of-00010` and so on, and the label map `label_map.pbtxt` beside them.
+    """Writes a data set as `PATH-00000-of-00010` and so on, with the label map `label_map.pbtxt` and `PATH.index`.
 
     `TfRecord(path)` has the same images, boxes, labels, masks and crowds bit for bit, in the same order. The bytes of
     JPEG and PNG files are kept where they are upright, see `encoded.encoded_image`. Boxes are stored normalised, as the
     schema says, and once more in pixels, because float32 shares of a side do not give all float32 pixels. Samples that
-    cannot be read are left out and noted in `dataset.skipped`.
+    cannot be read are left out and noted in `dataset.skipped`. The index makes opening fast, see `record_index`.
 
     Args:
         dataset: a `Dataset`.
-        path: str or Path without the number of the shard, such as `records/train.tfrecord`; its folder is created.
+        path: str, Path or URL without the number of the shard, such as `records/train.tfrecord`; its folder is created.
         shards: number of files; None for one per thousand images.
         step: function of the number of images done, for a progress bar.
 
@@ -39,7 +40,7 @@ def write_tfrecord(dataset, path, shards=None, step=None):
             read.
         ValueError: `shards` is not a positive number, or more than there are images.
     """
-    path, total = pathlib.Path(path), len(dataset)
+    path, total = as_path(path), len(dataset)
     shards = -(-total // PER_SHARD) if shards is None else shards
     if not 1 <= shards <= max(total, 1):
         raise ValueError(f"{shards} shards for {total} images")
@@ -47,21 +48,32 @@ def write_tfrecord(dataset, path, shards=None, step=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     log_fields(path, dataset, "TFRecord")
     _check_folder(path, files, dict(enumerate(dataset.class_names, 1)))
-    written = 0
+    record_index.path_of(path).unlink(missing_ok=True)  # of other files of these names
+    lengths = {}
     for number, file in enumerate(files):
-        with tf_record_file.writer(file) as append:
-            for position in range(number * total // shards, (number + 1) * total // shards):
-                sample = read_or_skip(dataset, position)
-                if sample is not None:
-                    append(_example(sample, dataset.class_names))
-                    written += 1
-                if step:
-                    step(position + 1)
-    if not written:
+        positions = range(number * total // shards, (number + 1) * total // shards)
+        lengths[file.name] = _write_file(file, dataset, positions, step)
+    if not any(lengths.values()):
         for file in files:
             file.unlink()
         raise DataError(path, "is not written: no sample of the data set can be read")
+    record_index.write(record_index.path_of(path), lengths)
     return files
+
+
+def _write_file(file, dataset, positions, step):
+    """Writes samples of a data set as one file; returns the lengths of the records."""
+    lengths = []
+    with tf_record_file.writer(file) as append:
+        for position in positions:
+            sample = read_or_skip(dataset, position)
+            if sample is not None:
+                content = _example(sample, dataset.class_names)
+                append(content)
+                lengths.append(len(content))
+            if step:
+                step(position + 1)
+    return lengths
 
 
 def _check_folder(path, files, names):
@@ -70,9 +82,10 @@ def _check_folder(path, files, names):
     if others:
         raise DataError(others[0], f"is a shard of another number than {len(files)}: delete it")
     label_map = path.with_name(LABEL_MAP)
-    if label_map.is_file() and read_label_map(label_map) != names:
+    if not label_map.is_file():
+        write_label_map(label_map, names)
+    elif read_label_map(label_map) != names:
         raise DataError(label_map, f"has other classes than {', '.join(names.values())}")
-    write_label_map(label_map, names)
 
 
 def _example(sample, class_names):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_maskrcnn import MaskRCNN
+from keras_maskrcnn import MaskRCNN, data
 from keras_maskrcnn.training import recipe
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -153,6 +153,23 @@ def test_coco_recipe_on_a_real_file(options, kmr_data, tmp_path, run_here, eager
     assert summary["val_images"] == 2
     assert len(summary["per_class"]) == 3
     assert len(models) == 1 and summary["saved_model"].startswith(str(tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore:.*does not apply to tf.data functions")
+@pytest.mark.slow
+def test_coco_recipe_on_records_behind_a_url(tmp_path, run_here, eager_functions, monkeypatch):
+    monkeypatch.setattr(MaskRCNN, "export", lambda model, path: models.append(model))
+    monkeypatch.setattr(recipe, "SavedModel", lambda path: models[0])
+    models, url = [], f"ram://{tmp_path.name}"
+    for split, count in (("train", 4), ("val", 2)):
+        data.write_tfrecord(data.Shapes(count, (64, 64)), f"{url}/{split}.tfrecord", shards=2)
+    command = ("coco", "--data", url, "--output", tmp_path / "run", *TINY)
+    command += ("--steps", 2, "--epochs", 1, "--batch-size", 2, "--image-size", 64)
+    answer = run_here(*command)
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["arguments"]["data"] == url and (summary["train_images"], summary["val_images"]) == (4, 2)
+    assert "holds a finished run" in run_here(*command).stdout
 
 
 @pytest.mark.parametrize("image_id", [7, "a", "cam1/0001", "../../x", "/tmp/x", "x" * 500, "a\nb"])
