@@ -78,8 +78,8 @@ class Digests:
 
     def add(self, one):
         """Adds a digest; returns whether it is new."""
-        place = np.searchsorted(self._sorted, np.bytes_(one))
-        known = one in self._recent or (place < len(self._sorted) and self._sorted[place] == np.bytes_(one))
+        place = np.searchsorted(self._sorted, np.array(one, self._sorted.dtype))
+        known = one in self._recent or self._sorted[place : place + 1].tobytes() == one
         if not known:
             self._recent.add(one)
         if len(self._recent) == RECENT:
@@ -220,8 +220,7 @@ def check_folder(folder, count, settings=None):
         count = int(match[2]) if count is None else count
         if int(match[2]) != count:
             raise ValueError(f"{folder} holds results of {match[2]} shards, not {count}: use another --output")
-        _, header = next(read_lines(path), (0, {}))
-        if header != {}:  # an empty file is that of a process that was killed at its start
+        for _, header in itertools.islice(read_lines(path), 1):  # a process that is killed at its start leaves none
             settings = _check_header(path, header, settings)
         found[int(match[1])] = path
     return found
