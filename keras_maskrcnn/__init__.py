@@ -3,7 +3,8 @@
 Read in the order in which data flows: `data` (files to batches), `ops` (boxes, anchors, matching, RoIAlign, losses as
 pure functions), `layers` and `backbones` (weights), `heads` (one file each), `inference` (images of any size to
 detections, SavedModels), `models` (the flow, `models/mask_rcnn.py` first), `weights` (published files), `training`,
-`evaluation`, `visualize`, `serve`, `cli`. `pickles` reads pickled arrays without running them.
+`evaluation`, `visualize`, `serve`, `cli`, `bulk` (for engines that distribute rows). `pickles` reads pickled arrays
+without running them.
 """
 
 import importlib

@@ -29,6 +29,7 @@ PUBLISHED = "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth"  # made here, with the nam
 NOT_RUN = {
     "docs/extending.md": {"": "tests/models/test_extension.py runs them"},
     "docs/fine_tuning.md": {"import mlflow": "needs mlflow", "import wandb": "needs wandb"},
+    "docs/predict.md": {"import json": "needs the extra ray; tests/test_bulk.py runs it"},
     "docs/pretrained_weights.md": {
         'backbone = {"name": "resnet50"}  # everything else': "needs detectron2's model_final_f10217.pkl",
         'backbone = {"name": "resnet50", "norm"': "needs torchvision's resnet50-0676ba61.pth",

@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DECLARED = PROJECT["project"]
 # The extras that `smoke.py` uses.
 EXTRAS = ("channels", "convert", "digits", "grain", "hub", "litert", "onnx", "openvino", "serve", "tfrecord", "video")
-PINNED = re.compile(r"[\w.-]+(>=|==)\d[\w.]*")
+PINNED = re.compile(r"[\w.-]+(\[[\w,]+\])?(>=|==)\d[\w.]*")
 
 
 def tracked(*folders):

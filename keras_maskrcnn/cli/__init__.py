@@ -10,10 +10,10 @@ import argparse
 import importlib
 import sys
 
-from keras_maskrcnn.cli import compare, convert, convert_data, evaluate, export, info, inspect, predict, serve
+from keras_maskrcnn.cli import compare, convert, convert_data, evaluate, export, info, inspect, join, predict, serve
 from keras_maskrcnn.cli.common import fail
 
-VERBS = (predict, serve, evaluate, compare, export, convert, convert_data, inspect, info)
+VERBS = (predict, join, serve, evaluate, compare, export, convert, convert_data, inspect, info)
 
 
 def main(argv=None):

@@ -1,5 +1,6 @@
 """Shared by the verbs: the argument for the model, loading, JSON output, and one-line error messages."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -66,6 +67,30 @@ def _not_found(model, presets):
     return f"no such model: give {MODEL} ({', '.join(presets.shipped()) or 'none ships with this version'})"
 
 
+def fingerprint(model):
+    """What tells a model from others: "sha256" and digits of the hash of its files; a name that is no file as it is.
+
+    Args:
+        model: str or Path that `load` takes.
+    """
+    from keras_maskrcnn.models import presets
+    from keras_maskrcnn.weights.preset_folder import sha256
+
+    path = pathlib.Path(model)
+    if presets.holds_weights(model):
+        weights = presets.read(model)["weights"]["path"]
+        files = [weights, weights.with_name("config.json")]
+    elif path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    else:
+        weights = [path.with_suffix(".bin")] if path.suffix == ".xml" else []  # of OpenVINO
+        files = [file for file in (path, *weights) if file.is_file()]
+    if not files:
+        return str(model)
+    digests = "".join(sha256(file) for file in files)
+    return f"sha256 {hashlib.sha256(digests.encode()).hexdigest()[:16]}"
+
+
 def check_outputs(args, folder=True):
     """Raises a ValueError, before any work, if `--output` is a file in place of a folder, or `--json` the reverse.
 
@@ -98,13 +123,19 @@ def counted(count, noun):
 
 def fail(error, path=None):
     """Prints one line on stderr, with the path unless the message contains it. Returns the exit code for an error."""
-    message = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, ModuleNotFoundError):
-        needed = error.name == os.environ.get("KERAS_BACKEND")
-        message = f"{error.name} is not installed" + (f", and KERAS_BACKEND={error.name} needs it" if needed else "")
-    elif isinstance(error, Exception) and not isinstance(error, (ValueError, OSError)):
-        message = f"{type(error).__name__}: {message}"
+    message = reason_of(error)
     if path is not None and str(path) not in message:
         message = f"{path}: {message}"
     print(f"error: {message}", file=sys.stderr)
     return 2
+
+
+def reason_of(error):
+    """An exception or a message in one line; of an unexpected exception with its class."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        needed = error.name == os.environ.get("KERAS_BACKEND")
+        return f"{error.name} is not installed" + (f", and KERAS_BACKEND={error.name} needs it" if needed else "")
+    if isinstance(error, Exception) and not isinstance(error, (ValueError, OSError)):
+        return f"{type(error).__name__}: {message}"
+    return message

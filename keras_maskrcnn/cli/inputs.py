@@ -1,12 +1,12 @@
-"""What `predict` reads: images, folders, patterns, lists on stdin, videos and cameras, as one stream of pictures."""
+"""The files that `predict` reads: those in folders, patterns, lists on stdin and COCO files; videos and cameras."""
 
+import contextlib
 import dataclasses
-import fractions
 import glob
+import operator
+import os
 import pathlib
 import sys
-
-import numpy as np
 
 from keras_maskrcnn.data.sample import DataError
 
@@ -14,6 +14,8 @@ IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".we
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 # Endings of pictures that Pillow does not read, or only with programs from elsewhere.
 CONVERT = {".arw", ".avif", ".cr2", ".cr3", ".dng", ".eps", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".pdf", ".svg"}
+ANNOTATIONS = ".json"
+RECORDS = 1000  # of a COCO file, read at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,125 +39,122 @@ class Source:
         return str(self.path) if self.camera is None else f"camera {self.camera}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Picture:
-    """An image to detect objects in.
-
-    Attributes:
-        source: `Source`.
-        position: of the source among all, from 1.
-        name: of its results, without suffix; of a frame, "VIDEO/FRAME".
-        image_id: in the COCO results.
-        image: uint8 or uint16 [H, W, C].
-        frame: position in the video, or None.
-        rate: the video's frames per second, or None.
-    """
-
-    source: Source
-    position: int
-    name: str
-    image_id: object
-    image: np.ndarray
-    frame: int | None = None
-    rate: fractions.Fraction | None = None
-
-
-class Names:
-    """Names that do not repeat: the one asked for, with a number where an earlier one is the same."""
-
-    def __init__(self):
-        self._last = {}  # name: the last number that was tried for it
-
-    def unique(self, wanted):
-        """The name to use for a wanted one."""
-        name = wanted
-        while name in self._last:
-            self._last[wanted] += 1
-            name = f"{wanted}_{self._last[wanted]}"
-        self._last[name] = 1
-        return name
-
-
-def unique_names(files):
-    """Names of the results of files: their stems, with a number where an earlier file has the same."""
-    names = Names()
-    return [names.unique(path.stem) for path in files]
-
-
-# From the command line to sources -----------------------------------------------------------------------------------
-
-
-def sources(words, recursive, tally):
-    """Yields the `Source`s of the inputs in their order, sorted within folders; `tally` notes all others.
+class Listing:
+    """The `Source`s of the inputs on a command line.
 
     Args:
-        words: paths of files and folders, patterns such as "photos/*.jpg", "-" for paths on stdin (one a line), and
-            "webcam" or the number of a camera.
         recursive: whether folders inside folders are read.
-        tally: `progress.Tally`.
+        tally: `progress.Tally`, which notes everything that is not read.
+        shard: `shards.Shard`, or None for all files. With one, a folder is read in the order of the file system, so
+            that its names are not in memory, and the images of a list are not looked up.
+
+    Attributes:
+        failures: number of inputs that could not be listed.
     """
-    for word in words:
-        path = pathlib.Path(word)
-        if path.is_dir():
-            yield from _in_folder(path, recursive, tally)
-        elif path.exists():
-            yield from _named(path, tally)
-        elif word == "-":
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
-            yield from sources((f"./{line}" if line == "-" else line for line in lines if line), recursive, tally)
-        elif word == "webcam" or word.isdecimal():
-            yield Source(None, 0 if word == "webcam" else int(word))
-        elif glob.has_magic(word):
-            yield from _matching(word, recursive, tally)
+
+    def __init__(self, recursive, tally, shard=None):
+        self._recursive, self._tally, self._shard, self.failures = recursive, tally, shard, 0
+
+    def sources(self, words):
+        """Returns an iterator over the sources in the order of the words, without a shard sorted within folders.
+
+        Args:
+            words: paths of files and folders, patterns such as "photos/*.jpg", COCO files, "-" for paths on stdin (one
+                a line), and "webcam" or the number of a camera.
+        """
+        return filter(self._shard.holds if self._shard else None, self._of(words))
+
+    def _fail(self, error, path):
+        self.failures += 1
+        self._tally.failed(error, path)
+
+    def _of(self, words):
+        for word in words:
+            path = pathlib.Path(word)
+            if path.is_dir():
+                yield from self._in_folder(path)
+            elif path.exists():
+                yield from self._named(path)
+            elif word == "-":
+                yield from self._listed(line.rstrip("\r\n") for line in sys.stdin)
+            elif word == "webcam" or word.isdecimal():
+                yield Source(None, 0 if word == "webcam" else int(word))
+            elif glob.has_magic(word):
+                yield from self._matching(word)
+            else:
+                self._fail("no such file or folder", word)
+
+    def _listed(self, lines):
+        for line in lines:
+            path = pathlib.Path(line)
+            if self._shard and path.suffix.lower() in IMAGES | VIDEOS | CONVERT:
+                yield Source(path)
+            elif line:
+                yield from self._of([f"./{line}" if line == "-" else line])
+
+    def _named(self, path):
+        """A file that the user names is read whatever its ending is, unless no reader can read it."""
+        if path.suffix.lower() in CONVERT:
+            self._fail(reason(path), path)
+        elif path.suffix.lower() == ANNOTATIONS:
+            yield from self._annotated(path)
         else:
-            tally.failed("no such file or folder", word)
-
-
-def _named(path, tally):
-    """A file that the user names is read whatever its ending is, unless no reader can read it."""
-    if path.suffix.lower() in CONVERT:
-        tally.failed(reason(path), path)
-    else:
-        yield Source(path)
-
-
-def _matching(pattern, recursive, tally):
-    paths = sorted(glob.glob(pattern, recursive=True))
-    if not paths:
-        tally.failed("no file matches this pattern", pattern)
-    yield from _chosen(map(pathlib.Path, paths), recursive, tally)
-
-
-def _in_folder(folder, recursive, tally):
-    found, paths = 0, _content(folder, tally)
-    for source in _chosen(paths or (), recursive, tally):
-        found += 1
-        yield source
-    if not found and paths is not None:
-        tally.failed(f"no image in it ({', '.join(sorted(IMAGES))} are read)", folder)
-
-
-def _content(folder, tally):
-    """The sorted paths in a folder, or None if it cannot be read."""
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        tally.failed(error, folder)
-        return None
-
-
-def _chosen(paths, recursive, tally):
-    for path in paths:
-        if path.is_dir() and not recursive:
-            tally.skipped("is a folder; --recursive reads it", path)
-        elif path.is_dir() and path.parent.resolve().is_relative_to(path.resolve()):
-            tally.skipped("is a link to a folder that contains it", path)
-        elif path.is_dir():
-            yield from _chosen(_content(path, tally) or (), recursive, tally)
-        elif path.suffix.lower() in IMAGES | VIDEOS:
             yield Source(path)
-        else:
-            tally.skipped(reason(path), path)
+
+    def _annotated(self, path):
+        """The images that a COCO file lists."""
+        from keras_maskrcnn import data
+
+        try:
+            coco = data.open(path)
+            if not isinstance(coco, data.Coco):
+                raise DataError(path, "is no COCO file; give the folder of its images")
+            for start in range(0, len(coco), RECORDS):
+                for record in coco.images[start : start + RECORDS]:
+                    yield Source(coco.folder / record["file_name"])
+        except (DataError, OSError) as error:
+            self._fail(error, path)
+
+    def _matching(self, pattern):
+        found, paths = False, glob.iglob(pattern, recursive=True)
+        for path in paths if self._shard else sorted(paths):
+            found = True
+            yield from self._chosen([pathlib.Path(path)])
+        if not found:
+            self._fail("no file matches this pattern", pattern)
+
+    def _in_folder(self, folder):
+        found, failed = False, self.failures
+        for source in self._chosen(self._content(folder)):
+            found = True
+            yield source
+        if not found and self.failures == failed:
+            self._fail(f"no image in it ({', '.join(sorted(IMAGES))} are read)", folder)
+
+    def _content(self, folder):
+        """Yields the entries of a folder."""
+        try:
+            with os.scandir(folder) as entries:
+                yield from entries if self._shard else sorted(entries, key=operator.attrgetter("name"))
+        except OSError as error:
+            self._fail(error, folder)
+
+    def _chosen(self, entries):
+        """Yields the sources among paths, or among entries of `os.scandir`, which know whether they are folders."""
+        for entry in entries:
+            path, is_folder = pathlib.Path(entry), False
+            with contextlib.suppress(OSError):  # such as a link to itself
+                is_folder = entry.is_dir()
+            if is_folder and not self._recursive:
+                self._tally.skipped("is a folder; --recursive reads it", path)
+            elif is_folder and path.parent.resolve().is_relative_to(path.resolve()):
+                self._tally.skipped("is a link to a folder that contains it", path)
+            elif is_folder:
+                yield from self._chosen(self._content(path))
+            elif path.suffix.lower() in IMAGES | VIDEOS:
+                yield Source(path)
+            else:
+                self._tally.skipped(reason(path), path)
 
 
 def reason(path):
@@ -164,59 +163,3 @@ def reason(path):
     if ending in CONVERT:
         return f"{ending} is not read; convert it to JPEG or PNG"
     return f"{ending} is no ending of an image or video" if ending else "has no ending of an image or video"
-
-
-# From sources to pictures -------------------------------------------------------------------------------------------
-
-
-def pictures(sources, every, ids, image_type, tally):
-    """Yields the `Picture`s of sources; `tally` notes the sources that cannot be read.
-
-    Args:
-        sources: iterable of `Source`.
-        every: of videos, only each frame of this distance.
-        ids: `coco_ids.CocoIds`, or None.
-        image_type: `ImageType` of the pictures.
-        tally: `progress.Tally`.
-    """
-    names, taken = Names(), {}
-    for position, source in enumerate(sources, start=1):
-        try:
-            yield from (
-                _frames(source, position, names, every, image_type)
-                if source.is_video
-                else [_picture(source, position, names, ids, image_type, taken)]
-            )
-        except Exception as error:
-            tally.failed(error, source)
-
-
-def _frames(source, position, names, every, image_type):
-    from keras_maskrcnn.data.video import frames
-
-    name = names.unique("webcam" if source.path is None else source.path.stem)
-    for number, image, rate in frames(source.path or source.camera, every):
-        frame = f"{name}/{number:06d}"
-        yield Picture(source, position, frame, frame, image_type.convert(image), number, rate / every)
-
-
-def _picture(source, position, names, ids, image_type, taken):
-    from keras_maskrcnn.data.image_file import read_stored
-
-    name = names.unique(source.path.stem)
-    if ids is None:
-        return Picture(source, position, name, name, read_stored(source.path, image_type).turned())
-    record = ids.record(source.path)
-    first = taken.setdefault(record["id"], source)
-    if first is not source:
-        raise DataError(source, f"has the file name of {first} in {ids.path}")
-    image = _fitted(read_stored(source.path, image_type), (record["height"], record["width"]))
-    return Picture(source, position, name, record["id"], image)
-
-
-def _fitted(stored, size):
-    """The image in the orientation that has the size in the COCO file."""
-    if size not in stored.sizes:
-        (height, width), *_ = stored.sizes
-        raise DataError(stored.path, f"is {width} x {height} pixels, but {size[1]} x {size[0]} in the COCO file")
-    return stored.fitted(size, stored.path.parent)

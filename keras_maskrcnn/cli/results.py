@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.cropped_masks import Crop, crops_of
-from keras_maskrcnn.heads.outputs import of_objects
 from keras_maskrcnn.ops.measures import measures
 
 COLUMNS = ("file", "frame", "id", "class", "score", "x1", "y1", "x2", "y2")
@@ -34,7 +33,7 @@ class Writer(abc.ABC):
 
     @abc.abstractmethod
     def add(self, picture, found):
-        """Writes the `Detections` in an `inputs.Picture`."""
+        """Writes the `Detections` in a `pictures.Picture`."""
 
     def close(self):  # noqa: B027, most writers have nothing to complete
         """Completes open files."""
@@ -88,37 +87,53 @@ class Overlays(Writer):
         return created(path)
 
 
+def coco_rows(picture, found, class_names, ids):
+    """The `Detections` in a picture as COCO results, see `evaluation.coco_results`, in the types of JSON.
+
+    Args:
+        picture: `pictures.Picture`.
+        found: `Detections`.
+        class_names: K names, or None.
+        ids: `coco_ids.CocoIds` or None; detections of classes that its file lacks are left out.
+    """
+    from keras_maskrcnn.evaluation import coco_results, for_json
+
+    categories = ids and ids.category_ids
+    if categories:
+        found = found.rows([categories[label - 1] is not None for label in found["labels"]])
+    rows = coco_results([found], [picture.image_id], categories)
+    for row, label in zip(rows, found["labels"], strict=True):
+        row["file_name"] = str(picture.source)
+        if picture.frame is not None:
+            row["frame"] = picture.frame
+        if class_names:
+            row["category_name"] = class_names[label - 1]
+    return for_json(rows)
+
+
 class JsonResults(Writer):
-    """COCO results, see `evaluation.coco_results`. The file is valid JSON after each image.
+    """COCO results, see `coco_rows`. The file is valid JSON after each image.
 
     Args:
         path: Path of the file.
-        class_names: K names, or None.
-        ids: `coco_ids.CocoIds` or None; detections of classes that its file lacks are left out.
+        class_names: as for `coco_rows`.
+        ids: as for `coco_rows`.
     """
 
     END = b"\n]\n"
 
-    def __init__(self, path, class_names, ids):
+    def __init__(self, path, class_names=None, ids=None):
         self._class_names, self._ids = class_names, ids
         self._file, self._empty = open(created(path), "wb"), True  # noqa: SIM115, `close` closes it
         self._append("[")
 
     def add(self, picture, found):
         """Appends the objects."""
-        from keras_maskrcnn.evaluation import coco_results, for_json
+        self.extend(coco_rows(picture, found, self._class_names, self._ids))
 
-        categories = self._ids and self._ids.category_ids
-        if categories:
-            found = found.rows([categories[label - 1] is not None for label in found["labels"]])
-        lines = []
-        for result, label in zip(coco_results([found], [picture.image_id], categories), found["labels"], strict=True):
-            result["file_name"] = str(picture.source)
-            if picture.frame is not None:
-                result["frame"] = picture.frame
-            if self._class_names:
-                result["category_name"] = self._class_names[label - 1]
-            lines.append("\n" + json.dumps(for_json(result), allow_nan=False))
+    def extend(self, rows):
+        """Appends results of `coco_rows`."""
+        lines = ["\n" + json.dumps(row, allow_nan=False) for row in rows]
         if lines:
             self._file.seek(-len(self.END), os.SEEK_END)
             self._append(("" if self._empty else ",") + ",".join(lines))
@@ -190,6 +205,8 @@ class IdImages(Writer):
 
     def add(self, picture, found):
         """Writes the file of the image; a ValueError without masks or with more objects than 16 bits can number."""
+        from keras_maskrcnn.heads.outputs import of_objects
+
         ids = self._numbered(picture, found) if of_objects(found.schema) else found["semantic"].astype(np.uint16)
         Image.fromarray(ids).save(created(self._folder / f"{picture.name}.png"))
 
