@@ -20,6 +20,7 @@ import traceback
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_maskrcnn.quiet  # noqa: F401  as in the recipes
 from keras_maskrcnn import MaskRCNN
@@ -48,6 +49,7 @@ PHASES = {
 TIMES = {"command", "images_per_second"} | {f"{part}_seconds" for part in ("training", "fit", "scoring", "finishing")}
 SECONDS = 900  # until a process counts as hung: tests share their cores, and may be suspended
 
+_now = time.time  # tests set other clocks
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["keras_maskrcnn.quiet", "keras_maskrcnn.training.networks", "matplotlib.pyplot"])
 
@@ -60,15 +62,17 @@ class Run:
         *arguments: of the recipe, after `ARGUMENTS`.
         fault: (phase, number, function of the folder) that runs when a phase begins for the `number`-th time.
         before: function without arguments that runs first in the process.
+        graph: whether the steps are compiled, which takes most of the time of so short a run, or run eagerly.
     """
 
-    def __init__(self, output, *arguments, fault=None, before=None):
+    def __init__(self, output, *arguments, fault=None, before=None, graph=False):
         self.output = output
         self._files = {name: output.with_name(f"{output.name}.{name}") for name in ("stdout", "stderr", "phases")}
         for path in self._files.values():
             path.write_bytes(b"")
         words = [str(word) for word in (SCRIPT, "--output", output, *ARGUMENTS, *arguments)]
-        self._process = _CONTEXT.Process(target=_main, args=(words, output, self._files, fault, before))
+        process = (words, output, self._files, fault, before, graph)
+        self._process = _CONTEXT.Process(target=_main, args=process)
         self._process.start()
         self.pid = self._process.pid
 
@@ -119,8 +123,9 @@ class Run:
         return line.removeprefix("error: ")
 
 
-def _main(words, output, files, fault, before):
+def _main(words, output, files, fault, before, graph):
     """The process of a run."""
+    tf.config.run_functions_eagerly(not graph)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background ignores it
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(files[name], os.O_WRONLY | os.O_APPEND), number)
@@ -145,7 +150,9 @@ def _noted(method, phase, file, fault, output):
     def noted(*arguments, **options):
         nonlocal count
         count += 1
-        os.write(file, f"{phase} {time.time()}\n".encode())
+        os.write(file, f"{phase} {_now()}\n".encode())
+        if phase == "export":
+            tf.config.run_functions_eagerly(False)
         if fault and fault[:2] == (phase, count):
             fault[2](output)
         return method(*arguments, **options)
@@ -157,13 +164,13 @@ def _noted(method, phase, file, fault, output):
 
 
 def no_large_files(folder):
-    """From now on, no file of the process can grow beyond 100 bytes."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    """From now on, no file of the process can grow beyond 20,000 bytes; models and states of runs are larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 def fill(folder):
-    """Fills the disk of a folder; a file that is deleted there is replaced by a smaller one only."""
-    with open(folder.with_name("filler"), "ab", buffering=0) as file:
+    """Fills the disk of a folder with the file `filler` in it."""
+    with open(folder / "filler", "ab", buffering=0) as file:
         for size in (2**20, 2**12, 1):
             try:
                 while True:
