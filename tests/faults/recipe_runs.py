@@ -96,6 +96,14 @@ class Run:
                 return False
             time.sleep(0.002)
 
+    def wait_in(self, phase, number, seconds):
+        """Waits for a phase as `wait_for`, and in it, but not after its end: other processes may have been slower."""
+        if not self.wait_for(phase, number):
+            return
+        end, begun = time.monotonic() + seconds, len(self.phases())
+        while time.monotonic() < end and len(self.phases()) == begun:
+            time.sleep(0.002)
+
     def stop(self, sign=signal.SIGKILL):
         """Sends a signal; returns the exit code."""
         if self._process.exitcode is None:

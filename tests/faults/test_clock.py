@@ -42,6 +42,7 @@ def test_minutes_are_measured_with_a_clock_that_nobody_sets(run):
     one = run("--minutes", 0.5, "--epochs", 3, before=jumping)
     one.complete()
     summary = json.loads((one.output / "summary.json").read_text())
-    # It ends within a step, a scoring and a backup of the time, whatever else the machine does.
-    assert 30 * 0.9 < summary["fit_seconds"] < 30 * 1.5
-    assert recipe_runs.epochs(one.output) == [0, 1, 2]
+    # A clock that jumps by months would end the run at once or never; a busy machine takes a step or a scoring longer.
+    assert 25 < summary["fit_seconds"] < 300
+    epochs = recipe_runs.epochs(one.output)
+    assert epochs == list(range(len(epochs))) != []

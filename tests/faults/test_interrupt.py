@@ -19,8 +19,7 @@ def test_ctrl_c_in_each_phase_is_one_line_and_the_run_continues(undisturbed, run
         lengths[phase] = min(seconds, lengths.get(phase, seconds))
     for phase in PHASES:
         one = run()
-        if one.wait_for(phase):
-            time.sleep(draw.uniform(0, lengths.get(phase, 0)))
+        one.wait_in(phase, 1, draw.uniform(0, lengths.get(phase, 0)))
         one.stop(signal.SIGINT)
         code, _, errors = one.end()
         if code:  # otherwise it came after the end
