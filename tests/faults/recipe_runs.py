@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 
 import keras
 import numpy as np
@@ -33,7 +34,8 @@ from keras_maskrcnn.training.run_folder import RunFolder
 SCRIPT = pathlib.Path(__file__).parents[2] / "train" / "shapes.py"
 EPOCHS = 8
 NETWORK = ("--precision", "float32", "--backbone", "resnet10", "--width", 8, "--image-size", 64)
-ARGUMENTS = ("--steps", 2 * EPOCHS, "--epochs", EPOCHS, "--batch-size", 2, "--val-images", 2, *NETWORK)
+LENGTH = ("--steps", 2 * EPOCHS, "--epochs", EPOCHS)
+ARGUMENTS = ("--batch-size", 2, "--val-images", 2, *NETWORK)
 # The phases of a run, in this order in each epoch and after the last one. Each lasts until the next one begins.
 PHASES = {
     "training": (Clock, "on_epoch_begin"),
@@ -60,17 +62,18 @@ class Run:
     Args:
         output: Path of the folder of the run. What the process prints, and its phases, are in files beside it.
         *arguments: of the recipe, after `ARGUMENTS`.
+        length: arguments that set the length of the run.
         fault: (phase, number, function of the folder) that runs when a phase begins for the `number`-th time.
         before: function without arguments that runs first in the process.
         graph: whether the steps are compiled, which takes most of the time of so short a run, or run eagerly.
     """
 
-    def __init__(self, output, *arguments, fault=None, before=None, graph=False):
+    def __init__(self, output, *arguments, length=LENGTH, fault=None, before=None, graph=False):
         self.output = output
         self._files = {name: output.with_name(f"{output.name}.{name}") for name in ("stdout", "stderr", "phases")}
         for path in self._files.values():
             path.write_bytes(b"")
-        words = [str(word) for word in (SCRIPT, "--output", output, *ARGUMENTS, *arguments)]
+        words = [str(word) for word in (SCRIPT, "--output", output, *ARGUMENTS, *length, *arguments)]
         process = (words, output, self._files, fault, before, graph)
         self._process = _CONTEXT.Process(target=_main, args=process)
         self._process.start()
@@ -134,6 +137,7 @@ class Run:
 def _main(words, output, files, fault, before, graph):
     """The process of a run."""
     tf.config.run_functions_eagerly(not graph)
+    warnings.filterwarnings("ignore", "Even though the `tf.config.experimental_run_functions_eagerly` option is set")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background ignores it
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(files[name], os.O_WRONLY | os.O_APPEND), number)

@@ -39,7 +39,7 @@ def test_a_clock_that_was_a_year_ahead_changes_nothing(undisturbed, run):
 
 @pytest.mark.slow
 def test_minutes_are_measured_with_a_clock_that_nobody_sets(run):
-    one = run("--minutes", 0.5, "--epochs", 3, before=jumping)
+    one = run(length=("--minutes", 0.5, "--epochs", 3), before=jumping)
     one.complete()
     summary = json.loads((one.output / "summary.json").read_text())
     # A clock that jumps by months would end the run at once or never; a busy machine takes a step or a scoring longer.
