@@ -77,6 +77,7 @@ def training(model, steps, epochs, folder):
     from keras_maskrcnn.training.best import Best
     from keras_maskrcnn.training.clock import Clock, TimedEval
 
+    (folder / "backup").mkdir()
     size, samples = (64, 64), []
     shapes = {"image_size": size, "object_size": (12, 30)}
     train, val = data.Shapes(1000, seed=1, **shapes), data.Shapes(8, seed=2, **shapes)

@@ -14,12 +14,12 @@ LARGE = ("best", "backup", "model", "export")  # write files beyond the limit
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 32 MB in memory as the folder of the run."""
+    """A file system of 128 MB in memory as the folder of the run."""
     if os.geteuid():
         pytest.skip("only root can mount a file system")
     folder = tmp_path / "run"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", folder], capture_output=True).returncode:
         pytest.skip("this machine does not let root mount a file system")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)

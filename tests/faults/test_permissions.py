@@ -1,45 +1,51 @@
-"""Folders and models without write permission, as a user who is not root."""
+"""Folders and models without write permission, for root as for others: root gives up the right to write everywhere."""
 
+import ctypes
 import functools
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 
 import pytest
 import recipe_runs
 from recipe_runs import EPOCHS
 
-NOBODY = 65534
+# Capabilities of Linux that ignore the permissions of files, see capabilities(7).
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2
+PR_CAPBSET_DROP, CAPABILITY_VERSION_3 = 24, 0x20080522
 
 
 def drop(locked=None):
-    """Becomes a user without rights, after a folder was locked; root may write everywhere."""
+    """Makes the permissions of files binding for this process and those that it starts; first locks a folder."""
     if locked:
         lock(locked)
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-
-@pytest.fixture
-def tmp_path():
-    """A folder of that user, whose parents it can enter."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    if os.geteuid() == 0:
-        os.chown(folder, NOBODY, NOBODY)
-    yield folder
-    subprocess.run(["chmod", "-R", "u+w", folder], check=True)
-    shutil.rmtree(folder)
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    for number in (0, 1, 2):  # effective, permitted, inheritable
+        sets[number] &= ~(1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH)
+    for capability in (DAC_OVERRIDE, DAC_READ_SEARCH) if os.geteuid() == 0 else ():
+        assert libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
+    assert libc.capset(header, sets) == 0
 
 
 def lock(folder):
     """Takes the permission to write from a folder and its subfolders."""
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
         path.chmod(0o555)
+
+
+def unlock(folder):
+    """Gives it back."""
+    subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+
+
+@pytest.fixture(autouse=True)
+def unlocked(tmp_path):
+    """Folders of the test can be deleted."""
+    yield
+    unlock(tmp_path)
 
 
 @pytest.mark.slow
@@ -54,7 +60,7 @@ def test_a_folder_that_is_locked_while_a_run_trains_is_one_line_and_the_run_cont
     for phase in ("evaluation", "model"):
         one = recipe_runs.Run(tmp_path / "run", before=drop, fault=(phase, 2 if phase == "evaluation" else 1, lock))
         assert "Permission denied" in one.refused()
-        subprocess.run(["chmod", "-R", "u+w", one.output], check=True)
+        unlock(one.output)
     again = recipe_runs.Run(tmp_path / "run", before=drop)
     again.complete()
     recipe_runs.check_equal(again.output, undisturbed.output)
@@ -67,12 +73,10 @@ def test_a_model_that_cannot_be_written_predicts_and_is_evaluated(undisturbed, t
         source, target = undisturbed.output / name, tmp_path / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
     picture = shutil.copy(next((undisturbed.output / "pictures").iterdir()), tmp_path / "photo.png")
-    out = tmp_path / "out"
-    out.mkdir(mode=0o777)
-    out.chmod(0o777)
     for path in tmp_path.rglob("*"):
-        if path != out:
-            path.chmod(0o555 if path.is_dir() else 0o444)
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    out = tmp_path / "out"
+    out.mkdir()
     tmp_path.chmod(0o555)
     for name in ("model.keras", "saved_model"):
         predict = ["predict", "--model", tmp_path / name, "--output", out / name, picture]

@@ -209,3 +209,13 @@ def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd, request):
         )
     assert stopped.value.code == 130
     assert capfd.readouterr().err.startswith("\ninterrupted")
+
+
+def test_an_error_of_the_system_without_a_file_names_the_folder_of_the_run(capsys):
+    def run(arguments):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SystemExit) as stopped:
+        recipe.main(run, argparse.Namespace(output=pathlib.Path("runs/shapes"), debug=False))
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: runs/shapes: No space left on device\n"
