@@ -5,7 +5,7 @@ hands out zeroed pages for the next: a simple operation on 79 MB takes eight tim
 steps 6 to 17 % longer (docs/speed.md). `TF_CPU_ALLOCATOR_USE_BFC=false` switches the pool off.
 
 The banners that TensorFlow prints on import are left out. Ctrl-C during the import, which takes seconds, ends the
-program with exit code 130 and no traceback.
+program with exit code 130 and no traceback, and so does one during what the program imports after it.
 
 TensorFlow reads `TF_CPP_MIN_LOG_LEVEL` only after its libraries have printed their first lines, so these are removed
 from what the import writes to stderr, at its end. Level 3 also hides TensorFlow's errors, such as that of a GPU that
@@ -15,6 +15,7 @@ cannot be used; `python -m keras_maskrcnn info` lists the devices. A level set b
 import contextlib
 import os
 import re
+import sys
 import tempfile
 
 _BANNER = re.compile(
@@ -38,6 +39,12 @@ def _without_banners():
             os.close(stderr)
 
 
+def _without_traceback_of_ctrl_c(kind, error, traceback, usual=sys.excepthook):
+    if not issubclass(kind, KeyboardInterrupt):
+        usual(kind, error, traceback)
+
+
+sys.excepthook = _without_traceback_of_ctrl_c
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 try:
     if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn import MaskRCNN, cli, data
 from keras_maskrcnn.cli import main
 from keras_maskrcnn.cli.predict import unique_names
 from keras_maskrcnn.heads.detection import OUTPUTS
@@ -448,3 +448,13 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("keras_maskrcnn.cli.info._machine", lambda: interrupted(None))
     assert main(["info"]) == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_an_error_of_the_system_without_a_file_names_the_output(monkeypatch, capsys):
+    def run(args):
+        """Fails."""
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli.compare, "run", run)
+    assert main(["compare", "runs/one", "--output", "runs/both"]) == 2
+    assert capsys.readouterr().err == "error: runs/both: [Errno 28] No space left on device\n"

@@ -199,7 +199,10 @@ def test_the_history_comes_from_tensorboard_where_the_file_is_damaged(tmp_path):
     assert record.history["loss"] == [3.0, 2.0, 1.75] and record.best_epoch == 2
     np.testing.assert_array_equal(record.history["val_bbox_AP"], [NAN, 0.5, NAN])
     file = max((folder / "logs").iterdir())
-    file.write_bytes(file.read_bytes()[:-9])
+    content = file.read_bytes()
+    file.write_bytes(content[:-9])  # as a killed process leaves it: the third epoch, which began again, has no value
+    assert read_scalars(folder / "logs")["loss"] == [3.0, 2.0]
+    file.write_bytes(content[:-9] + b"\xff" * 9)
     with pytest.raises(DataError, match=rf"{file.name}: is damaged"):
         read_scalars(folder / "logs")
     assert read_scalars(tmp_path / "nowhere") == {}
@@ -215,3 +218,15 @@ def test_neither_keras_nor_its_backend_is_imported(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "curves.png").is_file()
+
+
+def test_a_clock_that_was_set_back_does_not_change_the_order_of_the_event_files(tmp_path, monkeypatch):
+    for now, steps in ((2_000_000_000, (1, 2, 3)), (1_000_000_000, (3, 4)), (1_000_000_000, (5,))):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        log = EventLog(tmp_path)
+        for step in steps:
+            log.scalar("loss", now / 1e9 + step, step)
+        log.close()
+    assert read_scalars(tmp_path) == {"loss": [3.0, 4.0, 4.0, 5.0, 6.0]}
+    stamps = sorted(path.name.split(".")[3] for path in tmp_path.iterdir())
+    assert stamps == ["2000000000", "2000000001", "2000000002"]

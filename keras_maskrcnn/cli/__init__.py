@@ -38,7 +38,9 @@ def main(argv=None):
     except Exception as error:  # a user reads one line, not a traceback
         if args.debug:
             raise
-        return fail(error)
+        # A full disk is an error without a file name.
+        unnamed = isinstance(error, OSError) and error.errno and not error.filename
+        return fail(error, getattr(args, "output", None) if unnamed else None)
 
 
 def _parser():

@@ -6,6 +6,8 @@ import os
 import pathlib
 import sys
 
+from keras_maskrcnn import atomic
+
 MODEL = (
     "a .keras file, the folder of a SavedModel or preset, an exported .onnx, .xml (OpenVINO) or .tflite (LiteRT) file, "
     "hf://user/name, or the name of a preset with weights"
@@ -113,7 +115,7 @@ def write_json(path, content):
     from keras_maskrcnn.evaluation import for_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(for_json(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    atomic.write(path, json.dumps(for_json(content), indent=1, allow_nan=False) + "\n")
 
 
 def counted(count, noun):

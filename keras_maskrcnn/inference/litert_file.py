@@ -6,12 +6,12 @@ description of the model: `zipfile` and `unzip` read it.
 
 import json
 import os
-import pathlib
 import tempfile
 import threading
 import zipfile
 import zlib
 
+from keras_maskrcnn import atomic
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.inference.exported import (
     DAMAGED,
@@ -67,10 +67,11 @@ def write(model, path, placement, batch=None, weights=None):
     if weights:
         with required(path, "litert"):
             content = with_narrow_weights(content, weights)
-    pathlib.Path(path).write_bytes(content)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(LABELS, class_names(model))
-        archive.writestr(DESCRIPTION, json.dumps(engine_description(model, placement, batch=1)))
+    with atomic.replacing(path) as new:
+        new.write_bytes(content)
+        with zipfile.ZipFile(new, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(LABELS, class_names(model))
+            archive.writestr(DESCRIPTION, json.dumps(engine_description(model, placement, batch=1)))
 
 
 def _signatures(model, placement):

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from keras_maskrcnn import atomic
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.inference.exported import (
     CLASS_NAMES,
@@ -41,7 +42,8 @@ def write(model, path, placement, batch=None):
     _name_sizes(converted.graph)
     properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch))}
     onnx.helper.set_model_props(converted, {**properties, CLASS_NAMES: class_names(model)})
-    onnx.save(converted, str(path))
+    with atomic.replacing(path) as new:
+        onnx.save(converted, str(new))
 
 
 @contextlib.contextmanager

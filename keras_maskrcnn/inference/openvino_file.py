@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 import threading
 
+from keras_maskrcnn import atomic
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.inference import openvino_operations
 from keras_maskrcnn.inference.exported import (
@@ -55,7 +56,11 @@ def write(model, path, placement, batch=None):
     properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch)), CLASS_NAMES: class_names(model)}
     for name, text in properties.items():
         converted.set_rt_info(text, name)
-    openvino.save_model(converted, str(path), compress_to_fp16=False)
+    # The description comes last: without it there is no model.
+    path = pathlib.Path(path)
+    with atomic.replacing(path) as new, atomic.replacing(path.with_suffix(".bin")):
+        openvino.save_model(converted, str(new), compress_to_fp16=False)
+        path.unlink(missing_ok=True)
 
 
 def _converted(model, graph, openvino):

@@ -4,7 +4,9 @@
 """
 
 import json
+import os
 import pathlib
+import shutil
 import tempfile
 
 from keras_maskrcnn import backend
@@ -20,6 +22,8 @@ from keras_maskrcnn.inference.exported import (
 )
 
 NO_PIXEL = 255  # in maps of images of unequal sizes
+_PROGRAM = "saved_model.pb"
+_NEW = ".part"  # folder of a SavedModel that is being written
 DECODED = (1, 3, 4)  # numbers of channels that `tf.io.decode_image` gives
 
 
@@ -46,17 +50,34 @@ def saved_model(model, folder):
     Class names are written to `assets/class_names.txt`, one per line, and the options and outputs that
     `SavedModel` needs to `assets/model.json`.
 
+    The files are written to a folder in `folder` first: a SavedModel that is there stays usable until the new one is
+    complete, and if the process is killed while the files get their places, there is none.
+
     Args:
         model: an `ImageModel`.
-        folder: where to write; created if missing.
+        folder: where to write; created if missing. Other files in it are kept.
+
+    Raises:
+        OSError: in one line, if the files cannot be written.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        temporary = pathlib.Path(temporary)
-        assets = {"description": _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))}
-        if model.class_names:
-            assets["class_names"] = _asset(temporary / CLASS_NAMES, class_names(model))
-        (pathlib.Path(folder) / "assets" / CLASS_NAMES).unlink(missing_ok=True)  # of an earlier export
-        save(model, folder, _signatures(model), **assets)
+    folder = pathlib.Path(folder)
+    new = folder / _NEW
+    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            temporary = pathlib.Path(temporary)
+            assets = {"description": _asset(temporary / DESCRIPTION, json.dumps(description(model), indent=1))}
+            if model.class_names:
+                assets["class_names"] = _asset(temporary / CLASS_NAMES, class_names(model))
+            save(model, new, _signatures(model), **assets)
+        for name in (_PROGRAM, f"assets/{CLASS_NAMES}"):  # of an earlier export
+            (folder / name).unlink(missing_ok=True)
+        # Without the program there is no SavedModel, so it comes last.
+        for file in sorted(new.rglob("*"), key=lambda file: file.name == _PROGRAM):
+            place = folder / file.relative_to(new)
+            place.mkdir(exist_ok=True) if file.is_dir() else os.replace(file, place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def save(model, folder, signatures, **assets):
@@ -67,6 +88,9 @@ def save(model, folder, signatures, **assets):
         folder: where to write.
         signatures: dict of concrete functions by name.
         **assets: `tf.saved_model.Asset` by name.
+
+    Raises:
+        OSError: in one line, if the files cannot be written.
     """
     import tensorflow as tf
 
@@ -74,7 +98,11 @@ def save(model, folder, signatures, **assets):
     module.variables_of_model = [v.value for v in model.variables]
     for name, asset in assets.items():
         setattr(module, name, asset)
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.UnknownError) as error:
+        # A full disk; no permission; a limit on the size of files.
+        raise OSError(f"{folder}: the SavedModel cannot be written ({error.message.rpartition('; ')[2]})") from error
 
 
 def _asset(path, text):

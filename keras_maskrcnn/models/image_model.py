@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_maskrcnn import atomic
 from keras_maskrcnn.backend.keras_internals import BuiltModel
 from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.data.image_type import ImageType
@@ -186,6 +187,18 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
         from keras_maskrcnn.inference.export import export
 
         export(self, filepath, format, image_size, batch, weights)
+
+    def save(self, filepath, overwrite=True, zipped=None, **options):
+        """Save the model, see `keras.Model.save`; a `.keras` file is complete, or as it was before.
+
+        Raises:
+            OSError: the file cannot be written; the one that was there is kept.
+        """
+        if not overwrite or not str(filepath).endswith(".keras") or "://" in str(filepath):
+            super().save(filepath, overwrite, zipped, **options)
+            return
+        with atomic.replacing(filepath) as new:
+            super().save(new, overwrite, zipped, **options)
 
     def get_config(self):
         """Constructor arguments that all models share."""

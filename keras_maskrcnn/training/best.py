@@ -2,12 +2,13 @@
 
 import json
 import math
-import os
 import pathlib
 
 import keras
 
-from keras_maskrcnn.training.run_folder import write
+from keras_maskrcnn import atomic
+from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.weights import keras_file
 
 # The mean of those that a model has chooses the epoch. Keypoints stay out: their AP is on another scale.
 CHOOSING = ("bbox_AP", "segm_AP", "mean_IoU")
@@ -32,10 +33,8 @@ class Best(keras.callbacks.Callback):
         self.path = pathlib.Path(folder) / "best.keras"
         self._scores, self._writes = scores, writes
         self._record = self.path.parent / "backup" / "best.json"
-        self._found = None
-        if done and self._record.is_file() and self.path.is_file():
-            self._found = json.loads(self._record.read_text())
-        elif not done and writes:
+        self._found = self._read() if done else None
+        if not done and writes:
             self.path.unlink(missing_ok=True)
             self._record.unlink(missing_ok=True)
 
@@ -53,20 +52,28 @@ class Best(keras.callbacks.Callback):
             return
         self._found = {"epoch": epoch + 1, "score": name, "figure": figure}
         if self._writes:
-            self._save()
-            write(self._record, json.dumps(self._found))
+            with atomic.replacing(self.path) as new:
+                keras.saving.save_model(self.model, new)
+            atomic.write(self._record, json.dumps(self._found))
 
     def load(self, model):
         """Gives a model the weights and the optimizer state of the best epoch."""
         model.load_weights(self.path)
 
-    def _save(self):
-        temporary = self.path.with_suffix(".part.keras")
+    def _read(self):
+        """The record of the file of the best epoch; None, which is printed, if one of them is damaged."""
+        if not (self._record.is_file() and self.path.is_file()):
+            return None
         try:
-            keras.saving.save_model(self.model, temporary)
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            keras_file.check(self.path)
+            found = json.loads(self._record.read_text())
+            return {"epoch": int(found["epoch"]), "score": str(found["score"]), "figure": float(found["figure"])}
+        except DataError as error:
+            reason = str(error)
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"{self._record} cannot be read ({error})"
+        print(f"{reason}: the best epoch is chosen among the coming ones")
+        return None
 
 
 def chosen(scores):

@@ -151,6 +151,15 @@ class CocoEval(keras.callbacks.Callback):
         Image.fromarray(visualize.grid(pairs, columns=1)).save(folder / f"epoch_{step:03d}.png")
 
 
+class History(keras.callbacks.CSVLogger):
+    """A CSVLogger whose rows are on the disk before what follows in the epoch, and so survive a loss of power."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the row of the epoch."""
+        super().on_epoch_end(epoch, logs)
+        os.fsync(self.csv_file.fileno())
+
+
 class EpochLine(keras.callbacks.ProgbarLogger):
     """Keras' progress bar with the losses, the validation loss and the APs only; place it after `CocoEval`.
 

@@ -2,7 +2,9 @@
 
 import io
 import math
+import os
 import pathlib
+import socket
 import struct
 import time
 
@@ -17,7 +19,10 @@ class EventLog:
     """A TensorBoard event file in a folder, created with the first value.
 
     Values of earlier files in the folder from the step of the first value on, such as those of an epoch that is trained
-    again, are no longer shown.
+    again, are no longer shown. Files are read in the order of their names, which begin with the time: where the clock
+    has been set back, the name has a later time than the files before it.
+
+    tensorboard's own `EventFileWriter` writes in a thread, which prints a traceback of its own on a full disk.
 
     Args:
         folder: path of the folder, created if missing.
@@ -55,18 +60,32 @@ class EventLog:
     def _add(self, step, **value):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        def write(**content):
+            self._writer.write(Event(wall_time=time.time(), **content).SerializeToString())
 
         if self._writer is None:
-            self._writer = EventFileWriter(self.folder)
-            start = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=step, session_log=start))
-        summary = Summary(value=[Summary.Value(**value)])
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self._writer = RecordWriter(open(_new_file(self.folder), "xb"))  # noqa: SIM115, `close` closes it
+            write(file_version="brain.Event:2")
+            write(step=step, session_log=SessionLog(status=SessionLog.START))
+        write(step=step, summary=Summary(value=[Summary.Value(**value)]))
+
+
+def _new_file(folder):
+    """The path of a new event file, whose name comes after those of the files in the folder, which is created."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    latest = max((int(stamp) for stamp in before if stamp.isdecimal()), default=0)
+    stamp = max(int(time.time()), latest + 1)
+    return folder / f"events.out.tfevents.{stamp:010d}.{socket.gethostname()}.{os.getpid()}.0"
 
 
 def read_scalars(folder):
     """The curves in the event files of a folder, which `EventLog` or another program wrote. Images are skipped.
+
+    A file whose writer was killed, or found the disk full, may end within an event; that event is left out.
 
     Args:
         folder: path of the folder; one without event files has no curves.
@@ -99,8 +118,12 @@ def _events(path):
     content, at = memoryview(path.read_bytes()), 0
     try:
         while at < len(content):
+            if len(content) < at + 12:
+                return
             (length,) = struct.unpack_from("<Q", content, at)
             at += 12 + length + 4
+            if len(content) < at:
+                return
             if length < LONGEST:
                 yield Event.FromString(bytes(content[at - 4 - length : at - 4]))
     except (struct.error, DecodeError) as error:

@@ -21,7 +21,7 @@ def main(run, arguments):
         distribution.restart(arguments, error)
         if arguments.debug:
             raise
-        print(f"error: {error}".replace("\n", " "), file=sys.stderr)
+        print(f"error: {_named(error, arguments)}".replace("\n", " "), file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         distribution.restart(arguments, error)
@@ -34,6 +34,13 @@ def _unraisable(error, usual=sys.unraisablehook):
         threading.Timer(0.05, _thread.interrupt_main).start()
     else:
         usual(error)
+
+
+def _named(error, arguments):
+    """The error; one of the system that names no file, such as that of a full disk, with the folder of the run."""
+    if isinstance(error, OSError) and error.errno and not error.filename and "output" in arguments:
+        return f"{arguments.output}: {error.strerror}"
+    return error
 
 
 def _after(arguments):

@@ -28,7 +28,7 @@ from keras_maskrcnn.training.arguments import (
     value,
 )
 from keras_maskrcnn.training.best import Best
-from keras_maskrcnn.training.callbacks import EpochLine, SkippedSteps, TimeLine
+from keras_maskrcnn.training.callbacks import EpochLine, History, SkippedSteps, TimeLine
 from keras_maskrcnn.training.clock import ENDLESS, Clock, TimeBudget, TimedEval, endless
 from keras_maskrcnn.training.finishing import image_name
 from keras_maskrcnn.training.lr_finder import LRFinder
@@ -259,7 +259,7 @@ def _fit(arguments, model, batches, validation, folder, clock, scores, further):
     if group.is_chief:
         folder.start(done)
         lines = [TimeLine(clock) if arguments.minutes else EpochLine()]
-        lines.append(keras.callbacks.CSVLogger(folder.path / "history.csv", append=done > 0))
+        lines.append(History(folder.path / "history.csv", append=done > 0))
     model.adopt(batches)  # which the endless iterator of `--minutes` may hide
     with batches.rows.raising():
         model.fit(

@@ -1,6 +1,9 @@
 """`SavedModel.detect`, with a SavedModel of constant outputs."""
 
+import argparse
 import json
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import tensorflow as tf
 
 from keras_maskrcnn.backend.tensorflow.network import signature
 from keras_maskrcnn.data import DataError
+from keras_maskrcnn.inference import saved_model
 from keras_maskrcnn.inference.saved_model import SavedModel
 
 DESCRIPTION = {
@@ -108,4 +112,63 @@ def test_other_folders_are_rejected(tmp_path, folder):
 def test_a_damaged_description_is_one_line(text, folder):
     (folder / "assets" / "model.json").write_text(text)
     with pytest.raises(DataError, match=r"model: its description \(model\.json\) is damaged"):
+        SavedModel(folder)
+
+
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """Function from class names to the folder of an export of `Constant`, always the same."""
+    module = Constant()
+    monkeypatch.setattr(saved_model, "_signatures", lambda model: {"detect_on_canvas": module.detect})
+    monkeypatch.setattr(saved_model, "description", lambda model: {**DESCRIPTION, "class_names": model.class_names})
+
+    def write(*class_names):
+        model = argparse.Namespace(variables=[], class_names=list(class_names) or None)
+        saved_model.saved_model(model, tmp_path / "exported")
+        return tmp_path / "exported"
+
+    return write
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_an_export_replaces_the_one_before_and_keeps_other_files(export):
+    folder = export("cat", "dog")
+    assert SavedModel(folder).class_names == ["cat", "dog"]
+    before = names(folder)
+    (folder / "assets" / "mine.txt").write_text("of somebody else")
+    (folder / ".part" / "variables").mkdir(parents=True)  # of a process that was killed
+    (folder / ".part" / "variables" / "half").write_bytes(b"half")
+    export()
+    assert SavedModel(folder).class_names is None
+    assert names(folder) == sorted({*before, "assets/mine.txt"} - {"assets/class_names.txt"})
+
+
+def test_an_export_that_cannot_be_written_keeps_the_one_before(export, request):
+    folder = export("cat", "dog")
+    before = {name: (folder / name).read_bytes() for name in names(folder)}
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    with pytest.raises(OSError, match=r"^.*exported.*: the SavedModel cannot be written \(.*File too large\)$"):
+        export("bird")
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == before
+    assert not (folder / ".part").exists()
+
+
+def test_an_export_that_is_killed_while_the_files_get_their_places_is_none(export, monkeypatch):
+    folder = export("cat", "dog")
+    replace = os.replace
+
+    def killed(new, place):
+        if place.name == "saved_model.pb":
+            raise KeyboardInterrupt
+        replace(new, place)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export("bird")
+    with pytest.raises(DataError, match=r"no saved_model\.pb"):
         SavedModel(folder)

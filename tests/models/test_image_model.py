@@ -113,3 +113,18 @@ def test_ground_truth_is_whole_or_absent():
     assert ground_truth({"images": 1}, ("semantic",)) is None
     with pytest.raises(ValueError, match="the batch has no weight, which this model is trained with"):
         ground_truth({"semantic": np.zeros((1, 4, 4), "uint8")}, ("semantic", "weight"))
+
+
+def test_a_file_that_cannot_be_completed_leaves_the_one_before(model, tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    model.save(path)
+    before = path.read_bytes()
+
+    def full(self, filepath, *options):
+        filepath.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

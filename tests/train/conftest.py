@@ -1,6 +1,7 @@
 """Scripts of `train/` in the process of the tests: starting a new one takes seconds."""
 
 import pathlib
+import sys
 
 import pytest
 import tensorflow as tf
@@ -12,6 +13,7 @@ from keras_maskrcnn.training import recipe
 SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
 SHORT = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
 FOLDER = pathlib.Path(__file__).parents[2] / "train"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "faults"))  # `recipe_runs`
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,9 @@
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import pathlib
-import random
 import shutil
 import signal
 import subprocess
@@ -14,21 +12,17 @@ import sys
 import time
 from unittest import mock
 
-import keras
-import numpy as np
 import pytest
+from recipe_runs import check_equal, epochs
 
 from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.training import recipe
 from keras_maskrcnn.training.backup import Backup
-from keras_maskrcnn.training.run_folder import RunFolder
 
 SCRIPT = pathlib.Path(__file__).parents[2] / "train" / "shapes.py"
 # As those of the fixture `shapes`, for programs in processes of their own.
 SMALL = ("--backbone", "resnet10", "--width", 8, "--batch-size", 2, "--image-size", 64, "--val-images", 2)
 RUN = ("--steps", 4, "--epochs", 2, "--precision", "float32", *SMALL)
-# How long a process took; everything else in a summary follows from the arguments.
-TIMES = {"command", "images_per_second"} | {f"{part}_seconds" for part in ("training", "fit", "scoring", "finishing")}
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +47,6 @@ def stop(owner, name, n):
 
     with mock.patch.object(owner, name, stopped):
         yield
-
-
-def weights(output):
-    """Weights and optimizer of OUTPUT/model.keras and OUTPUT/best.keras."""
-    models = [keras.saving.load_model(output / name) for name in ("model.keras", "best.keras")]
-    return [np.array(variable) for model in models for variable in [*model.weights, *model.optimizer.variables]]
-
-
-def check_equal(output, other):
-    """Weights, optimizer, history and summary of two runs are the same, bit for bit."""
-    for one, two in zip(weights(output), weights(other), strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert (output / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
-    texts = [(folder / "summary.json").read_text().replace(str(folder), "OUTPUT") for folder in (output, other)]
-    one, two = ({k: v for k, v in json.loads(text).items() if k not in TIMES} for text in texts)
-    assert one == two
-
-
-def epochs(output):
-    with open(output / "history.csv", newline="") as file:
-        return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
 @pytest.mark.slow
@@ -131,19 +104,6 @@ def test_other_arguments_are_named_in_one_line(shapes, undisturbed, unfinished, 
     assert line.startswith(f"error: {output} holds a run with ")
     assert "--backbone resnet10 (not resnet18)" in line and "--steps 4 (not 9)" in line and "--overwrite" in line
     assert "--width" not in line
-
-
-def test_rows_of_the_history_without_a_backup_are_removed(tmp_path):
-    history = tmp_path / "history.csv"
-    history.write_bytes(b"epoch,loss\r\n0,3.5\r\n1,2.5\r\n2,1.5\r\n1")
-    RunFolder(tmp_path, argparse.Namespace()).start(2)
-    assert history.read_bytes() == b"epoch,loss\r\n0,3.5\r\n1,2.5\r\n"
-
-
-def test_overwrite_deletes_nothing_where_there_is_no_run(tmp_path):
-    (tmp_path / "pictures").mkdir()
-    RunFolder(tmp_path, argparse.Namespace()).delete()
-    assert (tmp_path / "pictures").exists()
 
 
 def test_overwrite_starts_again(shapes, unfinished, tmp_path):
@@ -222,34 +182,6 @@ def test_a_run_on_jax_ends_with_a_summary_and_can_be_stopped(tmp_path):
     check_equal(stopped, whole)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_stopped_at_ten_random_moments_equals_the_undisturbed_run(tmp_path, sign):
-    """Eight signals come during training and scoring, after at least one more epoch, two while the model is saved."""
-    arguments = ("--steps", 48, "--epochs", 24, *SMALL)
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    errors = program(whole, *arguments).communicate(timeout=900)[1]
-    assert (whole / "summary.json").exists(), errors[-2000:]
-    moments, codes, backup = random.Random(0), [], Backup(stopped / "backup")
-    for number in range(10):
-        process, before = program(stopped, *arguments), backup.epoch()
-        saved = stopped / ("model.keras" if number == 8 else "saved_model")
-        while process.poll() is None and not (saved.exists() if number >= 8 else backup.epoch() > before):
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 1))
-        process.send_signal(sign)
-        _, errors = process.communicate(timeout=60)
-        codes.append(process.returncode)
-        assert "Traceback" not in errors, errors[-2000:]
-    process = program(stopped, *arguments)
-    errors = process.communicate(timeout=900)[1]
-    assert process.returncode == 0, errors[-2000:]
-    print("exit codes:", codes)
-    assert sum(code in (-signal.SIGKILL, 130) for code in codes) >= 8
-    check_equal(stopped, whole)
-    assert epochs(stopped) == list(range(24))
-
-
 def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd, request):
     class Deleted:
         def __del__(self):
@@ -277,3 +209,13 @@ def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd, request):
         )
     assert stopped.value.code == 130
     assert capfd.readouterr().err.startswith("\ninterrupted")
+
+
+def test_an_error_of_the_system_without_a_file_names_the_folder_of_the_run(capsys):
+    def run(arguments):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SystemExit) as stopped:
+        recipe.main(run, argparse.Namespace(output=pathlib.Path("runs/shapes"), debug=False))
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: runs/shapes: No space left on device\n"

@@ -102,3 +102,14 @@ def test_a_kill_while_saving_leaves_the_file_of_before(tmp_path, monkeypatch):
         run(0.9)
     assert weight(tmp_path / "best.keras") == 1 and len(list(tmp_path.iterdir())) == 2
     assert json.loads((tmp_path / "backup" / "best.json").read_text())["epoch"] == 1
+
+
+@pytest.mark.parametrize("damaged", ["best.keras", "backup/best.json"])
+def test_a_damaged_file_of_the_best_epoch_is_printed_and_replaced(tmp_path, capsys, damaged):
+    Run(tmp_path)(0.5, 0.25)
+    (tmp_path / damaged).write_bytes((tmp_path / damaged).read_bytes()[:-7])
+    run = Run(tmp_path, done=2)
+    assert run.best.found is None
+    [line] = capsys.readouterr().out.splitlines()
+    assert str(tmp_path / damaged) in line and line.endswith(": the best epoch is chosen among the coming ones")
+    assert run(0.375) == (3, 0.375) and weight(tmp_path / "best.keras") == 3
