@@ -75,7 +75,23 @@ def _features(model):
             or (kind in SUMS and any(known) and all(map(max, known, constant)))
         ):
             found.add(node.get_friendly_name())
-    return found
+    return found - _last_dense(model, found)
+
+
+def _last_dense(model, features):
+    """Names of dense layers that no layer follows: classes and boxes.
+
+    They are small, and OpenVINO 2026.4 does not load some files in which a Reshape follows such a layer in 8 bits.
+    """
+    before, last = set(), set()  # names of features with a layer after them
+    for node in reversed(model.get_ordered_ops()):
+        name = node.get_friendly_name()
+        users = [target.get_node() for output in node.outputs() for target in output.get_target_inputs()]
+        if any(user.get_type_name() in LAYERS or user.get_friendly_name() in before for user in users):
+            before |= {name} & features
+        elif node.get_type_name() == "MatMul":
+            last |= {name} & features
+    return last
 
 
 def _is_constant(node):
