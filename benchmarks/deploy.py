@@ -11,8 +11,7 @@ refuses the model, and bfloat16 on a processor without its instructions are left
 Every variant is written to a file and loaded as `predict --model` loads it, in a process of its own. `detect` is timed
 on some of the images, one at a time, all variants in turn; it starts with the uint8 image and ends with masks at its
 size. AP is that of all images; a LiteRT file fits those larger than its canvas into it. Files have a minimum score of
-0.05, at which all are scored, and are timed at 0.5. INT8 of OpenVINO is calibrated with 100 of the training images, and
-computes in float32 or bfloat16 what it leaves in floats.
+0.05, at which all are scored, and are timed at 0.5. INT8 of OpenVINO is calibrated with 100 of the training images.
 """
 
 import argparse
@@ -30,13 +29,7 @@ import pairs
 import reports
 
 PACKAGES = ("tensorflow", "keras", "onnxruntime", "openvino", "nncf", "ai-edge-litert", "numpy")
-POLICIES = {
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "float32",
-    "int8": "float32",
-    "int8 and bfloat16": "float32",
-}
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "float32", "int8": "float32"}
 CALIBRATION = 100  # training images
 
 
@@ -79,15 +72,6 @@ VARIANTS = (
     Variant("OpenVINO", "openvino", "model.xml", "float32", ("openvino",)),
     Variant("OpenVINO", "openvino", "model.xml", "bfloat16", ("openvino",), (("precision", "bfloat16"),)),
     Variant("OpenVINO", "openvino", "model.xml", "int8", ("openvino", "nncf"), calibrated=True),
-    Variant(
-        "OpenVINO",
-        "openvino",
-        "model.xml",
-        "int8 and bfloat16",
-        ("openvino", "nncf"),
-        (("precision", "bfloat16"),),
-        calibrated=True,
-    ),
     Variant("LiteRT", "litert", "model.tflite", "float32", ("ai_edge_litert",), options=CANVAS),
     *(
         Variant(
@@ -145,7 +129,7 @@ def why_not(variant):
     missing = [name for name in variant.needs if importlib.util.find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"
-    if "bfloat16" in variant.precision and not machine.has_bfloat16():
+    if variant.precision == "bfloat16" and not machine.has_bfloat16():
         return "the processor has no bfloat16 instructions"
     return None
 

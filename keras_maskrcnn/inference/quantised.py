@@ -30,6 +30,8 @@ def quantised(model, images, path, batch=None):
     weights are symmetric, one for an output channel. Jacob et al., Quantization and Training of Neural Networks for
     Efficient Integer-Arithmetic-Only Inference (2018); the choice of ranges and the correction of biases are NNCF's.
 
+    Predictions of dense layers stay in float32, see `_last_dense`.
+
     Args:
         model: `openvino.Model` with the one input `images`, whose nodes have unique names.
         images: sequence of arrays `[H, W, C]` of the model's type; each is read when it is needed.
@@ -41,13 +43,14 @@ def quantised(model, images, path, batch=None):
 
     Raises:
         DataError: NNCF is not installed.
-        ValueError: there are no images.
+        ValueError: there are no images, or OpenVINO does not load the result.
     """
     if not len(images):
         raise ValueError(f"{path}: INT8 needs calibration images")
     with required(path, "int8"):
         import nncf
         import numpy as np
+        import openvino
     nncf.set_log_level(logging.ERROR)  # otherwise a line for each operation that stays in float32
     features = _features(model)
     others = [node.get_friendly_name() for node in model.get_ops() if node.get_friendly_name() not in features]
@@ -59,6 +62,10 @@ def quantised(model, images, path, batch=None):
         ignored_scope=nncf.IgnoredScope(names=others, validate=False),
     )
     changed.set_rt_info("all operations outside convolutions and dense layers", IGNORED)
+    try:
+        openvino.Core().compile_model(changed, "CPU")
+    except RuntimeError as error:
+        raise ValueError(f"{path}: OpenVINO does not load this model in INT8; export it without") from error
     return changed
 
 
