@@ -11,7 +11,7 @@ refuses the model, and bfloat16 on a processor without its instructions are left
 Every variant is written to a file and loaded as `predict --model` loads it, in a process of its own. `detect` is timed
 on some of the images, one at a time, all variants in turn; it starts with the uint8 image and ends with masks at its
 size. AP is that of all images; a LiteRT file fits those larger than its canvas into it. Files have a minimum score of
-0.05, at which all are scored, and are timed at 0.5.
+0.05, at which all are scored, and are timed at 0.5. INT8 of OpenVINO is calibrated with 100 of the training images.
 """
 
 import argparse
@@ -28,8 +28,9 @@ import machine
 import pairs
 import reports
 
-PACKAGES = ("tensorflow", "keras", "onnxruntime", "openvino", "ai-edge-litert", "numpy")
+PACKAGES = ("tensorflow", "keras", "onnxruntime", "openvino", "nncf", "ai-edge-litert", "numpy")
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "float32", "int8": "float32"}
+CALIBRATION = 100  # training images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Variant:
         needs: modules that write or run it, beside TensorFlow.
         reading: pairs of arguments of `inference.export.opened`.
         options: pairs of further arguments of `model.export`, such as `("image_size", (256, 256))`.
+        calibrated: whether `model.export` takes training images.
     """
 
     runtime: str
@@ -53,6 +55,7 @@ class Variant:
     needs: tuple = ()
     reading: tuple = ()
     options: tuple = ()
+    calibrated: bool = False
 
     def __str__(self):
         return f"{self.runtime}, {self.precision}"
@@ -68,6 +71,7 @@ VARIANTS = (
     Variant("ONNX Runtime", "onnx", "model.onnx", "float32", ("onnx", "onnxruntime", "tf2onnx")),
     Variant("OpenVINO", "openvino", "model.xml", "float32", ("openvino",)),
     Variant("OpenVINO", "openvino", "model.xml", "bfloat16", ("openvino",), (("precision", "bfloat16"),)),
+    Variant("OpenVINO", "openvino", "model.xml", "int8", ("openvino", "nncf"), calibrated=True),
     Variant("LiteRT", "litert", "model.tflite", "float32", ("ai_edge_litert",), options=CANVAS),
     *(
         Variant(
@@ -80,25 +84,32 @@ FORMATS = tuple(dict.fromkeys(variant.format for variant in VARIANTS))
 SETS = ("nuclei", "shapes")
 
 
-def images_of(name, options):
-    """The validation images of a data set by its name."""
+def images_of(name, options, split="val"):
+    """The validation or training images of a data set by its name."""
     from keras_maskrcnn import data
 
     if name == "nuclei":
-        return data.Nuclei(options.nuclei, "val")
-    return data.Shapes(200, image_size=(128, 128), seed=2)  # the recipe's defaults
+        return data.Nuclei(options.nuclei, split)
+    return data.Shapes(200, image_size=(128, 128), seed={"train": 1, "val": 2}[split])  # the recipe's defaults
+
+
+def calibration(name, options):
+    """`CALIBRATION` training images of a data set by its name, spread evenly over it."""
+    train = images_of(name, options, "train")
+    return [train[number * len(train) // CALIBRATION]["image"] for number in range(CALIBRATION)]
 
 
 # Files ------------------------------------------------------------------------------------------------------------
 
 
-def write(model, variant, folder):
+def write(model, variant, folder, **given):
     """Writes a variant of a model into a folder, and returns the path of the file.
 
     Args:
         model: an `ImageModel`.
         variant: `Variant`.
         folder: new folder.
+        **given: further arguments of `model.export`.
     """
     from keras_maskrcnn.heads.detection import ALL
     from keras_maskrcnn.inference.export import reconfigured
@@ -109,7 +120,7 @@ def write(model, variant, folder):
     if variant.format == "keras":
         changed.save(path)
     else:
-        changed.export(path, format=variant.format, **dict(variant.options))
+        changed.export(path, format=variant.format, **dict(variant.options), **given)
     return path
 
 
@@ -137,7 +148,8 @@ def written(name, variants, options, place):
         reason = why_not(variant)
         if reason is None:
             try:
-                files[variant] = write(model, variant, place / str(number))
+                given = {"calibration": calibration(name, options)} if variant.calibrated else {}
+                files[variant] = write(model, variant, place / str(number), **given)
             except Exception as error:  # converters raise what they like
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
         if reason:

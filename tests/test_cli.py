@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn import MaskRCNN, cli, data
+from keras_maskrcnn.cli import export as cli_export
 from keras_maskrcnn.cli import main
 from keras_maskrcnn.cli.predict import unique_names
 from keras_maskrcnn.heads.detection import OUTPUTS
@@ -199,9 +200,38 @@ def test_export_passes_the_weights_of_litert_on(options, weights, said, tmp_path
     path, output = tmp_path / "one.keras", tmp_path / "one.tflite"
     OneBox(3, class_names=NAMES, image_size=(64, 64), dtype="float32").save(path)
     assert main(["export", "--model", str(path), "--output", str(output), *options]) == 0
-    assert given == [("litert", None, None, weights)]
+    assert given == [("litert", None, None, weights, None)]
     printed = capsys.readouterr().out
     assert said in printed and printed.count("\n") == 2 + bool(said)
+
+
+def test_export_reads_the_photos_of_int8_and_names_those_that_it_cannot_read(tmp_path, monkeypatch, capsys):
+    given = []
+
+    def export(self, path, *words):
+        given.append([photo.shape for photo in words[-1]])
+        path.write_bytes(b"1")
+        path.with_suffix(".bin").write_bytes(b"2")
+
+    monkeypatch.setattr(OneBox, "export", export)
+    monkeypatch.setattr(cli_export, "MOST", 3)
+    model, photos, output = tmp_path / "one.keras", tmp_path / "photos", tmp_path / "one.xml"
+    OneBox(3, class_names=NAMES, image_size=(64, 64), dtype="float32").save(model)
+    photos.mkdir()
+    arguments = ["export", "--model", str(model), "--output", str(output), "--int8", str(photos)]
+    for name in ("a", "b", "c", "d", "e", "f"):
+        (photos / f"{name}.png").write_bytes(b"no image")
+    assert main(arguments) == 2 and not given
+    assert capsys.readouterr().err == f"error: --int8 {photos}: none of its images can be read\n"
+    for width, name in enumerate(("a", "b", "c", "e", "f"), start=1):
+        Image.new("RGB", (width, 5)).save(photos / f"{name}.png")
+    assert main(arguments) == 0
+    assert given == [[(5, 1, 3), (5, 3, 3), (5, 4, 3)]]  # every second one: a, c, e
+    (photos / "c.png").write_bytes(b"no image")
+    assert main(arguments) == 0
+    assert given[1:] == [[(5, 1, 3), (5, 4, 3)]]
+    first = capsys.readouterr().out.splitlines()[-3]
+    assert first.startswith(f"skipped: {photos / 'c.png'}: cannot be read as an image")
 
 
 def test_export_with_a_threshold_outside_its_range_is_one_line(model_file, tmp_path, capsys):
@@ -306,6 +336,12 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
             "format='coreml' is not one of saved_model, ",
         ),
         (["export", "--model", "m", "--output", "m.onnx", "--int8", "photos"], "--int8: not for onnx"),
+        (
+            ["export", "--model", "m", "--output", "m.xml", "--int8"],
+            "--int8: openvino needs photos for the ranges; give a folder of them, --int8 FOLDER",
+        ),
+        (["export", "--model", "m", "--output", "m.xml", "--int8", "photos"], "--int8 photos: no such folder"),
+        (["export", "--model", "m", "--output", "m.xml", "--int8", "saved"], "--int8 saved: no image in it (.bmp, "),
         (
             ["export", "--model", "m", "--output", "m.tflite", "--int8", "--precision", "float16"],
             "--precision float16 and --int8: give one of them",

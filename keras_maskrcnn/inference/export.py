@@ -36,7 +36,7 @@ def format_of(path, given=None):
     return of_path or "saved_model"
 
 
-def export(model, path, format=None, image_size=None, batch=None, weights=None):
+def export(model, path, format=None, image_size=None, batch=None, weights=None, calibration=None):
     """Write a model that takes images and returns detections, with preprocessing inside.
 
     All formats have the outputs of a SavedModel, see `saved_model.saved_model`. The other three are written for
@@ -54,6 +54,9 @@ def export(model, path, format=None, image_size=None, batch=None, weights=None):
         batch: number of images of a call; None for any.
         weights: of a LiteRT file: "float16" for half the size, or "int8" for a quarter, where convolutions and dense
             layers multiply in 8 bits with the ranges of each image that they see. None for float32.
+        calibration: of an OpenVINO file: sequence of images `[H, W, C]` of the model's type, some hundred of those that
+            it will see, for INT8: convolutions and dense layers multiply in 8 bits with the ranges in these images.
+            None for float32.
 
     Raises:
         RuntimeError: if Keras does not run on TensorFlow.
@@ -66,7 +69,10 @@ def export(model, path, format=None, image_size=None, batch=None, weights=None):
         )
     format = format_of(path, format)
     if weights is not None and (format != "litert" or weights not in NARROW):
-        raise ValueError(f"weights={weights!r}: only litert has others than float32, {' and '.join(NARROW)}")
+        others = f"only litert has others than float32, {' and '.join(NARROW)}; INT8 of openvino needs `calibration`"
+        raise ValueError(f"weights={weights!r}: {others}")
+    if calibration is not None and format != "openvino":
+        raise ValueError(f"calibration: for openvino only, not for {format}")
     module = _module(format)
     if format == "saved_model":
         if image_size is not None or batch is not None:
@@ -74,7 +80,8 @@ def export(model, path, format=None, image_size=None, batch=None, weights=None):
         module.saved_model(model, path)
         return
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    options = {} if weights is None else {"weights": weights}
+    options = {"weights": weights, "calibration": calibration}
+    options = {name: value for name, value in options.items() if value is not None}
     # The engines' graphs have no bfloat16.
     module.write(reconfigured(model, "float32"), path, fixed(model.placement, image_size), batch, **options)
 

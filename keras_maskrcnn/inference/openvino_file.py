@@ -19,13 +19,14 @@ from keras_maskrcnn.inference.exported import (
     required,
 )
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
+from keras_maskrcnn.inference.quantised import quantised
 from keras_maskrcnn.inference.saved_model import save
 from keras_maskrcnn.options import check_choice
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def write(model, path, placement, batch=None):
+def write(model, path, placement, batch=None, calibration=None):
     """Write a model as an OpenVINO IR, see `inference.export.export`.
 
     Args:
@@ -33,6 +34,7 @@ def write(model, path, placement, batch=None):
         path: the .xml file; the weights lie beside it as .bin.
         placement: `Placement` of the images.
         batch: number of images, or None for any.
+        calibration: images for INT8, see `quantised.quantised`; None for float32.
     """
     with required(path, "openvino"):
         import openvino
@@ -53,7 +55,11 @@ def write(model, path, placement, batch=None):
             constant = openvino.opset13.constant(graph.defaults[name], openvino.Type.f32, name=name)
             parameter.output(0).replace(constant.output(0))
             converted.remove_parameter(parameter)
-    properties = {DESCRIPTION: json.dumps(engine_description(model, placement, batch)), CLASS_NAMES: class_names(model)}
+    content = engine_description(model, placement, batch)
+    if calibration is not None:
+        converted = quantised(converted, calibration, path, batch)
+        content |= {"precision": "int8", "calibration_images": len(calibration)}
+    properties = {DESCRIPTION: json.dumps(content), CLASS_NAMES: class_names(model)}
     for name, text in properties.items():
         converted.set_rt_info(text, name)
     # The description comes last: without it there is no model.
@@ -72,6 +78,8 @@ def _converted(model, graph, openvino):
     placement, network = (_part(model, function, openvino) for function in graph.parts)
     openvino_operations.use_roi_align(network, graph.pooled, graph.network.values())
     openvino_operations.sort_fast(network)
+    for node in placement.get_ops():  # both parts have a "Sum"; tools such as NNCF tell nodes apart by their names
+        node.set_friendly_name(f"placement/{node.get_friendly_name()}")
     for parameter in network.get_parameters():
         (name,) = parameter.output(0).get_names()
         if name not in graph.defaults:

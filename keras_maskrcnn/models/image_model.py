@@ -171,7 +171,7 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
 
     # Saving -----------------------------------------------------------------------------------------------------
 
-    def export(self, filepath, format=None, image_size=None, batch=None, weights=None):
+    def export(self, filepath, format=None, image_size=None, batch=None, weights=None, calibration=None):
         """Write a SavedModel, or a file for an inference engine, see `inference.export.export`.
 
         Args:
@@ -180,13 +180,14 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             image_size: of the images of an engine, for models without a canvas.
             batch: images per call of an engine.
             weights: "float16" or "int8" for smaller LiteRT files.
+            calibration: images for an OpenVINO file in INT8.
 
         Raises:
             ValueError: for another format.
         """
         from keras_maskrcnn.inference.export import export
 
-        export(self, filepath, format, image_size, batch, weights)
+        export(self, filepath, format, image_size, batch, weights, calibration)
 
     def save(self, filepath, overwrite=True, zipped=None, **options):
         """Save the model, see `keras.Model.save`; a `.keras` file is complete, or as it was before.

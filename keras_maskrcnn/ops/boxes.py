@@ -70,10 +70,12 @@ def decode(deltas, reference, weights=(1.0, 1.0, 1.0, 1.0)):
     Returns:
         float32 `[..., 4]`.
     """
-    deltas = deltas / ops.convert_to_tensor(weights, "float32")
+    weights = ops.convert_to_tensor(weights, "float32")
+    # Divided after the slices: OpenVINO 2026.4 loads no INT8 file that slices the result of a division by a vector.
+    shift, log_scale = deltas[..., :2] / weights[:2], deltas[..., 2:] / weights[2:]
     anchor_size = reference[..., 2:] - reference[..., :2]
-    centre = (reference[..., :2] + reference[..., 2:]) / 2 + deltas[..., :2] * anchor_size
-    half = ops.exp(ops.minimum(deltas[..., 2:], MAX_LOG_SCALE)) * anchor_size / 2
+    centre = (reference[..., :2] + reference[..., 2:]) / 2 + shift * anchor_size
+    half = ops.exp(ops.minimum(log_scale, MAX_LOG_SCALE)) * anchor_size / 2
     return ops.concatenate([centre - half, centre + half], axis=-1)
 
 

@@ -135,9 +135,12 @@ def nms_by_level(boxes, scores, iou_threshold, max_output, valid=None):
         best.append(ops.where(used, ops.take_along_axis(ops.cast(score, "float32"), index, axis=1), float("-inf")))
         first = last
     kept, best = ops.concatenate(kept, axis=1), ops.stop_gradient(ops.concatenate(best, axis=1))
-    order = ops.argsort(-best, axis=-1)  # levels and their rows are in order, so that ties stay so
-    kept, best = (ops.take_along_axis(values, order, axis=1) for values in (kept, best))
-    return _first_kept(best > float("-inf"), kept, max_output)
+    limit = min(max_output, best.shape[1])
+    best, order = ops.top_k(best, limit)  # ties: the lower row comes first, as levels and their rows are in order
+    valid = best > float("-inf")
+    kept = ops.where(valid, ops.take_along_axis(kept, order, axis=1), 0)
+    missing = [[0, 0], [0, max_output - limit]]
+    return ops.pad(ops.cast(kept, "int32"), missing), ops.pad(valid, missing)
 
 
 def prepare(boxes, scores, valid):

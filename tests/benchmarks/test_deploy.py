@@ -10,6 +10,7 @@ import sys
 import deploy
 import keras
 import machine
+import numpy as np
 import pairs
 import pytest
 import tensorflow as tf
@@ -83,6 +84,17 @@ def test_litert_files_have_a_canvas_and_their_weights(model_file, tmp_path, monk
     deploy.written("shapes", variants, options("--shapes", model_file), tmp_path)
     canvas = {"format": "litert", "image_size": (256, 256)}
     assert given == [canvas, {**canvas, "weights": "float16"}, {**canvas, "weights": "int8"}]
+
+
+def test_int8_of_openvino_is_calibrated_with_training_images(model_file, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(MaskRCNN, "export", lambda self, path, **words: given.append(words["calibration"]))
+    monkeypatch.setattr(deploy, "why_not", lambda variant: None)
+    (variant,) = (variant for variant in deploy.VARIANTS if str(variant) == "OpenVINO, int8")
+    deploy.written("shapes", [variant], options("--shapes", model_file), tmp_path)
+    train = deploy.images_of("shapes", options("--shapes", model_file), "train")
+    assert len(given[0]) == 100 and np.array_equal(given[0][1], train[2]["image"])
+    assert not np.array_equal(given[0][0], deploy.images_of("shapes", None)[0]["image"])
 
 
 def test_a_converter_that_fails_leaves_its_variant_out(model_file, tmp_path, monkeypatch):
