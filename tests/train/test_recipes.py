@@ -42,13 +42,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "given"),
-    [
-        *((name, None) for name in ("shapes", "penn_fudan", "coco", "nuclei", "cis680", "stick_figures", "digits")),
-        ("shapes", "false"),
-    ],
-)
+@pytest.mark.parametrize("given", [None, "false"])
+@pytest.mark.parametrize("name", ["shapes", "penn_fudan", "coco", "nuclei", "cis680", "stick_figures", "digits"])
 def test_tensorflow_keeps_its_memory_unless_told_otherwise(name, given):
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPU_ALLOCATOR_USE_BFC"}
     environment |= {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow"} | (
