@@ -11,7 +11,8 @@ from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.detection import Limits, select_detections
 from keras_maskrcnn.heads.keypoint import KeypointHead
 from keras_maskrcnn.heads.mask import Deconvolution2x, MaskHead
-from keras_maskrcnn.heads.rpn import RPNHead, select_proposals
+from keras_maskrcnn.heads.proposals import select_proposals
+from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.layers import RoIAlign, RoIPool, RoIWarp
 from keras_maskrcnn.layers.fpn import FPN
 from keras_maskrcnn.layers.norm import norm

@@ -15,9 +15,10 @@ from keras_maskrcnn.heads.ground_truth import Sampling
 from keras_maskrcnn.heads.keypoint import KeypointStage
 from keras_maskrcnn.heads.mask import MaskStage
 from keras_maskrcnn.heads.pixel_head import PixelStage
+from keras_maskrcnn.heads.proposals import Proposals
 from keras_maskrcnn.heads.prototypes import PrototypeStage
 from keras_maskrcnn.heads.region_head import Regions
-from keras_maskrcnn.heads.rpn import Proposals, RPNStage
+from keras_maskrcnn.heads.rpn import RPNStage
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
 from keras_maskrcnn.heads.semantic import SemanticStage
 from keras_maskrcnn.inference.placement import Resize

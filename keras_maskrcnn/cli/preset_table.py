@@ -1,8 +1,8 @@
 """A Markdown table of what each preset uses, from the files of the presets; docs/presets.md holds it."""
 
 from keras_maskrcnn.heads.anchors import Anchors
+from keras_maskrcnn.heads.proposals import Proposals
 from keras_maskrcnn.heads.prototypes import PrototypeStage
-from keras_maskrcnn.heads.rpn import Proposals
 from keras_maskrcnn.heads.sampled_regions import RegionSampling
 from keras_maskrcnn.inference.placement import Resize
 from keras_maskrcnn.models import presets

@@ -6,7 +6,7 @@ Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; on
 `coco_panoptic`, `tf_record` (on `record_shards`, `record_index`, `tf_record_file` and `urls`), `shapes`, `scenes`,
 `stick_figures`, `idx` and `digits`; `formats` finds the reader of a path; `to_coco`, `to_tf_record` and `to_yolo` write
 what a reader reads, `strict` makes bad input an error, `semantic` makes label maps of masks; then `grouped`,
-`geometry`, `colour`, `augment`, `centred`, `mini_masks`, `prepare`, `sampling`, `pipeline`.
+`geometry`, `colour`, `augment`, `centred`, `mini_masks`, `prepare`, `sampling`, `rows`, `pipeline`.
 Each name is imported on first use. `Coco` and the readers of outlines need pycocotools, `Cis680` h5py, `TfRecord`
 google-crc32c, `Digits` scikit-learn or a file; TensorFlow and Keras are imported when `batches` runs.
 """

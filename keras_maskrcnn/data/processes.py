@@ -29,7 +29,7 @@ class Processes:
 
     Args:
         batch: Function from the number of a batch to a dict of arrays; it is sent to the processes once.
-        rows: The `pipeline.Rows` that `batch` takes rows from.
+        rows: The `rows.Rows` that `batch` takes rows from.
         workers: Number of processes.
 
     Raises:

@@ -13,7 +13,7 @@ class NumpyBatches(keras.utils.PyDataset):
     """Batches of rows, as NumPy arrays, prepared in threads of Keras.
 
     Args:
-        rows: A `pipeline.Rows`.
+        rows: A `rows.Rows`.
         batch_size: B.
         repeat: Whether the epochs repeat without end in one sequence.
         drop_remainder: Leave out a last batch that is not full.
@@ -43,7 +43,7 @@ class ProcessBatches(NumpyBatches):
     """The same batches, prepared in processes.
 
     Args:
-        rows: A `pipeline.Rows`.
+        rows: A `rows.Rows`.
         batch_size: B.
         repeat: Whether the epochs repeat without end in one sequence.
         drop_remainder: Leave out a last batch that is not full.

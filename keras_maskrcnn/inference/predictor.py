@@ -33,12 +33,6 @@ class Predictor:
     def __init__(self, network, placement, schema, detection):
         self.network, self.placement, self.schema, self.detection = network, placement, schema, detection
 
-    def detect(self, image, **options):
-        """As `Detector.detect`."""
-        if isinstance(image, list | tuple):
-            return list(self.detect_each(image, **options))
-        return next(self.detect_each([image], **options))
-
     def detect_each(self, images, batch_size=8, tiles=None, overlap=None, masks="full", **limits):
         """As `Detector.detect_each`."""
         check_choice("masks", masks, ("full", "cropped"))
@@ -160,16 +154,10 @@ class Detector:
         Raises:
             ValueError: if an image has another type, or a threshold is outside its range.
         """
-        return self.predictor.detect(
-            image,
-            batch_size=batch_size,
-            tiles=tiles,
-            overlap=overlap,
-            masks=masks,
-            score_threshold=score_threshold,
-            nms_iou=nms_iou,
-            max_detections=max_detections,
-        )
+        options = (score_threshold, nms_iou, max_detections, batch_size, tiles, overlap, masks)
+        if isinstance(image, list | tuple):
+            return list(self.detect_each(image, *options))
+        return next(self.detect_each([image], *options))
 
     def detect_each(
         self,
@@ -205,13 +193,5 @@ class Detector:
         Raises:
             ValueError: as `detect`.
         """
-        return self.predictor.detect_each(
-            images,
-            batch_size=batch_size,
-            tiles=tiles,
-            overlap=overlap,
-            masks=masks,
-            score_threshold=score_threshold,
-            nms_iou=nms_iou,
-            max_detections=max_detections,
-        )
+        limits = {"score_threshold": score_threshold, "nms_iou": nms_iou, "max_detections": max_detections}
+        return self.predictor.detect_each(images, batch_size, tiles, overlap, masks, **limits)

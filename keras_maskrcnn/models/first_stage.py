@@ -7,7 +7,7 @@ from keras import ops
 from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.heads.detection import OUTPUTS, Detection
 from keras_maskrcnn.heads.outputs import Output
-from keras_maskrcnn.heads.rpn import select_proposals
+from keras_maskrcnn.heads.proposals import select_proposals
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 
 

@@ -12,8 +12,9 @@ from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import Cascade, CascadeHead
 from keras_maskrcnn.heads.map_head import MapHead
 from keras_maskrcnn.heads.mask import MaskHead, MaskStage
+from keras_maskrcnn.heads.proposals import Proposed
 from keras_maskrcnn.heads.region_head import ObjectHead, Regions
-from keras_maskrcnn.heads.rpn import Proposed, RPNHead
+from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.models import compatibility, necks
 from keras_maskrcnn.models.base import InstanceModel
 from keras_maskrcnn.models.freezing import freeze, frozen_names
@@ -37,7 +38,7 @@ class MaskRCNN(InstanceModel):
             that "c4" and "dc5" change where they are not given.
         rpn_stage: `heads.rpn.RPNStage` or a dict of its fields, as all groups below.
         anchors: `heads.anchors.Anchors`.
-        proposals: `heads.rpn.Proposals`.
+        proposals: `heads.proposals.Proposals`.
         rpn_sampling: `heads.anchors.AnchorSampling`.
         box_stage: `heads.box.BoxStage`.
         box_sampling: `heads.sampled_regions.RegionSampling`.

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn.heads.box import BoxHead
-from keras_maskrcnn.heads.rpn import Proposed
+from keras_maskrcnn.heads.proposals import Proposed
 from keras_maskrcnn.heads.sampled_regions import SampledRegions
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.cascade import Cascade, CascadeHead, label_regions, scaled_gradient
-from keras_maskrcnn.heads.rpn import Proposed
+from keras_maskrcnn.heads.proposals import Proposed
 
 SIZES = np.float32([[64, 64]])
 TWO = {"ious": (0.5, 0.6), "delta_weights": ((10, 10, 5, 5), (20, 20, 10, 10)), "loss_weights": (1, 1)}

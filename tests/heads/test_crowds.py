@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn.heads.box import BoxHead
-from keras_maskrcnn.heads.rpn import Proposed, RPNHead
+from keras_maskrcnn.heads.proposals import Proposed
+from keras_maskrcnn.heads.rpn import RPNHead
 from keras_maskrcnn.heads.sampled_regions import RegionSampling, sample_regions
 
 CANVAS, STRIDE = (64, 64), 16

@@ -8,8 +8,8 @@ import tensorflow as tf
 from keras_maskrcnn import backend
 from keras_maskrcnn.heads.box import BoxHead
 from keras_maskrcnn.heads.mask import MaskHead
+from keras_maskrcnn.heads.proposals import Proposed
 from keras_maskrcnn.heads.region_head import ObjectHead
-from keras_maskrcnn.heads.rpn import Proposed
 from keras_maskrcnn.heads.sampled_regions import SampledRegions
 
 IMAGES, SLOTS = 2, 24

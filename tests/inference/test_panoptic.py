@@ -10,7 +10,7 @@ from keras_maskrcnn.heads.outputs import Detections, Output, to_image
 from keras_maskrcnn.inference.augmented import TestTimeAugmentation
 from keras_maskrcnn.inference.panoptic import Panoptic, Segment, panoptic, panoptic_truth
 from keras_maskrcnn.inference.placement import Placement, Resize
-from keras_maskrcnn.inference.predictor import Predictor
+from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.inference.tiles import detect_each
 
 SCHEMA = (*OUTPUTS, Output("masks", "box_masks"), Output("semantic", "map"))
@@ -133,13 +133,13 @@ def test_views_of_an_image_have_the_map_of_the_image():
 
     from keras_maskrcnn.heads.detection import Detection
 
-    class Model:
+    class Model(Detector):
         class_names, num_classes, schema = None, 1, SCHEMA
         predictor = Predictor(Network(), Placement(None, Resize(scale=1.0), 16), SCHEMA, Detection())
 
     image = np.zeros((32, 48, 3), np.uint8)
     image[:, 20:] = 255
-    plain, augmented = Model.predictor.detect(image), TestTimeAugmentation(Model, scales=(2.0,)).detect(image)
+    plain, augmented = Model().detect(image), TestTimeAugmentation(Model(), scales=(2.0,)).detect(image)
     np.testing.assert_array_equal(plain["semantic"], augmented["semantic"])
     assert list(augmented) == list(plain) and plain["semantic"][0, 0] == 1 and plain["semantic"][0, -1] == 0
 

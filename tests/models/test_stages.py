@@ -6,7 +6,7 @@ import pytest
 
 from keras_maskrcnn.heads.anchors import AnchorSampling, assign_anchors
 from keras_maskrcnn.heads.ground_truth import ground_truth
-from keras_maskrcnn.heads.rpn import Proposed
+from keras_maskrcnn.heads.proposals import Proposed
 from keras_maskrcnn.heads.sampled_regions import RegionSampling, sample_regions
 from keras_maskrcnn.models import FirstStage
 from keras_maskrcnn.ops import boxes as box_ops
