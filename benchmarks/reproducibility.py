@@ -31,7 +31,6 @@ VARIANTS = {
     "without oneDNN": ({"TF_ENABLE_ONEDNN_OPTS": "0"}, {}),
     "oneDNN as on a processor with AVX2 only": ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {}),
     "bfloat16": ({}, {"dtype": "mixed_bfloat16"}),
-    "JAX": ({"KERAS_BACKEND": "jax"}, {}),
 }
 
 

@@ -58,9 +58,9 @@ def summary(samples):
     first, last = memory[:quarter].mean(), memory[-quarter:].mean()
     found = {
         "samples": len(kept),
-        "memory_mb": round(first / 1e6, 1),
-        "growth_percent": round(100 * (last - first) / first, 2),
-        "spread_percent": round(100 * (memory.max() - memory.min()) / memory.min(), 2),
+        "memory_mb": round(float(first) / 1e6, 1),
+        "growth_percent": round(float(100 * (last - first) / first), 2),
+        "spread_percent": round(float(100 * (memory.max() - memory.min()) / memory.min()), 2),
     }
     for position, name in ((1, "threads"), (2, "files")):
         values = [one[position] for one in kept]

@@ -100,9 +100,9 @@ def save(model, folder, signatures, **assets):
         setattr(module, name, asset)
     try:
         tf.saved_model.save(module, str(folder), signatures=signatures)
-    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.UnknownError) as error:
-        # A full disk; no permission; a limit on the size of files.
-        raise OSError(f"{folder}: the SavedModel cannot be written ({error.message.rpartition('; ')[2]})") from error
+    except tf.errors.OpError as error:  # a full disk, no permission, a limit on the size of files
+        reason = " ".join(f"{type(error).__name__}: {error.message}".split())
+        raise OSError(f"{folder}: the SavedModel cannot be written ({reason})") from error
 
 
 def _asset(path, text):

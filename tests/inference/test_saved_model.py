@@ -152,7 +152,8 @@ def test_an_export_that_cannot_be_written_keeps_the_one_before(export, request):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
-    with pytest.raises(OSError, match=r"^.*exported.*: the SavedModel cannot be written \(.*File too large\)$"):
+    # TensorFlow has another class for each error of the system, and for this one no message but the path.
+    with pytest.raises(OSError, match=r"^\S+/exported/\S*: the SavedModel cannot be written \(OutOfRangeError: .*\)$"):
         export("bird")
     assert {name: (folder / name).read_bytes() for name in names(folder)} == before
     assert not (folder / ".part").exists()
