@@ -1,5 +1,6 @@
 """The verbs of the command line, with a tiny untrained model."""
 
+import functools
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_maskrcnn import MaskRCNN, data
+from keras_maskrcnn import data
 from keras_maskrcnn.cli import main
 from keras_maskrcnn.cli.predict import unique_names
 from keras_maskrcnn.heads.detection import OUTPUTS
@@ -23,23 +24,18 @@ from keras_maskrcnn.models.base import InstanceModel
 NAMES = ["circle", "square", "triangle"]
 
 
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    model = MaskRCNN(
-        3,
-        {"name": "resnet10", "width": 8},
-        class_names=NAMES,
-        image_size=(64, 64),
-        fpn_channels=16,
-        box_stage={"width": 16},
-        mask_stage={"width": 8, "depth": 1},
-        proposals={"pre_nms": 32, "post_nms": 16},
-        detection={"max_detections": 8, "score_threshold": 0.0},
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.keras"
-    model.save(path)
-    return path
+@pytest.fixture(autouse=True, scope="module")
+def read_once(model_file):
+    """`model_file` is read, and its network traced, once for all tests of this file."""
+    load = keras.saving.load_model
+    read = functools.cache(load)
+
+    def load_once(path, **options):
+        return (read if path == model_file else load)(path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.saving, "load_model", load_once)
+        yield
 
 
 @pytest.fixture
@@ -225,7 +221,7 @@ def test_info_describes_a_model(model_file, tmp_path, capsys):
     assert shown["classes"] == "3: circle, square, triangle"
     assert shown["images"] == "on a canvas of 64 x 64 pixels (height x width)"
     assert shown["thresholds"] == "score above 0.0, NMS IoU 0.5, at most 8 objects per image"
-    assert shown["precision"] == "float32" and shown["backbone"] == "resnet10" and "trained by" not in shown
+    assert shown["precision"] == "float32" and shown["backbone"] == "simple_cnn" and "trained by" not in shown
     summary = {
         "saved_model": None,
         "command": "python train/shapes.py",

@@ -13,17 +13,16 @@ from keras_maskrcnn.cli import main
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
+def model_file(one_level, tmp_path_factory):
     """A model of two channels and 16 bits."""
     keras.utils.set_random_seed(0)
     model = MaskRCNN(
         1,
-        {"name": "resnet10", "width": 8, "norm": "group"},
+        **one_level,
         class_names=["cell"],
         channels=2,
         image_dtype="uint16",
         image_size=(64, 64),
-        fpn_channels=16,
         box_stage={"width": 16},
         mask_stage={"width": 8, "depth": 1},
         proposals={"pre_nms": 32, "post_nms": 16},

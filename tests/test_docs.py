@@ -249,7 +249,7 @@ def test_options_in_the_tables_are_options(page):
     from keras_maskrcnn import MaskRCNN
     from keras_maskrcnn.models import presets
 
-    config = MaskRCNN(1, {"name": "resnet10", "width": 8}).get_config()
+    config = MaskRCNN(1, {"name": "resnet10", "width": 8}, fpn_channels=8, box_stage={"width": 8}).get_config()
     config["backbone"] = config["backbone"]["config"] | {"name": "resnet10"}
     found = re.findall(r"(\w+)=\{([^}]*)\}", text_of(page))
     assert len(found) > 10

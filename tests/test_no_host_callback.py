@@ -65,15 +65,19 @@ def tiny(**overrides):
 
 
 @pytest.mark.parametrize(
-    ("step", "policy"),
+    ("step", "policy", "pyramid"),
     [
-        pytest.param("train", "mixed_bfloat16", marks=pytest.mark.slow),
-        ("test", "float32"),
-        ("predict", "mixed_bfloat16"),
+        *(
+            pytest.param(*case, True, marks=pytest.mark.slow)
+            for case in (("train", "mixed_bfloat16"), ("test", "float32"), ("predict", "mixed_bfloat16"))
+        ),
+        # These programs have the same kinds of operations, and half as many.
+        ("test", "float32", False),
+        ("predict", "mixed_bfloat16", False),
     ],
 )
-def test_compiled_step_stays_on_the_device(step, policy, batch):
-    model = tiny(dtype=policy)
+def test_compiled_step_stays_on_the_device(step, policy, pyramid, one_level, batch):
+    model = tiny(dtype=policy, **({} if pyramid else one_level))
     model.compile(keras.optimizers.SGD(1e-2, momentum=0.9), jit_compile=True)
     given = batch[:1] if step == "predict" else batch
     function = tf.function(getattr(model, f"{step}_step"), jit_compile=True)

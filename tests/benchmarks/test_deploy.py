@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import deploy
-import keras
 import machine
 import pairs
 import pytest
@@ -18,26 +17,6 @@ from keras_maskrcnn import MaskRCNN
 from keras_maskrcnn.cli.common import load
 from keras_maskrcnn.heads.detection import ALL
 from keras_maskrcnn.inference import export
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    model = MaskRCNN(
-        3,
-        {"name": "resnet10", "width": 8},
-        class_names=["circle", "square", "triangle"],
-        image_size=(64, 64),
-        fpn_channels=16,
-        box_stage={"width": 16},
-        mask_stage={"width": 8, "depth": 1},
-        proposals={"pre_nms": 32, "post_nms": 16},
-        detection={"max_detections": 8},
-        dtype="float32",
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.keras"
-    model.save(path)
-    return path
 
 
 def options(*words):

@@ -2,29 +2,16 @@
 
 import json
 
-import keras
 import pytest
 import serve_load
 
-from keras_maskrcnn import MaskRCNN
-
-
-def tiny(folder):
-    """The path of a model with random weights."""
-    keras.utils.set_random_seed(3)
-    small = {"fpn_channels": 16, "box_stage": {"width": 16}, "mask_stage": {"width": 8, "depth": 1}}
-    backbone, proposals = {"name": "resnet10", "width": 8, "norm": "group"}, {"pre_nms": 50, "post_nms": 20}
-    path = folder / "tiny.keras"
-    MaskRCNN(2, backbone, image_size=(64, 64), proposals=proposals, **small).save(path)
-    return path
-
 
 @pytest.mark.slow
-def test_a_load_beyond_the_capacity_gives_429_and_no_other_error(run_here, tmp_path):
+def test_a_load_beyond_the_capacity_gives_429_and_no_other_error(run_here, model_file, tmp_path):
     report = tmp_path / "report.json"
     words = [
         "--model",
-        tiny(tmp_path),
+        model_file,
         "--seconds",
         "20",
         "--warm-up",
@@ -73,9 +60,9 @@ def test_what_a_load_must_hold(change, reason):
     assert not failures if reason is None else reason in failures[0] and len(failures) == 1
 
 
-def test_batches_of_the_service_are_timed(run_here, tmp_path):
+def test_batches_of_the_service_are_timed(run_here, model_file, tmp_path):
     report = tmp_path / "report.json"
-    words = ["--model", tiny(tmp_path), "--sizes", "32", "--batch", "2", "--rounds", "1", "--output", report]
+    words = ["--model", model_file, "--sizes", "32", "--batch", "2", "--rounds", "1", "--output", report]
     done = run_here("serve_batch", *words)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(report.read_text())["sizes"]

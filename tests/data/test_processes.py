@@ -162,7 +162,7 @@ def group_ends(process, seconds=30):
     return False
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def test_fit_takes_the_batches_and_the_program_ends(tmp_path, backend):
     process = start(tmp_path, FIT, KERAS_BACKEND=backend)
     output, error = process.communicate(timeout=240)

@@ -13,12 +13,17 @@ from keras_maskrcnn.models.base import InstanceModel
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+PYRAMID = {
+    "backbone": {"name": "resnet10", "width": 8, "norm": "group"},
+    "neck": "fpn",
+    "fpn_channels": 16,
+    "anchors": None,
+}
+
 
 def make_model(**overrides):
     keras.utils.set_random_seed(3)
     small = {
-        "backbone": {"name": "resnet10", "width": 8, "norm": "group"},
-        "fpn_channels": 16,
         "proposals": {"pre_nms": 50, "post_nms": 20},
         "box_stage": {"width": 16},
         "mask_stage": {"width": 8, "depth": 1},
@@ -28,9 +33,15 @@ def make_model(**overrides):
 
 
 @pytest.fixture(scope="session")
-def make():
-    """The function `make_model`, so that a test can change arguments."""
-    return make_model
+def make(one_level):
+    """Function of arguments, which replace others, to a model."""
+    return lambda **overrides: make_model(**{**one_level, **overrides})
+
+
+@pytest.fixture(scope="session")
+def pyramid():
+    """Arguments of `make` for a model with a feature pyramid."""
+    return PYRAMID
 
 
 @pytest.fixture(scope="session")

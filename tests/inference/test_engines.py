@@ -19,15 +19,9 @@ openvino = pytest.importorskip("openvino", reason="the extra openvino is not ins
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
 NAMES = {"detection_boxes", "detection_classes", "detection_scores", "detection_masks", "num_detections"}
-ONE_LEVEL = {
-    "backbone": {"name": "simple_cnn", "channels": (4, 8, 8, 8, 16), "kernel_size": 3},
-    "neck": None,
-    "anchors": {"sizes": ((16, 32, 64),)},
-    "resize": {"shorter": 64, "longer": 96},
-}
 MODELS = {
     "canvas": {"image_size": (64, 96), "stretch": (1, 99.8)},
-    "open": ONE_LEVEL,
+    "open": {"resize": {"shorter": 64, "longer": 96}},
     "open_pyramid": {"resize": {"shorter": 64, "longer": 96}},
 }
 # Each takes half a minute or more.
@@ -55,11 +49,12 @@ def bare(path):
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
-def case(request, make, tmp_path_factory):
+def case(request, make, pyramid, tmp_path_factory):
     """A model, and the file that it was exported to."""
     name, suffix = request.param
     detection = {"score_threshold": 0.2, "max_detections": 10, "paste": "whole_pixels"}
-    model = make(**MODELS[name], detection=detection)
+    parts = {} if name == "open" else pyramid
+    model = make(**parts, **MODELS[name], detection=detection)
     path = tmp_path_factory.mktemp("engines") / f"{name}.{suffix}"
     model.export(path)
     return model, path
@@ -207,8 +202,8 @@ def test_a_missing_package_is_one_line(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_one_canvas_for_images_of_one_size(make, tmp_path, images, capsys):
     """`export --image-size --batch`: images of other sizes are resized by the rule, or fitted into the canvas."""
-    overrides = {**ONE_LEVEL, "resize": {"scale": 1.0, "multiple": 32}}
-    model, path = make(**overrides, detection={"max_detections": 10}), tmp_path / "m.xml"
+    resize = {"scale": 1.0, "multiple": 32}
+    model, path = make(resize=resize, detection={"max_detections": 10}), tmp_path / "m.xml"
     model.save(tmp_path / "model.keras")
     options = ["--image-size", "90", "90", "--batch", "2", "--score-threshold", "0.2"]
     assert cli.main(["export", "--model", str(tmp_path / "model.keras"), "--output", str(path), *options]) == 0

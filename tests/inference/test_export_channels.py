@@ -56,8 +56,8 @@ def test_four_channels_of_sixteen_bits(make, tmp_path):
         client.detect(noise(8, 8, 4, dtype="uint8"))
 
 
-def test_five_channels_have_no_signature_for_files(make, tmp_path, capsys):
-    model = make(channels=5, detection=DETECTION, **SIZE)
+def test_five_channels_have_no_signature_for_files(brightness, tmp_path, capsys):
+    model = brightness(1, channels=5, detection=DETECTION, **SIZE)
     model.export(tmp_path / "model")
     assert "no signature serve_bytes, TensorFlow decodes no files of 5 channels" in capsys.readouterr().out
     served = tf.saved_model.load(str(tmp_path / "model"))

@@ -44,10 +44,8 @@ def images_of(channels, dtype, sizes=((64, 64), (50, 90))):
 # Training and detection -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "channels,dtype",
-    [(4, "uint16"), *(pytest.param(channels, "uint8", marks=pytest.mark.slow) for channels in (1, 8))],
-)
+@pytest.mark.slow  # `test_tasks` has compiled steps, `test_fit_under_both_pipelines` the channels
+@pytest.mark.parametrize("channels,dtype", [(4, "uint16"), (1, "uint8"), (8, "uint8")])
 def test_a_compiled_step_lowers_the_loss(tiny, shapes, channels, dtype):
     """Under XLA, a few steps on one batch."""
     batches = data.batches(Bands(shapes, channels, dtype), (64, 64), 2, max_instances=6, mask_size=28, seed=1)

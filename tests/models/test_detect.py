@@ -125,8 +125,8 @@ def test_one_trace_serves_twenty_sizes_and_both_orientations(tiny):
     assert len(traces) == 1
 
 
-def test_xla_traces_once_per_canvas(tiny, images):
-    model = tiny(image_size=None, resize={"shorter": 32, "longer": 64, "multiple": 64})
+def test_xla_traces_once_per_canvas(tiny, one_level, images):
+    model = tiny(**one_level, image_size=None, resize={"shorter": 32, "longer": 64, "multiple": 64})
     model.compile("sgd", jit_compile=True)
     traces = counted(model)
     for image in (images[0], images[1][:30], images[0][:50]):

@@ -146,9 +146,9 @@ EVERYTHING = {"size": 5000, "positive_fraction": 1.0}
 
 
 @pytest.fixture(scope="module")
-def head_model(tiny, shapes):
+def head_model(tiny, one_level, shapes):
     """A Mask R-CNN with the toy head, after one step."""
-    model = tiny(heads=[FillHead(units=4, name="fill_head")], rpn_sampling=EVERYTHING)
+    model = tiny(**one_level, heads=[FillHead(units=4, name="fill_head")], rpn_sampling=EVERYTHING)
     return trained(model, shapes)
 
 
@@ -242,9 +242,9 @@ def test_head_is_scored_drawn_and_left_out_by_its_loss_weight(head_model, tiny, 
     assert float(model({**batch[0], **batch[1]})["fill_loss"]) == 0
 
 
-def test_head_learns_the_share(tiny, shapes):
+def test_head_learns_the_share(tiny, one_level, shapes):
     """With all other parts frozen, the head overfits two images."""
-    model = tiny(heads=[FillHead(units=16, name="fill_head")])
+    model = tiny(**one_level, heads=[FillHead(units=16, name="fill_head")])
     for name, part in model.parts().items():
         part.trainable = name == "fill_head"
     model.compile(keras.optimizers.Adam(1e-2), loss_weights={name: 0 for name in model.rpn.LOSSES})

@@ -255,15 +255,16 @@ def test_bad_arguments_are_rejected_in_one_line(arguments, message):
     assert "\n" not in str(error.value)
 
 
-def test_overfits_two_images(tiny, shapes):
+@pytest.mark.parametrize(("steps", "ratio"), [(80, 0.5), pytest.param(200, 0.2, marks=pytest.mark.slow)])
+def test_overfits_two_images(tiny, shapes, steps, ratio):
     two = data.Subset(shapes, [0, 1])
     x, y = next(iter(data.batches(two, (64, 64), 2, max_instances=6, mask_size=28, backend="numpy")))
     wider = {"fpn_channels": 32, "box_stage": {"width": 64}, "mask_stage": {"width": 16, "depth": 1}}
     model = tiny(backbone={"name": "resnet10", "width": 16, "norm": "group"}, **wider)
-    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(3e-3, 200)))
+    model.compile(keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(3e-3, steps)))
     losses = []
-    for _ in range(200):
+    for _ in range(steps):
         model.reset_metrics()
         losses.append(model.train_on_batch(x, y, return_dict=True)["loss"])
-    # A single step's loss is that of a random sample of proposals. With five seeds the ratio is 0.06 to 0.09.
-    assert np.mean(losses[-20:]) < 0.2 * losses[0]
+    # A single step's loss is that of a random sample of proposals. With five seeds the ratio is 0.06 to 0.09 after 200.
+    assert np.mean(losses[-20:]) < ratio * losses[0]

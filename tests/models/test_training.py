@@ -52,10 +52,10 @@ def trained(tiny, batch):
 
 
 @pytest.fixture(scope="module")
-def deterministic(tiny, shapes, tmp_path_factory):
+def deterministic(tiny, one_level, shapes, tmp_path_factory):
     """Folder of a saved model without random sampling, a batch, and the losses of two eager steps."""
     folder = tmp_path_factory.mktemp("deterministic")
-    model = tiny(rpn_sampling=EVERYTHING, box_sampling=EVERYTHING)
+    model = tiny(**one_level, rpn_sampling=EVERYTHING, box_sampling=EVERYTHING)
     model.save(folder / "m.keras")
     compiled(model, run_eagerly=True)
     two = data.Subset(shapes, [0, 1])

@@ -42,10 +42,10 @@ def terms(model, batch, training=True, **changes):
 
 @pytest.fixture(scope="module")
 def trained(shapes, tmp_path_factory):
-    """(model, folder) after one compiled epoch, saved as .keras and as a SavedModel."""
+    """(model, folder) after one epoch in eager mode, saved as .keras and as a SavedModel."""
     folder = tmp_path_factory.mktemp("yolact")
     model = make_model(class_names=shapes.class_names)
-    model.compile(keras.optimizers.Adam(1e-3), jit_compile=False)
+    model.compile(keras.optimizers.Adam(1e-3), run_eagerly=True)
     model.fit(data.batches(shapes, (64, 64), 2, max_instances=6), epochs=1, verbose=0)
     model.save(folder / "model.keras")
     model.export(folder / "saved")

@@ -13,31 +13,17 @@ import sys
 import threading
 
 import httpx
-import keras
 import pytest
 import uvicorn
 from PIL import Image
 from serving import PNG, encoded, square
 from uvicorn.server import ServerState
 
-from keras_maskrcnn import MaskRCNN, cli
+from keras_maskrcnn import cli
 from keras_maskrcnn.serve import server
 from keras_maskrcnn.serve.connections import TimedProtocol
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    """A `.keras` file of a model with random weights."""
-    keras.utils.set_random_seed(3)
-    small = {"fpn_channels": 16, "box_stage": {"width": 16}, "mask_stage": {"width": 8, "depth": 1}}
-    proposals = {"pre_nms": 50, "post_nms": 20}
-    backbone = {"name": "resnet10", "width": 8, "norm": "group"}
-    model = MaskRCNN(2, backbone, image_size=(64, 64), proposals=proposals, class_names=["a", "b"], **small)
-    path = tmp_path_factory.mktemp("model") / "tiny.keras"
-    model.save(path)
-    return path
 
 
 class Process:

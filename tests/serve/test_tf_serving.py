@@ -18,7 +18,6 @@ import threading
 import time
 import urllib.request
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -127,25 +126,6 @@ def tensorflow_serving(folder):
     finally:
         process.terminate()
         process.wait()
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    model = MaskRCNN(
-        3,
-        {"name": "resnet10", "width": 8},
-        class_names=NAMES,
-        image_size=(64, 64),
-        fpn_channels=16,
-        box_stage={"width": 16},
-        mask_stage={"width": 8, "depth": 1},
-        proposals={"pre_nms": 32, "post_nms": 16},
-        detection={"max_detections": 8, "score_threshold": 0.0},
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.keras"
-    model.save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
