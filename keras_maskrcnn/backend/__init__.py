@@ -9,10 +9,12 @@ The package `backend.tensorflow` is imported inside the functions that use it, n
 
 import contextlib
 import contextvars
+import os
 
 import keras
 
 _STATIC_SHAPES = contextvars.ContextVar("keras_maskrcnn_static_shapes", default=None)
+_INFERENCE = contextvars.ContextVar("keras_maskrcnn_inference", default=False)
 
 
 def is_tensorflow():
@@ -47,23 +49,41 @@ def static_shapes_scope(enabled):
         _STATIC_SHAPES.reset(token)
 
 
+@contextlib.contextmanager
+def inference_scope():
+    """Context manager for traces that no gradient is taken of; see `lowering("large_conv")`."""
+    token = _INFERENCE.set(True)
+    try:
+        yield
+    finally:
+        _INFERENCE.reset(token)
+
+
 def lowering(operation):
     """Name of the implementation that an operation uses on this device and in the current trace.
 
     Args:
-        operation: "roi_align", "roi_pool", "nms" or "mask_rows" (the regions that the mask head computes).
+        operation: "roi_align", "roi_pool", "nms", "mask_rows" (the regions that the mask head computes) or "large_conv"
+            (3×3 convolutions of stride 1 with many channels).
 
     Returns:
         str: "sparse" or "gather" for "roi_align", "sorted" or "gather" for "roi_pool", "combined" or "fixed_point" for
-        "nms", "active" or "all" for "mask_rows". Results are equal; docs/speed.md compares the speed.
+        "nms", "active" or "all" for "mask_rows", "winograd" or "direct" for "large_conv": "winograd" in an
+        `inference_scope` without a GPU, unless the environment variable `KMR_WINOGRAD` is 0. Results are equal up to
+        rounding; docs/speed.md compares the speed.
     """
     dynamic, static = {
         "roi_align": ("gather" if has_gpu() else "sparse", "gather"),
         "roi_pool": ("gather" if has_gpu() else "sorted", "gather"),
         "nms": ("combined", "fixed_point"),
         "mask_rows": ("active", "all"),
+        "large_conv": ("winograd" if _has_winograd() else "direct", "direct"),
     }[operation]
     return static if static_shapes() else dynamic
+
+
+def _has_winograd():
+    return _INFERENCE.get() and os.environ.get("KMR_WINOGRAD") != "0" and not has_gpu()
 
 
 def has_gpu():

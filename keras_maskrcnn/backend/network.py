@@ -65,9 +65,10 @@ class Network:
             if "dynamic" not in self._functions:
                 from keras_maskrcnn.backend.tensorflow import network
 
-                self._functions["dynamic"] = network.dynamic(
-                    lambda inputs: self._model(inputs, training=False), self._model.image_type.channels
-                )
+                with backend.inference_scope():
+                    self._functions["dynamic"] = network.dynamic(
+                        lambda inputs: self._model(inputs, training=False), self._model.image_type.channels
+                    )
         return self._functions["dynamic"]({**inputs, **limits._asdict()})
 
     def _run_compiled(self, inputs, limits):

@@ -91,8 +91,14 @@ def _lowerings():
     from keras_maskrcnn.backend.precision import fastest_policy
 
     def chosen():
-        names = {"roi_align": "RoIAlign", "nms": "NMS", "mask_rows": "mask head on rows"}
-        return ", ".join(f"{name} {backend.lowering(operation)}" for operation, name in names.items())
+        names = {
+            "roi_align": "RoIAlign",
+            "nms": "NMS",
+            "mask_rows": "mask head on rows",
+            "large_conv": "large 3×3 convolutions at inference",
+        }
+        with backend.inference_scope():
+            return ", ".join(f"{name} {backend.lowering(operation)}" for operation, name in names.items())
 
     with backend.static_shapes_scope(True):
         rows = [("implementations, XLA", chosen())]

@@ -12,7 +12,7 @@ from keras_maskrcnn.backend.nms import nms_by_level
 from keras_maskrcnn.heads.anchors import Anchors, AnchorSampling, assign_anchors
 from keras_maskrcnn.heads.ground_truth import instances
 from keras_maskrcnn.heads.outputs import Declarations
-from keras_maskrcnn.layers.folding import conv_norm
+from keras_maskrcnn.layers.folding import conv_norm, convolved
 from keras_maskrcnn.layers.norm import norm as make_norm
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import take_rows
@@ -160,7 +160,7 @@ class RPNHead(Declarations, keras.layers.Layer):
     def _hidden(self, levels, training):
         for i, conv in enumerate(self.convs):
             if not self.norms:
-                levels = [conv(level) for level in levels]
+                levels = [convolved(conv, level) for level in levels]
             elif self.stage.norm == "batch" and training:
                 levels = _normalise_together(self.norms[i], [conv(level) for level in levels])
             else:

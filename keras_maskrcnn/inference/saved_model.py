@@ -101,7 +101,7 @@ def _signatures(model):
 
     @tf.function(input_signature=[specs["images"], specs["sizes"], pair], autograph=False)
     def detect(images, sizes, image_size):
-        with backend.static_shapes_scope(False):
+        with backend.static_shapes_scope(False), backend.inference_scope():
             found = model({"images": images, "sizes": sizes}, training=False)
             canvas = tf.unstack(tf.shape(images)[1:3])
             return exported(model.schema, found, sizes, (image_size[0], image_size[1]), canvas)
@@ -129,7 +129,7 @@ def _signatures(model):
 
     @tf.function(input_signature=list(specs.values()), autograph=False)
     def detect_on_canvas(*inputs):
-        with backend.static_shapes_scope(False):
+        with backend.static_shapes_scope(False), backend.inference_scope():
             return model(dict(zip(specs, inputs, strict=True)), training=False)
 
     functions = {"serving_default": serve, "serve_bytes": serve_bytes, "detect_on_canvas": detect_on_canvas}

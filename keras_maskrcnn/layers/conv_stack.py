@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_maskrcnn.layers.folding import conv_norm
+from keras_maskrcnn.layers.folding import conv_norm, convolved
 from keras_maskrcnn.layers.norm import norm as make_norm
 
 
@@ -58,7 +58,7 @@ class ConvStack(keras.layers.Layer):
         """
         if not self.norm:
             for conv in self.convs:
-                regions = conv(regions)
+                regions = convolved(conv, regions)
             return regions
         for conv, norm in zip(self.convs, self.norms, strict=True):
             regions = ops.relu(conv_norm(conv, norm, regions, training, valid))

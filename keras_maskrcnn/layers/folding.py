@@ -12,6 +12,7 @@ from keras import ops
 from keras_maskrcnn import backend
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+WINOGRAD_CHANNELS = 128  # with 64, the transforms take as long as the products save
 
 
 def conv_norm(conv, norm, inputs, training=False, valid=None):
@@ -28,21 +29,58 @@ def conv_norm(conv, norm, inputs, training=False, valid=None):
         `norm(conv(inputs))` up to rounding, in the convolution's compute dtype.
     """
     if not hasattr(norm, "constants"):
-        return norm(_convolved(conv, inputs))
+        return norm(convolved(conv, inputs))
     constants = norm.constants(training)
     if constants is None or conv.use_bias:
-        return norm(_convolved(conv, inputs), training=training, **({} if valid is None else {"valid": valid}))
+        return norm(convolved(conv, inputs), training=training, **({} if valid is None else {"valid": valid}))
     scale, offset = constants
+    if _is_large(conv):
+        return _large_conv(conv, inputs, conv.kernel * scale, offset)
     outputs = _scaled_conv(conv, ops.cast(inputs, conv.compute_dtype), scale, training)
     return outputs + ops.cast(offset, conv.compute_dtype)
 
 
-def _convolved(conv, inputs):
-    """The layer's outputs."""
+def convolved(conv, inputs):
+    """Outputs of a convolution `[B, H, W, C]`, with its bias and activation.
+
+    Those of a large 3×3 convolution come from Winograd's algorithm in traces for inference on a CPU, see
+    `backend.lowering`, if it is of stride 1 with padding "same", in float32, and has `WINOGRAD_CHANNELS` or more of
+    both inputs and outputs.
+
+    Args:
+        conv: a built layer of a class in `CONVOLUTIONS`.
+        inputs: `[B, H, W, C]`.
+    """
+    if _is_large(conv):
+        return _large_conv(conv, inputs, conv.kernel, conv.bias, conv.activation)
     if conv.use_bias or not (isinstance(conv, keras.layers.DepthwiseConv2D) or conv.groups > 1):
         return conv(inputs)
     run = depthwise_conv if isinstance(conv, keras.layers.DepthwiseConv2D) else plain_conv
     return run(conv, ops.cast(inputs, conv.compute_dtype), ops.cast(conv.kernel, conv.compute_dtype))
+
+
+def _is_large(conv):
+    """Whether Winograd's algorithm runs this layer, see `convolved`."""
+    return (
+        type(conv) is keras.layers.Conv2D
+        and (conv.kernel_size, conv.strides, conv.dilation_rate) == ((3, 3), (1, 1), (1, 1))
+        and (conv.padding, conv.groups, conv.compute_dtype) == ("same", 1, "float32")
+        and min(conv.kernel.shape[2:]) >= WINOGRAD_CHANNELS
+        and backend.lowering("large_conv") == "winograd"
+    )
+
+
+def _large_conv(conv, inputs, kernel, bias, activation=None):
+    """The convolution with another kernel and bias, or None."""
+    from keras_maskrcnn.backend.tensorflow.winograd import large_conv
+
+    kernel, bias = (None if values is None else ops.convert_to_tensor(values, "float32") for values in (kernel, bias))
+
+    def finish(outputs):
+        outputs = outputs if bias is None else outputs + bias
+        return outputs if activation is None else activation(outputs)
+
+    return large_conv(ops.cast(inputs, "float32"), kernel, finish)
 
 
 def _scaled_conv(conv, inputs, scale, training):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.layers.folding import conv_norm
+from keras_maskrcnn.layers.folding import conv_norm, convolved
 from keras_maskrcnn.layers.norm import norm as make_norm
 from keras_maskrcnn.ops.maps import resize
 from keras_maskrcnn.options import check_choice
@@ -149,7 +149,7 @@ class FPN(keras.layers.Layer):
 
 def _convolve(convs, norms, level, x, training):
     """The convolution of a level, and its normalisation if the pyramid has one."""
-    return conv_norm(convs[level], norms[level], x, training) if norms else convs[level](x)
+    return conv_norm(convs[level], norms[level], x, training) if norms else convolved(convs[level], x)
 
 
 def _every_second(x):

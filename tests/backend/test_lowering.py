@@ -41,9 +41,12 @@ def test_a_gpu_gathers_in_a_graph_too(monkeypatch):
     assert chosen() == ["gather", "gather", "combined", "active"]
 
 
-def test_info_prints_the_implementations(capsys):
+def test_info_prints_the_implementations(capsys, monkeypatch):
+    monkeypatch.delenv("KMR_WINOGRAD", raising=False)
     assert main(["info"]) == 0
     rows = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
     assert "RoIAlign sparse, NMS combined" in rows["implementations, graph"]
     assert "RoIAlign gather, NMS fixed_point" in rows["implementations, XLA"]
+    for graph, form in (("graph", "winograd"), ("XLA", "direct")):
+        assert rows[f"implementations, {graph}"].endswith(f"large 3×3 convolutions at inference {form}")
     assert rows["fastest precision"].split()[-1] in ("float32", "mixed_bfloat16")
