@@ -63,6 +63,7 @@ BARS = {
         (r"^mixed_bfloat16; torchvision float32", (Bar(6, 8), MEMORY)),
         (r"^float32; torchvision float32", (Bar(1.25, 1.4), MEMORY)),
         (r"^mixed_bfloat16; model-garden", (Bar(2, 4),)),
+        (r"; openvino .*, torchvision's network$", (Bar(1.1, 1.3),)),
     ],
     "training": [
         (r"^mixed_bfloat16; torchvision bfloat16", (Bar(2, 2.8), MEMORY)),
