@@ -66,7 +66,9 @@ def test_it_runs_in_bfloat16_too(case, images):
     np.testing.assert_allclose(*(one["scores"] for one in found), atol=0.05)
 
 
-def test_no_images_are_one_line(case, tmp_path):
+def test_no_images_and_other_formats_are_one_line(case, tmp_path):
+    with pytest.raises(ValueError, match="calibration: for openvino only, not for onnx"):
+        case[0].export(tmp_path / "m.onnx", calibration=[discs(0)])
     with pytest.raises(ValueError, match=r"m\.xml: INT8 needs calibration images"):
         case[0].export(tmp_path / "m.xml", calibration=[])
 
