@@ -73,6 +73,8 @@ def export(model, path, format=None, image_size=None, batch=None, weights=None, 
         raise ValueError(f"weights={weights!r}: {others}")
     if calibration is not None and format != "openvino":
         raise ValueError(f"calibration: for openvino only, not for {format}")
+    if calibration is not None and not len(calibration):
+        raise ValueError(f"{path}: INT8 needs calibration images")
     module = _module(format)
     if format == "saved_model":
         if image_size is not None or batch is not None:

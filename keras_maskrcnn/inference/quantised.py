@@ -34,7 +34,7 @@ def quantised(model, images, path, batch=None):
 
     Args:
         model: `openvino.Model` with the one input `images`, whose nodes have unique names.
-        images: sequence of arrays `[H, W, C]` of the model's type; each is read when it is needed.
+        images: sequence of one or more arrays `[H, W, C]` of the model's type; each is read when it is needed.
         path: of the file that is written, for messages.
         batch: number of images that the model takes; None for any.
 
@@ -43,10 +43,8 @@ def quantised(model, images, path, batch=None):
 
     Raises:
         DataError: NNCF is not installed.
-        ValueError: there are no images, or OpenVINO does not load the result.
+        ValueError: OpenVINO does not load the result.
     """
-    if not len(images):
-        raise ValueError(f"{path}: INT8 needs calibration images")
     with required(path, "int8"):
         import nncf
         import numpy as np
