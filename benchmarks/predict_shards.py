@@ -65,7 +65,8 @@ def run(case):
     if shard is None:
         found = len(list(sources))
     else:
-        output = pathlib.Path("restart" if case.startswith("restart") else "new")
+        # A folder of results is for one number of shards.
+        output = pathlib.Path("restart" if case.startswith("restart") else f"new {shard.count}")
         with contextlib.closing(Results(output, shard, SETTINGS)) as results:
             found = sum(map(results.is_new, sources))
     seconds = time.perf_counter() - start

@@ -50,7 +50,9 @@ def read(path):
         features = features_of(record, path)
         try:
             (name,) = features["file"]
-            found[name.decode("utf-8", "surrogateescape")] = np.array(features.get("lengths", ()), np.int64)
+            # "safe" refuses fractions and infinity, whose cast depends on the processor.
+            lengths = np.array(features.get("lengths") or np.zeros(0, np.int64)).astype(np.int64, casting="safe")
+            found[name.decode("utf-8", "surrogateescape")] = lengths
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise DataError(path, "is no index of TFRecord files") from None
     return found

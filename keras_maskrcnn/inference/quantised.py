@@ -49,7 +49,8 @@ def quantised(model, images, path, batch=None):
         import nncf
         import numpy as np
         import openvino
-    nncf.set_log_level(logging.ERROR)  # otherwise a line for each operation that stays in float32
+    # Otherwise a line for each operation that stays in float32. `nncf.set_log_level` would change all handlers.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     features = _features(model)
     others = [node.get_friendly_name() for node in model.get_ops() if node.get_friendly_name() not in features]
     changed = nncf.quantize(

@@ -11,13 +11,13 @@ WIDE = {"fpn_channels": 128, "mask_stage": {"width": 128, "depth": 1}, "resize":
 
 
 @pytest.fixture
-def wide(make, monkeypatch):
+def wide(make, pyramid, monkeypatch):
     """A function that makes the same network, whose traces use the algorithm or not."""
     monkeypatch.setattr(backend, "has_gpu", lambda: False)
 
     def build(used):
         monkeypatch.setenv("KMR_WINOGRAD", str(int(used)))
-        return make(image_size=None, **WIDE)
+        return make(**{**pyramid, **WIDE})
 
     return build
 

@@ -213,7 +213,7 @@ def test_a_client_that_leaves_frees_its_place_and_its_image_is_not_computed(mode
     async def scenario(app, figures):
         model.network.gate.clear()
         first, second = Caller(app, encoded(square())), Caller(app, encoded(square()))
-        await until(lambda: figures.waiting == 1)
+        await until(lambda: model.network.entered.is_set() and figures.waiting == 1)
         second.leave()
         await second.task
         assert (figures.waiting, figures.taken, second.sent) == (0, 1, [])
