@@ -402,7 +402,8 @@ def test_only_requests_of_equal_thresholds_and_models_share_a_batch(start):
             time.sleep(0.01)
         models["one"].network.gate.set()
         assert [each.result() for each in done] == [200] * 5
-    assert (models["one"].network.batches, models["two"].network.batches) == ([1, 2, 1], [1])
+    first, *later = models["one"].network.batches
+    assert (first, sorted(later), models["two"].network.batches) == (1, [1, 2], [1])  # requests arrive in any order
 
 
 def test_clients_in_threads_get_their_own_objects(start, model):
