@@ -68,7 +68,7 @@ def check(bound, ours, peer):
 
 def parse():
     """Arguments of the command line."""
-    parser = pairs.arguments(__doc__, 5)
+    parser = pairs.arguments(__doc__, 5, sys.executable)
     add = parser.add_argument
     add("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help="(default: all)")
     add("--dtype", choices=BOUNDS, default="float32", help="of the maps (default: %(default)s)")
@@ -84,12 +84,10 @@ def main():
         return
     pairs.compare(
         __file__,
+        options,
         options.cases,
-        sys.executable,
-        options.rounds,
-        output=options.output,
         check=functools.partial(check, BOUNDS[options.dtype]),
-        options=["--repeats", options.repeats, "--dtype", options.dtype],
+        words=["--repeats", options.repeats, "--dtype", options.dtype],
         peer_name="TensorFlow's convolution",
     )
 
