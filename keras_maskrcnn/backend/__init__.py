@@ -14,6 +14,7 @@ import os
 import keras
 
 _STATIC_SHAPES = contextvars.ContextVar("keras_maskrcnn_static_shapes", default=None)
+_DYNAMIC: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("keras_maskrcnn_dynamic", default=())
 _INFERENCE = contextvars.ContextVar("keras_maskrcnn_inference", default=False)
 
 
@@ -50,6 +51,20 @@ def static_shapes_scope(enabled):
 
 
 @contextlib.contextmanager
+def dynamic_scope(*operations):
+    """Context manager in which operations of `lowering` are dynamic, also where all others have static shapes.
+
+    Args:
+        *operations: names, as those of `lowering`.
+    """
+    token = _DYNAMIC.set(operations)
+    try:
+        yield
+    finally:
+        _DYNAMIC.reset(token)
+
+
+@contextlib.contextmanager
 def inference_scope():
     """Context manager for traces that no gradient is taken of; see `lowering("large_conv")`."""
     token = _INFERENCE.set(True)
@@ -79,7 +94,7 @@ def lowering(operation):
         "mask_rows": ("active", "all"),
         "large_conv": ("winograd" if _has_winograd() else "direct", "direct"),
     }[operation]
-    return static if static_shapes() else dynamic
+    return static if static_shapes() and operation not in _DYNAMIC.get() else dynamic
 
 
 def _has_winograd():
