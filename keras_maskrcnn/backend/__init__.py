@@ -16,6 +16,7 @@ import pathlib
 import keras
 
 _STATIC_SHAPES = contextvars.ContextVar("keras_maskrcnn_static_shapes", default=None)
+_DYNAMIC: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("keras_maskrcnn_dynamic", default=())
 _INFERENCE = contextvars.ContextVar("keras_maskrcnn_inference", default=False)
 
 
@@ -52,6 +53,20 @@ def static_shapes_scope(enabled):
 
 
 @contextlib.contextmanager
+def dynamic_scope(*operations):
+    """Context manager in which operations of `lowering` are dynamic, also where all others have static shapes.
+
+    Args:
+        *operations: names, as those of `lowering`.
+    """
+    token = _DYNAMIC.set(operations)
+    try:
+        yield
+    finally:
+        _DYNAMIC.reset(token)
+
+
+@contextlib.contextmanager
 def inference_scope():
     """Context manager for traces that no gradient is taken of; see `lowering("large_conv")`."""
     token = _INFERENCE.set(True)
@@ -82,7 +97,7 @@ def lowering(operation, dtype="float32"):
         "mask_rows": ("active", "all"),
         "large_conv": ("winograd" if _has_winograd(dtype) else "direct", "direct"),
     }[operation]
-    return static if static_shapes() else dynamic
+    return static if static_shapes() and operation not in _DYNAMIC.get() else dynamic
 
 
 def _has_winograd(dtype):
