@@ -103,7 +103,7 @@ class Run:
                 return True
             if not alive:
                 return False
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def wait_in(self, phase, number, seconds):
         """Waits for a phase as `wait_for`, and in it, but not after its end: other processes may have been slower."""
@@ -111,7 +111,7 @@ class Run:
             return
         end, begun = time.monotonic() + seconds, len(self.phases())
         while time.monotonic() < end and len(self.phases()) == begun:
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def stop(self, sign=signal.SIGKILL):
         """Sends a signal; returns the exit code."""
