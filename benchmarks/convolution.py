@@ -30,12 +30,12 @@ BOUNDS = {"float32": 1e-4, "bfloat16": 1e-2}  # of differences
 
 
 def case(name, options):
-    """The call of a case on the side of this worker, and its repeats."""
+    """The call of a case, "NAME; DTYPE", on the side of this worker, and its repeats."""
     import tensorflow as tf
 
     from keras_maskrcnn.backend.tensorflow.winograd import winograd_conv
 
-    *shape, channels = CASES[name]
+    *shape, channels = CASES[name.removesuffix(f"; {options.dtype}")]
     random = np.random.default_rng(0)
     inputs = tf.cast(tf.nn.relu(random.standard_normal((*shape, channels), "float32")), options.dtype)
     kernel = tf.constant(random.standard_normal((3, 3, channels, channels), "float32") / (9 * channels) ** 0.5)
@@ -85,7 +85,7 @@ def main():
     pairs.compare(
         __file__,
         options,
-        options.cases,
+        [f"{name}; {options.dtype}" for name in options.cases],
         check=functools.partial(check, BOUNDS[options.dtype]),
         words=["--repeats", options.repeats, "--dtype", options.dtype],
         peer_name="TensorFlow's convolution",

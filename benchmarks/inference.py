@@ -12,7 +12,8 @@ torchvision have the same generated weights, see `scenes.py`. Every case has its
 and its first call, which includes tracing, are independent of other cases. `--saved-model` adds the exported network.
 
 The peers `openvino` and `onnxruntime` are inference engines. Without `--peer-python` they run our network, in this
-Python, from a file for one canvas; with a Python that has torchvision and the engine, its network.
+Python, from a file for one canvas, with OpenVINO and NNCF also in INT8; with a Python that has torchvision and the
+engine, its network. Cases that the peer's Python cannot run have no figure of the peer.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import peers
 import scenes
 
 SAVED_MODEL = "SavedModel "
+CALIBRATION = 10  # images, which suffice for a time
 
 
 def cases(precisions, peer=None, saved_model=False):
@@ -66,9 +68,11 @@ def saved_model(precision, image, tiny=False, pasting=True):
 
 
 def export(precision, path, size, tiny):
-    """Writes the network: as a SavedModel, or as a file of an engine for one image of `size`."""
-    model = network(precision, size, tiny)
+    """Writes the network: as a SavedModel, or as a file of an engine for one image of `size`, also in "int8"."""
+    model = network("float32" if precision == "int8" else precision, size, tiny)
     engine = {"image_size": size, "batch": 1} if pathlib.Path(path).suffix else {}
+    if precision == "int8":
+        engine["calibration"] = [scenes.scene(*size, peers.OBJECTS, seed)[0] for seed in range(1, 1 + CALIBRATION)]
     model.export(path, **engine)
 
 

@@ -16,8 +16,8 @@ KINDS = {
     },
     "model-garden": {"float32": ("float32 graph",), "mixed_bfloat16": ("bfloat16 graph",)},
     "openvino": {
-        "float32": ("float32, our network", "float32, torchvision's network"),
-        "mixed_bfloat16": ("bfloat16, our network", "bfloat16, torchvision's network"),
+        "float32": ("float32, our network", "float32, torchvision's network", "int8, our network"),
+        "mixed_bfloat16": ("bfloat16, our network", "bfloat16, torchvision's network", "int8, our network"),
     },
     "onnxruntime": {
         precision: ("float32, our network", "float32, torchvision's network")

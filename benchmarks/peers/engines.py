@@ -1,7 +1,7 @@
 """Networks that were exported to inference engines: ours, and torchvision's through ONNX, each on one canvas.
 
-Kinds are "float32, our network" or "bfloat16, torchvision's network". A Python without the package that a network needs
-has no such case.
+Kinds are "float32, our network", "bfloat16, torchvision's network", and "int8, our network" for OpenVINO with NNCF. A
+Python without the package that a network needs has no such case.
 """
 
 import importlib.util
@@ -34,7 +34,7 @@ def inference(engine, kind, image, *, tiny=False, pasting=True):
     """
     precision, network = kind.split(", ")
     needed, make = {
-        "our network": (("keras", engine), _ours),
+        "our network": (("keras", engine, *(["nncf"] if precision == "int8" else [])), _ours),
         "torchvision's network": (("torchvision", engine), _theirs),
     }[network]
     if not all(importlib.util.find_spec(name) for name in needed):
@@ -50,9 +50,10 @@ def _ours(engine, precision, image, tiny, pasting):
         path = pathlib.Path(folder) / f"network{SUFFIX[engine]}"
         script = pathlib.Path(pairs.ROOT) / "benchmarks" / "inference.py"
         size = [str(side) for side in image.shape[:2]]
-        words = ["--size", *size, "--export", "float32", str(path), *(["--tiny"] * tiny)]
+        is_int8 = precision == "int8"
+        words = ["--size", *size, "--export", "int8" if is_int8 else "float32", str(path), *(["--tiny"] * tiny)]
         subprocess.run([sys.executable, str(script), *words], check=True)
-        model = opened(path, **({"precision": precision} if engine == "openvino" else {}))
+        model = opened(path, **({"precision": precision} if engine == "openvino" and not is_int8 else {}))
     return peers.detecting(model, image, pasting)
 
 
