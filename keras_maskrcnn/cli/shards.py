@@ -14,6 +14,7 @@ from keras_maskrcnn.cli.inputs import Listing
 from keras_maskrcnn.cli.line_file import LineFile, read_lines
 from keras_maskrcnn.cli.progress import Tally
 from keras_maskrcnn.cli.records import records
+from keras_maskrcnn.data.paths import regular
 
 DIGEST_BYTES = 16
 RECENT = 2**14  # digests in a set before they are sorted into the array
@@ -195,7 +196,7 @@ def settings_of(args, options):
     """What all shards of a run have in common: model, inputs, and options; a dict for JSON."""
     words = " ".join(args.inputs)
     inputs = words if len(words) <= LONGEST else f"{len(args.inputs)} words with {_short(words.encode())}"
-    annotations = args.annotations and _short(args.annotations.read_bytes())
+    annotations = args.annotations and _short(regular(args.annotations).read_bytes())
     named = {"model": fingerprint(args.model), "INPUT": inputs, "recursive": args.recursive, "annotations": annotations}
     return json.loads(json.dumps({**named, **dataclasses.asdict(options)}))
 

@@ -7,7 +7,8 @@ import numpy as np
 from keras_maskrcnn.data.fields import LabelMap
 from keras_maskrcnn.data.id_masks import masks_of
 from keras_maskrcnn.data.image_file import opened, read_stored
-from keras_maskrcnn.data.outlines import read_json
+from keras_maskrcnn.data.json_text import read_json
+from keras_maskrcnn.data.paths import inside
 from keras_maskrcnn.data.sample import DataError, Dataset
 
 VOID = 255  # pixels without a segment
@@ -24,6 +25,7 @@ class CocoPanoptic(Dataset):
         annotations: Path of the JSON file.
         images: Folder of the image files.
         segments: Folder of the PNG files; None for the one beside the JSON file with its name without the ending.
+        allow_outside: Whether a `file_name` may be absolute or lead out of its folder.
 
     Attributes:
         class_names: Names of the thing categories in the order of their ids; `fields` has those of the stuff.
@@ -32,7 +34,8 @@ class CocoPanoptic(Dataset):
         DataError: A file or folder is missing or not in this format, or there are no things.
     """
 
-    def __init__(self, annotations, images, segments=None):
+    def __init__(self, annotations, images, segments=None, allow_outside=False):
+        self.allow_outside = bool(allow_outside)
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
         self.segments = pathlib.Path(segments) if segments else self.path.with_suffix("")
         for folder in (self.folder, self.segments):
@@ -60,8 +63,8 @@ class CocoPanoptic(Dataset):
     def read(self, position):
         """Returns one image with its things and its map of stuff."""
         annotation = self.annotations[position]
-        path = self.folder / _inside(self.images[annotation["image_id"]], self.path)
-        place = self.segments / _inside(annotation["file_name"], self.path)
+        path = inside(self.folder, self.images[annotation["image_id"]], self.path, self.allow_outside)
+        place = inside(self.segments, annotation["file_name"], self.path, self.allow_outside)
         stored = read_stored(path, self.image_type)
         ids = _ids(place, stored.sizes)
         semantic, found = np.full(ids.shape, VOID, np.uint8), []
@@ -83,14 +86,6 @@ class CocoPanoptic(Dataset):
             "image_id": annotation["image_id"],
             "source": str(path),
         }
-
-
-def _inside(name, path):
-    """A relative path that does not lead out of its folder."""
-    place = pathlib.PurePosixPath(name)
-    if place.is_absolute() or ".." in place.parts:
-        raise DataError(path, f"names the file {name!r}, which is outside its folder")
-    return place
 
 
 def _ids(path, sizes):

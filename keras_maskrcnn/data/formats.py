@@ -9,8 +9,9 @@ import re
 import numpy as np
 
 from keras_maskrcnn.data import coco_layouts, mask_layouts
-from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
-from keras_maskrcnn.data.paths import folders, is_json
+from keras_maskrcnn.data.json_text import is_json, read_json
+from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
+from keras_maskrcnn.data.paths import folders, regular
 from keras_maskrcnn.data.sample import DataError, Dataset, Subset
 from keras_maskrcnn.data.urls import Url, as_path
 
@@ -107,7 +108,7 @@ def _found(path):
     """Dict from the names of splits ("all" for the only one) to functions that open them."""
     if isinstance(path, Url):
         return _of_url(path)
-    if not path.exists():
+    if not regular(path).exists():
         return _of_shards(path)
     reasons = []
     for name, finder in FORMATS.items():

@@ -1,9 +1,13 @@
 """LabelMe (wkentaro/labelme): one JSON file per image."""
 
 import collections
+import contextlib
+import os
 import pathlib
 
-from keras_maskrcnn.data.outlines import Instance, Outlines, Record, ellipse, inside, numbers, read_json, rectangle
+from keras_maskrcnn.data.json_text import read_json
+from keras_maskrcnn.data.outlines import Instance, Outlines, Record, ellipse, numbers, rectangle
+from keras_maskrcnn.data.paths import inside, last_part
 from keras_maskrcnn.data.sample import DataError
 
 AREAS = ("polygon", "rectangle", "circle", "linestrip")
@@ -15,7 +19,8 @@ class LabelMe(Outlines):
     Shapes with the same label and `group_id` are parts of one instance.
 
     Args:
-        folder: Folder of the JSON files. Each image lies next to its file; of `imagePath` only the name is used.
+        folder: Folder of the JSON files. Each image lies next to its file, by the name in `imagePath`; or else at
+            `imagePath`, as far as that stays in the folder that `folder` is in, such as `../images/a.png`.
         class_names: names of the classes; None takes those of the shapes, sorted.
         broken: dict that receives the paths of files that cannot be read, with reasons; None raises an error for them.
 
@@ -61,9 +66,18 @@ def _record(folder, path, dropped):
     instances = [Instance(parts[0][0], [part[1] for part in parts], parts[0][2]) for parts in groups.values()]
     size = (content.get("imageHeight"), content.get("imageWidth"))
     size = size if all(type(side) is int and side > 0 for side in size) else None
-    return Record(
-        inside(path.parent, pathlib.PureWindowsPath(str(content["imagePath"])).name, path), name, instances, size
-    )
+    return Record(_image(folder, path, str(content["imagePath"])), name, instances, size)
+
+
+def _image(folder, path, stated):
+    """Path of the image of a JSON file: the tool writes where it was on its machine, relative to the file or not."""
+    beside, root = inside(path.parent, last_part(stated), path), folder.parent
+    if os.path.exists(beside):
+        return beside
+    with contextlib.suppress(DataError):  # it leads elsewhere, as absolute paths do
+        place = inside(root, os.path.join(path.parent.relative_to(root), stated.replace("\\", "/")), path)
+        return place if os.path.isfile(place) else beside
+    return beside
 
 
 def _shape(shape):

@@ -10,6 +10,7 @@ import functools
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 Field = descriptor_pb2.FieldDescriptorProto
@@ -49,7 +50,7 @@ def read_label_map(path):
     """
     label_map = _messages()["StringIntLabelMap"]()
     try:
-        text_format.Parse(path.read_text(encoding="utf-8"), label_map, allow_unknown_field=True)
+        text_format.Parse(regular(path).read_text(encoding="utf-8"), label_map, allow_unknown_field=True)
     except FileNotFoundError:
         raise DataError(path, "no such label map") from None
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:

@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
-import json
 
 import numpy as np
 
 from keras_maskrcnn.data.image_type import ImageType
+from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.detection import Detection
 from keras_maskrcnn.heads.outputs import Output
@@ -123,8 +123,8 @@ def read_description(path, text, keys=OF_ENGINES):
     if text is None:
         raise DataError(path, "was not written by `export`: it has no description of the model")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = loads(text)
+    except ValueError as error:
         raise DataError(path, DAMAGED) from error
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         raise DataError(path, DAMAGED)

@@ -10,6 +10,7 @@ import time
 
 from PIL import Image
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 LONGEST = 2**16  # bytes of an event that `read_scalars` reads: those of images are longer
@@ -115,7 +116,7 @@ def _events(path):
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
-    content, at = memoryview(path.read_bytes()), 0
+    content, at = memoryview(regular(path).read_bytes()), 0
     try:
         while at < len(content):
             if len(content) < at + 12:

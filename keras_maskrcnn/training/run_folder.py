@@ -5,6 +5,7 @@ import pathlib
 import shutil
 
 from keras_maskrcnn import atomic
+from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.training.arguments import canvas, policy
 from keras_maskrcnn.training.backup import Backup
 
@@ -66,14 +67,14 @@ class RunFolder:
     def _arguments_of_summary(self):
         file = self.path / "summary.json"
         try:
-            return json.loads(file.read_text()).get("arguments", {})
+            return loads(file.read_text()).get("arguments", {})
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{file} is damaged ({error}): --overwrite starts the run again") from None
 
     def _arguments_before(self):
         file = self.path / _ARGUMENTS
         try:
-            return dict(json.loads(file.read_text()))
+            return dict(loads(file.read_text()))
         except (OSError, ValueError, TypeError) as error:
             print(f"{file} cannot be read ({error}): the arguments are not compared with those of the run")
             return {}

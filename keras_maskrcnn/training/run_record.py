@@ -7,7 +7,7 @@ import re
 import shlex
 
 from keras_maskrcnn import history
-from keras_maskrcnn.data.outlines import read_json
+from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.training.event_log import read_scalars
 

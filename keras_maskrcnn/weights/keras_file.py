@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 WEIGHTS = "model.weights.h5"
@@ -28,7 +29,7 @@ def check(path):
     import h5py
 
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not regular(path).is_file():
         raise DataError(path, "is a folder, not a file" if path.is_dir() else "no such file")
     kind = ".keras" if path.suffix == ".keras" else ".weights.h5"
     try:
