@@ -265,7 +265,7 @@ def _one_line(path, kind):
     except DataError:
         raise
     except Exception as error:  # decoders raise exceptions of any class for arbitrary bytes
-        raise DataError(path, f"cannot be read as {kind} ({error})") from error
+        raise DataError(path, f"cannot be read as {kind} ({getattr(error, 'strerror', None) or error})") from error
 
 
 def decoded_sizes(image):

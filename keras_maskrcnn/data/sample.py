@@ -46,7 +46,11 @@ def shown(value):
 
 def one_line(text, limit=MAX_REASON):
     """Returns a text as one line of printable characters; of a text longer than `limit` the middle is left out."""
-    text, half = _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text), limit // 2 - 2
+    return _shortened(_UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], _shortened(text, limit)), limit)
+
+
+def _shortened(text, limit):
+    half = limit // 2 - 2
     return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
 
 

@@ -8,7 +8,8 @@ from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError, logger
 
 CLASSES = "classes.txt"  # of Label Studio, in place of data.yaml
-MAX_YAML = 2**20  # characters; the parser takes ten seconds for them
+MAX_DEPTH = 50  # of YAML
+MAX_YAML = 2**17  # characters, for which the parser takes about ten seconds
 
 
 class Yolo(Outlines):
@@ -93,15 +94,21 @@ def read_yaml(path):
 
 
 def _yaml(path):
-    """Content of a YAML file without aliases, by which a small file becomes a content of any size."""
+    """Content of a YAML file without aliases, by which a small file becomes a content of any size.
+
+    Its size and depth are limited, because the parser's time grows with their product.
+    """
     import yaml
 
     try:
         text = regular(path).read_text(encoding="utf-8")
         if len(text) > MAX_YAML:
             raise ValueError(f"it has {len(text)} characters, more than {__name__}.MAX_YAML = {MAX_YAML}")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("it has aliases")
+        depth = 0
+        for token in map(type, yaml.scan(text)):
+            depth += token.__name__.endswith("StartToken") - token.__name__.endswith("EndToken")
+            if token is yaml.AliasToken or depth > MAX_DEPTH:
+                raise ValueError("it has aliases" if token is yaml.AliasToken else "it is nested too deeply")
         return yaml.safe_load(text)
     except DataError:
         raise
