@@ -70,7 +70,7 @@ def changed_inside(folder):
             return changes.json_changed(content, rng, VALUES)
         if name.endswith(".h5") and rng.random() < 0.7:
             return hdf5_changed(folder / "inner.tmp", content, rng)
-        return changes.bytes_changed(content or b"\0", rng)
+        return changes.bytes_changed(content, rng)
 
     return change
 

@@ -56,7 +56,7 @@ def torch_zip(folder):
     writer.write_zip(folder / "w.pth", _checkpoint(writer))
 
     def inner(name, content, rng):
-        return changes.pickle_changed(content, rng) if name.endswith(".pkl") else changes.bytes_changed(content or b"\0", rng)
+        return changes.pickle_changed(content, rng) if name.endswith(".pkl") else changes.bytes_changed(content, rng)
 
     def change(_, content, rng):
         return changes.zip_changed(content, rng, inner)

@@ -24,7 +24,7 @@ WORDS = (-1, 0, 1, 2, 4, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**
 
 def bytes_changed(content, rng):
     """Bytes with a few of them replaced, cut out, repeated, inserted, or cut off."""
-    content = bytearray(content)
+    content = bytearray(content or b"\0")
     for _ in range(rng.choice([1, 1, 2, 5])):
         place, kind = rng.randrange(len(content)), rng.randrange(9)
         if kind <= 2:
@@ -138,7 +138,7 @@ def zip_changed(content, rng, change=None):
 
 
 def _entry_changed(name, content, rng):
-    return by_name(name)(content or b"\0", rng)
+    return by_name(name)(content, rng)
 
 
 EXECUTING = (  # pickles that would create the canary
@@ -180,7 +180,7 @@ def protobuf_changed(content, rng, depth=0):
     """A message with a field at any depth removed, repeated or given another value, whose lengths fit; or bytes."""
     fields = _fields(content)
     if not fields or rng.random() < 0.1:
-        return bytes_changed(content or b"\0", rng)
+        return bytes_changed(content, rng)
     place, kind = rng.randrange(len(fields)), rng.random()
     key, value = fields[place]
     if key & 7 == 2 and kind < 0.75 and depth < 20:

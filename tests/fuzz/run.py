@@ -146,8 +146,8 @@ def _followed(worker, results, left):
         kind = "crash"
     except queue.Empty:
         kind = "hang"
-    code, text = worker.stop()
-    if current is None and kind == "crash" and code == 0:
+    code, text = worker.stop() if left else (0, "")
+    if not left:  # it is only slow to end
         return []
     current = current or results[left[0]]
     current.seconds += time.monotonic() - start

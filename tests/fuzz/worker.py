@@ -117,6 +117,8 @@ def outcome(read, allowed, hook, canaries):
 def _judged(error, allowed):
     if any(isinstance(each, MemoryError) for each in chain(error)):
         return "memory", repr(error)[:300]
+    if isinstance(error, target_module.NotOneLineError):
+        return "message", str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     if not isinstance(error, allowed):
         return "exception", f"{error!r:.300} ({pathlib.Path(where.filename).name}:{where.lineno})"
