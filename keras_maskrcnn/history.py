@@ -1,6 +1,7 @@
 """The numbers of each epoch of a training, in a file of `keras.callbacks.CSVLogger`."""
 
 import csv
+import os
 
 from keras_maskrcnn.data.sample import DataError
 
@@ -17,6 +18,8 @@ def read(path):
     Raises:
         DataError: in one line, if the file cannot be read, or is no table of numbers.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(path, "is not a regular file")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)

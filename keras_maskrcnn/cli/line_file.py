@@ -31,6 +31,8 @@ class LineFile:
     def __init__(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path}: is not a regular file")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             self._lock()
@@ -97,7 +99,13 @@ class LineFile:
 
 
 def read_lines(path):
-    """Yields the length in bytes and the object of each line that ends; None for one that is no JSON object."""
+    """Yields the length in bytes and the object of each line that ends; None for one that is no JSON object.
+
+    Raises:
+        ValueError: in one line, if the path is a pipe, a device or a folder, which may have no end.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: is not a regular file")
     with open(path, "rb") as file:
         for line in file:
             if line.endswith(b"\n"):

@@ -30,6 +30,7 @@ from keras_maskrcnn.data.mini_masks import mask_boxes
 logger = logging.getLogger(__name__)
 
 MAX_MASK_BYTES = 2**31  # of the masks of one image, one byte per pixel; assign another number to change the limit
+LONGEST = 2000  # characters of the reason in an error
 CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards
 
 
@@ -42,12 +43,18 @@ class DataError(ValueError):
     """
 
     def __init__(self, source, reason=""):
-        source, reason = (str(text).encode("utf-8", "backslashreplace").decode() for text in (source, reason))
-        self.source, self.reason = source, " ".join(reason.split())
+        self.source = str(source).encode("utf-8", "backslashreplace").decode()
+        self.reason = one_line(reason)
         super().__init__(f"{self.source}: {self.reason}" if self.reason else self.source)
 
     def __reduce__(self):
         return type(self), (self.source, self.reason)
+
+
+def one_line(text):
+    """A text in one line that can be printed, with at most `LONGEST` characters; it may repeat what a file holds."""
+    text = " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 class Dataset(collections.abc.Sequence):

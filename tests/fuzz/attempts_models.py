@@ -160,7 +160,7 @@ def description(folder):
     def read(content):
         described = exported.read_description(folder, content)
         opened = exported.Exported(folder, described)
-        opened.use(exported.Batches(described, lambda inputs: squares.network(inputs, opened.detection.limits())))
+        opened.use(exported.Batches(described, lambda inputs: run(squares, inputs)))
         opened.detect(image)
 
     def case(rng):
@@ -168,6 +168,15 @@ def description(folder):
         return lambda: read(content)
 
     return case
+
+
+def run(squares, inputs):
+    """Runs the network as an engine, whose inputs have other names."""
+    from keras_maskrcnn.heads.detection import Limits
+    from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS
+
+    limits = Limits(*(inputs[name] for name in THRESHOLDS), 1)
+    return squares.network(dict(zip(("images", "sizes"), (inputs[name] for name in CANVAS), strict=True)), limits)
 
 
 @target("onnx", quick=0)

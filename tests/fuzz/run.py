@@ -26,7 +26,7 @@ import time
 
 FOLDER = pathlib.Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parents[1])]
-import table  # noqa: E402
+import figures  # noqa: E402
 from target import MODULES, TARGETS  # noqa: E402
 from worker import SECONDS  # noqa: E402
 
@@ -66,11 +66,12 @@ class Result:
 class Worker:
     """A process that runs targets, and its lines."""
 
-    def __init__(self, seed, plan, root):
+    def __init__(self, seed, plan, root, modules):
         self.root = root
         self.log = open(root / "log", "ab")  # noqa: SIM115
-        command = [sys.executable, str(FOLDER / "worker.py"), seed, str(root), *map(str, plan)]
-        paths = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])])
+        command = [sys.executable, str(FOLDER / "worker.py"), "--modules", ",".join(modules), seed, str(root)]
+        command += map(str, plan)
+        paths = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
         environment |= {"OPENBLAS_NUM_THREADS": "1", "KERAS_BACKEND": "tensorflow"}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment)
@@ -116,7 +117,8 @@ def run(results, seed, seconds, counts, first=0):
         root = pathlib.Path(tempfile.mkdtemp(prefix="fuzz_"))
         spent = {name: results[name].seconds for name in left}
         plan = [(n, results[n].next, counts[n] + first - results[n].next, seconds[n] - spent[n]) for n in left]
-        worker = Worker(seed, [word for part in plan for word in part], root)
+        modules = dict.fromkeys(TARGETS[name].module for name in left)
+        worker = Worker(seed, [word for part in plan for word in part], root, modules)
         try:
             left = _followed(worker, results, left)
         finally:
@@ -132,12 +134,13 @@ def _followed(worker, results, left):
             case = line["case"]
             if case == "prepare":
                 current, start, wait = results[line["target"]], time.monotonic(), PREPARE
+            elif case == "ready":
+                wait = SECONDS + SLACK
             elif case == "end":
                 current.grown = max(current.grown, line["grown"])
                 current.seconds += time.monotonic() - start
                 left, current = left[left.index(current.target) + 1 :], None
             else:
-                wait = SECONDS + SLACK
                 current.note(case, line["kind"], line["detail"])
                 current.next = case + 1 if isinstance(case, int) else current.next
                 if len(current.failures) >= MOST_FAILURES:
@@ -170,7 +173,8 @@ def grouped(names, one_process):
     """Lists of targets that share a process: those of a module, or each on its own."""
     if not one_process:
         return [[name] for name in names]
-    return [[n for n in names if TARGETS[n].module == module] for module in MODULES]
+    modules = dict.fromkeys(TARGETS[name].module for name in names)
+    return [[name for name in names if TARGETS[name].module == module] for module in modules]
 
 
 def fuzz(names, seed, seconds=None, counts=None, jobs=1, one_process=False, first=0):
@@ -193,7 +197,7 @@ def fuzz(names, seed, seconds=None, counts=None, jobs=1, one_process=False, firs
     def part(group):
         run({name: results[name] for name in group}, seed, shares, counts, first)
         for name in group:
-            print(table.line(results[name]), flush=True)
+            print(figures.line(results[name]), flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as threads:
         list(threads.map(part, filter(None, grouped(names, one_process))))
@@ -215,12 +219,13 @@ def main(words=None):
     add("--cases", type=int, help="cases of each target, without a limit of time")
     add("--first", type=int, default=0, help="number of the first case (default: %(default)s)")
     add("--jobs", type=int, default=2, help="processes at a time (default: %(default)s)")
+    add("--together", action="store_true", help="targets of a file share a process: faster for few cases")
     add("--seed", help="default: a random one, which is printed")
     add("--output", type=pathlib.Path, metavar="FILE", help="write the results as JSON")
     add("--docs", type=pathlib.Path, metavar="FILE", help="write the table of these results into the page, and end")
     args = parser.parse_args(words)
     if args.docs:
-        table.write_page(json.loads(args.docs.read_text()), FOLDER.parents[1] / "docs" / "hostile_input.md")
+        figures.write_page(json.loads(args.docs.read_text()), FOLDER.parents[1] / "docs" / "hostile_input.md")
         return 0
     register()
     if unknown := [name for name in args.targets if name not in TARGETS]:
@@ -230,9 +235,9 @@ def main(words=None):
     print(f"seed {shlex.quote(seed)}, {len(names)} targets, {args.jobs} processes", flush=True)
     start = time.monotonic()
     counts = dict.fromkeys(names, args.cases) if args.cases else None
-    results = fuzz(names, seed, None if counts else args.minutes * 60, counts, args.jobs, first=args.first)
-    content = table.content(results, seed, time.monotonic() - start)
-    print(table.text(content))
+    results = fuzz(names, seed, None if counts else args.minutes * 60, counts, args.jobs, args.together, args.first)
+    content = figures.content(results, seed, time.monotonic() - start)
+    print(figures.text(content))
     if args.output:
         args.output.write_text(json.dumps(content, indent=1) + "\n")
     return 1 if any(result.failures for result in results.values()) else 0

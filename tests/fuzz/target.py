@@ -50,6 +50,7 @@ def target(name, quick=100, weight=1.0, allowed=(DataError,)):
     return register
 
 
+LONGEST = 3000  # characters of a message
 SPECIAL = ("fifo", "folder", "missing", "empty", "zeros", "loop", "secret")
 
 
@@ -141,7 +142,7 @@ class NotOneLineError(Exception):
 def check_message(error):
     """Raises a `NotOneLineError` unless the message of an error is one printable line."""
     message = str(error)
-    if not message or len(message) > 2000 or len(message.splitlines()) > 1:
+    if not message or len(message) > LONGEST or len(message.splitlines()) > 1:
         raise NotOneLineError(f"{len(message)} characters in {len(message.splitlines())} lines: {message[:300]!r}")
     with contextlib.suppress(UnicodeEncodeError):
         message.encode()

@@ -140,6 +140,7 @@ def run(name, seed, first, count, seconds, folder, hook, write):
     kind, detail = outcome(case(None), chosen.allowed, hook, canaries)
     if kind != "read":
         write({"case": "valid", "kind": "unread", "detail": detail or "the unchanged sample is refused"})
+    write({"case": "ready"})
     before = status("VmHWM:")
     for number in range(first, first + count):
         if time.monotonic() - start > seconds:
@@ -174,6 +175,7 @@ def main(words=None):
     """Runs the targets on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", action="store_true", help="show the traceback of one case")
+    parser.add_argument("--modules", default=",".join(MODULES), help="names of files attempts_*.py that have the targets")
     parser.add_argument("seed")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("plan", nargs="+")
@@ -181,7 +183,7 @@ def main(words=None):
     plans = [args.plan[start : start + 4] for start in range(0, len(args.plan), 4)]
     work, hook = prepare(args.folder)
     faulthandler.enable()
-    for module in MODULES:
+    for module in args.modules.split(","):
         importlib.import_module(f"attempts_{module}")
     if args.one:
         return one(args.seed, plans[0], work)
