@@ -34,7 +34,7 @@ class LineFile:
     def __init__(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._file = os.open(regular(path), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             self._lock()
             self._sync()
@@ -100,7 +100,11 @@ class LineFile:
 
 
 def read_lines(path):
-    """Yields the length in bytes and the object of each line that ends; None for one that is no JSON object."""
+    """Yields the length in bytes and the object of each line that ends; None for one that is no JSON object.
+
+    Raises:
+        DataError: the path is a pipe or a device, which may have no end.
+    """
     with open(regular(path), "rb") as file:
         for line in file:
             if line.endswith(b"\n"):

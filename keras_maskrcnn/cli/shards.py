@@ -15,6 +15,7 @@ from keras_maskrcnn.cli.line_file import LineFile, read_lines
 from keras_maskrcnn.cli.progress import Tally
 from keras_maskrcnn.cli.records import records
 from keras_maskrcnn.data.paths import regular
+from keras_maskrcnn.data.sample import one_line
 
 DIGEST_BYTES = 16
 RECENT = 2**14  # digests in a set before they are sorted into the array
@@ -124,8 +125,9 @@ class Results:
 
     def _note(self, content, retry_failed):
         content = content or {}  # the input of a damaged line is tried again
-        self._is_finished, self._starts = "finished" in content, content.get("starts", 0)
-        if "file_name" not in content:
+        self._is_finished, starts = "finished" in content, content.get("starts", 0)
+        self._starts = starts if isinstance(starts, int) else 0
+        if not isinstance(content.get("file_name"), str):
             return
         failed = "error" in content
         self.done, self.failed = self.done + 1, self.failed + failed
@@ -239,5 +241,5 @@ def _check_header(path, header, settings):
         if held.get(name) != value
     ]
     if differences:
-        raise ValueError(f"{path} holds results with {', '.join(differences)}: use another --output")
+        raise ValueError(f"{path} holds results with {one_line(', '.join(differences))}: use another --output")
     return settings

@@ -46,6 +46,10 @@ def shown(value):
 
 def one_line(text, limit=MAX_REASON):
     """Returns a text as one line of printable characters; of a text longer than `limit` the middle is left out."""
+    return _printable(" ".join(str(text).split()), limit)
+
+
+def _printable(text, limit):
     return _shortened(_UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], _shortened(text, limit)), limit)
 
 
@@ -63,7 +67,7 @@ class DataError(ValueError):
     """
 
     def __init__(self, source, reason=""):
-        self.source, self.reason = one_line(str(source), MAX_SOURCE), one_line(" ".join(str(reason).split()))
+        self.source, self.reason = _printable(str(source), MAX_SOURCE), one_line(reason)
         super().__init__(f"{self.source}: {self.reason}" if self.reason else self.source)
 
     def __reduce__(self):

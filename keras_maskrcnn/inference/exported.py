@@ -2,22 +2,27 @@
 
 import contextlib
 import dataclasses
+import math
+import re
 
 import numpy as np
+from PIL import Image
 
 from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.heads.detection import Detection
+from keras_maskrcnn.heads.detection import Detection, check_count
 from keras_maskrcnn.heads.outputs import Output
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
+from keras_maskrcnn.ops.placement import MAX_SIDE
 
 # Names of the class names, one per line, and of the description, JSON, in all formats that can hold them.
 CLASS_NAMES, DESCRIPTION = "class_names.txt", "model.json"
 # Entries of the description that files for inference engines have in addition.
 OF_ENGINES = ("batch", "max_detections")
+CAPTION = re.compile(r"[^{}]*({(:[^{}]{0,5})?}[^{}]*)?")  # a wider field would take any memory
 DAMAGED = f"its description ({DESCRIPTION}) is damaged: export the model again"
 
 
@@ -58,13 +63,16 @@ class Exported(Detector):
 
     def __init__(self, path, content):
         try:
-            self.class_names, self.num_classes = content["class_names"], content["num_classes"]
+            self.class_names, self.num_classes = content["class_names"], check_count("", content["num_classes"])
+            _check(self.class_names is None or _are(str, self.class_names))
             self.layer_dtype = content.get("precision")
-            self.schema = tuple(Output(**output) for output in content["outputs"])
+            self.schema = tuple(_output(**output) for output in content["outputs"])
             self.placement = _placement(content["placement"])
             self.image_type = self.placement.image_type
             self.detection = Detection.of(content["detection"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            for name in OF_ENGINES:
+                _check(content.get(name) is None or check_count(name, content[name]))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(path, DAMAGED) from error
 
     def use(self, network):
@@ -76,8 +84,36 @@ def _placement(fields):
     """The `Placement` of a description; earlier versions have fewer fields."""
     pairs = {name: tuple(fields[name]) for name in ("image_size", "stretch", "canvas") if fields.get(name)}
     image_type = ImageType(**fields.get("image_type", {}))
-    fields = {"image_size": None, **fields, **pairs}
-    return Placement(**{**fields, "resize": Resize.of(fields["resize"]), "image_type": image_type})
+    placement = {"image_size": None, **fields, **pairs, "resize": Resize.of(fields["resize"]), "image_type": image_type}
+    placement = Placement(**placement)
+    rule, most = placement.resize, Image.MAX_IMAGE_PIXELS or math.inf
+    sides = [placement.stride, rule.shorter, rule.longer, rule.multiple or 1]
+    for size in filter(None, (placement.image_size, placement.canvas)):
+        _check(len(size) == 2 and math.prod(size) <= most)
+        sides += size
+    _check(_are(int, sides) and min(sides) >= 1 and max(sides) <= MAX_SIDE and (rule.scale or 1) <= MAX_SIDE)
+    if placement.stretch is not None:
+        low, high = placement.stretch
+        _check(0 <= low < high <= 100)
+    return placement
+
+
+def _output(**fields):
+    """An `Output` whose fields have the types that `export` writes."""
+    output = Output(**fields)
+    texts = [text for text in (output.exported, output.caption) if text is not None]
+    _check(_are(str, [output.name, *texts, *(output.names or ())]) and _are(int, [output.stride]))
+    _check(output.stride >= 1 and CAPTION.fullmatch(output.caption or ""))
+    return output
+
+
+def _are(kind, values):
+    return isinstance(values, list | tuple) and all(type(value) is kind for value in values)
+
+
+def _check(holds):
+    if not holds:
+        raise ValueError("a value that `export` does not write")
 
 
 # Inference engines ------------------------------------------------------------------------------------------------

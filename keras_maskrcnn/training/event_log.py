@@ -10,7 +10,6 @@ import time
 
 from PIL import Image
 
-from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 LONGEST = 2**16  # bytes of an event that `read_scalars` reads: those of images are longer
@@ -98,7 +97,7 @@ def read_scalars(folder):
         DataError: in one line, if a file is damaged.
     """
     curves = {}
-    for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
+    for path in filter(pathlib.Path.is_file, sorted(pathlib.Path(folder).glob("events.out.tfevents.*"))):
         for event in _events(path):
             if event.session_log.status == event.session_log.START:
                 for curve in curves.values():  # what this file repeats
@@ -116,7 +115,7 @@ def _events(path):
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
-    content, at = memoryview(regular(path).read_bytes()), 0
+    content, at = memoryview(path.read_bytes()), 0
     try:
         while at < len(content):
             if len(content) < at + 12:

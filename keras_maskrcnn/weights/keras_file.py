@@ -42,6 +42,21 @@ def check(path):
         raise DataError(path, f"is damaged or no {kind} file ({type(error).__name__}: {str(error)[:200]})") from error
 
 
+def load(path):
+    """The Keras model in a `.keras` file, not compiled, after `check`.
+
+    Raises:
+        DataError: as `check`, and if Keras cannot make the model; the message is one line.
+    """
+    import keras
+
+    check(path)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # constructors and Keras raise exceptions of any class
+        raise DataError(path, f"cannot be loaded ({type(error).__name__}: {str(error)[:300]})") from error
+
+
 def _weights(path):
     """The bytes of the weights in a `.keras` file, after all checksums were compared."""
     with zipfile.ZipFile(path) as archive:

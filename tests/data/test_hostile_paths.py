@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn import data, history
+from keras_maskrcnn.cli import line_file
 from keras_maskrcnn.data import idx, paths, tf_messages
 from keras_maskrcnn.data.video import frames
 from keras_maskrcnn.inference.export import opened
-from keras_maskrcnn.training import event_log
 from keras_maskrcnn.weights import files, keras_file, preset_folder
 
 REASON = "is not a regular file"
@@ -64,7 +64,8 @@ OPENINGS = {
     "a.tflite": opened,
     "config.json": preset_folder._json,
     "history.csv": history.read,
-    "events.out.tfevents.1": lambda path: event_log.read_scalars(path.parent),
+    "shard.jsonl": line_file.LineFile,
+    "lines.jsonl": lambda path: list(line_file.read_lines(path)),
 }
 
 

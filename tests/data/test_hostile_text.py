@@ -133,7 +133,7 @@ def test_an_index_that_claims_huge_records(tmp_path):
             data.TfRecord, tmp_path / "train.record"
         )
     dataset.files[0].write_bytes(dataset.files[0].read_bytes()[:100])
-    assert "is damaged, or the index is that of another file" in reason_of(dataset.__getitem__, 0)
+    assert "is damaged: its bytes do not fit their checksum" in reason_of(dataset.__getitem__, 0)
 
 
 def test_long_names_are_shortened(coco_folder, tmp_path):
