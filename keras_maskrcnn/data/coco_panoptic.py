@@ -9,7 +9,7 @@ from keras_maskrcnn.data.id_masks import masks_of
 from keras_maskrcnn.data.image_file import opened, read_stored
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.paths import inside
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import DataError, Dataset, shown
 
 VOID = 255  # pixels without a segment
 
@@ -49,13 +49,14 @@ class CocoPanoptic(Dataset):
             self.annotations = list(content["annotations"])
             for annotation in self.annotations:
                 _ = self.images[annotation["image_id"]], annotation["file_name"], annotation["segments_info"]
+            self.class_names = [str(category["name"]) for category in things]
+            names = [str(category["name"]) for category in stuff]
+            self._labels = {c["id"]: (i, kind is things) for kind in (things, stuff) for i, c in enumerate(kind, 1)}
         except (KeyError, TypeError) as error:
             raise DataError(self.path, f"is no COCO panoptic file ({type(error).__name__}: {error})") from error
         if not things or len(stuff) >= VOID:
             raise DataError(self.path, f"has {len(things)} categories of things and {len(stuff)} of stuff")
-        self.class_names = [str(category["name"]) for category in things]
-        self.fields = (LabelMap("semantic", class_names=("things", *(str(c["name"]) for c in stuff))),)
-        self._labels = {c["id"]: (label, kind is things) for kind in (things, stuff) for label, c in enumerate(kind, 1)}
+        self.fields = (LabelMap("semantic", class_names=("things", *names)),)
 
     def __len__(self):
         return len(self.annotations)
@@ -69,14 +70,11 @@ class CocoPanoptic(Dataset):
         ids = _ids(place, stored.sizes)
         semantic, found = np.full(ids.shape, VOID, np.uint8), []
         present = set(np.unique(ids).tolist())
-        for segment in annotation["segments_info"]:
-            number, category = segment.get("id"), segment.get("category_id")
-            if category not in self._labels or not isinstance(number, int):
-                raise DataError(place, f"segment {number!r} has the category {category!r}, which is not listed")
+        for number, category, is_crowd in _segments(annotation["segments_info"], self._labels, place):
             label, is_thing = self._labels[category]
             if number in present:
                 semantic[ids == number] = 0 if is_thing else label
-                found += [(number, label, bool(segment.get("iscrowd")))] if is_thing else []
+                found += [(number, label, is_crowd)] if is_thing else []
         return {
             "image": stored.fitted(ids.shape, self.folder),
             "labels": np.array([label for _, label, _ in found], np.int32),
@@ -86,6 +84,19 @@ class CocoPanoptic(Dataset):
             "image_id": annotation["image_id"],
             "source": str(path),
         }
+
+
+def _segments(listed, known, place):
+    """(id, category, whether it is a crowd) of each segment in a list."""
+    try:
+        found = [(one.get("id"), one.get("category_id"), bool(one.get("iscrowd"))) for one in listed]
+        for number, category, _ in found:
+            if category not in known or not isinstance(number, int):
+                reason = f"segment {shown(number)} has the category {shown(category)}, which is not listed"
+                raise DataError(place, reason)
+    except (AttributeError, TypeError) as error:  # not a list of dicts, or a list as category
+        raise DataError(place, f"its segments_info is damaged ({error})") from error
+    return found
 
 
 def _ids(path, sizes):

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import math
 import os
 import pathlib
 
@@ -84,7 +85,10 @@ def _shape(shape):
     """Label, group or None, and polygon."""
     if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"]:
         raise ValueError("it has no label")
-    points = [value for point in shape.get("points") or [] for value in (point if isinstance(point, list) else [None])]
+    if not isinstance(shape.get("group_id"), int | str | None):
+        raise ValueError("its group_id is neither a number nor a text")
+    points = shape.get("points") if isinstance(shape.get("points"), list) else []
+    points = [value for point in points for value in (point if isinstance(point, list) else [None])]
     points, kind = numbers(points).tolist(), shape.get("shape_type") or "polygon"
     if kind not in AREAS:
         raise ValueError(f"its shape {str(kind)[:40]!r} has no area")
@@ -95,6 +99,6 @@ def _shape(shape):
         points = rectangle(x1, y1, x2 - x1, y2 - y1)
     if kind == "circle":  # centre, and a point on it
         x1, y1, x2, y2 = points
-        radius = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
+        radius = math.hypot(x2 - x1, y2 - y1)
         points = ellipse(x1, y1, radius, radius)
     return shape["label"], shape.get("group_id"), points

@@ -5,9 +5,10 @@ import pathlib
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.outlines import Instance, Outlines, Record, ellipse, numbers, rectangle
 from keras_maskrcnn.data.paths import inside
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.sample import DataError, shown
 
 FILE = "via_region_data.json"
+ATTRIBUTES = ("region_attributes", "shape_attributes")
 
 
 class Via(Outlines):
@@ -62,9 +63,12 @@ def entries_of(path):
 def _regions(path, name, entry):
     """Pairs of the number and the region."""
     regions = entry["regions"] or []
+    if not isinstance(regions, list | dict):
+        raise DataError(path, f"{shown(name)} has regions that are neither a list nor a dict")
     regions = list(regions.items()) if isinstance(regions, dict) else list(enumerate(regions))
-    if not all(isinstance(region, dict) for _, region in regions):
-        raise DataError(path, f"{name} has a region that is not a dict")
+    for _, region in regions:
+        if not isinstance(region, dict) or not all(isinstance(region.get(key) or {}, dict) for key in ATTRIBUTES):
+            raise DataError(path, f"{shown(name)} has a region that is not a dict, or whose attributes are none")
     return regions
 
 
