@@ -75,6 +75,11 @@ class Exported(Detector):
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(path, DAMAGED) from error
 
+    def check_outputs(self, path, names):
+        """Raises a `DataError` unless the network of a file has all outputs of the description, given their names."""
+        if missing := {output.name for output in self.schema}.difference(names):
+            raise DataError(path, f"{DAMAGED}: the network has no output {min(missing)[:80]!r}")
+
     def use(self, network):
         """Sets `predictor` with the network of a `Predictor`."""
         self.predictor = Predictor(network, self.placement, self.schema, self.detection)
@@ -91,7 +96,7 @@ def _placement(fields):
     for size in filter(None, (placement.image_size, placement.canvas)):
         _check(len(size) == 2 and math.prod(size) <= most)
         sides += size
-    _check(_are(int, sides) and 1 <= min(sides) and max(sides) <= MAX_SIDE and (rule.scale or 1) <= MAX_SIDE)
+    _check(_are(int, sides) and min(sides) >= 1 and max(sides) <= MAX_SIDE and (rule.scale or 1) <= MAX_SIDE)
     if placement.stretch is not None:
         low, high = placement.stretch
         _check(0 <= low < high <= 100)

@@ -2,8 +2,8 @@
 
 Every target runs in a process of its own, see `worker`. This process ends one that gives no line for more than
 `worker.SECONDS`, notes the case, and starts another one at the next case. With `--cases` each target has this number of
-cases instead of a share of the time. `--output` writes the results as JSON, and `--docs` writes such a file's table into
-docs/hostile_input.md. The exit code is 1 if a case failed.
+cases instead of a share of the time. `--output` writes the results as JSON, and `--docs` writes the table of such a file
+into docs/hostile_input.md. The exit code is 1 if a case failed.
 """
 
 import argparse
@@ -26,9 +26,9 @@ import time
 
 FOLDER = pathlib.Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parents[1])]
-import figures  # noqa: E402
-from target import MODULES, TARGETS  # noqa: E402
-from worker import SECONDS  # noqa: E402
+import figures
+from target import MODULES, TARGETS
+from worker import SECONDS
 
 PREPARE = 240  # seconds in which a process is ready
 SLACK = 2  # seconds beyond those of a case, for changing its file
@@ -58,7 +58,9 @@ class Result:
         if kind in ("read", "refused"):
             setattr(self, kind, getattr(self, kind) + 1)
         else:
-            again = f"python tests/fuzz/worker.py --one {self.seed} /tmp/fuzz_{self.target}_{case} {self.target} {case} 1 9"
+            again = (
+                f"python tests/fuzz/worker.py --one {self.seed} /tmp/fuzz_{self.target}_{case} {self.target} {case} 1 9"
+            )
             self.failures.append({"case": case, "kind": kind, "detail": detail, "again": again})
             print(f"FAILED {self.target} {case}: {kind}: {detail}\n  again: {again}", flush=True)
 

@@ -14,14 +14,18 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
-import run
 import figures
+import run
 from target import TARGETS, Target
 
 run.register()
 MODULES = sorted({target.module for target in TARGETS.values()})
 # What targets need beside the package itself; a target is left out where it is not installed.
-EXTRAS = {"arrays": ("av", "google_crc32c", "h5py"), "images": ("imagecodecs", "tifffile"), "weights": ("h5py", "safetensors")}
+EXTRAS = {
+    "arrays": ("av", "google_crc32c", "h5py"),
+    "images": ("imagecodecs", "tifffile"),
+    "weights": ("h5py", "safetensors"),
+}
 EXTRAS["service"] = ("fastapi",)
 
 

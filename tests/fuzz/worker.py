@@ -2,8 +2,8 @@
 
 Each case is a line on stdout, "case OUTCOME detail" as JSON; the parent ends the process where none comes for too long.
 `--one` shows the traceback of a single case. Memory is limited to `MEMORY` beyond that of the process when it starts to
-read. An audit hook notes programs that are started, connections, pickles that look up names, code that holds the name of
-the canary, and files that are written outside the folder or read in the forbidden one.
+read. An audit hook notes programs that are started, connections, pickles that look up names, code that holds the name
+of the canary, and files that are written outside the folder or read in the forbidden one.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import sys
 import time
 import traceback
@@ -29,9 +30,28 @@ SECONDS = 10  # of a case
 FILE_BYTES = 2**30  # of a file that is written
 LOG_BYTES = 2**20
 
-STARTS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pty.spawn")
+STARTS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+    "subprocess.Popen",
+    "pty.spawn",
+)
 CONNECTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request")
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.truncate", "shutil.rmtree")
+CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.truncate",
+    "shutil.rmtree",
+)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -39,7 +59,12 @@ class Hook:
     """The audit hook: `seen` lists what happened while it is `armed`."""
 
     def __init__(self, root, forbidden):
-        self.root, self.forbidden, self.armed, self.seen = os.path.realpath(root), os.path.realpath(forbidden), False, []
+        self.root, self.forbidden, self.armed, self.seen = (
+            os.path.realpath(root),
+            os.path.realpath(forbidden),
+            False,
+            [],
+        )
         sys.addaudithook(self)
 
     def __call__(self, event, arguments):
@@ -175,7 +200,9 @@ def main(words=None):
     """Runs the targets on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", action="store_true", help="show the traceback of one case")
-    parser.add_argument("--modules", default=",".join(MODULES), help="names of files attempts_*.py that have the targets")
+    parser.add_argument(
+        "--modules", default=",".join(MODULES), help="names of files attempts_*.py that have the targets"
+    )
     parser.add_argument("seed")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("plan", nargs="+")
@@ -203,6 +230,7 @@ def one(seed, plan, work):
     name, number = plan[0], int(plan[1])
     importlib.import_module(f"attempts_{TARGETS[name].module}").load()
     limit_memory()
+    shutil.rmtree(work / name, ignore_errors=True)
     (work / name).mkdir()
     read = TARGETS[name].prepare(work / name)(random.Random(f"{name} {seed} {number}"))
     print(f"the files are in {work / name}", file=sys.stderr)
