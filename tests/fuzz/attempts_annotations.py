@@ -128,7 +128,7 @@ def yolo(folder):
             return f"{bomb}train: images/train\nnames: {name}\n".encode()
         return changes.by_name(name)(content, rng)
 
-    return changed_files(folder, lambda: [read_all(lambda: part) for part in data.splits(folder)], change)
+    return changed_files(folder, lambda: [read_all(lambda part=part: part) for part in data.splits(folder)], change)
 
 
 @target("layouts", quick=60)

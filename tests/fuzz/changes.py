@@ -1,4 +1,4 @@
-"""Random changes of files: of any bytes, and of JSON, text, zip, pickle, protobuf, PNG and HDF5 with the structure kept.
+"""Random changes of files: of any bytes, and of JSON, text, zip, pickle, protobuf and PNG with the structure kept.
 
 Every function takes the valid content and a `random.Random`, and returns the changed content.
 """
@@ -6,6 +6,7 @@ Every function takes the valid content and a `random.Random`, and returns the ch
 import copy
 import functools
 import io
+import itertools
 import json
 import pickletools
 import struct
@@ -175,7 +176,7 @@ def pickle_changed(content, rng):
         places = [place for _, _, place in pickletools.genops(content)] + [len(content)]
     except ValueError:
         return bytes_changed(content, rng)
-    parts = [content[start:end] for start, end in zip(places, places[1:], strict=False)]
+    parts = [content[start:end] for start, end in itertools.pairwise(places)]
     for _ in range(rng.choice([1, 1, 2, 3])):
         place, kind = rng.randrange(len(parts)), rng.randrange(6)
         if kind == 0 and len(parts) > 1:

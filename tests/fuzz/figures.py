@@ -51,11 +51,8 @@ def rows(run):
     found = [[name, *_cells(row)] for name, row in run["targets"].items()]
     targets = run["targets"].values()
     total = {key: sum(row[key] for row in targets) for key in ("cases", "read", "refused", "seconds")}
-    total |= {
-        "grown": max(row["grown"] for row in targets),
-        "failures": [failure for row in targets for failure in row["failures"]],
-    }
-    return [*found, ["all", *_cells(total)]]
+    failures = [failure for row in targets for failure in row["failures"]]
+    return [*found, ["all", *_cells({**total, "grown": max(row["grown"] for row in targets), "failures": failures})]]
 
 
 def _cells(row):

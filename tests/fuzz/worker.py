@@ -7,6 +7,7 @@ of the canary, and files that are written outside the folder or read in the forb
 """
 
 import argparse
+import contextlib
 import faulthandler
 import importlib
 import json
@@ -21,6 +22,7 @@ import time
 import traceback
 import warnings
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 import changes
 import target as target_module
 from target import MODULES, TARGETS
@@ -110,11 +112,22 @@ def status(name):
     return int(line.split()[1]) * 1024
 
 
-def limit_memory():
-    """Limits the address space to `MEMORY` more than now, and the size of files."""
-    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + MEMORY,) * 2)
+def limit_memory(memory):
+    """Limits the address space to so many bytes more than now, and the size of files."""
+    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + memory, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@contextlib.contextmanager
+def unlimited():
+    """Context without a limit of the address space."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def chain(error):
@@ -125,7 +138,10 @@ def chain(error):
 
 
 def outcome(read, allowed, hook, canaries):
-    """Runs a case: (kind, detail), where the kind is "read", "refused", or that of a failure."""
+    """Runs a case: (kind, detail).
+
+    The kind is "read", "refused", that of a failure, or "short": a clean error, because memory was refused.
+    """
     hook.seen.clear()
     hook.armed = True
     try:
@@ -140,18 +156,17 @@ def outcome(read, allowed, hook, canaries):
 
 
 def _judged(error, allowed):
-    if any(isinstance(each, MemoryError) for each in chain(error)):
-        return "memory", repr(error)[:300]
     if isinstance(error, target_module.NotOneLineError):
         return "message", str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     if not isinstance(error, allowed):
-        return "exception", f"{error!r:.300} ({pathlib.Path(where.filename).name}:{where.lineno})"
+        kind = "memory" if isinstance(error, MemoryError) else "exception"
+        return kind, f"{error!r:.300} ({pathlib.Path(where.filename).name}:{where.lineno})"
     try:
         target_module.check_message(error)
     except target_module.NotOneLineError as message:
         return "message", str(message)
-    return "refused", ""
+    return ("short" if any(isinstance(each, MemoryError) for each in chain(error)) else "refused"), ""
 
 
 def run(name, seed, first, count, seconds, folder, hook, write):
@@ -173,6 +188,11 @@ def run(name, seed, first, count, seconds, folder, hook, write):
         read = case(random.Random(f"{name} {seed} {number}"))
         faulthandler.dump_traceback_later(SECONDS - 0.5)
         kind, detail = outcome(read, chosen.allowed, hook, canaries)
+        if kind == "short":  # it may only have been reserved, not used, which the parent watches
+            write({"case": "again", "used": status("VmRSS:")})
+            with unlimited():
+                kind, detail = outcome(read, chosen.allowed, hook, canaries)
+            kind = "refused" if kind == "short" else kind
         faulthandler.cancel_dump_traceback_later()
         write({"case": number, "kind": kind, "detail": detail})
         if os.fstat(2).st_size > LOG_BYTES:
@@ -203,6 +223,7 @@ def main(words=None):
     parser.add_argument(
         "--modules", default=",".join(MODULES), help="names of files attempts_*.py that have the targets"
     )
+    parser.add_argument("--memory", type=int, default=MEMORY, help="bytes beyond those of the idle process")
     parser.add_argument("seed")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("plan", nargs="+")
@@ -219,7 +240,7 @@ def main(words=None):
     for number, (name, first, count, seconds) in enumerate(plans):
         if number == 0:
             importlib.import_module(f"attempts_{TARGETS[name].module}").load()
-            limit_memory()
+            limit_memory(args.memory)
         write = lambda line: os.write(stream, json.dumps(line).encode() + b"\n")  # noqa: E731
         run(name, args.seed, int(first), int(count), float(seconds), work, hook, write)
     return 0
@@ -229,7 +250,7 @@ def one(seed, plan, work):
     """Shows what a single case does."""
     name, number = plan[0], int(plan[1])
     importlib.import_module(f"attempts_{TARGETS[name].module}").load()
-    limit_memory()
+    limit_memory(MEMORY)
     shutil.rmtree(work / name, ignore_errors=True)
     (work / name).mkdir()
     read = TARGETS[name].prepare(work / name)(random.Random(f"{name} {seed} {number}"))
