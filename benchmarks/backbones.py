@@ -56,7 +56,7 @@ def case(name, options):
 
 def parse():
     """Arguments of the command line."""
-    parser = pairs.arguments(__doc__, 7)
+    parser = pairs.arguments(__doc__, 7, sys.executable)
     add = parser.add_argument
     add("--backbone", default="efficientnet_lite0", help="side with the name ours (default: %(default)s)")
     add("--norms", nargs="+", choices=NORMS, default=list(NORMS), help="(default: both)")
@@ -77,11 +77,9 @@ def main():
         return
     pairs.compare(
         __file__,
+        options,
         options.norms,
-        sys.executable,
-        options.rounds,
-        output=options.output,
-        options=[f"--{name}={getattr(options, name)}" for name in ("backbone", "size", "batch", "precision")],
+        words=[f"--{name}={getattr(options, name)}" for name in ("backbone", "size", "batch", "precision")],
         peer_name="resnet18 of half width",
         fresh=True,
     )

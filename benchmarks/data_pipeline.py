@@ -181,16 +181,7 @@ def main():
         parser.error(f"{_annotations(options.data, options.split)}: no such annotation file")
     if options.worker is None:
         words = ["--data", options.data, "--split", options.split, "--pictures", options.pictures]
-        rows = pairs.compare(
-            __file__,
-            [CASE],
-            options.peer_python,
-            options.rounds,
-            output=options.output,
-            check=check,
-            options=words,
-            unit="s",
-        )
+        rows = pairs.compare(__file__, options, [CASE], check=check, words=words, unit="s")
         print(*(line for row in rows for line in per_image(row)), sep="\n")
         return
     side = ours if options.worker == "ours" else peer

@@ -71,7 +71,7 @@ def check(ours, peer):
 
 def parse():
     """Arguments of the command line."""
-    parser = pairs.arguments(__doc__, 5)
+    parser = pairs.arguments(__doc__, 5, sys.executable)
     add = parser.add_argument
     add("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="(default: %(default)s)")
     add("--batch", type=pairs.positive, default=8, help="images (default: %(default)s)")
@@ -86,16 +86,7 @@ def main():
         pairs.serve(lambda name: case(name, options))
         return
     words = [f"--{name}={getattr(options, name)}" for name in ("dtype", "batch", "repeats")]
-    pairs.compare(
-        __file__,
-        list(CASES),
-        sys.executable,
-        options.rounds,
-        output=options.output,
-        check=check,
-        options=words,
-        peer_name="TensorFlow's gradients",
-    )
+    pairs.compare(__file__, options, list(CASES), check=check, words=words, peer_name="TensorFlow's gradients")
 
 
 if __name__ == "__main__":

@@ -109,17 +109,7 @@ def main():
         names = cases(peers.precisions(options), options.peer if options.peer_python else None, options.saved_model)
         words = ["--peer", options.peer, "--size", *options.size, *(["--tiny"] * options.tiny)]
         words += ["--without-pasting"] * options.without_pasting
-        pairs.compare(
-            __file__,
-            names,
-            options.peer_python,
-            options.rounds,
-            output=options.output,
-            check=check,
-            options=words,
-            peer_name=options.peer,
-            fresh=True,
-        )
+        pairs.compare(__file__, options, names, check=check, words=words, peer_name=options.peer, fresh=True)
 
 
 def case(name, options):

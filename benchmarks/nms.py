@@ -108,11 +108,11 @@ def main():
     if options.worker is None:
         implementations = options.implementations or ("xla" if options.fast else "auto")
         asked = [f"{name}; {i}" for name in cases for i in implementations.split(",")]
-        common = {"output": options.output, "check": check_fast if options.fast else check}
         if options.fast:
-            common |= {"options": ["--fast"], "peer_name": "exact NMS"}
-        python = sys.executable if options.fast else options.peer_python
-        pairs.compare(__file__, asked, python, options.rounds, **common)
+            options.peer_python = sys.executable
+            pairs.compare(__file__, options, asked, check=check_fast, words=["--fast"], peer_name="exact NMS")
+        else:
+            pairs.compare(__file__, options, asked, check=check)
         return
 
     def case(name):

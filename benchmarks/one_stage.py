@@ -117,9 +117,9 @@ def validation_images(name, options, summary):
 def timed(options, name):
     """The times of both models on a data set: dict from models to ms an image, and the ratio of the two."""
     words = ["--runs", options.runs, "--seeds", options.seeds[0], *(["--data", options.data] if options.data else [])]
-    (row,) = pairs.compare(
-        __file__, [name], sys.executable, options.rounds, options=words, peer_name=MODELS["yolact"], fresh=True
-    )
+    # The report of this script is another file than that of the comparison.
+    common = argparse.Namespace(rounds=options.rounds, peer_python=sys.executable, output=None)
+    (row,) = pairs.compare(__file__, common, [name], words=words, peer_name=MODELS["yolact"], fresh=True)
     of_model = {}
     for side, model in SIDES.items():
         facts = row["facts"][side]

@@ -27,16 +27,20 @@ UNITS = {"s": 1.0, "ms": 1e3}
 ANSWER = "answer "
 
 
-def arguments(description, rounds):
+def arguments(description, rounds, peer_python=None):
     """A parser with the common arguments; `--threads` immediately confines this process and its workers.
 
     Args:
         description: text for `--help`, usually the script's `__doc__`.
         rounds: default of `--rounds`.
+        peer_python: `sys.executable` if the peer runs in this Python, which takes the place of the option.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--peer-python", metavar="PATH", help="Python with the peer; without it only this package is timed")
+    if peer_python:
+        parser.set_defaults(peer_python=peer_python)
+    else:
+        add("--peer-python", metavar="PATH", help="Python with the peer; without it only this package is timed")
     add("--rounds", type=positive, default=rounds, help="timings of each side and case (default: %(default)s)")
     add(
         "--output",
@@ -115,29 +119,15 @@ def _timed(call, repeats, first):
 # Parent -----------------------------------------------------------------------------------------------------------
 
 
-def compare(
-    script,
-    names,
-    peer_python,
-    rounds,
-    *,
-    output=None,
-    check=None,
-    options=(),
-    peer_name="torchvision",
-    unit="ms",
-    fresh=False,
-):
-    """Runs the cases `rounds` times, both sides alternately, and prints medians and the ratio.
+def compare(script, options, names, *, check=None, words=(), peer_name="torchvision", unit="ms", fresh=False):
+    """Runs the cases `--rounds` times, both sides alternately, and prints medians and the ratio.
 
     Args:
         script: file that calls `serve` for `--worker ours` and `--worker peer`.
+        options: namespace of a parser from `arguments`; the result is written to `output` after each case.
         names: list of case names.
-        peer_python: Python with the peer installed, or None to time this package only.
-        rounds: int.
-        output: file for the result as JSON, written after each case; or None.
         check: function from the facts of both sides to None, or to a line about a difference of their work.
-        options: command-line arguments of the workers of both sides.
+        words: command-line arguments of the workers of both sides.
         peer_name: name of the peer.
         unit: unit of the times, "ms" or "s".
         fresh: whether each case has its own processes, so that the peak memory is that of the case.
@@ -149,8 +139,8 @@ def compare(
         SystemExit: with one line, if a worker does not start or stops, or if `check` returns a line.
     """
     commands = {
-        side: [python, str(script), "--worker", side, *map(str, options)]
-        for side, python in zip(SIDES, (sys.executable, peer_python), strict=True)
+        side: [python, str(script), "--worker", side, *map(str, words)]
+        for side, python in zip(SIDES, (sys.executable, options.peer_python), strict=True)
         if python
     }
     report = {
@@ -159,7 +149,7 @@ def compare(
         "date": datetime.date.today().isoformat(),
         "machine": machine.description(),
         "versions": {},
-        "peer": peer_name if peer_python else None,
+        "peer": peer_name if options.peer_python else None,
         "rows": [],
     }
     print(report["machine"])
@@ -171,14 +161,14 @@ def compare(
                 stack.close()
             if fresh or not workers:
                 workers = {side: stack.enter_context(Worker(side, command)) for side, command in commands.items()}
-            answers = _alternate(workers, name, rounds, check)
+            answers = _alternate(workers, name, options.rounds, check)
             report["versions"].update({side: rows[-1]["versions"] for side, rows in answers.items()})
             report["rows"].append(_row(name, answers, unit))
             print(_line(report["rows"][-1]), flush=True)
-            if output:
-                _write(output, report)
-    if output:
-        print(f"written: {output}")
+            if options.output:
+                _write(options.output, report)
+    if options.output:
+        print(f"written: {options.output}")
     return report["rows"]
 
 

@@ -78,7 +78,7 @@ def main():
     options = pairs.arguments(__doc__, rounds=9).parse_args()
     if options.worker is None:
         names = [f"{kind}; {rule}" for rule in RULES for kind in BOXES]
-        pairs.compare(__file__, names, options.peer_python, options.rounds, output=options.output, check=check)
+        pairs.compare(__file__, options, names, check=check)
         return
     side = ours if options.worker == "ours" else peer
     pairs.serve(lambda name: side(*name.split("; ")))

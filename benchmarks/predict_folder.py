@@ -114,12 +114,10 @@ def main():
         fill_folder(pathlib.Path(folder), options.pictures, options.photos)
         pairs.compare(
             __file__,
+            options,
             chosen,
-            options.peer_python,
-            options.rounds,
-            output=options.output,
             check=check,
-            options=["--folder", folder, "--score-threshold", options.score_threshold, *(["--tiny"] * options.tiny)],
+            words=["--folder", folder, "--score-threshold", options.score_threshold, *(["--tiny"] * options.tiny)],
             unit="s",
             fresh=True,
         )

@@ -123,7 +123,7 @@ def main():
     implementations = options.implementations.split(",")
     if options.worker is None:
         asked = [f"{name}; {implementation}" for name in names for implementation in implementations]
-        pairs.compare(__file__, asked, options.peer_python, options.rounds, output=options.output, check=check)
+        pairs.compare(__file__, options, asked, check=check)
         return
 
     def case(name):

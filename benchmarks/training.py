@@ -82,12 +82,10 @@ def main():
     sizes = ["--size", options.size, "--batch", options.batch]
     pairs.compare(
         __file__,
+        options,
         peers.cases(peers.precisions(options), options.peer if options.peer_python else None),
-        options.peer_python,
-        options.rounds,
-        output=options.output,
         check=check,
-        options=["--peer", options.peer, *sizes, *(["--tiny"] * options.tiny)],
+        words=["--peer", options.peer, *sizes, *(["--tiny"] * options.tiny)],
         peer_name=options.peer,
         fresh=True,
     )

@@ -1,7 +1,6 @@
 """`predict --shard` and `join`, with a model that finds one object: the box of all pixels that are not black."""
 
 import errno
-import functools
 import hashlib
 import io
 import json
@@ -11,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 
 import numpy as np
@@ -27,6 +27,7 @@ from keras_maskrcnn.heads.outputs import Detections, Output
 
 SCHEMA = (*OUTPUTS, Output("masks", "box_masks"))
 ROOT = pathlib.Path(__file__).parents[1]
+SECONDS = 600  # until a process counts as hung
 
 
 class Bright:
@@ -317,7 +318,7 @@ from keras_maskrcnn.cli.line_file import LineFile
 file = LineFile(pathlib.Path(sys.argv[1]))
 known = [content["number"] for content in file.read()]
 print("ready", flush=True)
-for number in range(len(known), 10**9):
+for number in range(len(known), len(known) + 300):  # 90 MB, if nobody kills it
     file.append({"number": number, "text": "x" * 300_000})
 """
 
@@ -331,7 +332,7 @@ def test_a_killed_process_leaves_whole_lines(tmp_path):
         with subprocess.Popen([sys.executable, "-c", APPEND, path], stdout=subprocess.PIPE, env=environment) as process:
             assert process.stdout.readline() == b"ready\n"
             while path.stat().st_size < before + 3_000_000 and process.poll() is None:
-                pass
+                time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
     file = LineFile(path)
     numbers = [content["number"] for content in file.read()]
@@ -342,33 +343,45 @@ def test_a_killed_process_leaves_whole_lines(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_ends_with_the_results_of_an_undisturbed_one(tmp_path):
-    """The command itself, with the model that ships with the package."""
+    """The command itself, with the model that ships with the package; the names come one by one, as those of `find`."""
+    (tmp_path / "photos").mkdir()
     for number in range(12):
         noise = np.random.default_rng(number).integers(0, 40, (64, 96, 3), dtype=np.uint8)
         noise[20:40, 10 + number : 40 + number] = 220
-        (tmp_path / "photos").mkdir(exist_ok=True)
-        Image.fromarray(noise).save(tmp_path / "photos" / f"{number}.png")
+        Image.fromarray(noise).save(tmp_path / "photos" / f"{number:02d}.png")
     (tmp_path / "photos" / "bad.png").write_text("not an image")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "keras_maskrcnn", "predict", "photos", "--model", "nuclei", "--shard", "1/1"]
-    start = functools.partial(subprocess.Popen, cwd=tmp_path, env=environment, stdout=subprocess.PIPE)
-    with start([*words, "--output", "whole"]) as process:
-        process.communicate()
+    names = [f"{path}\n" for path in sorted((tmp_path / "photos").iterdir())]
+    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
+    words = [sys.executable, "-m", "keras_maskrcnn", "predict", "-", "--model", "nuclei", "--shard", "1/1", "--output"]
     killed = tmp_path / "killed" / "shard-1-of-1.jsonl"
-    for wanted in (3, 6, 10):
-        with start([*words, "--output", "killed"]) as process:
-            while process.poll() is None and (not killed.exists() or killed.read_bytes().count(b"\n") < wanted):
-                pass
-            process.kill()
-    assert killed.read_bytes().count(b"finished") == 0, "the run ended before it could be killed"
-    with start([*words, "--output", "killed"]) as process:
-        printed = process.communicate()[0].decode()
-    assert "continues after" in printed
-    whole, again = (
-        sorted(json.dumps(content) for content in lines_of(tmp_path / name / killed.name))
-        for name in ("whole", "killed")
-    )
-    assert whole == again and len(whole) == 1 + 13 + 1
+    for given in (5, 9, 13):
+        with subprocess.Popen([*words, "killed"], stdin=subprocess.PIPE, **options) as process:
+            # The process waits for further names, so that it cannot end before it is killed.
+            process.stdin.write("".join(names[:given]))
+            process.stdin.flush()
+            try:
+                wait_for_records(killed, given - 3, process)  # of the last pictures, two wait for the next one
+            finally:
+                process.kill()
+    finished = [
+        subprocess.run([*words, output], input="".join(names), stdout=subprocess.PIPE, timeout=SECONDS, **options)
+        for output in ("killed", "whole")
+    ]
+    assert [process.returncode for process in finished] == [2, 2]  # one is no photo
+    assert f"{killed.relative_to(tmp_path)} continues after" in finished[0].stdout
+    again, whole = (lines_of(tmp_path / name / killed.name) for name in ("killed", "whole"))
+    assert again[0] == whole[0] and again[-1] == whole[-1] == {"finished": True}
+    again, whole = ([line for line in lines if "file_name" in line] for lines in (again, whole))
+    assert sorted(again, key=name_of) == sorted(whole, key=name_of) and len(whole) == 13
+
+
+def wait_for_records(path, count, process):
+    """Waits until a file of results has `count` records."""
+    end = time.monotonic() + SECONDS
+    while not path.exists() or path.read_bytes().count(b'\n{"file_name"') < count:
+        assert process.poll() is None, f"the process has ended with exit code {process.returncode}"
+        assert time.monotonic() < end, f"{path} has fewer than {count} records after {SECONDS} s"
+        time.sleep(0.02)
 
 
 def test_a_photo_at_which_the_process_ends_is_given_up(folder, monkeypatch):

@@ -8,6 +8,8 @@
     python train/coco.py --data trashcan/instance_version --output runs/one_stage --model yolact --minutes 60
     python train/coco.py --data trashcan/instance_version --output runs/small \
         --preset mask_rcnn_mobilenet_v2 --weights imagenet --minutes 60
+    python train/coco.py --annotations boxes.json --images photos --boxes-only --output runs/boxes \
+        --preset faster_rcnn_mobilenet_v2 --weights imagenet --minutes 60
     python train/coco.py --data COCO_FOLDER --output runs/coco --backbone resnet50 --norm group --anchors paper \
         --image-size 512 --batch-size 4 --schedule 1x --epochs 12
 
@@ -93,6 +95,8 @@ def optimizer(arguments, model=None):
 def readers(arguments):
     """Readers of the training and the validation set."""
     files = (arguments.annotations, arguments.images, arguments.val_annotations, arguments.val_images)
+    if arguments.boxes_only and not arguments.annotations:
+        raise ValueError("--boxes-only needs --annotations FILE")
     if arguments.data and any(files):
         raise ValueError("give either --data PATH or --annotations, --images, --val-annotations and --val-images")
     if arguments.val_images and not arguments.val_annotations:
@@ -101,9 +105,10 @@ def readers(arguments):
         return data.splits(arguments.data)
     if not (arguments.annotations and arguments.images):
         raise ValueError("give --data PATH, or --annotations FILE and --images FOLDER")
-    train = data.Coco(arguments.annotations, arguments.images)
+    train = data.Coco(arguments.annotations, arguments.images, boxes_only=arguments.boxes_only)
     if arguments.val_annotations:
-        return train, data.Coco(arguments.val_annotations, arguments.val_images or arguments.images)
+        images = arguments.val_images or arguments.images
+        return train, data.Coco(arguments.val_annotations, images, boxes_only=arguments.boxes_only)
     return data.held_out(train)
 
 
@@ -113,6 +118,8 @@ def run(arguments):
     train, val = recipe.strict(arguments, *readers(arguments))
     print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
     model = (fine_tuning.build if fine_tuning.from_whole_model(arguments) else build)(arguments, train)
+    if arguments.boxes_only and getattr(model, "mask_head", True):
+        raise ValueError("--boxes-only is for models without masks, such as --preset faster_rcnn_resnet50_fpn")
     fine_tuning.freeze_parts(model, arguments.freeze)
     train, val = (part.decoded(model.image_type.channels, model.image_type.dtype) for part in (train, val))
     seen = data.Stretched(train, model.stretch) if model.stretch else train
@@ -150,6 +157,7 @@ def parse(arguments=None):
     add("--images", type=pathlib.Path, help="folder of the training images")
     add("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")
     add("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
+    add("--boxes-only", action="store_true", help="use annotations without a mask, for models without masks")
     add("--channels", type=int, default=3, help="channels of the images, 1 to 8 (default: %(default)s, R, G, B)")
     add("--image-dtype", choices=("uint8", "uint16"), default="uint8", help="(default: %(default)s)")
     add(

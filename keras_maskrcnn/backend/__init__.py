@@ -9,11 +9,14 @@ The package `backend.tensorflow` is imported inside the functions that use it, n
 
 import contextlib
 import contextvars
+import functools
 import os
+import pathlib
 
 import keras
 
 _STATIC_SHAPES = contextvars.ContextVar("keras_maskrcnn_static_shapes", default=None)
+_DYNAMIC: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("keras_maskrcnn_dynamic", default=())
 _INFERENCE = contextvars.ContextVar("keras_maskrcnn_inference", default=False)
 
 
@@ -50,6 +53,20 @@ def static_shapes_scope(enabled):
 
 
 @contextlib.contextmanager
+def dynamic_scope(*operations):
+    """Context manager in which operations of `lowering` are dynamic, also where all others have static shapes.
+
+    Args:
+        *operations: names, as those of `lowering`.
+    """
+    token = _DYNAMIC.set(operations)
+    try:
+        yield
+    finally:
+        _DYNAMIC.reset(token)
+
+
+@contextlib.contextmanager
 def inference_scope():
     """Context manager for traces that no gradient is taken of; see `lowering("large_conv")`."""
     token = _INFERENCE.set(True)
@@ -59,31 +76,35 @@ def inference_scope():
         _INFERENCE.reset(token)
 
 
-def lowering(operation):
+def lowering(operation, dtype="float32"):
     """Name of the implementation that an operation uses on this device and in the current trace.
 
     Args:
         operation: "roi_align", "roi_pool", "nms", "mask_rows" (the regions that the mask head computes) or "large_conv"
             (3×3 convolutions of stride 1 with many channels).
+        dtype: compute dtype, which "large_conv" depends on.
 
     Returns:
         str: "sparse" or "gather" for "roi_align", "sorted" or "gather" for "roi_pool", "combined" or "fixed_point" for
         "nms", "active" or "all" for "mask_rows", "winograd" or "direct" for "large_conv": "winograd" in an
-        `inference_scope` without a GPU, unless the environment variable `KMR_WINOGRAD` is 0. Results are equal up to
-        rounding; docs/speed.md compares the speed.
+        `inference_scope` without a GPU, in float32 and, on a processor without AMX, in bfloat16, unless the environment
+        variable `KMR_WINOGRAD` is 0. Results are equal up to rounding; docs/speed.md compares the speed.
     """
     dynamic, static = {
         "roi_align": ("gather" if has_gpu() else "sparse", "gather"),
         "roi_pool": ("gather" if has_gpu() else "sorted", "gather"),
         "nms": ("combined", "fixed_point"),
         "mask_rows": ("active", "all"),
-        "large_conv": ("winograd" if _has_winograd() else "direct", "direct"),
+        "large_conv": ("winograd" if _has_winograd(dtype) else "direct", "direct"),
     }[operation]
-    return static if static_shapes() else dynamic
+    return static if static_shapes() and operation not in _DYNAMIC.get() else dynamic
 
 
-def _has_winograd():
-    return _INFERENCE.get() and os.environ.get("KMR_WINOGRAD") != "0" and not has_gpu()
+def _has_winograd(dtype):
+    if not _INFERENCE.get() or os.environ.get("KMR_WINOGRAD") == "0" or has_gpu():
+        return False
+    # AMX multiplies bfloat16 eight times as fast as float32, more than the algorithm saves.
+    return dtype == "float32" or (dtype == "bfloat16" and "amx_bf16" not in processor_flags())
 
 
 def has_gpu():
@@ -93,6 +114,14 @@ def has_gpu():
 
         return bool(tf.config.list_logical_devices("GPU"))
     return bool(_jax_gpus())
+
+
+@functools.cache
+def processor_flags():
+    """Names that Linux has for the instructions of this processor: frozenset of str, empty on other systems."""
+    information = pathlib.Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else ()
+    return frozenset(next((line.split(":")[1].split() for line in lines if line.startswith("flags")), ()))
 
 
 def compute_capabilities():

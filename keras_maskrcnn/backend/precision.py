@@ -1,7 +1,5 @@
 """The dtype policy that is fastest on this machine without loss of accuracy."""
 
-import pathlib
-
 from keras_maskrcnn import backend
 
 # NVIDIA's Ampere, the first with bfloat16 matrix instructions; older ones emulate them.
@@ -22,8 +20,4 @@ def fastest_policy():
 
 
 def _processor_has_bfloat16():
-    information = pathlib.Path("/proc/cpuinfo")
-    if not information.is_file():
-        return False
-    flags = information.read_text()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not backend.processor_flags().isdisjoint(("avx512_bf16", "amx_bf16"))

@@ -15,17 +15,19 @@ def active_rows(mask):
         mask: bool `[N]`.
 
     Returns:
-        int32 `[n]` without duplicates. With dynamic shapes: the positions of True, padded with positions of False to
-        a multiple of `STEP`; n ≥ 1, because not every operation accepts an empty batch. With static shapes: all N
+        int32 `[n]`, ascending. With dynamic shapes: the positions of True, and the first positions of False up to a
+        multiple of `STEP`; n ≥ 1, because not every operation accepts an empty batch. With static shapes: all N
         positions. In both cases the caller must weight rows by `mask`.
     """
     if backend.lowering("mask_rows") == "all":
         return ops.arange(ops.shape(mask)[0], dtype="int32")
     import tensorflow as tf
 
-    mask = tf.cast(mask, tf.int32)
-    count = tf.maximum(-(-tf.reduce_sum(mask) // STEP), 1) * STEP
-    return tf.math.top_k(mask, tf.minimum(count, tf.size(mask))).indices  # ties: the lower index comes first
+    # No top_k: inference engines sort slowly, or not, where the number of results is not a constant.
+    count = tf.reduce_sum(tf.cast(mask, tf.int32))
+    spare = tf.maximum((count + STEP - 1) // STEP, 1) * STEP - count
+    others = tf.cumsum(tf.cast(tf.logical_not(mask), tf.int32))
+    return tf.cast(tf.where(tf.logical_or(mask, others <= spare))[:, 0], tf.int32)
 
 
 def restore_rows(values, index, count):

@@ -79,8 +79,7 @@ class KeypointHead(ObjectHead):
         self.stage = KeypointStage.of(stage)
         self.names = PERSON if names is None and num_keypoints == len(PERSON) else names and tuple(names)
         self.pool = self.stage.pool
-        points, *others = type(self).OUTPUTS
-        self.OUTPUTS = (dataclasses.replace(points, names=self.names), *others)
+        self.OUTPUTS = tuple(dataclasses.replace(output, names=self.names) for output in type(self).OUTPUTS)
 
     def build(self, input_shape):
         """Create the layers for crops of `input_shape` (N, P, P, C)."""

@@ -32,7 +32,8 @@ class Output:
             highest class of each pixel, uint8 `[H, W]`.
         exported: name in a SavedModel, or None if it is not exported.
         caption: format string that shows the value of a row in a drawing, such as "filled {:.0%}", or None.
-        names: names of the K points, or None; a drawing connects those in `data.coco_keypoints.LIMBS`.
+        names: names of the K points, or of the values of K points, or None; a drawing connects those in
+            `data.coco_keypoints.LIMBS`.
         stride: pixels of the network's input per cell of a map; not used by other kinds.
 
     Raises:

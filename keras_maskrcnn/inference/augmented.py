@@ -9,12 +9,15 @@ none, it is a new object. Then
 - its score is their sum divided by the number of views, so that what only some views contain scores lower;
 - its mask is the mean of the mask probabilities, weighted by the scores, on the grid of the fused box;
 - other outputs are those of the detection with the highest score; maps are those of the image itself.
+
+In a mirror image left and right change places, also in the names of points: "left_eye" there is "right_eye" here.
 """
 
 import math
 
 import numpy as np
 
+from keras_maskrcnn.data.coco_keypoints import mirrored
 from keras_maskrcnn.heads.detection import ALL
 from keras_maskrcnn.heads.outputs import Detections, inside_boxes, maps, of_objects, to_image
 from keras_maskrcnn.inference.predictor import Detector, Predictor
@@ -42,7 +45,7 @@ class TestTimeAugmentation(Detector):
 
     Raises:
         ValueError: there is no view besides the image itself, a scale is not positive, or a model that predicts points
-            is to see mirror images, in which left and right parts are exchanged.
+            without names is to see mirror images.
     """
 
     __test__ = False  # the name is not that of a test
@@ -53,8 +56,8 @@ class TestTimeAugmentation(Detector):
             raise ValueError(f"scales={scales[1:]} must be positive numbers")
         if not flip and len(scales) == 1:
             raise ValueError("test-time augmentation needs flip=True or a scale other than 1")
-        if flip and any(output.kind == "points" for output in model.schema):
-            raise ValueError("flip=True exchanges left and right points; give flip=False")
+        if flip and any(output.kind == "points" and output.names is None for output in model.schema):
+            raise ValueError("flip=True needs names of the points, which tell left from right; give flip=False")
         if not of_objects(model.schema):
             raise ValueError(f"test-time augmentation fuses objects, and {model.name} finds none")
         self.class_names, self.num_classes, self.schema = model.class_names, model.num_classes, model.schema
@@ -92,10 +95,10 @@ class _Fused(Predictor):
         """Yields the detections of each view in pixels of the image, masks as probabilities."""
         views = [image, np.ascontiguousarray(image[:, ::-1])] if self._flip else [image]
         for predictor in self._sizes:
-            for found, mirrored in zip(
+            for found, is_mirrored in zip(
                 predictor.run(views, limits, rows, "probabilities"), (False, True), strict=False
             ):
-                yield _mirrored(found, image.shape[1]) if mirrored else found
+                yield _mirrored(found, image.shape[1]) if is_mirrored else found
 
 
 def _mirrored(found, width):
@@ -103,10 +106,13 @@ def _mirrored(found, width):
     turn = {
         "values": lambda values: values,
         "boxes": lambda boxes: np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1),
+        "points": lambda points: np.concatenate([width - points[..., :1], points[..., 1:]], axis=-1),
         "box_masks": lambda masks: masks[:, :, ::-1],
         "map": lambda values: values[:, ::-1],
     }
-    return {output.name: turn[output.kind](found[output.name]) for output in found.schema}
+    turned = {output.name: turn[output.kind](found[output.name]) for output in found.schema}
+    sides = {output.name: list(mirrored(output.names)) for output in found.schema if output.names}
+    return turned | {name: turned[name][:, order] for name, order in sides.items()}
 
 
 def fused(views, schema):

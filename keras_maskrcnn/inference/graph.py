@@ -61,13 +61,14 @@ def network_outputs(schema):
     return {name: f"canvas_{name}" for name in names}
 
 
-def engine_graph(model, placement, batch=None):
+def engine_graph(model, placement, batch=None, dynamic=()):
     """The graph of a model from images of any size to detections.
 
     Args:
         model: an `ImageModel`.
         placement: `Placement` of the images, the model's or one with a `canvas`.
         batch: number of images, or None for any.
+        dynamic: operations of `backend.lowering` whose sizes may depend on the image; all others have static shapes.
 
     Returns:
         `EngineGraph`.
@@ -88,7 +89,7 @@ def engine_graph(model, placement, batch=None):
 
     def run(images, sizes, image_size, *thresholds):
         inputs = {"images": images, "sizes": sizes, **dict(zip(defaults, thresholds, strict=True))}
-        with backend.static_shapes_scope(True), observed() as seen:
+        with backend.static_shapes_scope(True), backend.dynamic_scope(*dynamic), observed() as seen:
             found = model(inputs, training=False)
             canvas = tf.unstack(tf.shape(images)[1:3])
             answer = exported(model.schema, found, sizes, tf.unstack(image_size), canvas)

@@ -35,7 +35,7 @@ def write(model, path, placement, batch=None):
     with required(path, "onnx"):
         import onnx
         import tf2onnx
-    graph = engine_graph(model, placement, batch)
+    graph = engine_graph(model, placement, batch, dynamic=("mask_rows",))
     with _without_copies():
         converted, _ = tf2onnx.convert.from_function(graph.function, graph.signature, opset=OPSET)
     _hide(converted.graph, graph, onnx.numpy_helper)

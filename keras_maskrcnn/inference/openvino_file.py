@@ -38,7 +38,7 @@ def write(model, path, placement, batch=None, calibration=None):
     """
     with required(path, "openvino"):
         import openvino
-    graph = engine_graph(model, placement, batch)
+    graph = engine_graph(model, placement, batch, dynamic=("mask_rows",))
     converted = _converted(model, graph, openvino)
     shown = set()
     for result in converted.get_results():

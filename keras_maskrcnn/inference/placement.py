@@ -198,8 +198,11 @@ class Placement:
             resized = tf.image.resize(tf.cast(images, tf.float32), size, antialias=rule.antialias and not portable)
             beyond = tf.convert_to_tensor(canvas) - size
             placed = tf.pad(resized, [[0, 0], [0, beyond[0]], [0, beyond[1]], [0, 0]])
-        if self.one_canvas:  # not ensure_shape, which LiteRT does not have
-            placed = tf.reshape(placed, [images.shape[0] or -1, *self.one_canvas, self.image_type.channels])
+        # Not ensure_shape, which LiteRT does not have. Without it the network in an ONNX file with an open canvas would
+        # take sizes from inside this graph: tf2onnx looks for them before a Transpose.
+        if self.one_canvas or portable:
+            sides = self.one_canvas or tf.unstack(canvas)
+            placed = tf.reshape(placed, [images.shape[0] or -1, *sides, self.image_type.channels])
         return placed, tf.cast(size, tf.float32)
 
     def _enlarges(self, given):

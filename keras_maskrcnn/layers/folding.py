@@ -35,7 +35,7 @@ def conv_norm(conv, norm, inputs, training=False, valid=None):
         return norm(convolved(conv, inputs), training=training, **({} if valid is None else {"valid": valid}))
     scale, offset = constants
     if _is_large(conv):
-        return _large_conv(conv, inputs, conv.kernel * scale, offset)
+        return _large_conv(conv, inputs, ops.cast(conv.kernel, "float32") * scale, offset)
     outputs = _scaled_conv(conv, ops.cast(inputs, conv.compute_dtype), scale, training)
     return outputs + ops.cast(offset, conv.compute_dtype)
 
@@ -44,8 +44,8 @@ def convolved(conv, inputs):
     """Outputs of a convolution `[B, H, W, C]`, with its bias and activation.
 
     Those of a large 3×3 convolution come from Winograd's algorithm in traces for inference on a CPU, see
-    `backend.lowering`, if it is of stride 1 with padding "same", in float32, and has `WINOGRAD_CHANNELS` or more of
-    both inputs and outputs.
+    `backend.lowering`, if it is of stride 1 with padding "same" and has `WINOGRAD_CHANNELS` or more of both inputs and
+    outputs.
 
     Args:
         conv: a built layer of a class in `CONVOLUTIONS`.
@@ -64,9 +64,9 @@ def _is_large(conv):
     return (
         type(conv) is keras.layers.Conv2D
         and (conv.kernel_size, conv.strides, conv.dilation_rate) == ((3, 3), (1, 1), (1, 1))
-        and (conv.padding, conv.groups, conv.compute_dtype) == ("same", 1, "float32")
+        and (conv.padding, conv.groups) == ("same", 1)
         and min(conv.kernel.shape[2:]) >= WINOGRAD_CHANNELS
-        and backend.lowering("large_conv") == "winograd"
+        and backend.lowering("large_conv", conv.compute_dtype) == "winograd"
     )
 
 
@@ -80,7 +80,7 @@ def _large_conv(conv, inputs, kernel, bias, activation=None):
         outputs = outputs if bias is None else outputs + bias
         return outputs if activation is None else activation(outputs)
 
-    return large_conv(ops.cast(inputs, "float32"), kernel, finish)
+    return large_conv(ops.cast(inputs, conv.compute_dtype), kernel, finish)
 
 
 def _scaled_conv(conv, inputs, scale, training):

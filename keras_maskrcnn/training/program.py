@@ -47,7 +47,10 @@ def _after(arguments):
     """What a stopped run does when it is started again."""
     if "overwrite" not in arguments:  # not arguments of `arguments.parser`
         return ""
-    epoch = RunFolder.of(arguments).backup().epoch()
+    folder = RunFolder.of(arguments)
+    if folder.finished:  # while its last lines were printed, or while a learning rate was looked for
+        return f"; {folder.path} holds a finished run"
+    epoch = folder.backup().epoch()
     if not epoch:
         return " in the first epoch; the same command starts it again"
     return f"; the same command continues after epoch {epoch}"

@@ -43,7 +43,7 @@ def without_work(monkeypatch):
         (folder / "summary.json").write_text(json.dumps(summary))
         return subprocess.CompletedProcess(words, 0, stderr="")
 
-    def compare(script, names, python, rounds, **kwargs):
+    def compare(script, options, names, **kwargs):
         assert pathlib.Path(script).name == "one_stage.py" and kwargs["fresh"]
         time = {"median": 200.0, "lowest": 180.0, "highest": 240.0}
         facts = {"images": 5, "detections": 9, "first_call_s": 1.0}

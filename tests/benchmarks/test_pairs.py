@@ -42,8 +42,8 @@ options = parser.parse_args()
 if options.worker:
     pairs.serve(make)
 else:
-    pairs.compare(__file__, options.cases, options.peer_python, options.rounds, output=options.output, check=check,
-                  options=("--extra", "word"), peer_name="a peer", fresh=options.fresh)
+    pairs.compare(__file__, options, options.cases, check=check, words=("--extra", "word"), peer_name="a peer",
+                  fresh=options.fresh)
 """
 
 

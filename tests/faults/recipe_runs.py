@@ -36,17 +36,23 @@ EPOCHS = 8
 NETWORK = ("--precision", "float32", "--backbone", "resnet10", "--width", 8, "--image-size", 64)
 LENGTH = ("--steps", 2 * EPOCHS, "--epochs", EPOCHS)
 ARGUMENTS = ("--batch-size", 2, "--val-images", 2, *NETWORK)
-# The phases of a run, in this order in each epoch and after the last one. Each lasts until the next one begins.
-PHASES = {
+# The phases of a run and the methods that begin them, in their order. Each lasts until the next one begins.
+IN_EPOCHS = {
     "training": (Clock, "on_epoch_begin"),
     "evaluation": (TimedEval, "on_epoch_end"),
     "best": (Best, "on_epoch_end"),
     "backup": (Backup, "on_epoch_end"),
+}
+AFTER = {
     "model": (MaskRCNN, "save"),
     "export": (MaskRCNN, "export"),
     "pictures": (finishing, "draw"),
     "summary": (RunFolder, "finish"),
 }
+PHASES = IN_EPOCHS | AFTER
+# Phases that write, and which of those of its name in a process a fault meets. "best" comes first: only the first epoch
+# of a run is certain to be the best so far. The others in epochs have a complete epoch before them.
+WRITING = {"best": 1, "evaluation": 2, "backup": 2, **dict.fromkeys(AFTER, 1)}
 # How long a process took; everything else in a summary follows from the arguments.
 TIMES = {"command", "images_per_second"} | {f"{part}_seconds" for part in ("training", "fit", "scoring", "finishing")}
 SECONDS = 900  # until a process counts as hung: tests share their cores, and may be suspended
@@ -97,7 +103,7 @@ class Run:
                 return True
             if not alive:
                 return False
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def wait_in(self, phase, number, seconds):
         """Waits for a phase as `wait_for`, and in it, but not after its end: other processes may have been slower."""
@@ -105,7 +111,7 @@ class Run:
             return
         end, begun = time.monotonic() + seconds, len(self.phases())
         while time.monotonic() < end and len(self.phases()) == begun:
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     def stop(self, sign=signal.SIGKILL):
         """Sends a signal; returns the exit code."""
@@ -132,6 +138,12 @@ class Run:
         [line] = errors.splitlines()
         assert line.startswith("error: "), line
         return line.removeprefix("error: ")
+
+
+def environment(*folders):
+    """The environment of a program as a user starts it, which hides TensorFlow's banners; folders to import from."""
+    variables = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return variables | {"PYTHONPATH": os.pathsep.join(map(str, (*folders, SCRIPT.parents[1])))}
 
 
 def _main(words, output, files, fault, before, graph):

@@ -5,11 +5,9 @@ import subprocess
 
 import pytest
 import recipe_runs
-from recipe_runs import EPOCHS
+from recipe_runs import EPOCHS, WRITING
 
-# Phases that write, and which of those of the same name the fault meets.
-FULL = {"evaluation": 2, "best": 1, "backup": 2, "model": 1, "export": 1, "pictures": 1, "summary": 1}
-LARGE = ("best", "backup", "model", "export")  # write files beyond the limit
+LARGE = ("best", "backup", "model", "export")  # phases that write files beyond the limit
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def check_continued(run, undisturbed):
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_continues(undisturbed, small_disk, run):
     """One run, whose disk is filled at the beginning of one phase after the other, and freed again."""
-    for phase, number in FULL.items():
+    for phase, number in WRITING.items():
         line = run(fault=(phase, number, recipe_runs.fill)).refused()
         print(f"{phase}: {line}")
         assert "No space left on device" in line and str(small_disk) in line
@@ -48,7 +46,7 @@ def test_a_full_disk_is_one_line_and_the_run_continues(undisturbed, small_disk, 
 @pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_one_line_and_the_run_continues(undisturbed, run):
     for phase in LARGE:
-        one = run(fault=(phase, FULL[phase], recipe_runs.no_large_files))
+        one = run(fault=(phase, WRITING[phase], recipe_runs.no_large_files))
         line = one.refused()
         print(f"{phase}: {line}")
         assert ("the SavedModel cannot be written" if phase == "export" else "File too large") in line

@@ -1,28 +1,28 @@
 """`kill -9` at random moments of a run: started again, it ends as a run that was not stopped."""
 
 import collections
+import itertools
 import random
 import signal
 
 import pytest
 import recipe_runs
-from recipe_runs import EPOCHS
+from recipe_runs import AFTER, EPOCHS, IN_EPOCHS
 
 from keras_maskrcnn.training.event_log import read_scalars
 
-# Where the processes of a run are killed: half of them in the epochs, the others after the last one.
-DURING_EPOCHS = ("training", "evaluation", "best", "backup")
-AFTER = ("model", "export", "pictures", "summary")
-
 
 def moments(seed, kills):
-    """Lists of a phase, which of those of its name in the process it is, and a position in it from 0 to 1."""
-    draw, half = random.Random(seed), kills // 2
-    phases = [DURING_EPOCHS[number % 4] for number in range(half)]
+    """Lists of a phase, which of those of its name in the process it is, and a position in it from 0 to 1.
+
+    Half of the processes are killed in the epochs, the others after the last one.
+    """
+    draw, half, after = random.Random(seed), kills // 2, list(AFTER)
+    phases = list(itertools.islice(itertools.cycle(IN_EPOCHS), half))
     draw.shuffle(phases)
-    phases += sorted((AFTER[number % 4] for number in range(kills - half)), key=AFTER.index)
+    phases += sorted(itertools.islice(itertools.cycle(after), kills - half), key=after.index)
     # About every second kill in an epoch leaves one more complete epoch.
-    return [(phase, draw.choice((1, 2)) if phase in DURING_EPOCHS else 1, draw.random()) for phase in phases]
+    return [(phase, draw.choice((1, 2)) if phase in IN_EPOCHS else 1, draw.random()) for phase in phases]
 
 
 def killed(run, phase, number, share, lengths, **options):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from keras_maskrcnn.heads.detection import OUTPUTS
-from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.heads.keypoint import KeypointHead
+from keras_maskrcnn.heads.outputs import Detections, Output
 from keras_maskrcnn.inference import TestTimeAugmentation
-from keras_maskrcnn.inference.augmented import fused
+from keras_maskrcnn.inference.augmented import _mirrored, fused
 from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.ops.masks import resample
 
@@ -121,9 +122,38 @@ def test_views_that_make_no_sense_are_refused(model, options, reason):
         TestTimeAugmentation(model, **options)
 
 
-def test_points_are_not_mirrored(model):
+def test_left_and_right_points_change_places_by_hand():
+    names = ("nose", "left_eye", "right_eye")
+    found = {
+        "boxes": np.float32([[10, 0, 30, 9]]),
+        "keypoints": np.float32([[[20, 1, 1], [12, 2, 1], [28, 3, 1]]]),
+        "keypoint_scores": np.float32([[5, 6, 7]]),
+    }
+    schema = (
+        Output("boxes", "boxes"), Output("keypoints", "points", names=names), Output("keypoint_scores", names=names)
+    )  # fmt: skip
+    turned = _mirrored(Detections(found, schema), 100)
+    np.testing.assert_array_equal(turned["boxes"], [[70, 0, 90, 9]])
+    np.testing.assert_array_equal(turned["keypoints"], [[[80, 1, 1], [72, 3, 1], [88, 2, 1]]])
+    np.testing.assert_array_equal(turned["keypoint_scores"], [[5, 7, 6]])
+
+
+def test_keypoints_of_the_mirror_image_are_the_mirror_images(make):
+    names = ("left_hand", "right_hand", "head")
+    head = KeypointHead(3, stage={"width": 8, "depth": 1}, names=names)
+    augmented = TestTimeAugmentation(make(image_size=(64, 64), heads=[head]))
+    image = np.random.default_rng(0).integers(0, 255, (50, 64, 3)).astype("uint8")
+    one, other = augmented.detect(image, 0.05), augmented.detect(image[:, ::-1], 0.05)
+    assert len(one["scores"]) == len(other["scores"]) > 3
+    found, swapped = one["keypoints"], other["keypoints"][:, [1, 0, 2]]
+    np.testing.assert_allclose(found[..., 0], 64 - swapped[..., 0], atol=1e-2)
+    np.testing.assert_allclose(found[..., 1], swapped[..., 1], atol=1e-2)
+    np.testing.assert_allclose(one["keypoint_scores"], other["keypoint_scores"][:, [1, 0, 2]], atol=1e-3)
+
+
+def test_points_without_names_are_not_mirrored():
     class Points:
         schema = (*OUTPUTS, Output("keypoints", "points"))
 
-    with pytest.raises(ValueError, match="exchanges left and right points"):
+    with pytest.raises(ValueError, match="needs names of the points"):
         TestTimeAugmentation(Points())

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import keras
 import numpy as np
 import pytest
 from agreement import check, check_bare
@@ -19,6 +20,7 @@ openvino = pytest.importorskip("openvino", reason="the extra openvino is not ins
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
 NAMES = {"detection_boxes", "detection_classes", "detection_scores", "detection_masks", "num_detections"}
+EMPTY = ("detection_masks", "detection_scores", "detection_classes")  # 0 in slots that are not in use
 MODELS = {
     "canvas": {"image_size": (64, 96), "stretch": (1, 99.8)},
     "open": {"resize": {"shorter": 64, "longer": 96}},
@@ -52,7 +54,7 @@ def bare(path):
 def case(request, make, pyramid, tmp_path_factory):
     """A model, and the file that it was exported to."""
     name, suffix = request.param
-    detection = {"score_threshold": 0.2, "max_detections": 10, "paste": "whole_pixels"}
+    detection = {"score_threshold": 0.2, "max_detections": 40, "paste": "whole_pixels"}
     parts = {} if name == "open" else pyramid
     model = make(**parts, **MODELS[name], detection=detection)
     path = tmp_path_factory.mktemp("engines") / f"{name}.{suffix}"
@@ -65,14 +67,15 @@ def test_the_file_gives_the_results_of_the_model(case, images):
     client = load(path)
     assert client.class_names == ["a", "b", "c"] and client.image_type == model.image_type
     counts = []
-    for limits in ({"score_threshold": 0.2}, {"score_threshold": 0.0, "nms_iou": 0.2, "max_detections": 3}):
+    few = {"score_threshold": 0.0, "nms_iou": 0.2, "max_detections": 3}
+    for limits in ({"score_threshold": 0.2}, few, {"score_threshold": 0.0, "nms_iou": 1.0}):
         for ours, theirs in zip(*(m.detect(images, **limits) for m in (model, client)), strict=True):
             check(ours, theirs)
             counts.append(len(ours["scores"]))
-    assert min(counts) > 0
+    assert min(counts) > 0 and max(counts) == 40, "all slots in use"
     assert len(client.detect(images[0], score_threshold=0.99)["scores"]) == 0
-    with pytest.raises(ValueError, match="max_detections=11: the file has 10 per image; export it again with --max-d"):
-        client.detect(images[0], max_detections=11)
+    with pytest.raises(ValueError, match="max_detections=41: the file has 40 per image; export it again with --max-d"):
+        client.detect(images[0], max_detections=41)
 
 
 def test_tiles_and_views_give_the_results_of_the_model(case, images):
@@ -94,6 +97,7 @@ def test_the_engine_alone_gives_the_results_of_the_model(case, images):
         for row, one in enumerate(batch):
             outputs = {name: values[row] for name, values in found.items()}
             check_bare(model.detect(one, score_threshold=0.2), outputs, one)
+            assert not any(outputs[name][outputs["num_detections"] :].any() for name in EMPTY)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -110,6 +114,24 @@ def test_thresholds_are_constants_of_the_file_and_arguments_of_the_reader(suffix
         results = client.detect(list(images), score_threshold=threshold)
         assert [len(one["scores"]) for one in results] == counts
     np.testing.assert_allclose(client.detect(images[0])["boxes"], [[0, 0, 4, 4]])
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_the_network_reads_the_size_of_an_open_canvas_of_enlarged_images(suffix, brightness, tmp_path):
+    class Bands(brightness):
+        """The mean level of every second row."""
+
+        def call(self, inputs, training=False):
+            odd = keras.ops.cast(keras.ops.arange(keras.ops.shape(inputs["images"])[1]) % 2, "float32")
+            return super().call({**inputs, "images": inputs["images"] * odd[:, None, None]}, training)
+
+    model = Bands(1, resize={"scale": 2.0, "multiple": 4}, detection={"score_threshold": 0.1, "max_detections": 1})
+    model.export(tmp_path / f"model{suffix}")
+    client = load(tmp_path / f"model{suffix}")
+    for size in ((4, 6), (10, 2)):
+        ours, theirs = (m.detect(np.full((*size, 3), 200, "uint8")) for m in (model, client))
+        np.testing.assert_allclose(theirs["scores"], ours["scores"], rtol=1e-5)
+        np.testing.assert_allclose(theirs["boxes"], [[0, 0, *size[::-1]]])
 
 
 def test_formats_and_their_suffixes():

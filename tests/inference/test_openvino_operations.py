@@ -8,6 +8,10 @@ from keras_maskrcnn.layers.region_pooling import observed
 
 openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
 
+from keras_maskrcnn import backend
+from keras_maskrcnn.backend.rows import STEP
+from keras_maskrcnn.heads.keypoint import KeypointHead
+from keras_maskrcnn.heads.mask import MaskHead
 from keras_maskrcnn.inference import openvino_operations
 from keras_maskrcnn.inference.graph import PooledNames
 
@@ -94,3 +98,48 @@ def test_what_openvino_computes_in_another_way_remains(layer):
     _, model, names = pooling_network(layer)
     openvino_operations.use_roi_align(model, [names])
     assert "ROIAlign" not in kinds(model)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: MaskHead(2, {"pool": 4, "width": 6, "depth": 1}),
+        lambda: MaskHead(2, {"pool": 4, "width": 6, "kind": "mlp"}),
+        lambda: KeypointHead(3, {"pool": 4, "width": 6, "depth": 1}),
+    ],
+    ids=["masks", "mlp", "keypoints"],
+)
+def test_heads_compute_the_slots_in_use(head):
+    """Few, none and all slots in use, in two images; what the layers see is rounded up to a multiple of `STEP`."""
+    import tensorflow as tf
+
+    head, slots, rng = head(), 2 * STEP, np.random.default_rng(2)
+    head.connect((8,), 5)
+    shapes = {"level": [8, 8, 5], "boxes": [slots, 4], "labels": [slots], "valid": [slots]}
+    dtypes = {"labels": tf.int32, "valid": tf.bool}
+    specs = [tf.TensorSpec([None, *shape], dtypes.get(name, tf.float32)) for name, shape in shapes.items()]
+
+    def predict(level, boxes, labels, valid, dynamic=()):
+        with backend.static_shapes_scope(True), backend.dynamic_scope(*dynamic), observed() as seen:
+            outputs = head.predict([level], {"boxes": boxes, "labels": labels, "valid": valid})
+        return {**outputs, "rows": tf.shape(seen[0].regions)[0]}
+
+    @tf.function(input_signature=specs, autograph=False)
+    def network(*inputs):
+        return predict(*inputs, dynamic=["mask_rows"])
+
+    model = openvino.convert_model(network)
+    run, outputs = compiled(model), [output.name for output in head.OUTPUTS]
+    assert all(size.is_static for name in outputs for size in list(model.output(name).partial_shape)[1:])
+    level = rng.normal(size=(2, 8, 8, 5)).astype("float32")
+    corners = rng.uniform(0, 40, (2, slots, 2)).astype("float32")
+    boxes = np.concatenate([corners, corners + rng.uniform(4, 24, corners.shape)], -1).astype("float32")
+    labels = rng.integers(1, 3, (2, slots)).astype("int32")
+    for counts, rows in (((3, 1), STEP), ((0, 0), STEP), ((1, STEP), 2 * STEP), ((slots, slots), 2 * slots)):
+        valid = np.arange(slots) < np.array(counts)[:, None]
+        inputs = [level, boxes * valid[..., None], labels * valid, valid]
+        expected, found = predict(*map(tf.constant, inputs)), run(inputs)
+        assert found["rows"] == rows and expected["rows"] == 2 * slots
+        for name in outputs:
+            np.testing.assert_allclose(found[name], expected[name], atol=2e-5)
+            assert found[name][valid].any() == valid.any() and not found[name][~valid].any()

@@ -23,7 +23,7 @@ def case(make, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
     backbone = {"name": "simple_cnn", "channels": (8, 16, 16, 32, 32), "kernel_size": 3}
     one_level = {"backbone": backbone, "neck": None, "anchors": {"sizes": ((16, 32, 64),)}}
-    model = make(**one_level, image_size=(64, 96), box_stage={"width": 128}, detection={"max_detections": 10})
+    model = make(**one_level, image_size=(64, 96), box_stage={"width": 128}, detection={"max_detections": 40})
     model.save(folder / "model.keras")
     for number, image in enumerate(images[:3]):
         Image.fromarray(image).save(folder / f"{number}.png")
@@ -39,6 +39,17 @@ def test_scores_are_near_those_of_the_model(case, images):
     for ours, theirs in zip(*(m.detect(images, score_threshold=0.0) for m in (model, client)), strict=True):
         np.testing.assert_allclose(theirs["scores"], ours["scores"], atol=0.05)
     assert not np.array_equal(ours["scores"], theirs["scores"])
+
+
+def test_masks_do_not_depend_on_the_number_of_slots_in_use(case, images):
+    client = load(case[1])
+    every = client.detect(images[0], score_threshold=0.0, nms_iou=1.0)
+    assert len(every["scores"]) == 40, "all slots in use"
+    for count in (20, 3):
+        few = client.detect(images[0], score_threshold=every["scores"][count - 1 : count + 1].mean(), nms_iou=1.0)
+        assert few["masks"].shape[0] == count and few["masks"].any()
+        np.testing.assert_array_equal(few["masks"], every["masks"][:count])
+    assert client.detect(images[0], score_threshold=1.0)["masks"].shape[0] == 0
 
 
 def test_layers_multiply_in_eight_bits(case):

@@ -106,6 +106,28 @@ def test_a_shipped_preset_with_frozen_stages(photos, recipe, tmp_path):
     assert kernels == 0 and model.backbone.get_layer("stage2_block1_1_conv").trainable_weights
 
 
+def test_annotations_without_masks_train_a_model_of_boxes(photos, recipe, tmp_path):
+    content = json.loads((photos / "all.json").read_text())
+    content["images"].pop(3)  # the truncated one
+    content["annotations"] = [{**row, "segmentation": []} for row in content["annotations"][:7] if row["image_id"] != 3]
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    files = ["--annotations", tmp_path / "boxes.json", "--images", photos / "images", "--output", tmp_path]
+    MaskRCNN(2, image_size=(64, 64), **{**TINY, "mask_stage": None}).save(tmp_path / "boxes.keras")
+    words = [*files, "--weights", tmp_path / "boxes.keras"]
+    for option, boxes in ((["--boxes-only"], 1), ([], 0)):
+        (_, model, train, val, _), _ = recipe(*words, *option)
+        assert model.mask_head is None
+        assert [len(sample["boxes"]) for part in (train, val) for sample in part] == [boxes] * 6
+
+
+@pytest.mark.parametrize("words", [["--data", "all.json"], ["--annotations", "all.json", "--images", "images"]])
+def test_boxes_only_is_for_coco_files_and_models_of_boxes(photos, earlier, recipe, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(photos)
+    reason = "needs --annotations FILE" if "--data" in words else "is for models without masks"
+    with pytest.raises(ValueError, match=f"--boxes-only {reason}"):
+        recipe(*words, "--output", tmp_path, "--weights", earlier[1] / "model.keras", "--boxes-only")
+
+
 def test_the_schedule_of_the_papers(photos, recipe, tmp_path):
     small = ["--backbone", "resnet10", "--width", "8", "--norm", "group"]
     (arguments, model, *_), _ = recipe("--data", photos / "all.json", "--output", tmp_path, "--schedule", "1x", *small)

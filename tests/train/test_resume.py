@@ -182,6 +182,10 @@ def test_a_run_on_jax_ends_with_a_summary_and_can_be_stopped(tmp_path):
     check_equal(stopped, whole)
 
 
+# Arguments of a recipe by which a run is recognised.
+COMPARED = {"overwrite": False, "steps": 1, "minutes": None, "precision": "float32", "image_size": 64}
+
+
 def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd, request):
     class Deleted:
         def __del__(self):
@@ -196,19 +200,20 @@ def test_ctrl_c_while_an_object_is_deleted_stops_the_run(capfd, request):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with mock.patch.object(sys, "unraisablehook", sys.unraisablehook), pytest.raises(SystemExit) as stopped:
-        recipe.main(
-            run,
-            argparse.Namespace(
-                overwrite=False,
-                output=pathlib.Path("no such run"),
-                steps=1,
-                minutes=None,
-                precision="float32",
-                image_size=64,
-            ),
-        )
+        recipe.main(run, argparse.Namespace(output=pathlib.Path("no such run"), **COMPARED))
     assert stopped.value.code == 130
     assert capfd.readouterr().err.startswith("\ninterrupted")
+
+
+def test_ctrl_c_while_the_last_lines_are_printed_says_that_the_run_is_finished(tmp_path, capsys):
+    def run(arguments):
+        (tmp_path / "summary.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    with mock.patch.object(sys, "unraisablehook", sys.unraisablehook), pytest.raises(SystemExit) as stopped:
+        recipe.main(run, argparse.Namespace(output=tmp_path, **COMPARED))
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == f"\ninterrupted; {tmp_path} holds a finished run\n"
 
 
 def test_an_error_of_the_system_without_a_file_names_the_folder_of_the_run(capsys):

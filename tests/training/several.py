@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 10
@@ -70,6 +71,17 @@ def finished(processes, timeout=900):
         for process in processes:
             process.kill()
     return results
+
+
+def wait_for(path, processes, timeout=900):
+    """Waits for a file of the processes; ends them if one of them has ended before it is there."""
+    end = time.monotonic() + timeout
+    while not path.exists():
+        if time.monotonic() > end or any(process.poll() is not None for process in processes):
+            for process in processes:
+                process.kill()
+            raise AssertionError(f"{path} is missing: {[process.communicate()[1][-1500:] for process in processes]}")
+        time.sleep(0.01)
 
 
 def make(norm, batch_size):

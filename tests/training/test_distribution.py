@@ -3,7 +3,6 @@
 import csv
 import json
 import signal
-import time
 
 import keras
 import numpy as np
@@ -14,7 +13,7 @@ import keras_maskrcnn.models  # noqa: F401  registers the classes of the files
 
 SHAPES = several.ROOT / "train" / "shapes.py"
 RUN = ("--steps", 6, "--epochs", 3, "--batch-size", 2, "--image-size", 64, "--val-images", 3, "--backbone", "resnet10")
-RUN += ("--width", 8, "--precision", "float32", "--wait", 200)
+RUN += ("--width", 8, "--precision", "float32", "--wait", 600)
 
 
 def trained(folder, kind, count, **options):
@@ -70,9 +69,7 @@ def test_a_killed_worker_that_starts_again_continues_the_run(tmp_path, victim):
     two = list(several.environments("multiworker", 2))
     command = [SHAPES, "--output", killed, *RUN, "--distribute", "multiworker"]
     processes = [several.start(command, environment) for environment in two]
-    while not (killed / "backup" / "epoch_0001.npz").exists():
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.01)
+    several.wait_for(killed / "backup" / "epoch_0001.npz", processes)
     processes[victim].send_signal(signal.SIGKILL)
     processes[victim].communicate()
     processes[victim] = several.start(command, two[victim])
