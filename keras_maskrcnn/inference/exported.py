@@ -75,6 +75,11 @@ class Exported(Detector):
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(path, DAMAGED) from error
 
+    def check_outputs(self, path, names):
+        """Raises a `DataError` unless the network of a file has all outputs of the description, given their names."""
+        if missing := {output.name for output in self.schema}.difference(names):
+            raise DataError(path, f"{DAMAGED}: the network has no output {min(missing)[:80]!r}")
+
     def use(self, network):
         """Sets `predictor` with the network of a `Predictor`."""
         self.predictor = Predictor(network, self.placement, self.schema, self.detection)

@@ -4,9 +4,9 @@ import pathlib
 import sys
 
 import numpy as np
+from target import changed_files, drawn, read_all, target, written
 
 from keras_maskrcnn import data
-from target import changed_files, drawn, read_all, target, written
 
 POLYGON = [2, 1, 6, 1, 6, 4, 2, 4]
 SIZE = {"height": 8, "width": 10}
@@ -124,11 +124,11 @@ def yolo(folder):
         import changes
 
         if name == "data.yaml" and rng.random() < 0.2:
-            name = rng.choice([*"*a8 a: !!python/object/apply:os.system [ls] &x [*x]".split(" ", 1), "*a8", "[" * 5000])
+            name = rng.choice([*["*a8", "a: !!python/object/apply:os.system [ls] &x [*x]"], "*a8", "[" * 5000])
             return f"{bomb}train: images/train\nnames: {name}\n".encode()
         return changes.by_name(name)(content, rng)
 
-    return changed_files(folder, lambda: [read_all(lambda: part) for part in data.splits(folder)], change)
+    return changed_files(folder, lambda: [read_all(lambda part=part: part) for part in data.splits(folder)], change)
 
 
 @target("layouts", quick=60)

@@ -3,12 +3,12 @@
 import gzip
 import struct
 
-import numpy as np
-
 import changes
+import numpy as np
+from target import changed_files, read_all, target, written
+
 from keras_maskrcnn import data
 from keras_maskrcnn.data import DataError
-from target import changed_files, read_all, target, written
 
 
 def load():
@@ -49,7 +49,9 @@ def hdf5_changed(path, content, rng):
                 kinds = ("f2", "f8", "i8", "u8", ">f4", "c8", "S3", "?", h5py.string_dtype())
                 file.create_dataset(name, np.shape(values), rng.choice(kinds))
             elif kind == 5:
-                file[name] = np.full_like(values, rng.choice([0, 1, 255, float("nan")]) if values.dtype.kind == "f" else 1)
+                file[name] = np.full_like(
+                    values, rng.choice([0, 1, 255, float("nan")]) if values.dtype.kind == "f" else 1
+                )
             else:
                 file.create_group(name)
     return path.read_bytes()
@@ -64,7 +66,10 @@ def cis680(folder):
     boxes, labels = np.empty(2, object), np.empty(2, object)
     boxes[:] = [np.array([[0, 0, 4, 4], [2, 2, 6, 6]], np.float32), np.array([[1, 1, 5, 5]], np.float32)]
     labels[:] = [np.array([1, 2]), np.array([3])]
-    arrays = {"images": np.arange(2 * 3 * 48).reshape(2, 3, 6, 8).astype(np.uint8), "masks": np.ones((3, 6, 8), np.uint8)}
+    arrays = {
+        "images": np.arange(2 * 3 * 48).reshape(2, 3, 6, 8).astype(np.uint8),
+        "masks": np.ones((3, 6, 8), np.uint8),
+    }
     for name, values in arrays.items():
         with h5py.File(folder / reader.FILES[name], "w") as file:
             file.create_dataset("data", data=values, compression="gzip", chunks=(1, *values.shape[1:]))
@@ -114,7 +119,9 @@ def arrays(folder):
 def array_changed(value, rng):
     """An array or a nested list of another dtype, shape or with other values."""
     if not isinstance(value, np.ndarray):
-        return changes.tree_changed(value, rng) if isinstance(value, list) and rng.random() < 0.8 else rng.choice(STRANGE)
+        return (
+            changes.tree_changed(value, rng) if isinstance(value, list) and rng.random() < 0.8 else rng.choice(STRANGE)
+        )
     kind = rng.randrange(5)
     if kind == 0:
         return rng.choice(STRANGE)
@@ -123,11 +130,27 @@ def array_changed(value, rng):
     if kind == 2:
         return rng.choice([value[..., :0], value[:0], value[:, :0], value[0], value[None], value.T, value[..., None]])
     value = value.astype(rng.choice(["f8", "i8"]))
-    value.flat[rng.randrange(value.size)] = rng.choice([np.nan, np.inf, -1, 2**31, 1e30]) if value.dtype == "f8" else -(2**62)
+    value.flat[rng.randrange(value.size)] = (
+        rng.choice([np.nan, np.inf, -1, 2**31, 1e30]) if value.dtype == "f8" else -(2**62)
+    )
     return value
 
 
-STRANGE = (None, 3, "text", b"bytes", [], [[]], {}, [None, None], np.zeros(0), np.zeros(()), np.array(None), [b"", 1], object)
+STRANGE = (
+    None,
+    3,
+    "text",
+    b"bytes",
+    [],
+    [[]],
+    {},
+    [None, None],
+    np.zeros(0),
+    np.zeros(()),
+    np.array(None),
+    [b"", 1],
+    object,
+)
 
 
 @target("idx", quick=100)
@@ -158,7 +181,9 @@ def idx(folder):
 def tfrecord(folder):
     from keras_maskrcnn.data import tf_record_file
 
-    written_files = data.write_tfrecord(data.Shapes(2, image_size=(16, 16), objects=(1, 2), object_size=(6, 10)), folder / "a")
+    written_files = data.write_tfrecord(
+        data.Shapes(2, image_size=(16, 16), objects=(1, 2), object_size=(6, 10)), folder / "a"
+    )
     record = written_files[0].name
 
     def change(name, content, rng):

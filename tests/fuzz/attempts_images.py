@@ -3,15 +3,22 @@
 import io
 import struct
 
-import numpy as np
-
 import changes
+import numpy as np
 from attempts_arrays import npy_changed
-from keras_maskrcnn import data
 from target import changed_files, target, written
 
+from keras_maskrcnn import data
+
 KINDS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
-CHOICES = ((True, 3, "uint8"), (False, 3, "uint8"), (True, 1, "uint16"), (True, 4, "uint8"), (True, 3, "uint16"), (True, 6, "uint8"))
+CHOICES = (
+    (True, 3, "uint8"),
+    (False, 3, "uint8"),
+    (True, 1, "uint16"),
+    (True, 4, "uint8"),
+    (True, 3, "uint16"),
+    (True, 6, "uint8"),
+)
 
 
 def load():
@@ -32,11 +39,21 @@ def plain():
     exif = Image.Exif()
     exif[0x0112] = 6
     saved = [(mode, kind) for mode in ("RGB", "L") for kind in KINDS]
-    saved += [("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("CMYK", "JPEG"), ("1", "TIFF"), ("LA", "PNG"), ("RGBA", "WEBP")]
+    saved += [
+        ("RGBA", "PNG"),
+        ("P", "PNG"),
+        ("I;16", "PNG"),
+        ("CMYK", "JPEG"),
+        ("1", "TIFF"),
+        ("LA", "PNG"),
+        ("RGBA", "WEBP"),
+    ]
     for mode, kind in saved:
         image = Image.fromarray(pixels)
         sixteen = Image.fromarray(pixels[..., 0].astype(np.uint16))
-        image = sixteen if mode == "I;16" else image.convert("RGB" if mode not in ("RGBA", "LA") else "RGBA").convert(mode)
+        image = (
+            sixteen if mode == "I;16" else image.convert("RGB" if mode not in ("RGBA", "LA") else "RGBA").convert(mode)
+        )
         stream = io.BytesIO()
         image.save(stream, kind, **({"exif": exif} if kind in ("PNG", "JPEG", "WEBP") else {}))
         yield f"{mode}.{kind.lower()}", stream.getvalue()
@@ -94,13 +111,17 @@ def tiff_changed(content, rng):
     place = start + 2 + 12 * rng.randrange(count)
     kind = rng.randrange(5)
     if kind == 0:
-        content[start + 2 + 12 * count : start + 6 + 12 * count] = struct.pack("<I", rng.choice([start, 8, len(content)]))
+        content[start + 2 + 12 * count : start + 6 + 12 * count] = struct.pack(
+            "<I", rng.choice([start, 8, len(content)])
+        )
     elif kind == 1:
         content[place + 2 : place + 4] = struct.pack("<H", rng.randrange(20))
     elif kind == 2:
         content[place + 4 : place + 8] = struct.pack("<I", rng.choice(changes.WORDS) % 2**32)
     elif kind == 3:
-        content[place : place + 2] = struct.pack("<H", rng.choice([256, 257, 258, 259, 262, 273, 277, 279, 322, 323, 324, 339, 34665]))
+        content[place : place + 2] = struct.pack(
+            "<H", rng.choice([256, 257, 258, 259, 262, 273, 277, 279, 322, 323, 324, 339, 34665])
+        )
     else:
         content[place + 8 : place + 12] = struct.pack("<I", rng.choice(changes.WORDS) % 2**32)
     return bytes(content)

@@ -3,9 +3,9 @@
 import json
 
 import numpy as np
+from target import changed_files, drawn, read_all, target, written
 
 from keras_maskrcnn import data
-from target import changed_files, drawn, read_all, target, written
 
 IDS = np.zeros((8, 10), np.uint8)
 IDS[1:3, 1:4], IDS[5:7, 5:9] = 1, 2

@@ -3,12 +3,12 @@
 import io
 import json
 
-import numpy as np
-
 import changes
+import numpy as np
 from attempts_arrays import hdf5_changed
-from keras_maskrcnn.data import DataError
 from target import changed_files, target, written
+
+from keras_maskrcnn.data import DataError
 
 TINY = {
     "backbone": {"name": "resnet10", "norm": "group", "width": 4},
@@ -25,7 +25,12 @@ CODE = f'open("{changes.CANARY}", "w")'
 HOSTILE = (
     {"module": "builtins", "class_name": "exec", "config": CODE, "registered_name": "exec"},
     {"module": "os", "class_name": "function", "config": "system", "registered_name": "function"},
-    {"module": "subprocess", "class_name": "Popen", "config": {"args": ["touch", changes.CANARY]}, "registered_name": None},
+    {
+        "module": "subprocess",
+        "class_name": "Popen",
+        "config": {"args": ["touch", changes.CANARY]},
+        "registered_name": None,
+    },
     {"class_name": "__lambda__", "config": {"value": "4wEAAAAA"}},
     {
         "module": "keras.layers",
@@ -33,14 +38,28 @@ HOSTILE = (
         "config": {"name": "a", "function": {"class_name": "__lambda__", "config": {"code": "4wEA", "defaults": None}}},
         "registered_name": None,
     },
-    {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "../outside"}, "registered_name": None},
+    {
+        "module": "keras.layers",
+        "class_name": "TFSMLayer",
+        "config": {"filepath": "../outside"},
+        "registered_name": None,
+    },
     {"module": "keras_maskrcnn.cli", "class_name": "main", "config": {}, "registered_name": None},
     {"class_name": "__tensor__", "config": {"value": [1] * 3, "dtype": "object"}},
     {"class_name": "__numpy__", "config": {"value": [1], "dtype": "O"}},
     {"class_name": "__bytes__", "config": {"value": "ab"}},
     {"class_name": "keras_maskrcnn>MaskRCNN", "config": {}},
 )
-NAMES = ("resnet50", "simple_cnn", "keras_maskrcnn>FCN", "keras_maskrcnn>MaskRCNN", "Functional", "builtins", "os", "eval")
+NAMES = (
+    "resnet50",
+    "simple_cnn",
+    "keras_maskrcnn>FCN",
+    "keras_maskrcnn>MaskRCNN",
+    "Functional",
+    "builtins",
+    "os",
+    "eval",
+)
 VALUES = (*changes.VALUES, *HOSTILE, *HOSTILE, *NAMES)
 
 
@@ -102,7 +121,11 @@ def keras_weights(folder):
     model().save_weights(path)
 
     def change(_, content, rng):
-        return hdf5_changed(folder / "inner.tmp", content, rng) if rng.random() < 0.5 else changes.bytes_changed(content, rng)
+        return (
+            hdf5_changed(folder / "inner.tmp", content, rng)
+            if rng.random() < 0.5
+            else changes.bytes_changed(content, rng)
+        )
 
     return changed_files(path.parent, lambda: checked.check(path), change)
 
@@ -118,7 +141,11 @@ def preset(folder):
 
     def change(name, content, rng):
         if name.endswith(".h5"):
-            return hdf5_changed(folder / "inner.tmp", content, rng) if rng.random() < 0.5 else changes.bytes_changed(content, rng)
+            return (
+                hdf5_changed(folder / "inner.tmp", content, rng)
+                if rng.random() < 0.5
+                else changes.bytes_changed(content, rng)
+            )
         return changes.json_changed(content, rng, VALUES)
 
     def read():
@@ -145,11 +172,11 @@ def preset(folder):
 @target("description", quick=300, weight=2, allowed=(DataError,))
 def description(folder):
     """The description in an exported file, of which the model is then used."""
+    from attempts_requests import Squares
+
     from keras_maskrcnn.heads.detection import OUTPUTS
     from keras_maskrcnn.heads.outputs import Output
     from keras_maskrcnn.inference import exported
-
-    from attempts_requests import Squares
 
     squares = Squares()
     squares.layer_dtype, squares.num_classes, squares.detection = "float32", 1, squares.predictor.detection
@@ -160,6 +187,7 @@ def description(folder):
     def read(content):
         described = exported.read_description(folder, content)
         opened = exported.Exported(folder, described)
+        opened.check_outputs(folder, ["boxes", "labels", "scores", "masks", "valid"])
         opened.use(exported.Batches(described, lambda inputs: run(squares, inputs)))
         opened.detect(image)
 

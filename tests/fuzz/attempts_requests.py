@@ -2,12 +2,12 @@
 
 import io
 
-import numpy as np
-
 import changes
+import numpy as np
 from attempts_arrays import STRANGE
-from keras_maskrcnn.data import DataError
 from target import target
+
+from keras_maskrcnn.data import DataError
 
 
 def load():
@@ -34,7 +34,19 @@ def Squares():  # noqa: N802
 
 
 KINDS = ("u1", "u2", "i8", "f2", "f4", "f8", "?", "c8", "O", "U2", "S3", ">u2", "M8[s]", "V3")
-SHAPES = ((), (0,), (3,), (20, 30), (20, 30, 1), (20, 30, 2), (20, 30, 4), (0, 30, 3), (20, 0, 3), (1, 1, 3), (1, 3000, 3))
+SHAPES = (
+    (),
+    (0,),
+    (3,),
+    (20, 30),
+    (20, 30, 1),
+    (20, 30, 2),
+    (20, 30, 4),
+    (0, 30, 3),
+    (20, 0, 3),
+    (1, 1, 3),
+    (1, 3000, 3),
+)
 SHAPES += ((20, 30, 3), (2, 20, 30, 3), (20, 30, 3, 1), (3, 20, 30), (700, 1, 3), (20, 30, 0))
 OPTIONS = {
     "score_threshold": (0, 1, 0.5, -0.1, 1.1, float("nan"), None, "0.5", [0.5], True, np.float32(0.2), 10**400),
@@ -94,6 +106,7 @@ def predictor(folder):
 @target("savedmodel", quick=30, weight=2, allowed=(DataError, ValueError))
 def savedmodel(folder):
     from attempts_models import model
+
     from keras_maskrcnn.inference.export import export, opened
 
     export(model(), folder / "saved")
@@ -104,9 +117,9 @@ def savedmodel(folder):
 def savedmodel_bytes(folder):
     """Files of any bytes to the signature `serve_bytes`, which has zeros for those that are no images."""
     import tensorflow as tf
-
     from attempts_images import plain
     from attempts_models import model
+
     from keras_maskrcnn.inference.export import export
 
     export(model(), folder / "saved")

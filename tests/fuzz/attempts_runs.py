@@ -7,11 +7,11 @@ import json
 import os
 import pathlib
 
-import numpy as np
-
 import changes
-from keras_maskrcnn.data import DataError
+import numpy as np
 from target import changed_files, check_message, target, written
+
+from keras_maskrcnn.data import DataError
 
 
 def load():
@@ -84,7 +84,12 @@ def shard_results(folder):
 
 def _run(folder):
     """Files of a finished run."""
-    summary = {"command": "train/shapes.py --seed 0", "arguments": {"seed": 0, "steps": 20}, "fit_seconds": 60.0, "steps": 20}
+    summary = {
+        "command": "train/shapes.py --seed 0",
+        "arguments": {"seed": 0, "steps": 20},
+        "fit_seconds": 60.0,
+        "steps": 20,
+    }
     summary |= {"bbox_AP": 0.5, "segm_AP": 0.4, "epochs": 2, "val_bbox_AP": 0.3}
     written(folder / "summary.json", summary)
     written(folder / "history.csv", "epoch,loss,val_bbox_AP,val_segm_AP\n0,1.5,0.1,0.2\n1,0.5,0.3,0.3\n")
@@ -95,7 +100,9 @@ def compare(folder):
     """`compare` of two runs, one of which is changed."""
     for name in "ab":
         _run(folder / name)
-    cases = changed_files(folder / "a", lambda: command("compare", folder / "a", folder / "b", "--json", f"{folder}.json"))
+    cases = changed_files(
+        folder / "a", lambda: command("compare", folder / "a", folder / "b", "--json", f"{folder}.json")
+    )
     return cases
 
 

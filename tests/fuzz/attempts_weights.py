@@ -6,13 +6,13 @@ import pathlib
 import pickle
 import struct
 
-import numpy as np
-
 import changes
+import numpy as np
 from attempts_arrays import hdf5_changed, npy_changed
+from target import changed_files, target, written
+
 from keras_maskrcnn.pickles import npy
 from keras_maskrcnn.pickles.npy import UnreadableFileError
-from target import changed_files, target, written
 
 
 def load():
@@ -117,7 +117,9 @@ def safetensors(folder):
         if rng.random() < 0.4:
             return changes.bytes_changed(content, rng)
         (size,) = struct.unpack("<Q", content[:8])
-        head = changes.json_changed(content[8 : 8 + size], rng, (*changes.VALUES, "F64", "BF16", "BOOL", "F8_E4M3", [0, 48]))
+        head = changes.json_changed(
+            content[8 : 8 + size], rng, (*changes.VALUES, "F64", "BF16", "BOOL", "F8_E4M3", [0, 48])
+        )
         return struct.pack("<Q", len(head)) + head + content[8 + size :]
 
     return changed_files(folder, lambda: read(folder / "w.safetensors"), change)
@@ -146,7 +148,15 @@ def any_weights(folder):
     """Bytes that begin as a file of one of the formats does."""
     from keras_maskrcnn.data import DataError
 
-    heads = (b"\x89HDF\r\n\x1a\n", b"\x20\0\0\0\0\0\0\0{", b"PK\3\4", b"\x80\2", b"\x80\4\x95\x20" + bytes(7), b"<html>", b"version https://git-lfs")
+    heads = (
+        b"\x89HDF\r\n\x1a\n",
+        b"\x20\0\0\0\0\0\0\0{",
+        b"PK\3\4",
+        b"\x80\2",
+        b"\x80\4\x95\x20" + bytes(7),
+        b"<html>",
+        b"version https://git-lfs",
+    )
     path = folder / "w"
 
     def read_or_refused():

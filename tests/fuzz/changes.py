@@ -1,4 +1,4 @@
-"""Random changes of files: of any bytes, and of JSON, text, zip, pickle, protobuf, PNG and HDF5 with the structure kept.
+"""Random changes of files: of any bytes, and of JSON, text, zip, pickle, protobuf and PNG with the structure kept.
 
 Every function takes the valid content and a `random.Random`, and returns the changed content.
 """
@@ -6,6 +6,7 @@ Every function takes the valid content and a `random.Random`, and returns the ch
 import copy
 import functools
 import io
+import itertools
 import json
 import pickletools
 import struct
@@ -16,7 +17,24 @@ CANARY = "kmr_fuzz_canary"  # name of the file that hostile payloads would creat
 SECRET = [f"{'../' * depth}outside/secret.png" for depth in (1, 2, 3, 4)]  # may not be read, see `worker`
 NUMBERS = (-1, 0, 1, 2, 7, 255, 65536, 2**31 - 1, 2**31, 2**32, 2**63, 10**400, 0.5, -0.0, 1e300, -1e8, 5e-324)
 NUMBERS += (float("nan"), float("inf"), -float("inf"))
-TEXTS = ("", "0", " ", "../a", *SECRET, "/dev/zero", ".", "..", "a/b", "\0", "\ud800", "a\nb", "\r", "{}", "a" * 5000, "1e999")
+TEXTS = (
+    "",
+    "0",
+    " ",
+    "../a",
+    *SECRET,
+    "/dev/zero",
+    ".",
+    "..",
+    "a/b",
+    "\0",
+    "\ud800",
+    "a\nb",
+    "\r",
+    "{}",
+    "a" * 5000,
+    "1e999",
+)
 LISTS = ([], [None], [[]], [[1] * 6], [[1e9] * 8], [0, 0, 1e7, 1e7], [[0, 0]] * 3, [2**40] * 4, [""], [{}], [[[[[1]]]]])
 VALUES = (None, True, False, *NUMBERS, *TEXTS, {}, {"size": [8, 10], "counts": "9"}, {"size": [2**30] * 2}, *LISTS)
 WORDS = (-1, 0, 1, 2, 4, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
@@ -143,9 +161,9 @@ def _entry_changed(name, content, rng):
 
 EXECUTING = (  # pickles that would create the canary
     f"cos\nsystem\n(S'touch {CANARY}'\ntR".encode(),
-    f"c__builtin__\neval\n(S'open(\"{CANARY}\", \"w\")'\ntR".encode(),
+    f'c__builtin__\neval\n(S\'open("{CANARY}", "w")\'\ntR'.encode(),
     f"(S'touch {CANARY}'\nios\nsystem\n".encode(),
-    f"cbuiltins\nexec\n(S'open(\"{CANARY}\", \"w\")'\ntR".encode(),
+    f'cbuiltins\nexec\n(S\'open("{CANARY}", "w")\'\ntR'.encode(),
     b"cnumpy\nload\n(S'a'\ntR",
     b"ctorch\nload\n(S'a'\ntR",
     b"cbuiltins\ngetattr\n(cnumpy.core.multiarray\n_reconstruct\nS'__globals__'\ntR",
@@ -158,7 +176,7 @@ def pickle_changed(content, rng):
         places = [place for _, _, place in pickletools.genops(content)] + [len(content)]
     except ValueError:
         return bytes_changed(content, rng)
-    parts = [content[start:end] for start, end in zip(places, places[1:], strict=False)]
+    parts = [content[start:end] for start, end in itertools.pairwise(places)]
     for _ in range(rng.choice([1, 1, 2, 3])):
         place, kind = rng.randrange(len(parts)), rng.randrange(6)
         if kind == 0 and len(parts) > 1:
@@ -170,7 +188,9 @@ def pickle_changed(content, rng):
         elif kind == 3:
             parts.insert(place, rng.choice(EXECUTING))
         elif kind == 4:
-            parts[place] = rng.choice([b"N", b"K\1", b"J\xff\xff\xff\xff", b"]", b"}", b")", b"(", b"2", b"0", b"t", b"\x85"])
+            parts[place] = rng.choice(
+                [b"N", b"K\1", b"J\xff\xff\xff\xff", b"]", b"}", b")", b"(", b"2", b"0", b"t", b"\x85"]
+            )
         else:
             parts[place] = bytes_changed(parts[place], rng)
     return b"".join(parts)
@@ -257,7 +277,9 @@ def png_changed(content, rng):
     else:
         place = 0 if rng.random() < 0.5 else place  # the header
         chunks[place][1] = bytes_changed(chunks[place][1] or b"\0", rng)
-    parts = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks]
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ]
     return content[:8] + b"".join(parts)
 
 

@@ -12,10 +12,8 @@ HEADER = ("target", "cases", "read", "refused", "failed", "s", "MB")
 
 def line(result):
     """A line on a target that has ended."""
-    return f"{result.target:24} " + " ".join(
-        [f"{result.cases:7} cases, {result.read:7} read, {result.refused:7} refused, {len(result.failures):3} failed,"]
-        + [f"{result.seconds:6.0f} s, {result.grown / 1e6:5.0f} MB more memory"]
-    )
+    cases = f"{result.cases:7} cases, {result.read:7} read, {result.refused:7} refused, {len(result.failures):3} failed"
+    return f"{result.target:24} {cases}, {result.seconds:6.0f} s, {result.grown / 1e6:5.0f} MB more memory"
 
 
 def content(results, seed, seconds):
@@ -23,7 +21,11 @@ def content(results, seed, seconds):
     from keras_maskrcnn import __version__
 
     rows = {
-        name: {**{figure: getattr(result, figure) for figure in FIGURES}, "cases": result.cases, "failures": result.failures}
+        name: {
+            **{figure: getattr(result, figure) for figure in FIGURES},
+            "cases": result.cases,
+            "failures": result.failures,
+        }
         for name, result in results.items()
     }
     return {
@@ -49,8 +51,8 @@ def rows(run):
     found = [[name, *_cells(row)] for name, row in run["targets"].items()]
     targets = run["targets"].values()
     total = {key: sum(row[key] for row in targets) for key in ("cases", "read", "refused", "seconds")}
-    total |= {"grown": max(row["grown"] for row in targets), "failures": sum((row["failures"] for row in targets), [])}
-    return [*found, ["all", *_cells(total)]]
+    failures = [failure for row in targets for failure in row["failures"]]
+    return [*found, ["all", *_cells({**total, "grown": max(row["grown"] for row in targets), "failures": failures})]]
 
 
 def _cells(row):
@@ -70,7 +72,9 @@ def text(run):
 
 def markdown(run):
     """The table in Markdown, after a line with date, machine, version and seed."""
-    head = f"{run['date']}, {run['minutes']:g} minutes on {run['machine']}, version {run['version']}, seed {run['seed']}."
+    head = (
+        f"{run['date']}, {run['minutes']:g} minutes on {run['machine']}, version {run['version']}, seed {run['seed']}."
+    )
     cells = [HEADER, ["---", *["---:"] * (len(HEADER) - 1)], *rows(run)]
     return "\n".join([head, "", *(f"| {' | '.join(row)} |" for row in cells)])
 

@@ -2,8 +2,8 @@
 
 Every target runs in a process of its own, see `worker`. This process ends one that gives no line for more than
 `worker.SECONDS`, notes the case, and starts another one at the next case. With `--cases` each target has this number of
-cases instead of a share of the time. `--output` writes the results as JSON, and `--docs` writes such a file's table into
-docs/hostile_input.md. The exit code is 1 if a case failed.
+cases instead of a share of the time. `--output` writes the results as JSON, and `--docs` writes the table of such a
+file into docs/hostile_input.md. The exit code is 1 if a case failed.
 """
 
 import argparse
@@ -26,9 +26,9 @@ import time
 
 FOLDER = pathlib.Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parents[1])]
-import figures  # noqa: E402
-from target import MODULES, TARGETS  # noqa: E402
-from worker import SECONDS  # noqa: E402
+import figures
+from target import MODULES, TARGETS
+from worker import MEMORY, SECONDS
 
 PREPARE = 240  # seconds in which a process is ready
 SLACK = 2  # seconds beyond those of a case, for changing its file
@@ -58,7 +58,9 @@ class Result:
         if kind in ("read", "refused"):
             setattr(self, kind, getattr(self, kind) + 1)
         else:
-            again = f"python tests/fuzz/worker.py --one {self.seed} /tmp/fuzz_{self.target}_{case} {self.target} {case} 1 9"
+            again = (
+                f"python tests/fuzz/worker.py --one {self.seed} /tmp/fuzz_{self.target}_{case} {self.target} {case} 1 9"
+            )
             self.failures.append({"case": case, "kind": kind, "detail": detail, "again": again})
             print(f"FAILED {self.target} {case}: {kind}: {detail}\n  again: {again}", flush=True)
 
@@ -69,7 +71,16 @@ class Worker:
     def __init__(self, seed, plan, root, modules):
         self.root = root
         self.log = open(root / "log", "ab")  # noqa: SIM115
-        command = [sys.executable, str(FOLDER / "worker.py"), "--modules", ",".join(modules), seed, str(root)]
+        command = [
+            sys.executable,
+            str(FOLDER / "worker.py"),
+            "--modules",
+            ",".join(modules),
+            "--memory",
+            str(MEMORY),
+            seed,
+            str(root),
+        ]
         command += map(str, plan)
         paths = os.pathsep.join([str(FOLDER), str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")])
         environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -87,13 +98,26 @@ class Worker:
         """The next line, or None at the end; `queue.Empty` after some seconds."""
         return self.lines.get(timeout=seconds)
 
-    def stop(self):
-        """Ends the process; returns its exit code and what it wrote to stderr last."""
-        if self.process.poll() is None and self.lines.empty():
+    def within(self, memory):
+        """Waits for the next line; returns whether the process has not used more than these bytes of memory by then."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status")
+        end = time.monotonic() + SECONDS
+        while self.lines.empty() and time.monotonic() < end:
             try:
-                self.process.wait(0.5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+                line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS:"))
+            except (OSError, StopIteration):  # the process has ended
+                return True
+            if int(line.split()[1]) * 1024 > memory:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def stop(self, seconds=0):
+        """Ends the process, after some seconds; returns its exit code and what it wrote to stderr last."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         code = self.process.wait()
         self.log.close()
         text = (self.root / "log").read_bytes()[-6000:].decode(errors="replace")
@@ -136,6 +160,10 @@ def _followed(worker, results, left):
                 current, start, wait = results[line["target"]], time.monotonic(), PREPARE
             elif case == "ready":
                 wait = SECONDS + SLACK
+            elif case == "again":
+                if not worker.within(line["used"] + MEMORY):
+                    kind = "memory"
+                    break
             elif case == "end":
                 current.grown = max(current.grown, line["grown"])
                 current.seconds += time.monotonic() - start
@@ -146,19 +174,21 @@ def _followed(worker, results, left):
                 if len(current.failures) >= MOST_FAILURES:
                     print(f"{current.target} ends after {MOST_FAILURES} failures", flush=True)
                     return left[left.index(current.target) + 1 :]
-        kind = "crash"
+        else:
+            kind = "crash"
     except queue.Empty:
         kind = "hang"
-    code, text = worker.stop() if left else (0, "")
     if not left:  # it is only slow to end
         return []
+    code, text = worker.stop(5 if kind == "crash" else 0)
     current = current or results[left[0]]
     current.seconds += time.monotonic() - start
     if wait == PREPARE:  # not even the unchanged sample was read
         current.note("prepare", kind, f"exit code {code}: {text[-1500:]}")
         return left[left.index(current.target) + 1 :]
-    name = signal.Signals(-code).name if code < 0 and kind == "crash" else f"exit code {code}"
-    current.note(current.next, kind, f"{name if kind == 'crash' else f'{SECONDS} s'}: {_stack(text)}")
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    reason = {"crash": name, "hang": f"{SECONDS} s", "memory": f"more than {MEMORY >> 20} MiB are used"}[kind]
+    current.note(current.next, kind, f"{reason}: {_stack(text)}")
     current.next += 1
     return left[left.index(current.target) :]
 

@@ -12,9 +12,9 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
-from keras_maskrcnn.data import DataError
-
 import changes
+
+from keras_maskrcnn.data import DataError
 
 MODULES = ("annotations", "masks", "arrays", "images", "weights", "models", "requests", "service", "runs")
 TARGETS = {}

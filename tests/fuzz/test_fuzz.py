@@ -14,14 +14,18 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
-import run
 import figures
+import run
 from target import TARGETS, Target
 
 run.register()
 MODULES = sorted({target.module for target in TARGETS.values()})
 # What targets need beside the package itself; a target is left out where it is not installed.
-EXTRAS = {"arrays": ("av", "google_crc32c", "h5py"), "images": ("imagecodecs", "tifffile"), "weights": ("h5py", "safetensors")}
+EXTRAS = {
+    "arrays": ("av", "google_crc32c", "h5py"),
+    "images": ("imagecodecs", "tifffile"),
+    "weights": ("h5py", "safetensors"),
+}
 EXTRAS["service"] = ("fastapi",)
 
 
@@ -40,6 +44,7 @@ def test_changed_input(module):
 FAULTS = '''
 """Readers with faults of each kind."""
 import ctypes, os, pickle, time
+import numpy as np
 from target import target
 
 
@@ -57,9 +62,25 @@ def lines(_):
     raise ValueError("two\\nlines")
 
 
+def used(_):
+    try:
+        np.full(2**30, 1, np.uint8)
+    except MemoryError as error:
+        raise ValueError("one line") from error
+
+
+def reserved(_):
+    try:
+        np.empty(2**30, np.uint8)
+    except MemoryError as error:
+        raise ValueError("one line") from error
+
+
 target("hang", quick=1)(of(lambda _: time.sleep(60)))
 target("crash", quick=1)(of(lambda _: ctypes.string_at(0)))
-target("memory", quick=1)(of(lambda _: bytearray(2**33)))
+target("memory", quick=1)(of(lambda _: bytearray(2**30)))
+target("used", quick=1, allowed=(ValueError,))(of(used))
+target("reserved", quick=1, allowed=(ValueError,))(of(reserved))
 target("exception", quick=1)(of(lambda _: {}["a"]))
 target("message", quick=1, allowed=(ValueError,))(of(lines))
 target("program", quick=1)(of(lambda _: os.system("true")))
@@ -68,6 +89,7 @@ target("written", quick=1)(of(lambda folder: open(folder.parents[2] / "a", "w"))
 target("secret", quick=1)(of(lambda folder: open(folder.parents[1] / "outside" / "secret.png")))
 '''
 KINDS = {"hang": "hang", "crash": "crash", "memory": "memory", "exception": "exception", "message": "message"}
+KINDS |= {"used": "memory", "reserved": None}
 KINDS |= dict.fromkeys(("program", "unpickled", "written", "secret"), "execution")
 
 
@@ -78,18 +100,18 @@ def test_faults_are_found(tmp_path, monkeypatch):
     names = [*KINDS]
     for name in names:
         monkeypatch.setitem(TARGETS, name, Target(None, "faults", 1, 1, ()))
-    monkeypatch.setattr(run, "SECONDS", 1)
+    monkeypatch.setattr(run, "SECONDS", 5)
+    monkeypatch.setattr(run, "MEMORY", 2**28)
     results = run.fuzz(names, "0", counts=dict.fromkeys(names, 1), one_process=True)
-    assert {name: [failure["kind"] for failure in results[name].failures] for name in names} == {
-        name: [kind] for name, kind in KINDS.items()
-    }
+    found = {name: [failure["kind"] for failure in results[name].failures] for name in names}
+    assert found == {name: [kind] if kind else [] for name, kind in KINDS.items()}
 
 
 def test_a_case_is_repeated_by_its_number(tmp_path):
     """The command that a failure prints does the same again."""
     command = [sys.executable, str(FOLDER / "worker.py"), "--one", "0", str(tmp_path / "a"), "idx", "5", "1", "9"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(FOLDER), str(FOLDER.parents[1])])}
-    one, two = (subprocess.run(command, env=environment, capture_output=True, text=True) for _ in range(2))
+    one, two = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    assert "DataError" in one.stderr
     assert one.returncode == two.returncode and one.stderr.splitlines()[-1] == two.stderr.splitlines()[-1]
 
 

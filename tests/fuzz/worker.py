@@ -2,11 +2,12 @@
 
 Each case is a line on stdout, "case OUTCOME detail" as JSON; the parent ends the process where none comes for too long.
 `--one` shows the traceback of a single case. Memory is limited to `MEMORY` beyond that of the process when it starts to
-read. An audit hook notes programs that are started, connections, pickles that look up names, code that holds the name of
-the canary, and files that are written outside the folder or read in the forbidden one.
+read. An audit hook notes programs that are started, connections, pickles that look up names, code that holds the name
+of the canary, and files that are written outside the folder or read in the forbidden one.
 """
 
 import argparse
+import contextlib
 import faulthandler
 import importlib
 import json
@@ -15,11 +16,13 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import sys
 import time
 import traceback
 import warnings
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 import changes
 import target as target_module
 from target import MODULES, TARGETS
@@ -29,9 +32,28 @@ SECONDS = 10  # of a case
 FILE_BYTES = 2**30  # of a file that is written
 LOG_BYTES = 2**20
 
-STARTS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pty.spawn")
+STARTS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+    "subprocess.Popen",
+    "pty.spawn",
+)
 CONNECTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "urllib.Request")
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.truncate", "shutil.rmtree")
+CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.truncate",
+    "shutil.rmtree",
+)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -39,7 +61,12 @@ class Hook:
     """The audit hook: `seen` lists what happened while it is `armed`."""
 
     def __init__(self, root, forbidden):
-        self.root, self.forbidden, self.armed, self.seen = os.path.realpath(root), os.path.realpath(forbidden), False, []
+        self.root, self.forbidden, self.armed, self.seen = (
+            os.path.realpath(root),
+            os.path.realpath(forbidden),
+            False,
+            [],
+        )
         sys.addaudithook(self)
 
     def __call__(self, event, arguments):
@@ -85,11 +112,22 @@ def status(name):
     return int(line.split()[1]) * 1024
 
 
-def limit_memory():
-    """Limits the address space to `MEMORY` more than now, and the size of files."""
-    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + MEMORY,) * 2)
+def limit_memory(memory):
+    """Limits the address space to so many bytes more than now, and the size of files."""
+    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + memory, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+@contextlib.contextmanager
+def unlimited():
+    """Context without a limit of the address space."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def chain(error):
@@ -100,7 +138,10 @@ def chain(error):
 
 
 def outcome(read, allowed, hook, canaries):
-    """Runs a case: (kind, detail), where the kind is "read", "refused", or that of a failure."""
+    """Runs a case: (kind, detail).
+
+    The kind is "read", "refused", that of a failure, or "short": a clean error, because memory was refused.
+    """
     hook.seen.clear()
     hook.armed = True
     try:
@@ -115,18 +156,17 @@ def outcome(read, allowed, hook, canaries):
 
 
 def _judged(error, allowed):
-    if any(isinstance(each, MemoryError) for each in chain(error)):
-        return "memory", repr(error)[:300]
     if isinstance(error, target_module.NotOneLineError):
         return "message", str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     if not isinstance(error, allowed):
-        return "exception", f"{error!r:.300} ({pathlib.Path(where.filename).name}:{where.lineno})"
+        kind = "memory" if isinstance(error, MemoryError) else "exception"
+        return kind, f"{error!r:.300} ({pathlib.Path(where.filename).name}:{where.lineno})"
     try:
         target_module.check_message(error)
     except target_module.NotOneLineError as message:
         return "message", str(message)
-    return "refused", ""
+    return ("short" if any(isinstance(each, MemoryError) for each in chain(error)) else "refused"), ""
 
 
 def run(name, seed, first, count, seconds, folder, hook, write):
@@ -148,6 +188,11 @@ def run(name, seed, first, count, seconds, folder, hook, write):
         read = case(random.Random(f"{name} {seed} {number}"))
         faulthandler.dump_traceback_later(SECONDS - 0.5)
         kind, detail = outcome(read, chosen.allowed, hook, canaries)
+        if kind == "short":  # it may only have been reserved, not used, which the parent watches
+            write({"case": "again", "used": status("VmRSS:")})
+            with unlimited():
+                kind, detail = outcome(read, chosen.allowed, hook, canaries)
+            kind = "refused" if kind == "short" else kind
         faulthandler.cancel_dump_traceback_later()
         write({"case": number, "kind": kind, "detail": detail})
         if os.fstat(2).st_size > LOG_BYTES:
@@ -175,7 +220,10 @@ def main(words=None):
     """Runs the targets on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", action="store_true", help="show the traceback of one case")
-    parser.add_argument("--modules", default=",".join(MODULES), help="names of files attempts_*.py that have the targets")
+    parser.add_argument(
+        "--modules", default=",".join(MODULES), help="names of files attempts_*.py that have the targets"
+    )
+    parser.add_argument("--memory", type=int, default=MEMORY, help="bytes beyond those of the idle process")
     parser.add_argument("seed")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("plan", nargs="+")
@@ -192,7 +240,7 @@ def main(words=None):
     for number, (name, first, count, seconds) in enumerate(plans):
         if number == 0:
             importlib.import_module(f"attempts_{TARGETS[name].module}").load()
-            limit_memory()
+            limit_memory(args.memory)
         write = lambda line: os.write(stream, json.dumps(line).encode() + b"\n")  # noqa: E731
         run(name, args.seed, int(first), int(count), float(seconds), work, hook, write)
     return 0
@@ -202,7 +250,8 @@ def one(seed, plan, work):
     """Shows what a single case does."""
     name, number = plan[0], int(plan[1])
     importlib.import_module(f"attempts_{TARGETS[name].module}").load()
-    limit_memory()
+    limit_memory(MEMORY)
+    shutil.rmtree(work / name, ignore_errors=True)
     (work / name).mkdir()
     read = TARGETS[name].prepare(work / name)(random.Random(f"{name} {seed} {number}"))
     print(f"the files are in {work / name}", file=sys.stderr)

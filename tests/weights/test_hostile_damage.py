@@ -103,3 +103,42 @@ def test_a_model_with_nan(tmp_path):
     for name, save in (("m.keras", model.save), ("m.weights.h5", model.save_weights)):
         save(tmp_path / name)
         assert "not finite" in rejection(keras_file.check, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda config: config["config"].update(units=-1), "cannot be loaded"),
+        (lambda config: config.update(config=3), "cannot be loaded"),
+        (
+            lambda config: config.update(module="subprocess", class_name="Popen", registered_name=None),
+            "cannot be loaded",
+        ),
+        (lambda config: config.clear(), "cannot be loaded"),
+    ],
+)
+def test_a_changed_configuration_is_one_line(tmp_path, change, reason):
+    """Keras' own messages have many lines, and exceptions of any class."""
+    import json
+
+    import keras
+
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(tmp_path / "whole.keras")
+    with zipfile.ZipFile(tmp_path / "whole.keras") as whole, zipfile.ZipFile(tmp_path / "m.keras", "w") as changed:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name == "config.json":
+                tree = json.loads(content)
+                change(tree["config"]["layers"][1])
+                content = json.dumps(tree).encode()
+            changed.writestr(name, content)
+    assert reason in rejection(keras_file.load, tmp_path / "m.keras")
+
+
+def test_a_keras_file_without_configuration(tmp_path):
+    write_keras(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        weights = archive.read("model.weights.h5")
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("model.weights.h5", weights)
+    assert "cannot be loaded (KeyError" in rejection(keras_file.load, tmp_path / "m.keras")
