@@ -54,13 +54,14 @@ def read_ids(path, sizes, binary=False, content=None):
         DataError: The file is missing, is no image, has colours (where they are not allowed) or has another size.
     """
     with opened(path, "a mask", content) as image:
+        if image.size[::-1] not in sizes:  # before anything of another size is decoded
+            shape = [image.height, image.width]
+            raise DataError(path, f"the mask has shape {shape}, its image {list(sizes[0])}")
         if not binary and len(image.getbands()) > 1:
             channels = np.asarray(image.convert("RGB"))
             if (channels != channels[..., :1]).any():
                 raise ValueError("it has colours, not one id per pixel")
         values = np.array(image if len(image.getbands()) == 1 else image.convert("L"))
-    if values.shape not in sizes:
-        raise DataError(path, f"the mask has shape {list(values.shape)}, its image {list(sizes[0])}")
     return values
 
 

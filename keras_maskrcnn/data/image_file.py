@@ -265,7 +265,8 @@ def _one_line(path, kind):
     except DataError:
         raise
     except Exception as error:  # decoders raise exceptions of any class for arbitrary bytes
-        raise DataError(path, f"cannot be read as {kind} ({getattr(error, 'strerror', None) or error})") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(path, f"cannot be read as {kind} ({reason})") from error
 
 
 def decoded_sizes(image):

@@ -49,11 +49,12 @@ def read_label_map(path):
         DataError: the file is missing, no label map, without a class, or has an id twice.
     """
     label_map = _messages()["StringIntLabelMap"]()
+    regular(path)
     try:
-        text_format.Parse(regular(path).read_text(encoding="utf-8"), label_map, allow_unknown_field=True)
+        text_format.Parse(path.read_text(encoding="utf-8"), label_map, allow_unknown_field=True)
     except FileNotFoundError:
         raise DataError(path, "no such label map") from None
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+    except (OSError, RecursionError, UnicodeDecodeError, text_format.ParseError) as error:
         raise DataError(path, f"cannot be read as a label map ({error})") from error
     items = sorted((item for item in label_map.item if item.id > 0), key=lambda item: item.id)
     names = {item.id: item.display_name or item.name for item in items}

@@ -42,6 +42,8 @@ def frames(source, every=1):
             if not container.streams.video:
                 raise DataError(source, "has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DataError(source, "has a video stream of an unknown codec")
             stream.thread_type = "AUTO"
             _check_pixels(stream, source)
             _limit(stream.codec_context)
@@ -102,7 +104,7 @@ def _pyav(source):
 
 def _opened(av, source):
     if not isinstance(source, int):
-        return av.open(str(regular(source)))
+        return av.open(str(regular(source)), metadata_errors="replace")
     if sys.platform not in CAMERAS:
         raise DataError(_name(source), f"cameras are read on {' and '.join(CAMERAS)}, not on {sys.platform}")
     device, kind = CAMERAS[sys.platform]

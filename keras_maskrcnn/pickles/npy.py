@@ -88,6 +88,8 @@ def read_objects(path):
             file is executed.
     """
     path = pathlib.Path(path)
+    if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        raise UnreadableFileError(path, "is not a regular file")
     try:
         with path.open("rb") as file:
             return _entries(file)
