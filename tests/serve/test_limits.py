@@ -9,6 +9,7 @@ import time
 import typing
 import zlib
 
+import httpx
 import numpy as np
 import pytest
 import tifffile
@@ -71,6 +72,13 @@ def test_bad_input_is_refused_in_one_line(start, model, case):
 def test_other_routes_are_answered_in_json(client, method, path, status):
     response = client.request(method, path)
     assert response.status_code == status and set(response.json()) == {"error"}
+
+
+def test_a_query_that_is_no_text_is_answered(client):
+    """Starlette would redirect from a path with a slash at its end, and fail at the query."""
+    for path, status in (("/v1/predict/", 404), ("/v1/predict", 400)):
+        response = client.post(httpx.URL("http://test").copy_with(raw_path=path.encode() + b"?\xff=1"), content=b"a")
+        assert response.status_code == status and response.json()["error"]
 
 
 def test_a_form_has_at_most_half_as_many_files_as_the_queue_has_places(start, model):
