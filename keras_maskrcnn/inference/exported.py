@@ -95,6 +95,7 @@ def _placement(fields):
     placement = {"image_size": None, **fields, **pairs, "resize": Resize.of(fields["resize"]), "image_type": image_type}
     placement = Placement(**placement)
     rule, most = placement.resize, Image.MAX_IMAGE_PIXELS or math.inf
+    _check(_are(bool, [rule.antialias, rule.keep_aspect]))
     sides = [placement.stride, rule.shorter, rule.longer, rule.multiple or 1]
     for size in filter(None, (placement.image_size, placement.canvas)):
         _check(len(size) == 2 and math.prod(size) <= most)
@@ -201,7 +202,7 @@ class Batches:
     def __init__(self, content, run):
         self.batch, self.most, self.run = content["batch"], content["max_detections"], run
         placement = content["placement"]
-        self.canvas = placement["image_size"] or placement["canvas"]
+        self.canvas = placement.get("image_size") or placement.get("canvas")
 
     def __call__(self, inputs, limits):
         """Run the network, see `Predictor`.

@@ -89,8 +89,8 @@ def read_objects(path):
     """
     path = pathlib.Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise UnreadableError("is a folder, not a file" if path.is_dir() else "is not a regular file")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UnreadableError("is not a regular file")
         with path.open("rb") as file:
             return _entries(file)
     except FileNotFoundError:

@@ -96,7 +96,7 @@ class Worker:
         self.lines.put(None)
 
     def line(self, seconds):
-        """The next line, or None at the end; `queue.Empty` after some seconds, not counting those of a frozen machine."""
+        """The next line, or None at the end; `queue.Empty` after some seconds in which the machine ran."""
         for _ in range(seconds - 1):
             with contextlib.suppress(queue.Empty):
                 return self.lines.get(timeout=1)

@@ -45,6 +45,7 @@ CASES = [
     (("placement", "resize", "shorter"), 10**400),
     (("placement", "resize", "longer"), float("inf")),
     (("placement", "resize", "scale"), 1e300),
+    (("placement", "resize", "antialias"), ""),
     (("placement", "image_type", "channels"), 10**9),
     (("outputs", 0, "name"), None),
     (("outputs", 0, "kind"), []),
