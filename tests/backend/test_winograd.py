@@ -114,8 +114,8 @@ def test_large_tiles_are_for_bfloat16_regions_that_they_divide(dtype, sides, use
     [
         ("float32", (1, 10, 9), False),
         ("float32", (1, 40, 40), True),
-        ("bfloat16", (1, 40, 40), False),
-        ("bfloat16", (2, 40, 40), True),
+        ("bfloat16", (1, 90, 91), False),
+        ("bfloat16", (2, 64, 64), True),
     ],
 )
 def test_only_large_maps_take_the_algorithm(dtype, shape, is_large, monkeypatch):
@@ -178,28 +178,33 @@ def has_loop(function, channels):
         ({"dilation_rate": 2}, False),
         ({"padding": "valid"}, False),
         ({"groups": 2}, False),
-        ({"dtype": "mixed_bfloat16"}, True),
+        ({"dtype": "mixed_bfloat16", "filters": 255}, False),
+        ({"dtype": "mixed_bfloat16", "filters": 256}, True),
         ({"dtype": "mixed_float16"}, False),
     ],
     ids=str,
 )
 def test_layers_that_take_the_algorithm(options, used):
     conv = keras.layers.Conv2D(**{"filters": 128, "kernel_size": 3, "padding": "same", **options})
-    conv.build((None, None, None, 128))
-    assert not has_loop(lambda x: convolved(conv, x), 128)
+    channels = 256 if "dtype" in options else 128
+    conv.build((None, None, None, channels))
+    assert not has_loop(lambda x: convolved(conv, x), channels)
     with backend.inference_scope():
-        assert has_loop(lambda x: convolved(conv, x), 128) == used
+        assert has_loop(lambda x: convolved(conv, x), channels) == used
 
 
-DTYPES = pytest.mark.parametrize(("dtype", "bound"), [("float32", 3e-5), ("mixed_bfloat16", 1e-2)])
+DTYPES = pytest.mark.parametrize(
+    ("dtype", "channels", "shape", "bound"),
+    [("float32", 128, (2, 20, 18), 3e-5), ("mixed_bfloat16", 256, (6, 40, 36), 1e-2)],
+)
 
 
 @DTYPES
 @pytest.mark.parametrize("activation", [None, "relu"])
-def test_a_layer_keeps_its_bias_and_activation(activation, dtype, bound):
+def test_a_layer_keeps_its_bias_and_activation(activation, dtype, channels, shape, bound):
     options = {"activation": activation, "bias_initializer": "random_normal", "dtype": dtype}
-    conv = keras.layers.Conv2D(128, 3, padding="same", **options)
-    inputs, _ = random_case((6, 20, 18), 128, 1)
+    conv = keras.layers.Conv2D(channels, 3, padding="same", **options)
+    inputs, _ = random_case(shape, channels, 1)
     wanted = conv(inputs)
     with backend.inference_scope():
         found = convolved(conv, inputs)
@@ -208,15 +213,15 @@ def test_a_layer_keeps_its_bias_and_activation(activation, dtype, bound):
 
 
 @DTYPES
-def test_a_folded_normalisation(dtype, bound):
-    conv = keras.layers.Conv2D(128, 3, padding="same", use_bias=False, dtype=dtype)
+def test_a_folded_normalisation(dtype, channels, shape, bound):
+    conv = keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, dtype=dtype)
     norm = make_norm("frozen_batch", "norm", dtype)
-    inputs, _ = random_case((4, 24, 25), 128, 1)
+    inputs, _ = random_case(shape, channels, 1)
     norm(conv(inputs))
     random = np.random.default_rng(1)
     norm.set_weights([random.uniform(0.5, 2, weight.shape).astype("float32") for weight in norm.weights])
     with backend.inference_scope():
-        assert has_loop(lambda x: conv_norm(conv, norm, x), 128)
+        assert has_loop(lambda x: conv_norm(conv, norm, x), channels)
         found = conv_norm(conv, norm, inputs)
     assert found.dtype == conv.compute_dtype
     assert relative_error(found, norm(conv(inputs))) < bound

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 STRIP = 50_000  # tiles times channels of a strip, whose 49 positions take 10 MB
 # Pixels of all maps; for fewer, transforming the kernel takes longer than the products save.
-LEAST_PIXELS = {tf.float32: 512, tf.bfloat16: 2048}
+LEAST_PIXELS = {tf.float32: 512, tf.bfloat16: 8192}
 OUTSIDE = 2**29  # above the number of any cell, and twice as many are an int32
 
 
