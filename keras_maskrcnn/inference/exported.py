@@ -11,10 +11,10 @@ from PIL import Image
 from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.heads.detection import Detection, check_count
-from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.heads.detection import OUTPUTS, Detection, check_count
+from keras_maskrcnn.heads.outputs import Output, of_objects
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS
-from keras_maskrcnn.inference.placement import Placement, Resize
+from keras_maskrcnn.inference.placement import Placement, Resize, check_bytes
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.ops.placement import MAX_SIDE
 
@@ -22,6 +22,7 @@ from keras_maskrcnn.ops.placement import MAX_SIDE
 CLASS_NAMES, DESCRIPTION = "class_names.txt", "model.json"
 # Entries of the description that files for inference engines have in addition.
 OF_ENGINES = ("batch", "max_detections")
+MAX_BATCH = 4096  # images of a call
 CAPTION = re.compile(r"[^{}]*({(:[^{}]{0,5})?}[^{}]*)?")  # a wider field would take any memory
 DAMAGED = f"its description ({DESCRIPTION}) is damaged: export the model again"
 
@@ -70,8 +71,10 @@ class Exported(Detector):
             self.placement = _placement(content["placement"])
             self.image_type = self.placement.image_type
             self.detection = Detection.of(content["detection"])
-            for name in OF_ENGINES:
-                _check(content.get(name) is None or check_count(name, content[name]))
+            _check_objects(self.schema)
+            _check(content.get("batch") is None or check_count("batch", content["batch"]) <= MAX_BATCH)
+            most = check_count("max_detections", content.get("max_detections", self.detection.max_detections))
+            _check(most >= self.detection.max_detections)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(path, DAMAGED) from error
 
@@ -92,6 +95,7 @@ def _placement(fields):
     placement = {"image_size": None, **fields, **pairs, "resize": Resize.of(fields["resize"]), "image_type": image_type}
     placement = Placement(**placement)
     rule, most = placement.resize, Image.MAX_IMAGE_PIXELS or math.inf
+    _check(_are(bool, [rule.antialias, rule.keep_aspect]))
     sides = [placement.stride, rule.shorter, rule.longer, rule.multiple or 1]
     for size in filter(None, (placement.image_size, placement.canvas)):
         _check(len(size) == 2 and math.prod(size) <= most)
@@ -101,6 +105,13 @@ def _placement(fields):
         low, high = placement.stretch
         _check(0 <= low < high <= 100)
     return placement
+
+
+def _check_objects(schema):
+    """Checks that the outputs of objects, if there are any, are those of every detector with others beside them."""
+    found = {(output.name, output.kind) for output in of_objects(schema)}
+    _check(schema and len({output.name for output in schema}) == len(schema))
+    _check(not found or found >= {(output.name, output.kind) for output in OUTPUTS})
 
 
 def _output(**fields):
@@ -191,7 +202,7 @@ class Batches:
     def __init__(self, content, run):
         self.batch, self.most, self.run = content["batch"], content["max_detections"], run
         placement = content["placement"]
-        self.canvas = placement["image_size"] or placement["canvas"]
+        self.canvas = placement.get("image_size") or placement.get("canvas")
 
     def __call__(self, inputs, limits):
         """Run the network, see `Predictor`.
@@ -203,6 +214,7 @@ class Batches:
         self._check(images.shape[1:3], limits.max_detections)
         thresholds = {name: np.array(getattr(limits, name), "float32") for name in THRESHOLDS}
         rows, found = self.batch or len(images), []
+        check_bytes(rows, images.shape[1:])
         for first in range(0, len(images), rows):
             part = (_filled(values[first : first + rows], rows) for values in (images, sizes))
             found.append(self.run({**dict(zip(CANVAS, part, strict=True)), **thresholds}))

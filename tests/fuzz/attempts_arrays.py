@@ -91,8 +91,8 @@ def npy_changed(content, rng):
     if rng.random() < 0.4 and body.startswith(b"\x80"):
         return head + changes.pickle_changed(body, rng)
     if rng.random() < 0.5:
-        text = changes.text_changed(head[10:], rng)
-        return content[:8] + len(text).to_bytes(2, "little") + text[:65535] + body
+        text = changes.text_changed(head[10:], rng)[:65535]
+        return content[:8] + len(text).to_bytes(2, "little") + text + body
     return changes.bytes_changed(content, rng)
 
 

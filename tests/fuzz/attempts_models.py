@@ -189,7 +189,10 @@ def description(folder):
         opened = exported.Exported(folder, described)
         opened.check_outputs(folder, ["boxes", "labels", "scores", "masks", "valid"])
         opened.use(exported.Batches(described, lambda inputs: run(squares, inputs)))
-        opened.detect(image)
+        try:
+            opened.detect(image)
+        except ValueError as error:  # of a canvas that is too large for this image
+            raise DataError(folder, error) from error
 
     def case(rng):
         content = text if rng is None else changes.json_changed(text, rng)

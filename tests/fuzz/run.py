@@ -8,6 +8,7 @@ file into docs/hostile_input.md. The exit code is 1 if a case failed.
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -95,8 +96,11 @@ class Worker:
         self.lines.put(None)
 
     def line(self, seconds):
-        """The next line, or None at the end; `queue.Empty` after some seconds."""
-        return self.lines.get(timeout=seconds)
+        """The next line, or None at the end; `queue.Empty` after some seconds in which the machine ran."""
+        for _ in range(seconds - 1):
+            with contextlib.suppress(queue.Empty):
+                return self.lines.get(timeout=1)
+        return self.lines.get(timeout=1)
 
     def within(self, memory):
         """Waits for the next line; returns whether the process has not used more than these bytes of memory by then."""

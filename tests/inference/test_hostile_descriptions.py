@@ -20,7 +20,11 @@ CONTENT = {
     },
     "detection": {"score_threshold": 0.5, "max_detections": 10},
     "precision": "float32",
-    "outputs": [{"name": "boxes", "kind": "boxes", "exported": "detection_boxes", "caption": "filled {:.0%}"}],
+    "outputs": [
+        {"name": "boxes", "kind": "boxes", "exported": "detection_boxes", "caption": "filled {:.0%}"},
+        {"name": "labels", "kind": "values"},
+        {"name": "scores", "kind": "values"},
+    ],
     "batch": None,
     "max_detections": 10,
 }
@@ -41,6 +45,7 @@ CASES = [
     (("placement", "resize", "shorter"), 10**400),
     (("placement", "resize", "longer"), float("inf")),
     (("placement", "resize", "scale"), 1e300),
+    (("placement", "resize", "antialias"), ""),
     (("placement", "image_type", "channels"), 10**9),
     (("outputs", 0, "name"), None),
     (("outputs", 0, "kind"), []),
@@ -51,6 +56,9 @@ CASES = [
     (("detection", "max_detections"), 1e30),
     (("batch",), "1"),
     (("batch",), -1),
+    (("batch",), 2**31 - 1),
+    (("max_detections",), 9),
+    (("max_detections",), None),
     (("max_detections",), 10**400),
 ]
 
@@ -58,9 +66,9 @@ CASES = [
 def test_the_description_is_read():
     opened = Exported("m.onnx", CONTENT)
     assert opened.placement.image_size == (64, 96) and opened.schema[0].caption == "filled {:.0%}"
-    opened.check_outputs("m.onnx", ["boxes", "valid"])
+    opened.check_outputs("m.onnx", ["boxes", "labels", "scores", "valid"])
     with pytest.raises(DataError, match=r"m\.onnx: .* the network has no output 'boxes'"):
-        opened.check_outputs("m.onnx", ["valid"])
+        opened.check_outputs("m.onnx", ["labels", "scores", "valid"])
 
 
 @pytest.mark.parametrize(("place", "value"), CASES, ids=str)
@@ -72,3 +80,9 @@ def test_other_values_are_refused(place, value):
     node[place[-1]] = value
     with pytest.raises(DataError, match=r"m\.onnx: its description \(model\.json\) is damaged"):
         Exported("m.onnx", content)
+
+
+def test_outputs_without_boxes_are_refused():
+    for outputs in ([], CONTENT["outputs"][:1], CONTENT["outputs"] * 2, [{"name": "masks", "kind": "box_masks"}]):
+        with pytest.raises(DataError, match="is damaged"):
+            Exported("m.onnx", {**CONTENT, "outputs": outputs})
