@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+FUZZ_MINUTES ?= 60
 PARITY_PACKAGES := torch==2.13.0 torchvision==0.28.0 numpy pillow
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow parity check format clean
+.PHONY: demo test test-slow fuzz parity check format clean
 
 ## demo: train on shapes, evaluate, export, reload, draw, into runs/demo
 demo: $(VENV)/.installed
@@ -24,6 +25,11 @@ test-slow: $(VENV)/.installed-dev
 parity: $(VENV)/.installed-dev $(if $(PARITY_PYTHON),,.venv-parity/.installed)
 	$(or $(PARITY_PYTHON),.venv-parity/bin/python) tests/parity/torch_side.py runs/parity
 	$(BIN)/python tests/parity/compare.py runs/parity
+
+## fuzz: every reader on changed files and requests for FUZZ_MINUTES minutes, in WORKERS processes; figures into runs/fuzz.json
+fuzz: $(VENV)/.installed-dev
+	mkdir -p runs
+	$(BIN)/python tests/fuzz/run.py --minutes $(FUZZ_MINUTES) --jobs $(WORKERS) --output runs/fuzz.json
 
 ## check: ruff, rules and format; mypy, types of the public API
 check: $(VENV)/.installed-dev

@@ -2,6 +2,7 @@
 
 import csv
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 
@@ -17,6 +18,7 @@ def read(path):
     Raises:
         DataError: in one line, if the file cannot be read, or is no table of numbers.
     """
+    regular(path)
     try:
         with open(path, newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -230,3 +231,36 @@ def test_a_clock_that_was_set_back_does_not_change_the_order_of_the_event_files(
     assert read_scalars(tmp_path) == {"loss": [3.0, 4.0, 4.0, 5.0, 6.0]}
     stamps = sorted(path.name.split(".")[3] for path in tmp_path.iterdir())
     assert stamps == ["2000000000", "2000000001", "2000000002"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"command": ["a"]},
+        {"command": 3},
+        {"arguments": [1]},
+        {"arguments": 0.5},
+        {"steps": 10**400},
+        {"fit_seconds": 10**400},
+    ],
+)
+def test_a_hostile_summary_is_one_line(tmp_path, changes, capsys):
+    write(tmp_path / "a")
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text()) | changes
+    (tmp_path / "a" / "summary.json").write_text(json.dumps(summary))
+    assert main(["compare", str(tmp_path / "a")]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ") and "summary.json: is " in line and line.count("\n") == 1
+
+
+def test_a_command_with_half_a_quotation_has_no_recipe(tmp_path):
+    assert RunRecord.read(write(tmp_path / "a", command='train/shapes.py --output "a')).recipe is None
+
+
+def test_a_pipe_as_history_is_not_waited_for(tmp_path):
+    write(tmp_path / "a", history=None)
+    os.mkfifo(tmp_path / "a" / "history.csv")
+    (tmp_path / "a" / "logs").mkdir()
+    os.mkfifo(tmp_path / "a" / "logs" / "events.out.tfevents.1")
+    with pytest.raises(DataError, match=r"history\.csv: is not a regular file"):
+        RunRecord.read(tmp_path / "a")

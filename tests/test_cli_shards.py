@@ -587,3 +587,35 @@ def test_join_needs_no_keras(folder):
     code = "import sys; from keras_maskrcnn.cli import main; main(sys.argv[1:]); sys.exit('keras' in sys.modules)"
     words = [sys.executable, "-c", code, "join", "out", "--output", "found.json"]
     assert subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+def test_a_pipe_as_results_is_not_waited_for(folder, capsys):
+    run("photos", code=2)
+    path = pathlib.Path("out/shard-1-of-1.jsonl")
+    path.unlink()
+    os.mkfifo(path)
+    for words in (
+        ("join", "out", "--output", "found.json"),
+        ("predict", "photos", "--shard", "1/1", "--output", "out"),
+    ):
+        assert main([*words, *(["--model", "m"] if words[0] == "predict" else [])]) == 2
+        assert "is not a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [{"starts": "3"}, {"starts": [1]}, {"file_name": {}, "results": []}])
+def test_lines_of_other_types_are_left_out(folder, line):
+    run("photos", code=2)
+    path = pathlib.Path("out/shard-1-of-1.jsonl")
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    before = len(records_of())
+    run("photos", code=2)
+    assert len(records_of()) == before
+
+
+def test_results_that_are_no_list_are_named(folder, capsys):
+    run("photos", code=2)
+    path = pathlib.Path("out/shard-1-of-1.jsonl")
+    path.write_text(path.read_text().replace('"results": [', '"results": 3, "rest": [', 1))
+    assert main(["join", "out", "--output", "found.json"]) == 2
+    assert "are no list" in capsys.readouterr().err

@@ -37,8 +37,6 @@ def load(model):
     Raises:
         DataError: if there is no such model, or the file holds another kind of Keras model.
     """
-    import keras
-
     import keras_maskrcnn.models  # noqa: F401, registers the classes that a file may contain
     from keras_maskrcnn.data import DataError
     from keras_maskrcnn.inference.export import SUFFIXES, opened
@@ -55,8 +53,7 @@ def load(model):
         return opened(path)
     if not path.exists():
         raise DataError(model, _not_found(model, presets))
-    keras_file.check(path)
-    loaded = keras.saving.load_model(path, compile=False)
+    loaded = keras_file.load(path)
     if not isinstance(loaded, ImageModel):
         raise DataError(path, f"holds a {type(loaded).__name__}, not a model of this package")
     return loaded

@@ -57,7 +57,9 @@ def _class_names(source, classes, stored):
         return coco_names(classes), "COCO's names"
     if source is None:
         return None, "no names"
-    lines = pathlib.Path(source).read_text(encoding="utf-8").splitlines()
+    from keras_maskrcnn.data.paths import regular
+
+    lines = regular(pathlib.Path(source)).read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if line.strip()], f"names of {source}"
 
 

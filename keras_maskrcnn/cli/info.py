@@ -1,6 +1,5 @@
 """`info`: versions and devices, a model's options and parameters, conventions of a preset, ImageNet weights."""
 
-import json
 import pathlib
 
 from keras_maskrcnn.cli.common import MODEL, PROGRAM, load
@@ -223,8 +222,10 @@ def _thresholds(detection):
 
 def _trained(path):
     """Rows from the summary that a recipe writes next to its models."""
+    from keras_maskrcnn.data.json_text import read_json
+
     try:
-        summary = json.loads((path.parent / "summary.json").read_text())
+        summary = read_json(path.parent / "summary.json")
         if path.name not in [pathlib.Path(summary[name] or "").name for name in ("keras_file", "saved_model")]:
             return []
         images, steps = f"{summary['train_images']:,} images", f"{summary['steps']:,} steps of {summary['batch_size']}"

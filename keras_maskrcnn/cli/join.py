@@ -44,8 +44,11 @@ def _contents(path, partial):
     """Yields the lines of a file; a ValueError after the last one if the file is not finished."""
     content = None
     for _, content in read_lines(path):
-        if content is not None:
-            yield content
+        if content is None:
+            continue
+        if not isinstance(content.get("results", []), list):
+            raise ValueError(f"{path}: the results of {str(content.get('file_name'))[:200]!r} are no list")
+        yield content
     if not partial and "finished" not in (content or {}):
         raise ValueError(f"{path} is not finished: run its shard again, or give --partial")
 

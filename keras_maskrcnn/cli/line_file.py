@@ -10,6 +10,9 @@ try:
 except ImportError:  # on Windows, where two processes on one file are not noticed
     fcntl = None  # type: ignore[assignment]
 
+from keras_maskrcnn.data.json_text import loads
+from keras_maskrcnn.data.paths import regular
+
 SYNC_SECONDS = 10
 
 
@@ -31,7 +34,7 @@ class LineFile:
     def __init__(self, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._file = os.open(regular(path), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             self._lock()
             self._sync()
@@ -97,8 +100,12 @@ class LineFile:
 
 
 def read_lines(path):
-    """Yields the length in bytes and the object of each line that ends; None for one that is no JSON object."""
-    with open(path, "rb") as file:
+    """Yields the length in bytes and the object of each line that ends; None for one that is no JSON object.
+
+    Raises:
+        DataError: the path is a pipe or a device, which may have no end.
+    """
+    with open(regular(path), "rb") as file:
         for line in file:
             if line.endswith(b"\n"):
                 yield len(line), _object(line)
@@ -106,7 +113,7 @@ def read_lines(path):
 
 def _object(line):
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
+        content = loads(line)
+    except ValueError:
         return None
     return content if isinstance(content, dict) else None

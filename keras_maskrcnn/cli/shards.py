@@ -14,6 +14,8 @@ from keras_maskrcnn.cli.inputs import Listing
 from keras_maskrcnn.cli.line_file import LineFile, read_lines
 from keras_maskrcnn.cli.progress import Tally
 from keras_maskrcnn.cli.records import records
+from keras_maskrcnn.data.paths import regular
+from keras_maskrcnn.data.sample import one_line
 
 DIGEST_BYTES = 16
 RECENT = 2**14  # digests in a set before they are sorted into the array
@@ -123,8 +125,9 @@ class Results:
 
     def _note(self, content, retry_failed):
         content = content or {}  # the input of a damaged line is tried again
-        self._is_finished, self._starts = "finished" in content, content.get("starts", 0)
-        if "file_name" not in content:
+        self._is_finished, starts = "finished" in content, content.get("starts", 0)
+        self._starts = starts if isinstance(starts, int) else 0
+        if not isinstance(content.get("file_name"), str):
             return
         failed = "error" in content
         self.done, self.failed = self.done + 1, self.failed + failed
@@ -195,7 +198,7 @@ def settings_of(args, options):
     """What all shards of a run have in common: model, inputs, and options; a dict for JSON."""
     words = " ".join(args.inputs)
     inputs = words if len(words) <= LONGEST else f"{len(args.inputs)} words with {_short(words.encode())}"
-    annotations = args.annotations and _short(args.annotations.read_bytes())
+    annotations = args.annotations and _short(regular(args.annotations).read_bytes())
     named = {"model": fingerprint(args.model), "INPUT": inputs, "recursive": args.recursive, "annotations": annotations}
     return json.loads(json.dumps({**named, **dataclasses.asdict(options)}))
 
@@ -238,5 +241,5 @@ def _check_header(path, header, settings):
         if held.get(name) != value
     ]
     if differences:
-        raise ValueError(f"{path} holds results with {', '.join(differences)}: use another --output")
+        raise ValueError(f"{path} holds results with {one_line(', '.join(differences))}: use another --output")
     return settings

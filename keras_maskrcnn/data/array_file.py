@@ -1,5 +1,6 @@
 """Image files beyond Pillow: TIFF of any number of channels and of 16 bits, PNG of 16-bit colour, and NumPy arrays."""
 
+import contextlib
 import importlib
 import io
 
@@ -7,13 +8,16 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.image_type import MAX_CHANNELS
+from keras_maskrcnn.data.paths import regular
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes of TIFF and BigTIFF files
+MAX_PAGES = 1000  # of a TIFF file; each page states where the next one is, so that few bytes can make many, or a circle
+SERIES = {"imagej", "shaped", "uniform"}  # how tifffile finds channels; other ways read further files that one names
 
 
 def stream(source):
     """What libraries open: the path of a file, or a binary stream of its bytes."""
-    return io.BytesIO(source) if isinstance(source, bytes) else source
+    return io.BytesIO(source) if isinstance(source, bytes) else regular(source)
 
 
 def is_tiff(source):
@@ -31,9 +35,12 @@ def tiff(source):
         (pixels, orientation): an array `[H, W]` or `[H, W, n]`, and the EXIF orientation.
 
     Raises:
-        ValueError: it has more axes than these, or more channels or pixels than the limits.
+        ValueError: it has more axes than these, or more pages, channels or pixels than the limits.
     """
-    with _library("tifffile").TiffFile(stream(source)) as file:
+    library = _library("tifffile")
+    flags = {f"is_{name}": False for name in library.TIFF.FILE_FLAGS - SERIES}
+    with library.TiffFile(stream(source), **flags) as file:
+        _check_pages(file)
         series = file.series[0]
         axes = [axis for axis in zip(series.axes, series.shape, strict=True) if axis[1] > 1 or axis[0] in "YX"]
         names, shape = "".join(name for name, _ in axes), tuple(length for _, length in axes)
@@ -48,6 +55,12 @@ def tiff(source):
         return np.moveaxis(pixels, others, [-1] * len(others)), int(tag.value) if tag else 1
 
 
+def _check_pages(file):
+    with contextlib.suppress(IndexError):
+        file.pages[MAX_PAGES]
+        raise ValueError(f"it has more than {__name__}.MAX_PAGES = {MAX_PAGES} pages")
+
+
 def png(source):
     """Decodes all bits of a PNG file, given its path or its bytes: uint8 or uint16 `[H, W]` or `[H, W, n]`."""
     return _library("imagecodecs").png_decode(_content(source))
@@ -59,7 +72,7 @@ def npy(path):
     Raises:
         ValueError: it has another shape, or more channels or pixels than the limits.
     """
-    pixels = np.load(path, mmap_mode="r", allow_pickle=False)  # a header cannot claim more than the file holds
+    pixels = np.load(regular(path), mmap_mode="r", allow_pickle=False)  # a header cannot claim more than the file holds
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its array has the shape {list(pixels.shape)}, not [height, width, channels]")
     check_size(pixels.shape[1], pixels.shape[0], *pixels.shape[2:])
@@ -81,7 +94,7 @@ def _content(source, count=-1):
     """The first bytes of a file, by default all."""
     if isinstance(source, bytes):
         return source if count < 0 else source[:count]
-    with open(source, "rb") as file:
+    with open(regular(source), "rb") as file:
         return file.read(count)
 
 

@@ -1,5 +1,7 @@
 """Images and masks in memory."""
 
+import contextlib
+
 import numpy as np
 
 from keras_maskrcnn.data.image_type import RGB, ImageType
@@ -23,12 +25,14 @@ class Arrays(Dataset):
     """
 
     def __init__(self, images, masks, labels=None, class_names=None):
-        lengths = {"images": len(images), "masks": len(masks)} | ({} if labels is None else {"labels": len(labels)})
-        if len(set(lengths.values())) > 1:
-            raise DataError("Arrays", ", ".join(f"{count} {name}" for name, count in lengths.items()))
         self.images, self.masks, self.labels = images, masks, labels
-        self.image_type = _type_of(images)
-        self.class_names = _names(labels) if class_names is None else [str(name) for name in class_names]
+        with _one_line("Arrays"):
+            parts = {"images": images, "masks": masks} | ({} if labels is None else {"labels": labels})
+            lengths = {name: len(part) for name, part in parts.items()}
+            if len(set(lengths.values())) > 1:
+                raise DataError("Arrays", ", ".join(f"{count} {name}" for name, count in lengths.items()))
+            self.image_type = _type_of(images)
+            self.class_names = _names(labels) if class_names is None else [str(name) for name in class_names]
 
     def __len__(self):
         return len(self.images)
@@ -36,7 +40,11 @@ class Arrays(Dataset):
     def read(self, position):
         """Returns one image with its objects."""
         source = f"Arrays[{position}]"
-        image = _converted(np.asarray(self.images[position]), self.image_type, source)
+        with _one_line(source):
+            return self._read(position, source)
+
+    def _read(self, position, source):
+        image = self.image_type.convert(np.asarray(self.images[position]))
         masks = _masks(self.masks[position], image.shape[:2], source)
         if self.labels is None:
             labels = np.ones(len(masks), np.int32)
@@ -51,6 +59,17 @@ class Arrays(Dataset):
         if label not in self.class_names:
             raise DataError(source, f"the label {label!r} is not one of {', '.join(self.class_names)}")
         return self.class_names.index(label) + 1
+
+
+@contextlib.contextmanager
+def _one_line(source):
+    """Turns the errors of arrays, lists and numbers of other kinds inside the block into a DataError."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise DataError(source, str(error)) from error
 
 
 def _names(labels):
@@ -69,13 +88,6 @@ def _type_of(images):
         return ImageType(1 if first.ndim == 2 else first.shape[-1], first.dtype.name)
     except (ValueError, IndexError):
         return RGB
-
-
-def _converted(image, image_type, source):
-    try:
-        return image_type.convert(image)
-    except ValueError as error:
-        raise DataError(source, str(error)) from error
 
 
 def _masks(masks, size, source):

@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
 from keras_maskrcnn.pickles.npy import UnreadableFileError, read_objects
 
@@ -188,7 +189,7 @@ def _are_whole(values):
 
 def _read_objects(path):
     try:
-        return read_objects(path)
+        return read_objects(regular(path))
     except UnreadableFileError as error:
         raise DataError(path, error.reason) from error
 
@@ -199,7 +200,7 @@ def _dataset(path):
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(regular(path), "r") as file:
             yield _checked_dataset(file, path)
     except DataError:
         raise

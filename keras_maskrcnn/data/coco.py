@@ -97,7 +97,9 @@ class Coco(Dataset):
 
     def _image(self, record):
         """The record of an image, in which `file_name` leads from the folder of images to its file."""
-        return {**record, "file_name": self.options.file_name(record)}
+        name = self.options.file_name(record)
+        # Without `..`, which would lead out of the folder behind a link in it, see `paths.inside`.
+        return {**record, "file_name": name if self.options.allow_outside else os.path.normpath(name)}
 
     def _rows(self, position):
         """Positions of the annotations of an image."""

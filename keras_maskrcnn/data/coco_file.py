@@ -4,8 +4,6 @@ All records that a reader depends on are checked when the index is made; a fault
 """
 
 import json
-import os
-import reprlib
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +11,8 @@ import numpy as np
 from keras_maskrcnn.data import coco_keypoints, kept
 from keras_maskrcnn.data.coco_annotations import Annotations
 from keras_maskrcnn.data.json_text import Scanner
-from keras_maskrcnn.data.paths import last_part
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.paths import OUTSIDE, REMEDY, last_part, leads_out, regular
+from keras_maskrcnn.data.sample import DataError, shown
 
 KEYS = {
     "images": ("id", "file_name", "height", "width"),
@@ -106,6 +104,7 @@ def load(path, options, keep=True):
     Raises:
         DataError: The file cannot be read, is not in the COCO format, or has two records with the same id.
     """
+    regular(path)
     try:
         version = kept.state(path)
         arrays = kept.arrays_of(path, options.kind, lambda: _made(path, options)) if keep else _made(path, options)
@@ -126,7 +125,7 @@ def _made(path, options):
         _check_image(path, f"images[{index}]", image, options, known)
     for index, (category, *_) in enumerate(categories):
         if not isinstance(category["name"], str | int | float):
-            raise DataError(path, f"categories[{index}] has the name {_shown(category['name'])}, not a text")
+            raise DataError(path, f"categories[{index}] has the name {shown(category['name'])}, not a text")
     keys = (*KEYS["categories"], coco_keypoints.NAME)
     categories = sorted(({key: record[key] for key in keys if key in record} for record, *_ in categories), key=_id)
     _check_ids(path, "annotations", annotations.ids)
@@ -202,7 +201,7 @@ def _check_record(path, kind, index, record, options):
         raise DataError(path, f"is no COCO file: {kind}[{index}] lacks one of {', '.join(sorted(keys))}")
     for key in (key for key in keys if key.endswith("id")):
         if type(record[key]) not in (int, str, float) or record[key] != record[key]:
-            raise DataError(path, f"{kind}[{index}] has the {key} {_shown(record[key])}, not a number or a text")
+            raise DataError(path, f"{kind}[{index}] has the {key} {shown(record[key])}, not a number or a text")
 
 
 def _check_ids(path, kind, numbers):
@@ -214,20 +213,19 @@ def _check_ids(path, kind, numbers):
         for index, number in enumerate(numbers):
             if number in places:
                 both = f"{kind}[{places[number]}] and {kind}[{index}]"
-                raise DataError(path, f"{both} have the id {_shown(number)}")
+                raise DataError(path, f"{both} have the id {shown(number)}")
             places[number] = index
 
 
 def _check_image(path, place, image, options, category_ids):
     for key in ("height", "width"):
         if not _is_side(image[key]):
-            raise DataError(path, f"{place} has the {key} {_shown(image[key])}, not a number of pixels")
+            raise DataError(path, f"{place} has the {key} {shown(image[key])}, not a number of pixels")
     name = options.file_name(image)
     if not isinstance(name, str) or not name:
-        raise DataError(path, f"{place} has the file_name {_shown(name)}, not a text")
-    if not options.allow_outside and (os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir):
-        reason = "which is outside the folder of images (read it with allow_outside=True)"
-        raise DataError(path, f"{place} has the file_name {_shown(name)}, {reason}")
+        raise DataError(path, f"{place} has the file_name {shown(name)}, not a text")
+    if not options.allow_outside and leads_out(name):
+        raise DataError(path, f"{place} has the file_name {shown(name)}, {OUTSIDE}{'' if options.address else REMEDY}")
     for key in options.lists:
         if not _are_known(image.get(key), category_ids):
             raise DataError(path, f"{place} has no {key}, or one with unknown categories")
@@ -242,7 +240,3 @@ def _are_known(numbers, category_ids):
         return category_ids.issuperset(numbers)
     except TypeError:  # no list, or one of lists
         return False
-
-
-def _shown(value):
-    return reprlib.repr(value)

@@ -1,6 +1,7 @@
 """Keypoints of COCO files: their names, which of them change sides when mirrored, and their values."""
 
 import array
+import re
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def mirrored(names):
 
 def _other_side(name):
     left, right = SIDES
-    return name.replace(left, "\0").replace(right, left).replace("\0", right)
+    return re.sub("|".join(SIDES), lambda found: right if found[0] == left else left, name)
 
 
 class Faults:

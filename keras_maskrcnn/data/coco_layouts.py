@@ -7,10 +7,10 @@ import os
 
 from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.coco import Coco
-from keras_maskrcnn.data.json_text import Elements
+from keras_maskrcnn.data.json_text import Elements, content_with
 from keras_maskrcnn.data.lvis import ABSENT, Lvis
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
-from keras_maskrcnn.data.paths import content_with, folders, last_part
+from keras_maskrcnn.data.paths import folders, last_part, regular
 
 KEYS = ("images", "categories")
 STARTS = {"person_keypoints_": True, "instances_": False}  # of the names of files: whether they are about keypoints
@@ -127,7 +127,7 @@ def _is_lvis(path, index):
     """Whether the records of images, of which the index may be known, have LVIS' lists of categories."""
     if index:
         return ABSENT in Elements(path, index.images, index.version)[0]
-    return path.suffix == ".json" and f'"{ABSENT}"'.encode() in path.read_bytes()
+    return path.suffix == ".json" and f'"{ABSENT}"'.encode() in regular(path).read_bytes()
 
 
 def _photos(file):

@@ -7,8 +7,9 @@ import numpy as np
 from keras_maskrcnn.data.fields import LabelMap
 from keras_maskrcnn.data.id_masks import masks_of
 from keras_maskrcnn.data.image_file import opened, read_stored
-from keras_maskrcnn.data.outlines import read_json
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.json_text import read_json
+from keras_maskrcnn.data.paths import inside
+from keras_maskrcnn.data.sample import DataError, Dataset, shown
 
 VOID = 255  # pixels without a segment
 
@@ -24,6 +25,7 @@ class CocoPanoptic(Dataset):
         annotations: Path of the JSON file.
         images: Folder of the image files.
         segments: Folder of the PNG files; None for the one beside the JSON file with its name without the ending.
+        allow_outside: Whether a `file_name` may be absolute or lead out of its folder.
 
     Attributes:
         class_names: Names of the thing categories in the order of their ids; `fields` has those of the stuff.
@@ -32,7 +34,8 @@ class CocoPanoptic(Dataset):
         DataError: A file or folder is missing or not in this format, or there are no things.
     """
 
-    def __init__(self, annotations, images, segments=None):
+    def __init__(self, annotations, images, segments=None, allow_outside=False):
+        self.allow_outside = bool(allow_outside)
         self.path, self.folder = pathlib.Path(annotations), pathlib.Path(images)
         self.segments = pathlib.Path(segments) if segments else self.path.with_suffix("")
         for folder in (self.folder, self.segments):
@@ -46,13 +49,14 @@ class CocoPanoptic(Dataset):
             self.annotations = list(content["annotations"])
             for annotation in self.annotations:
                 _ = self.images[annotation["image_id"]], annotation["file_name"], annotation["segments_info"]
+            self.class_names = [str(category["name"]) for category in things]
+            names = [str(category["name"]) for category in stuff]
+            self._labels = {c["id"]: (i, kind is things) for kind in (things, stuff) for i, c in enumerate(kind, 1)}
         except (KeyError, TypeError) as error:
             raise DataError(self.path, f"is no COCO panoptic file ({type(error).__name__}: {error})") from error
         if not things or len(stuff) >= VOID:
             raise DataError(self.path, f"has {len(things)} categories of things and {len(stuff)} of stuff")
-        self.class_names = [str(category["name"]) for category in things]
-        self.fields = (LabelMap("semantic", class_names=("things", *(str(c["name"]) for c in stuff))),)
-        self._labels = {c["id"]: (label, kind is things) for kind in (things, stuff) for label, c in enumerate(kind, 1)}
+        self.fields = (LabelMap("semantic", class_names=("things", *names)),)
 
     def __len__(self):
         return len(self.annotations)
@@ -60,20 +64,17 @@ class CocoPanoptic(Dataset):
     def read(self, position):
         """Returns one image with its things and its map of stuff."""
         annotation = self.annotations[position]
-        path = self.folder / _inside(self.images[annotation["image_id"]], self.path)
-        place = self.segments / _inside(annotation["file_name"], self.path)
+        path = inside(self.folder, self.images[annotation["image_id"]], self.path, self.allow_outside)
+        place = inside(self.segments, annotation["file_name"], self.path, self.allow_outside)
         stored = read_stored(path, self.image_type)
         ids = _ids(place, stored.sizes)
         semantic, found = np.full(ids.shape, VOID, np.uint8), []
         present = set(np.unique(ids).tolist())
-        for segment in annotation["segments_info"]:
-            number, category = segment.get("id"), segment.get("category_id")
-            if category not in self._labels or not isinstance(number, int):
-                raise DataError(place, f"segment {number!r} has the category {category!r}, which is not listed")
+        for number, category, is_crowd in _segments(annotation["segments_info"], self._labels, place):
             label, is_thing = self._labels[category]
             if number in present:
                 semantic[ids == number] = 0 if is_thing else label
-                found += [(number, label, bool(segment.get("iscrowd")))] if is_thing else []
+                found += [(number, label, is_crowd)] if is_thing else []
         return {
             "image": stored.fitted(ids.shape, self.folder),
             "labels": np.array([label for _, label, _ in found], np.int32),
@@ -85,12 +86,17 @@ class CocoPanoptic(Dataset):
         }
 
 
-def _inside(name, path):
-    """A relative path that does not lead out of its folder."""
-    place = pathlib.PurePosixPath(name)
-    if place.is_absolute() or ".." in place.parts:
-        raise DataError(path, f"names the file {name!r}, which is outside its folder")
-    return place
+def _segments(listed, known, place):
+    """(id, category, whether it is a crowd) of each segment in a list."""
+    try:
+        found = [(one.get("id"), one.get("category_id"), bool(one.get("iscrowd"))) for one in listed]
+        for number, category, _ in found:
+            if category not in known or not isinstance(number, int):
+                reason = f"segment {shown(number)} has the category {shown(category)}, which is not listed"
+                raise DataError(place, reason)
+    except (AttributeError, TypeError) as error:  # not a list of dicts, or a list as category
+        raise DataError(place, f"its segments_info is damaged ({error})") from error
+    return found
 
 
 def _ids(path, sizes):

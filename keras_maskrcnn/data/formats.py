@@ -9,8 +9,9 @@ import re
 import numpy as np
 
 from keras_maskrcnn.data import coco_layouts, mask_layouts
-from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, read_json
-from keras_maskrcnn.data.paths import folders, is_json
+from keras_maskrcnn.data.json_text import is_json, read_json
+from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
+from keras_maskrcnn.data.paths import folders, regular
 from keras_maskrcnn.data.sample import DataError, Dataset, Subset
 from keras_maskrcnn.data.urls import Url, as_path
 
@@ -40,11 +41,11 @@ def splits(path: str | os.PathLike) -> tuple[Dataset, Dataset]:
     """
     found = _found(as_path(path))
     if "train" not in found:
-        return held_out(open(path))
+        return held_out(open(path), path)
     second = next((name for name in VALIDATION if name in found), None)
     train = found["train"]()
     if second is None:
-        return held_out(train)
+        return held_out(train, path)
     val = found[second]()
     if list(val.class_names) != list(train.class_names):
         names = (", ".join(part.class_names) for part in (val, train))
@@ -91,14 +92,19 @@ def parts(path):
     return _found(as_path(path))
 
 
-def held_out(dataset):
+def held_out(dataset, source=None):
     """(train, val) of one data set: every tenth image is held out.
 
+    Args:
+        dataset: A `Dataset`.
+        source: Where it comes from, for messages; None for the name of its class.
+
     Raises:
-        ValueError: there are fewer than two images.
+        DataError: there are fewer than two images.
     """
     if len(dataset) < 2:
-        raise ValueError("a data set of one image cannot be divided into training and validation")
+        reason = "a data set of one image cannot be divided into training and validation"
+        raise DataError(source or type(dataset).__name__, reason)
     positions = np.arange(len(dataset))
     return Subset(dataset, positions[positions % 10 > 0]), Subset(dataset, positions[::10])
 
@@ -107,11 +113,14 @@ def _found(path):
     """Dict from the names of splits ("all" for the only one) to functions that open them."""
     if isinstance(path, Url):
         return _of_url(path)
-    if not path.exists():
+    if not regular(path).exists():
         return _of_shards(path)
     reasons = []
     for name, finder in FORMATS.items():
-        found = finder(path)
+        try:
+            found = finder(path)
+        except OSError as error:  # no permission, for example
+            raise DataError(error.filename or path, f"cannot be read ({error.strerror})") from error
         if isinstance(found, dict):
             return found
         reasons.append(f"{name}: {found}")

@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_maskrcnn.data.image_file import opened
+from keras_maskrcnn.data.paths import inside, regular
 from keras_maskrcnn.data.sample import DataError, check_mask_memory
 
 
@@ -26,7 +27,7 @@ def split_names(folder, split, part, names):
         raise DataError(folder, f"has no folder {part}" if folder.is_dir() else "no such folder")
     if split == "all":
         path, found = images, sorted(names(images))
-    elif path.is_file():
+    elif regular(path).is_file():
         try:
             found = path.read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
@@ -35,6 +36,8 @@ def split_names(folder, split, part, names):
         raise DataError(path, "no such list of images (one name per line; split='all' takes every image)")
     if not found:
         raise DataError(path, "names no image")
+    for name in found:
+        inside(images, name, path)
     return found
 
 
@@ -51,13 +54,14 @@ def read_ids(path, sizes, binary=False, content=None):
         DataError: The file is missing, is no image, has colours (where they are not allowed) or has another size.
     """
     with opened(path, "a mask", content) as image:
+        if image.size[::-1] not in sizes:  # before anything of another size is decoded
+            shape = [image.height, image.width]
+            raise DataError(path, f"the mask has shape {shape}, its image {list(sizes[0])}")
         if not binary and len(image.getbands()) > 1:
             channels = np.asarray(image.convert("RGB"))
             if (channels != channels[..., :1]).any():
                 raise ValueError("it has colours, not one id per pixel")
         values = np.array(image if len(image.getbands()) == 1 else image.convert("L"))
-    if values.shape not in sizes:
-        raise DataError(path, f"the mask has shape {list(values.shape)}, its image {list(sizes[0])}")
     return values
 
 

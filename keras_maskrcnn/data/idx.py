@@ -8,6 +8,7 @@ import zlib
 
 import numpy as np
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 MAX_BYTES = 2**30  # a larger array is refused before memory is taken for it
@@ -32,7 +33,7 @@ def read_idx(path, axes):
     Raises:
         DataError: The file is missing, truncated or too long, is no IDX file, or has another type or number of axes.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(regular(path))
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == _GZIP

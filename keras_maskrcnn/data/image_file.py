@@ -149,8 +149,8 @@ def _decoded(path, wanted, source):
         _check_pixels(image, path)
         if image.format in ("PNG", "TIFF") and _is_reduced(image, wanted):
             return _whole(image, source, wanted)
-        if image.format == "TIFF" and 1 < image.n_frames == wanted.channels and image.mode in GREY:
-            return _pages(image, path), 1
+        if image.format == "TIFF" and image.mode in GREY and wanted.channels > 1 and _has_pages(image, wanted.channels):
+            return _pages(image, wanted.channels, path), 1
         image.load()
         return _channels(image, wanted), orientation_of(image)
 
@@ -178,10 +178,21 @@ def _whole_tiff(source):
     return TURNS.get(orientation, TURNS[1])(pixels)
 
 
-def _pages(image, path):
+def _has_pages(image, count):
+    """Whether a TIFF file has this number of pages. `n_frames` would walk through all of what may be millions."""
+    found = []
+    for page in (count - 1, count):
+        with contextlib.suppress(EOFError):
+            image.seek(page)
+            found.append(page)
+    image.seek(0)
+    return found == [count - 1]
+
+
+def _pages(image, count, path):
     """Returns the grey pages of a TIFF file as channels."""
     size, pages = image.size, []
-    for page in range(image.n_frames):
+    for page in range(count):
         image.seek(page)
         _check_pixels(image, path)
         if image.size != size or image.mode not in GREY:
@@ -254,7 +265,8 @@ def _one_line(path, kind):
     except DataError:
         raise
     except Exception as error:  # decoders raise exceptions of any class for arbitrary bytes
-        raise DataError(path, f"cannot be read as {kind} ({error})") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(path, f"cannot be read as {kind} ({reason})") from error
 
 
 def decoded_sizes(image):

@@ -1,4 +1,4 @@
-"""JSON files read in parts: the place of each element of a long list, and elements at known places."""
+"""JSON files of users: read whole, or in parts: the place of each element of a long list, elements at known places."""
 
 import collections.abc
 import json
@@ -6,10 +6,44 @@ import pathlib
 import re
 
 from keras_maskrcnn.data.kept import state
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BOM = b"\xef\xbb\xbf"
+
+
+def loads(text):
+    """Returns the content of a JSON text, str or bytes; raises a ValueError also where it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path):
+    """Returns the content of a JSON file; raises a DataError of one line."""
+    path = pathlib.Path(regular(path))
+    try:
+        return loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(path, "no such annotation file") from None
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"cannot be read as JSON ({error})") from error
+
+
+def content_with(path, keys):
+    """Returns the content of a JSON file if it is a dict with some keys; otherwise None."""
+    try:
+        content = read_json(path)
+    except DataError:
+        return None
+    return content if isinstance(content, dict) and all(key in content for key in keys) else None
+
+
+def is_json(path, keys):
+    """Whether a file is JSON, a dict with some keys."""
+    return content_with(path, keys) is not None
 
 
 class Scanner:
@@ -56,7 +90,7 @@ class Scanner:
             self._next()
             start, value = self._at, self._value()
             if self._bytes and not (element := self._bytes[start : self._at]).isascii():
-                value = json.loads(element)
+                value = loads(element)
             yield value, start, self._at
             more = self._take(",") or self._expect("]")
 
@@ -114,7 +148,7 @@ class Elements(collections.abc.Sequence):
             if state(self.path) != self.version:
                 raise DataError(self.path, "has been changed since it was opened")
             with self.path.open("rb") as file:
-                found = [json.loads(_at(file, *place)) for place in places.tolist()]
+                found = [loads(_at(file, *place)) for place in places.tolist()]
         except OSError as error:
             raise DataError(self.path, f"cannot be read ({error.strerror})") from error
         return found if self.convert is None else [self.convert(element) for element in found]

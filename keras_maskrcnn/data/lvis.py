@@ -1,5 +1,7 @@
 """LVIS: more than a thousand classes on COCO's photos, each photo annotated for some (Gupta, Dollár, Girshick 2019)."""
 
+import os
+
 import numpy as np
 
 from keras_maskrcnn.data.coco import Coco
@@ -32,7 +34,7 @@ class Lvis(Coco):
     def _image(self, record):
         record = super()._image(record)
         folder, _, name = record["file_name"].rpartition("/")
-        return record if (self.folder / folder).is_dir() else {**record, "file_name": name}
+        return record if os.path.isdir(self.folder / folder) else {**record, "file_name": name}
 
     def _listed(self, position, key):
         return np.array([self._labels[number] for number in self.images[position][key]], np.int32)

@@ -1,6 +1,7 @@
 """Open Images, version 5 and later: a CSV table with one mask file per object (Benenson, Popov, Ferrari, CVPR 2019)."""
 
 import csv
+import os
 import pathlib
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from keras_maskrcnn.data.image_file import opened, read_stored
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.outlines import inside
+from keras_maskrcnn.data.paths import folders, inside, regular
 from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped, logger
 
 COLUMNS = ("MaskPath", "ImageID", "LabelName")
@@ -119,8 +120,10 @@ class OpenImages(Dataset):
     def _mask(self, name):
         """Reads a mask file: a PIL image, grey."""
         path = inside(self.masks, name, self.path)
-        if not path.is_file():  # the download has one archive per first character
-            path = next(self.masks.glob(f"*[{name[0].lower()}{name[0].upper()}]/{path.name}"), path)
+        if not os.path.isfile(path):  # the download has one archive per first character
+            ends = path.name[0].lower(), path.name[0].upper()
+            places = (folder / path.name for folder in folders(self.masks) if folder.name.endswith(ends))
+            path = next(filter(os.path.isfile, places), path)
         with opened(path, "a mask") as mask:
             return mask.convert("L")
 
@@ -175,7 +178,7 @@ def read_table(path, images):
 def _table(path):
     """Rows of a CSV file."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
             yield from csv.reader(file)
     except FileNotFoundError:
         raise DataError(path, "no such file") from None

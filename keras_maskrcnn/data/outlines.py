@@ -1,6 +1,5 @@
 """Data sets whose instances are outlines in text files: shared by `Via`, `LabelMe` and `Yolo`."""
 
-import json
 import pathlib
 from typing import NamedTuple
 
@@ -123,26 +122,6 @@ class Outlines(Dataset):
         log_dropped(self.source, unusable)
         self.dropped.update(unusable)
         return labels, runs
-
-
-def read_json(path):
-    """Returns the content of a JSON file; raises a DataError of one line."""
-    try:
-        return json.loads(pathlib.Path(path).read_bytes())
-    except FileNotFoundError:
-        raise DataError(path, "no such annotation file") from None
-    except RecursionError:
-        raise DataError(path, "its lists are nested too deeply") from None
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"cannot be read as JSON ({error})") from error
-
-
-def inside(folder, name, source):
-    """Path of an image file in a folder; raises a DataError if a name leads out of it."""
-    parts = pathlib.PurePosixPath(str(name).replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts:
-        raise DataError(source, f"names the image {str(name)[:100]!r}, which is outside its folder")
-    return pathlib.Path(folder, *parts)
 
 
 def numbers(values):

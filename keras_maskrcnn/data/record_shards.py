@@ -7,6 +7,7 @@ import stat
 import numpy as np
 
 from keras_maskrcnn.data import kept, record_index, tf_record_file
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.record_index import SHARD
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.data.urls import Url, as_path
@@ -90,7 +91,7 @@ def candidates(path):
 
 def _files(path):
     """(files, sizes) of a path or pattern, in order; all shards must be there."""
-    if path.is_file():
+    if regular(path).is_file():
         return [path], [path.stat().st_size]
     entries = list(_each(candidates(path), lambda file: file.stat()))
     found = {file: entry.st_size for file, entry in entries if stat.S_ISREG(entry.st_mode)}

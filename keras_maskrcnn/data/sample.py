@@ -20,6 +20,8 @@ import functools
 import logging
 import math
 import operator
+import re
+import reprlib
 
 import numpy as np
 
@@ -31,6 +33,29 @@ logger = logging.getLogger(__name__)
 
 MAX_MASK_BYTES = 2**31  # of the masks of one image, one byte per pixel; assign another number to change the limit
 CLIP_TOLERANCE = 1.0  # pixels: annotation tools round outwards
+MAX_SOURCE, MAX_REASON = 1000, 2000  # characters in messages; the middle of longer texts is left out
+_UNPRINTABLE = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # line ends, control codes, lone surrogates
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 100
+
+
+def shown(value):
+    """Returns the `repr` of a value from a file, of which the middle is left out if it is long."""
+    return _REPR.repr(value)
+
+
+def one_line(text, limit=MAX_REASON):
+    """Returns a text as one line of printable characters; of a text longer than `limit` the middle is left out."""
+    return _printable(" ".join(str(text).split()), limit)
+
+
+def _printable(text, limit):
+    return _shortened(_UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], _shortened(text, limit)), limit)
+
+
+def _shortened(text, limit):
+    half = limit // 2 - 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
 
 
 class DataError(ValueError):
@@ -42,8 +67,7 @@ class DataError(ValueError):
     """
 
     def __init__(self, source, reason=""):
-        source, reason = (str(text).encode("utf-8", "backslashreplace").decode() for text in (source, reason))
-        self.source, self.reason = source, " ".join(reason.split())
+        self.source, self.reason = _printable(str(source), MAX_SOURCE), one_line(reason)
         super().__init__(f"{self.source}: {self.reason}" if self.reason else self.source)
 
     def __reduce__(self):
@@ -300,7 +324,7 @@ def log_dropped(path, dropped):
     """Logs how many annotations a reader left out: `dropped` is a dict from their numbers to reasons."""
     if dropped:
         first, reason = next(iter(dropped.items()))
-        logger.warning("%s: %d annotations left out (%s: %s)", path, len(dropped), first, reason)
+        logger.warning("%s", one_line(f"{path}: {len(dropped)} annotations left out ({first}: {reason})"))
 
 
 def _checked_image(image, image_type, source):

@@ -10,6 +10,7 @@ import functools
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 Field = descriptor_pb2.FieldDescriptorProto
@@ -48,11 +49,12 @@ def read_label_map(path):
         DataError: the file is missing, no label map, without a class, or has an id twice.
     """
     label_map = _messages()["StringIntLabelMap"]()
+    regular(path)
     try:
         text_format.Parse(path.read_text(encoding="utf-8"), label_map, allow_unknown_field=True)
     except FileNotFoundError:
         raise DataError(path, "no such label map") from None
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
+    except (OSError, RecursionError, UnicodeDecodeError, text_format.ParseError) as error:
         raise DataError(path, f"cannot be read as a label map ({error})") from error
     items = sorted((item for item in label_map.item if item.id > 0), key=lambda item: item.id)
     names = {item.id: item.display_name or item.name for item in items}

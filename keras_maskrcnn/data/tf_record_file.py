@@ -13,6 +13,7 @@ import struct
 
 import numpy as np
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 _HEADER, _CHECK = struct.Struct("<QI"), struct.Struct("<I")
@@ -32,13 +33,13 @@ def lengths(path):
         DataError: the file is empty, truncated, compressed, or no TFRecord file.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return _lengths(file, size, path)
 
 
 def contents(path):
     """Returns the contents of all records of a small file: a list of bytes; errors as for `lengths` and `read`."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         found = file.read()
     result, start = [], 0
     for length in _lengths(io.BytesIO(found), len(found), path).tolist():
@@ -88,7 +89,7 @@ def read(path, start, length, place):
         DataError: the checksum is another one, no record of this length begins there, or the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             file.seek(start)
             found = file.read(length + FRAME)
     except OSError as error:

@@ -2,10 +2,13 @@
 
 import pathlib
 
-from keras_maskrcnn.data.outlines import Instance, Outlines, Record, ellipse, inside, numbers, read_json, rectangle
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.json_text import read_json
+from keras_maskrcnn.data.outlines import Instance, Outlines, Record, ellipse, numbers, rectangle
+from keras_maskrcnn.data.paths import inside
+from keras_maskrcnn.data.sample import DataError, shown
 
 FILE = "via_region_data.json"
+ATTRIBUTES = ("region_attributes", "shape_attributes")
 
 
 class Via(Outlines):
@@ -20,12 +23,13 @@ class Via(Outlines):
         attribute: the region attribute that holds the class; None takes the only one there is. Regions without it have
             the class `default`.
         default: name of the class of regions without attributes, such as the only class of a data set.
+        allow_outside: Whether a `filename` may be absolute or lead out of the folder of images.
 
     Raises:
         DataError: the file is missing or not of this tool, or regions have several attributes.
     """
 
-    def __init__(self, annotations, images=None, attribute=None, default="object"):
+    def __init__(self, annotations, images=None, attribute=None, default="object", allow_outside=False):
         path = pathlib.Path(annotations)
         path = path / FILE if path.is_dir() else path
         folder = pathlib.Path(path.parent if images is None else images)
@@ -41,7 +45,7 @@ class Via(Outlines):
                     instances.append(_instance(region, attribute, default, place))
                 except ValueError as error:
                     dropped[place] = str(error)
-            records.append(Record(inside(folder, name, path), name, instances))
+            records.append(Record(inside(folder, name, path, bool(allow_outside)), name, instances))
         super().__init__(path, records, dropped=dropped)
 
 
@@ -59,9 +63,12 @@ def entries_of(path):
 def _regions(path, name, entry):
     """Pairs of the number and the region."""
     regions = entry["regions"] or []
+    if not isinstance(regions, list | dict):
+        raise DataError(path, f"{shown(name)} has regions that are neither a list nor a dict")
     regions = list(regions.items()) if isinstance(regions, dict) else list(enumerate(regions))
-    if not all(isinstance(region, dict) for _, region in regions):
-        raise DataError(path, f"{name} has a region that is not a dict")
+    for _, region in regions:
+        if not isinstance(region, dict) or not all(isinstance(region.get(key) or {}, dict) for key in ATTRIBUTES):
+            raise DataError(path, f"{shown(name)} has a region that is not a dict, or whose attributes are none")
     return regions
 
 

@@ -8,7 +8,10 @@ import fractions
 import sys
 
 import numpy as np
+from PIL import Image
 
+from keras_maskrcnn.data.array_file import check_size
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 RATE = fractions.Fraction(25)  # frames per second of a source that states none
@@ -30,8 +33,8 @@ def frames(source, every=1):
         (Fraction).
 
     Raises:
-        DataError: PyAV is not installed, or the source cannot be read as a video. The frames before a damage are
-            yielded first.
+        DataError: PyAV is not installed, the source cannot be read as a video, or frames have more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`. The frames before a damage are yielded first.
     """
     av = _pyav(source)
     try:
@@ -39,9 +42,14 @@ def frames(source, every=1):
             if not container.streams.video:
                 raise DataError(source, "has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise DataError(source, "has a video stream of an unknown codec")
             stream.thread_type = "AUTO"
+            _check_pixels(stream, source)
+            _limit(stream.codec_context)
             rate = stream.average_rate or stream.guessed_rate or RATE
             for number, frame in enumerate(container.decode(stream)):
+                _check_pixels(frame, source)  # the size can change within a video
                 if number % every == 0:
                     image = frame.to_ndarray(format="rgb24")
                     yield number, np.ascontiguousarray(np.rot90(image, frame.rotation // 90)), rate
@@ -96,11 +104,25 @@ def _pyav(source):
 
 def _opened(av, source):
     if not isinstance(source, int):
-        return av.open(str(source))
+        return av.open(str(regular(source)), metadata_errors="replace")
     if sys.platform not in CAMERAS:
         raise DataError(_name(source), f"cameras are read on {' and '.join(CAMERAS)}, not on {sys.platform}")
     device, kind = CAMERAS[sys.platform]
     return av.open(device.format(source), format=kind)
+
+
+def _check_pixels(picture, source):
+    """Checks the size of a stream, which is 0 where the file states none, or of a frame."""
+    try:
+        check_size(picture.width or 1, picture.height or 1)
+    except ValueError as error:
+        raise DataError(_name(source), str(error)) from None
+
+
+def _limit(codec):
+    """Lets FFmpeg take no memory for frames of far more pixels; it counts those with its padding."""
+    if Image.MAX_IMAGE_PIXELS is not None:
+        codec.options = {**codec.options, "max_pixels": str(2 * Image.MAX_IMAGE_PIXELS + 2**16)}
 
 
 def _name(source):

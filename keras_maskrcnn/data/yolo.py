@@ -4,9 +4,12 @@ import os
 import pathlib
 
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, Instance, Outlines, Record, numbers, rectangle
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError, logger
 
 CLASSES = "classes.txt"  # of Label Studio, in place of data.yaml
+MAX_DEPTH = 50  # of YAML
+MAX_YAML = 2**17  # characters, for which the parser takes about ten seconds
 
 
 class Yolo(Outlines):
@@ -56,6 +59,9 @@ class Yolo(Outlines):
 def read_yaml(path):
     """Names and folders in a `data.yaml`.
 
+    The file says where the images are, which may be anywhere: absolute paths and `..` are what tools and users write.
+    Only a folder that holds the folder of the file itself, such as `/`, is refused.
+
     Returns:
         (names, folders): dict from class numbers to names, or None; and dict from "train", "val", "test" to folders of
         images that exist. Folders are relative to `path` in the file, or to the file.
@@ -63,26 +69,51 @@ def read_yaml(path):
     Raises:
         DataError: the file is no YAML of this kind.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(path, f"cannot be read as YAML ({error})") from error
+    content = _yaml(path)
     if not isinstance(content, dict):
         raise DataError(path, "is no data.yaml: it has no names and folders")
     names = content.get("names")
     if names is not None and not isinstance(names, list | dict):
         raise DataError(path, "has names that are neither a list nor a dict")
-    folders = {}
+    try:
+        names = _classes(names)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise DataError(path, f"has names whose keys are not numbers ({error})") from error
+    folders, root = {}, path.parent / str(content.get("path", "."))
     for split in ("train", "val", "test"):
         if isinstance(content.get(split), str):
-            places = (path.parent / str(content.get("path", ".")), path.parent, path.parent / "x")
+            places = (root, path.parent, path.parent / "x")
             # The last place is for Roboflow, which writes ../train/images for the folder train next to the file.
             found = [pathlib.Path(os.path.normpath(place / content[split])) for place in places]
-            folders[split] = next((folder.resolve() for folder in found if folder.is_dir()), None)
+            folders[split] = next((folder.resolve() for folder in found if os.path.isdir(folder)), None)
     folders = {split: folder for split, folder in folders.items() if folder}
-    return _classes(names), folders
+    for split, folder in folders.items():
+        if folder in path.resolve().parent.parents:
+            raise DataError(path, f"names the folder {folder} for {split}, which holds the folder of the file itself")
+    return names, folders
+
+
+def _yaml(path):
+    """Content of a YAML file without aliases, by which a small file becomes a content of any size.
+
+    Its size and depth are limited, because the parser's time grows with their product.
+    """
+    import yaml
+
+    try:
+        text = regular(path).read_text(encoding="utf-8")
+        if len(text) > MAX_YAML:
+            raise ValueError(f"it has {len(text)} characters, more than {__name__}.MAX_YAML = {MAX_YAML}")
+        depth = 0
+        for token in map(type, yaml.scan(text)):
+            depth += token.__name__.endswith("StartToken") - token.__name__.endswith("EndToken")
+            if token is yaml.AliasToken or depth > MAX_DEPTH:
+                raise ValueError("it has aliases" if token is yaml.AliasToken else "it is nested too deeply")
+        return yaml.safe_load(text)
+    except DataError:
+        raise
+    except Exception as error:  # such as a RecursionError, or a ValueError for a date that does not exist
+        raise DataError(path, f"cannot be read as YAML ({error})") from error
 
 
 def read_classes(path):
@@ -92,7 +123,7 @@ def read_classes(path):
         DataError: it cannot be read.
     """
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in regular(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({error})") from error
 
@@ -115,7 +146,7 @@ def _classes(class_names):
 
 def _instances(path, name, classes, dropped):
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = regular(path).read_text(encoding="utf-8").splitlines() if os.path.exists(path) else []
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({error})") from error
     found = []

@@ -5,6 +5,7 @@ import importlib
 import pathlib
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 # Module and reader by format, and formats by suffix of the file.
@@ -105,7 +106,7 @@ def opened(path, **options):
         DataError: the path holds no such model, or the engine's package is not installed.
     """
     format = format_of(path)
-    if format != "saved_model" and not pathlib.Path(path).is_file():
+    if format != "saved_model" and not pathlib.Path(regular(path)).is_file():
         raise DataError(path, "no such file")
     return getattr(_module(format), FORMATS[format][1])(path, **options)
 

@@ -2,22 +2,28 @@
 
 import contextlib
 import dataclasses
-import json
+import math
+import re
 
 import numpy as np
+from PIL import Image
 
 from keras_maskrcnn.data.image_type import ImageType
+from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.data.sample import DataError
-from keras_maskrcnn.heads.detection import Detection
-from keras_maskrcnn.heads.outputs import Output
+from keras_maskrcnn.heads.detection import OUTPUTS, Detection, check_count
+from keras_maskrcnn.heads.outputs import Output, of_objects
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS
-from keras_maskrcnn.inference.placement import Placement, Resize
+from keras_maskrcnn.inference.placement import Placement, Resize, check_bytes
 from keras_maskrcnn.inference.predictor import Detector, Predictor
+from keras_maskrcnn.ops.placement import MAX_SIDE
 
 # Names of the class names, one per line, and of the description, JSON, in all formats that can hold them.
 CLASS_NAMES, DESCRIPTION = "class_names.txt", "model.json"
 # Entries of the description that files for inference engines have in addition.
 OF_ENGINES = ("batch", "max_detections")
+MAX_BATCH = 4096  # images of a call
+CAPTION = re.compile(r"[^{}]*({(:[^{}]{0,5})?}[^{}]*)?")  # a wider field would take any memory
 DAMAGED = f"its description ({DESCRIPTION}) is damaged: export the model again"
 
 
@@ -58,14 +64,24 @@ class Exported(Detector):
 
     def __init__(self, path, content):
         try:
-            self.class_names, self.num_classes = content["class_names"], content["num_classes"]
+            self.class_names, self.num_classes = content["class_names"], check_count("", content["num_classes"])
+            _check(self.class_names is None or _are(str, self.class_names))
             self.layer_dtype = content.get("precision")
-            self.schema = tuple(Output(**output) for output in content["outputs"])
+            self.schema = tuple(_output(**output) for output in content["outputs"])
             self.placement = _placement(content["placement"])
             self.image_type = self.placement.image_type
             self.detection = Detection.of(content["detection"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            _check_objects(self.schema)
+            _check(content.get("batch") is None or check_count("batch", content["batch"]) <= MAX_BATCH)
+            most = check_count("max_detections", content.get("max_detections", self.detection.max_detections))
+            _check(most >= self.detection.max_detections)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(path, DAMAGED) from error
+
+    def check_outputs(self, path, names):
+        """Raises a `DataError` unless the network of a file has all outputs of the description, given their names."""
+        if missing := {output.name for output in self.schema}.difference(names):
+            raise DataError(path, f"{DAMAGED}: the network has no output {min(missing)[:80]!r}")
 
     def use(self, network):
         """Sets `predictor` with the network of a `Predictor`."""
@@ -76,8 +92,44 @@ def _placement(fields):
     """The `Placement` of a description; earlier versions have fewer fields."""
     pairs = {name: tuple(fields[name]) for name in ("image_size", "stretch", "canvas") if fields.get(name)}
     image_type = ImageType(**fields.get("image_type", {}))
-    fields = {"image_size": None, **fields, **pairs}
-    return Placement(**{**fields, "resize": Resize.of(fields["resize"]), "image_type": image_type})
+    placement = {"image_size": None, **fields, **pairs, "resize": Resize.of(fields["resize"]), "image_type": image_type}
+    placement = Placement(**placement)
+    rule, most = placement.resize, Image.MAX_IMAGE_PIXELS or math.inf
+    _check(_are(bool, [rule.antialias, rule.keep_aspect]))
+    sides = [placement.stride, rule.shorter, rule.longer, rule.multiple or 1]
+    for size in filter(None, (placement.image_size, placement.canvas)):
+        _check(len(size) == 2 and math.prod(size) <= most)
+        sides += size
+    _check(_are(int, sides) and min(sides) >= 1 and max(sides) <= MAX_SIDE and (rule.scale or 1) <= MAX_SIDE)
+    if placement.stretch is not None:
+        low, high = placement.stretch
+        _check(0 <= low < high <= 100)
+    return placement
+
+
+def _check_objects(schema):
+    """Checks that the outputs of objects, if there are any, are those of every detector with others beside them."""
+    found = {(output.name, output.kind) for output in of_objects(schema)}
+    _check(schema and len({output.name for output in schema}) == len(schema))
+    _check(not found or found >= {(output.name, output.kind) for output in OUTPUTS})
+
+
+def _output(**fields):
+    """An `Output` whose fields have the types that `export` writes."""
+    output = Output(**fields)
+    texts = [text for text in (output.exported, output.caption) if text is not None]
+    _check(_are(str, [output.name, *texts, *(output.names or ())]) and _are(int, [output.stride]))
+    _check(output.stride >= 1 and CAPTION.fullmatch(output.caption or ""))
+    return output
+
+
+def _are(kind, values):
+    return isinstance(values, list | tuple) and all(type(value) is kind for value in values)
+
+
+def _check(holds):
+    if not holds:
+        raise ValueError("a value that `export` does not write")
 
 
 # Inference engines ------------------------------------------------------------------------------------------------
@@ -123,8 +175,8 @@ def read_description(path, text, keys=OF_ENGINES):
     if text is None:
         raise DataError(path, "was not written by `export`: it has no description of the model")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = loads(text)
+    except ValueError as error:
         raise DataError(path, DAMAGED) from error
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         raise DataError(path, DAMAGED)
@@ -150,7 +202,7 @@ class Batches:
     def __init__(self, content, run):
         self.batch, self.most, self.run = content["batch"], content["max_detections"], run
         placement = content["placement"]
-        self.canvas = placement["image_size"] or placement["canvas"]
+        self.canvas = placement.get("image_size") or placement.get("canvas")
 
     def __call__(self, inputs, limits):
         """Run the network, see `Predictor`.
@@ -162,6 +214,7 @@ class Batches:
         self._check(images.shape[1:3], limits.max_detections)
         thresholds = {name: np.array(getattr(limits, name), "float32") for name in THRESHOLDS}
         rows, found = self.batch or len(images), []
+        check_bytes(rows, images.shape[1:])
         for first in range(0, len(images), rows):
             part = (_filled(values[first : first + rows], rows) for values in (images, sizes))
             found.append(self.run({**dict(zip(CANVAS, part, strict=True)), **thresholds}))

@@ -117,6 +117,7 @@ class LiteRtFile(Exported):
             runner = model.get_signature_runner(NETWORK)
         except ValueError as error:
             raise DataError(path, "is not a LiteRT model") from error
+        self.check_outputs(path, runner.get_output_details())
         taken, lock = list(runner.get_input_details()), threading.Lock()
 
         def run(inputs):

@@ -15,6 +15,8 @@ from keras_maskrcnn.inference.tiles import check_tiles
 from keras_maskrcnn.ops.placement import MAX_SIDE, limited
 from keras_maskrcnn.options import Options, check_choice
 
+MAX_BYTES = 2**32  # of the canvases of a batch; assign another number to change the limit
+
 
 @dataclasses.dataclass(frozen=True)
 class Resize(Options):
@@ -161,8 +163,12 @@ class Placement:
 
         Returns:
             dict of `images` float32 `[rows, *canvas, C]` and `sizes` float32 `[rows, 2]`.
+
+        Raises:
+            ValueError: the canvases take more than `MAX_BYTES`.
         """
         shape = (rows, *self.place(images[0].shape[:2])[0], self.image_type.channels)
+        check_bytes(rows, shape[1:])
         batch = {"images": np.zeros(shape, "float32"), "sizes": np.ones((rows, 2), "float32")}
         for i, image in enumerate(images):
             _, (height, width) = self.place(image.shape[:2])
@@ -233,6 +239,13 @@ def _stretched(images, percentiles, image_type):
     low, distance = (tf.cast(level[:, None], tf.float64) for level in (low, distance))
     table = tf.clip_by_value(tf.round((tf.range(top + 1, dtype=tf.float64) - low) * top / distance), 0, top)
     return tf.reshape(tf.gather(tf.cast(table, images.dtype), values, batch_dims=1), tf.shape(images))
+
+
+def check_bytes(rows, shape):
+    """Raises a ValueError for a batch of more than `MAX_BYTES`: `rows` canvases, float32 of a shape `[H, W, C]`."""
+    if 4 * rows * math.prod(map(int, shape)) > MAX_BYTES:
+        canvas = "×".join(map(str, shape))
+        raise ValueError(f"{rows} images on canvases of {canvas} take more than the {MAX_BYTES} bytes of a batch")
 
 
 def check_image(image, image_type=RGB):

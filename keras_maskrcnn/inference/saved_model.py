@@ -246,7 +246,9 @@ class SavedModel(Exported):
             reason = f"has no assets/{DESCRIPTION}: export the model again from its .keras file with this version"
             raise DataError(folder, reason)
         super().__init__(folder, read_description(folder, described.read_bytes(), keys=()))
-        self.use(_Signature(tf.saved_model.load(str(folder)), self.image_type.channels))
+        signature = _Signature(tf.saved_model.load(str(folder)), self.image_type.channels)
+        self.check_outputs(folder, signature.function.structured_outputs)
+        self.use(signature)
 
 
 class _Signature:

@@ -42,6 +42,7 @@ def create_app(models, settings=None):
         description="Detection and segmentation of objects in images.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the address would repeat the request's host, and fail for a query that is no UTF-8
         lifespan=service.lifespan,
     )
     app.state.service = service

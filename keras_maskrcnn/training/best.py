@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from keras_maskrcnn import atomic
+from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.weights import keras_file
 
@@ -66,7 +67,7 @@ class Best(keras.callbacks.Callback):
             return None
         try:
             keras_file.check(self.path)
-            found = json.loads(self._record.read_text())
+            found = loads(self._record.read_text())
             return {"epoch": int(found["epoch"]), "score": str(found["score"]), "figure": float(found["figure"])}
         except DataError as error:
             reason = str(error)

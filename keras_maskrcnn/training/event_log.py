@@ -97,7 +97,7 @@ def read_scalars(folder):
         DataError: in one line, if a file is damaged.
     """
     curves = {}
-    for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
+    for path in filter(pathlib.Path.is_file, sorted(pathlib.Path(folder).glob("events.out.tfevents.*"))):
         for event in _events(path):
             if event.session_log.status == event.session_log.START:
                 for curve in curves.values():  # what this file repeats

@@ -93,8 +93,7 @@ def _without_heads(arguments, num_classes, options):
 def _from_keras_file(path, num_classes, options):
     if not path.is_file():
         raise DataError(path, "no such file")
-    keras_file.check(path)
-    source = keras.saving.load_model(path, compile=False)
+    source = keras_file.load(path)
     if not isinstance(source, ImageModel):
         raise DataError(path, f"holds a {type(source).__name__}, not a model of this package")
     config = presets.overridden(source.get_config(), {"num_classes": num_classes, **options})

@@ -5,6 +5,8 @@ import pathlib
 import shutil
 
 from keras_maskrcnn import atomic
+from keras_maskrcnn.data.json_text import loads
+from keras_maskrcnn.data.sample import one_line
 from keras_maskrcnn.training.arguments import canvas, policy
 from keras_maskrcnn.training.backup import Backup
 
@@ -61,19 +63,19 @@ class RunFolder:
         ]
         if differences:
             remedy = "use its arguments, another --output, or --overwrite"
-            raise ValueError(f"{self.path} holds a run with {', '.join(differences)}: {remedy}")
+            raise ValueError(f"{self.path} holds a run with {one_line(', '.join(differences))}: {remedy}")
 
     def _arguments_of_summary(self):
         file = self.path / "summary.json"
         try:
-            return json.loads(file.read_text()).get("arguments", {})
-        except (ValueError, AttributeError) as error:
+            return dict(loads(file.read_text()).get("arguments") or {})
+        except (ValueError, AttributeError, TypeError) as error:
             raise ValueError(f"{file} is damaged ({error}): --overwrite starts the run again") from None
 
     def _arguments_before(self):
         file = self.path / _ARGUMENTS
         try:
-            return dict(json.loads(file.read_text()))
+            return dict(loads(file.read_text() if file.is_file() else "no file"))
         except (OSError, ValueError, TypeError) as error:
             print(f"{file} cannot be read ({error}): the arguments are not compared with those of the run")
             return {}

@@ -7,7 +7,7 @@ import re
 import shlex
 
 from keras_maskrcnn import history
-from keras_maskrcnn.data.outlines import read_json
+from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.training.event_log import read_scalars
 
@@ -50,7 +50,10 @@ class RunRecord:
     @property
     def recipe(self):
         """Name of the script that ran, without its folder and ending; None if the summary does not say it."""
-        words = shlex.split(self.summary.get("command") or "")
+        try:
+            words = shlex.split(self.summary.get("command") or "")
+        except ValueError:  # a quotation has no end
+            return None
         return next((pathlib.PurePath(word).stem for word in words if word.endswith(".py")), None)
 
     @property
@@ -107,15 +110,23 @@ def _summary(file):
         begun = (file.parent / "backup").is_dir() or (file.parent / "history.csv").is_file()
         raise DataError(file, "is missing: the run is not finished" if begun else "is missing: no recipe ran here")
     content = read_json(file)
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), float | int) for name in TOTALS):
+    if not isinstance(content, dict) or not all(_is_number(content.get(name)) for name in TOTALS):
         raise DataError(file, f"is not the summary of a training: it has no numbers {' and '.join(TOTALS)}")
+    for name, kind in (("command", str), ("arguments", dict)):
+        if not isinstance(content.get(name) or kind(), kind):
+            raise DataError(file, f"is damaged: its {name} is {str(content[name])[:80]}")
     if not _scores(content):
         raise DataError(file, "holds no scores")
     return content
 
 
 def _scores(summary):
-    return {name: value for name, value in summary.items() if SCORE.fullmatch(name) and isinstance(value, float | int)}
+    return {name: value for name, value in summary.items() if SCORE.fullmatch(name) and _is_number(value)}
+
+
+def _is_number(value):
+    """Whether a value of a summary is a number that a float has."""
+    return isinstance(value, float | int) and not (isinstance(value, int) and value.bit_length() > 64)
 
 
 def _history(folder):

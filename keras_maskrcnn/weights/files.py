@@ -14,6 +14,7 @@ import mmap
 import pathlib
 import re
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.pickles import numpy_pickle
 from keras_maskrcnn.pickles.safe_pickle import UnreadableError
@@ -70,6 +71,8 @@ def read(path, source=None):
         if source and kind.split()[0] not in FORMATS[source]:
             raise UnreadableError(f"is a {kind} file; weights of {source} are {' or '.join(FORMATS[source])} files")
         return _arrays(path, data, kind)
+    except DataError:
+        raise
     except UnreadableError as error:
         raise DataError(path, error) from error.__cause__
     except ImportError as error:
@@ -79,10 +82,8 @@ def read(path, source=None):
 
 
 def _mapped(path):
-    if not path.exists():
-        raise UnreadableError("no such file")
-    if not path.is_file():
-        raise UnreadableError("is a folder, not a file" if path.is_dir() else "is not a regular file")
+    if not regular(path).is_file():
+        raise UnreadableError("is a folder, not a file" if path.is_dir() else "no such file")
     if not path.stat().st_size:
         raise UnreadableError("is empty")
     with path.open("rb") as file:

@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 
 WEIGHTS = "model.weights.h5"
@@ -28,7 +29,7 @@ def check(path):
     import h5py
 
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not regular(path).is_file():
         raise DataError(path, "is a folder, not a file" if path.is_dir() else "no such file")
     kind = ".keras" if path.suffix == ".keras" else ".weights.h5"
     try:
@@ -39,6 +40,21 @@ def check(path):
         raise
     except Exception as error:  # zipfile and h5py raise exceptions of any class for damaged files
         raise DataError(path, f"is damaged or no {kind} file ({type(error).__name__}: {str(error)[:200]})") from error
+
+
+def load(path):
+    """The Keras model in a `.keras` file, not compiled, after `check`.
+
+    Raises:
+        DataError: as `check`, and if Keras cannot make the model; the message is one line.
+    """
+    import keras
+
+    check(path)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # constructors and Keras raise exceptions of any class
+        raise DataError(path, f"cannot be loaded ({type(error).__name__}: {str(error)[:300]})") from error
 
 
 def _weights(path):

@@ -3,12 +3,14 @@
 The attribute `layer_names` lists the layers; each layer is a group whose attribute `weight_names` lists its datasets.
 In a file of a full model this structure is below the group `model_weights`. Only numeric datasets are read (with h5py,
 extra `convert`), not the model's configuration, which may contain Python code. Links are not followed, and no more
-bytes of arrays are read than the file has. This module does not protect against bugs of the HDF5 C library with damaged
-files, nor against lists of names that repeat one long text.
+bytes of arrays are read than the file has. Of the bugs of the HDF5 C library with damaged files this module prevents
+the one in `_check_heaps`; it does not protect against lists of names that repeat one long text.
 """
 
 import itertools
+import mmap
 import pathlib
+import struct
 
 import numpy as np
 
@@ -35,6 +37,7 @@ def read(path):
     """
     import h5py
 
+    _check_heaps(path)
     arrays, left = {}, pathlib.Path(path).stat().st_size
     with h5py.File(path, "r") as file:
         root = _member(file, "model_weights") if "model_weights" in file else file
@@ -47,6 +50,37 @@ def read(path):
                 arrays[name] = _numbers(_member(group, weight), name, left)
                 left -= arrays[name].nbytes
     return arrays
+
+
+HEAP = b"GCOL\1\0\0\0"
+ENTRY = struct.Struct("<HHIQ")  # index, references, nothing, bytes
+
+
+def _check_heaps(path):
+    """Checks the heaps of texts: HDF5 1.14 does not end at one whose free space has fewer bytes than its own header.
+
+    Source: HDF5 File Format Specification 3.0, II.A "Superblock" and III.E "Global Heap".
+
+    Raises:
+        UnreadableError: there is such a heap, or lengths in the file do not have eight bytes, as those of h5py do.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if set(data[9:11] if data[8] >= 2 else data[13:15]) != {8}:
+            raise UnreadableError("has addresses or lengths of other than eight bytes: it is damaged, or not of Keras")
+        start = data.find(HEAP)
+        while start >= 0:
+            _check_heap(data, start)
+            start = data.find(HEAP, start + 1)
+
+
+def _check_heap(data, start):
+    place = start + 16
+    end = min(start + int.from_bytes(data[start + 8 : place], "little"), len(data))
+    while place + ENTRY.size <= end:
+        index, _, _, size = ENTRY.unpack_from(data, place)
+        if index == 0 and size < ENTRY.size:
+            raise UnreadableError(f"is damaged: the heap at byte {start} has free space of {size} bytes")
+        place += size if index == 0 else ENTRY.size + -(-size // 8) * 8
 
 
 def _member(group, path):

@@ -11,7 +11,6 @@ not check it. No pickle and no code is read.
 
 import contextlib
 import hashlib
-import json
 import pathlib
 import re
 import tempfile
@@ -19,6 +18,8 @@ import warnings
 
 import numpy as np
 
+from keras_maskrcnn.data.json_text import loads
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.weights import files, keras_file
 
@@ -138,10 +139,12 @@ def _as_h5(path):
 
 def _json(path):
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = loads(regular(path).read_text(encoding="utf-8"))
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(path, "no such file") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(path, f"is damaged, not JSON ({str(error)[:200]})") from error
     if not isinstance(content, dict):
         raise DataError(path, "is damaged, not a JSON object")
@@ -150,5 +153,5 @@ def _json(path):
 
 def sha256(path):
     """The SHA-256 of a file as 64 hex digits."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -58,7 +58,7 @@ def test_segments_by_hand(tmp_path):
     ("change", "reason"),
     [
         ({"segments": [segment(3, 5)]}, "segment 3 has the category 5, which is not listed"),
-        ({"file_name": "../9.png"}, "names the file '../9.png', which is outside its folder"),
+        ({"file_name": "../9.png"}, "names the file '../9.png', which is outside the folder of images"),
         ({"file_name": "8.png"}, "8.png"),
         ({"categories": CATEGORIES[1:2]}, "has 0 categories of things and 1 of stuff"),
         ({"categories": [{"id": 1}]}, "is no COCO panoptic file"),

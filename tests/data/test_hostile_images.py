@@ -1,7 +1,9 @@
 """Image and HDF5 files that are small on disk and large in memory, and formats that start other programs."""
 
 import struct
+import time
 import zlib
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -173,3 +175,90 @@ def test_hdf5_data_in_other_files(tmp_path, create):
     (tmp_path / "other.bin").write_bytes(bytes(64))
     course_files(tmp_path, unallocated(1, 3, 8, 8), create)
     assert "its dataset 'data' is stored elsewhere" in rejection(data.Cis680, tmp_path)
+
+
+def tiff_pages(count, back_to=None, samples=1):
+    """A TIFF file of pages of 4 x 4 pixels, of which the last leads to the page `back_to`."""
+    pixels, start = bytes(16 * samples), 8 + 16 * samples
+    tags = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 8), (277, samples), (278, 4), (279, 16 * samples)]
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    size, content = len(fields) + 6, struct.pack("<2sHI", b"II", 42, start) + pixels
+    places = [start + size * page for page in range(1, count)] + [0 if back_to is None else start + size * back_to]
+    return content + b"".join(struct.pack("<H", len(tags)) + fields + struct.pack("<I", place) for place in places)
+
+
+@pytest.mark.parametrize(
+    ("count", "back_to", "samples"),
+    [(1, 0, 1), (2, 0, 1), (150, 3, 1), (40_000, None, 1), (1, 0, 5), (150, 3, 5), (150, 120, 5), (40_000, None, 5)],
+)
+def test_tiff_pages_in_a_circle_or_without_number(tmp_path, count, back_to, samples):
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_pages(count, back_to, samples))
+    data.read_image(path, channels=1) if samples == 1 else None  # imports what is needed
+    start = time.perf_counter()
+    for channels in (1, 3, 4, 5):
+        try:
+            assert data.read_image(path, channels=channels).shape == (4, 4, channels)
+        except data.DataError as error:
+            assert "\n" not in str(error)
+    assert time.perf_counter() - start < 1
+    if samples == 5:
+        reason = "it has more than keras_maskrcnn.data.array_file.MAX_PAGES = 1000 pages"
+        assert reason in rejection(data.read_image, path, True, 5)
+
+
+def test_pages_are_channels_where_they_are_as_many(tmp_path):
+    pages = [Image.new("L", (4, 5), level) for level in (10, 20, 30, 40)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert data.read_image(tmp_path / "a.tif", channels=4)[0, 0].tolist() == [10, 20, 30, 40]
+    assert data.read_image(tmp_path / "a.tif", channels=3)[0, 0].tolist() == [10, 10, 10]
+
+
+def test_a_tiff_file_opens_no_other_file(tmp_path):
+    """OME-XML can name further files, as multi-file data sets of microscopes do."""
+    names = ("a.ome.tif", "b.ome.tif")
+    for name in names:
+        tifffile.imwrite(tmp_path / name, np.zeros((5, 8, 8), np.uint8), photometric="minisblack")
+    plane = '<TiffData FirstC="{}" IFD="0"><UUID FileName="{}">urn:uuid:{}</UUID></TiffData>'
+    planes = "".join(plane.format(channel, names[channel % 2], channel) for channel in range(5))
+    pixels = 'DimensionOrder="XYCZT" ID="Pixels:0" SizeC="5" SizeT="1" SizeX="8" SizeY="8" SizeZ="1" Type="uint8"'
+    ome = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels {pixels}>'
+    ome += f'<Channel ID="Channel:0:0"/>{planes}</Pixels></Image></OME>'
+    contig = {"photometric": "rgb", "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / names[0], np.zeros((8, 8, 5), np.uint8), **contig, description=ome)
+    with mock.patch.object(tifffile, "TiffFile", wraps=tifffile.TiffFile) as opened:
+        assert data.read_image(tmp_path / names[0], channels=5).shape == (8, 8, 5)
+    assert opened.call_count == 1
+
+
+def test_every_way_of_decoding_keeps_to_the_limit_of_pixels(tmp_path, monkeypatch):
+    pytest.importorskip("av", reason="the extra video is not installed")
+    from keras_maskrcnn.data.video import VideoWriter, frames
+
+    writer = VideoWriter(tmp_path / "a.mp4", 10)
+    writer.add(np.zeros((20, 40, 3), np.uint8))
+    writer.close()
+    np.save(tmp_path / "a.npy", np.zeros((20, 40, 3), np.uint8))
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 40, 5), np.uint8), planarconfig="contig", photometric="rgb")
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((20, 40, 3), np.uint16), planarconfig="contig", photometric="rgb")
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
+    data.write_tfrecord(data.Shapes(1), tmp_path / "train.record")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images" / "a.png")
+    Image.new("L", (40, 20)).save(tmp_path / "masks" / "a.png")
+    ways = [
+        lambda: data.read_image(tmp_path / "a.png"),
+        lambda: data.read_image(tmp_path / "a.npy"),
+        lambda: data.read_image(tmp_path / "a.tif", channels=5),
+        lambda: data.read_image(tmp_path / "b.tif", dtype="uint16"),
+        lambda: next(frames(tmp_path / "a.mp4")),
+        lambda: data.TfRecord(tmp_path / "train.record")[0],
+        lambda: data.MaskFolder(tmp_path / "images", tmp_path / "masks")[0],
+    ]
+    for way in ways[:-1]:
+        way()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 799)
+    for way in ways:
+        reason = rejection(way)
+        assert "pixels, more than the 799 of PIL.Image.MAX_IMAGE_PIXELS" in reason or "limit of 1598 pixels" in reason

@@ -156,5 +156,5 @@ def test_faults_are_one_line(folder):
     with pytest.raises(data.DataError, match="cannot be read as a table"):
         data.OpenImages(*arguments)
     (folder / f"train-{TABLE}").write_text("MaskPath,ImageID,LabelName\n../a.png,0a,/m/0dog")
-    with pytest.raises(data.DataError, match="which is outside its folder"):
+    with pytest.raises(data.DataError, match="which is outside the folder of images"):
         data.OpenImages(*arguments)[0]

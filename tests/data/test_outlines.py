@@ -101,7 +101,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path):
     text = (tmp_path / "via_region_data.json").read_text()
     for name in ("../a.jpg", "/etc/a.jpg", "x/../../a.jpg"):
         (tmp_path / "via_region_data.json").write_text(text.replace('"filename": "a.jpg"', f'"filename": "{name}"'))
-        with pytest.raises(data.DataError, match="outside its folder"):
+        with pytest.raises(data.DataError, match="outside the folder of images"):
             data.Via(tmp_path)
 
 

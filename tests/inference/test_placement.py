@@ -29,6 +29,12 @@ def test_invalid_images_are_rejected(image, reason):
         check_image(image)
 
 
+def test_a_batch_that_no_memory_holds_is_refused():
+    placement = Placement(None, Resize(scale=30_000.0), 32)
+    with pytest.raises(ValueError, match=r"2 images on canvases of .* take more than the 4294967296 bytes"):
+        placement.batch([np.zeros((20, 30, 3), np.uint8)], 2)
+
+
 def test_valid_images_are_accepted():
     image = np.zeros((4, 5, 3), "uint8")
     assert check_image(image) is image

@@ -73,6 +73,21 @@ def test_other_routes_are_answered_in_json(client, method, path, status):
     assert response.status_code == status and set(response.json()) == {"error"}
 
 
+def test_a_query_that_is_no_text_is_answered(model):
+    """Starlette would redirect from a path with a slash at its end, and fail at the query."""
+    sent = []
+
+    async def ask():
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/predict/", "query_string": b"\xff=1", "headers": []}
+        await create_app({"squares": model}, Settings())({**scope, "root_path": "", "scheme": "http"}, None, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 404 and b"error" in sent[1]["body"]
+
+
 def test_a_form_has_at_most_half_as_many_files_as_the_queue_has_places(start, model):
     client = start(model, queue=5)
     for count, status in ((2, 200), (3, 413), (9, 413)):

@@ -1,6 +1,8 @@
 """The folder of a run: rows of its history, and files that are damaged."""
 
 import argparse
+import json
+import os
 
 import numpy as np
 import pytest
@@ -76,3 +78,27 @@ def test_what_killed_processes_left_is_deleted_with_the_run(tmp_path, end):
     (tmp_path / "mine.part.txt").write_bytes(b"not of the run")
     end(RunFolder(tmp_path, argparse.Namespace(seed=1)))
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.part.txt", "summary.json"}
+
+
+@pytest.mark.parametrize("value", ["a\nb\r", "x" * 10**5, "\ud800", [[1] * 10**4]])
+def test_arguments_of_any_text_are_one_line(tmp_path, value):
+    unfinished(tmp_path).write_text(json.dumps({"seed": value}))
+    with pytest.raises(ValueError, match="holds a run with --seed") as caught:
+        RunFolder(tmp_path, argparse.Namespace(seed=1)).check()
+    str(caught.value).encode()
+    assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 2500
+
+
+@pytest.mark.parametrize("content", ['{"arguments": 3}', '{"arguments": ["ab", 1]}', "[" * 10**5])
+def test_a_hostile_summary_is_one_line(tmp_path, content):
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(ValueError, match="is damaged"):
+        RunFolder(tmp_path, argparse.Namespace(seed=1)).check()
+
+
+def test_a_pipe_as_list_of_arguments_is_not_waited_for(tmp_path, capsys):
+    file = unfinished(tmp_path)
+    file.unlink()
+    os.mkfifo(file)
+    RunFolder(tmp_path, argparse.Namespace(seed=1)).check()
+    assert "cannot be read" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Damaged weight files whose structure is intact: changed bytes and numbers that are not finite."""
 
 import importlib.util
+import os
 import pathlib
 import zipfile
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_maskrcnn.data import DataError
+from keras_maskrcnn.pickles import npy
 from keras_maskrcnn.weights import files, keras_file
 
 spec = importlib.util.spec_from_file_location("torch_writer", pathlib.Path(__file__).with_name("torch_writer.py"))
@@ -51,6 +53,29 @@ def test_torch_files_without_checksums(tmp_path):
         content = content.replace(code, bytes(4))
     path.write_bytes(content)
     np.testing.assert_array_equal(files.read(path)["a"], NUMBERS)
+
+
+def test_a_heap_of_texts_at_which_hdf5_does_not_end(tmp_path):
+    """HDF5 1.14 walks in place where an entry of free space has no size."""
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.create("layer_names", ["conv1"], dtype=h5py.string_dtype())
+        file["conv1/kernel:0"] = NUMBERS
+        file["conv1"].attrs.create("weight_names", ["kernel:0"], dtype=h5py.string_dtype())
+    np.testing.assert_array_equal(files.read(path)["conv1/kernel:0"], NUMBERS)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL") + 16
+    while int.from_bytes(content[place : place + 2], "little"):  # entries with a text, each padded to eight bytes
+        place += 16 + -(-int.from_bytes(content[place + 8 : place + 16], "little") // 8) * 8
+    content[place + 8 : place + 16] = bytes(8)
+    path.write_bytes(content)
+    assert "has free space of 0 bytes" in rejection(files.read, path)
+
+
+def test_a_pipe_as_array_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(npy.UnreadableFileError, match=r"a\.npy: is not a regular file"):
+        npy.read_objects(tmp_path / "a.npy")
 
 
 def write_keras(path, numbers=NUMBERS):
@@ -103,3 +128,42 @@ def test_a_model_with_nan(tmp_path):
     for name, save in (("m.keras", model.save), ("m.weights.h5", model.save_weights)):
         save(tmp_path / name)
         assert "not finite" in rejection(keras_file.check, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda config: config["config"].update(units=-1), "cannot be loaded"),
+        (lambda config: config.update(config=3), "cannot be loaded"),
+        (
+            lambda config: config.update(module="subprocess", class_name="Popen", registered_name=None),
+            "cannot be loaded",
+        ),
+        (lambda config: config.clear(), "cannot be loaded"),
+    ],
+)
+def test_a_changed_configuration_is_one_line(tmp_path, change, reason):
+    """Keras' own messages have many lines, and exceptions of any class."""
+    import json
+
+    import keras
+
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(tmp_path / "whole.keras")
+    with zipfile.ZipFile(tmp_path / "whole.keras") as whole, zipfile.ZipFile(tmp_path / "m.keras", "w") as changed:
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name == "config.json":
+                tree = json.loads(content)
+                change(tree["config"]["layers"][1])
+                content = json.dumps(tree).encode()
+            changed.writestr(name, content)
+    assert reason in rejection(keras_file.load, tmp_path / "m.keras")
+
+
+def test_a_keras_file_without_configuration(tmp_path):
+    write_keras(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        weights = archive.read("model.weights.h5")
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("model.weights.h5", weights)
+    assert "cannot be loaded (KeyError" in rejection(keras_file.load, tmp_path / "m.keras")

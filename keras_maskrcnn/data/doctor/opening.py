@@ -9,6 +9,7 @@ import weakref
 from keras_maskrcnn.data import formats
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.doctor.coco_records import without_bad_records
+from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.labelme import LabelMe
 from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.data.yolo import Yolo
@@ -67,7 +68,7 @@ class _Sound(Coco):
 def _coco(opener):
     path, folder = map(pathlib.Path, opener.args[:2])
     try:
-        content, faults = without_bad_records(json.loads(path.read_bytes()))
+        content, faults = without_bad_records(read_json(path))
         return _Sound(path, folder, content, **opener.keywords), faults
     except (OSError, ValueError, RecursionError):  # DataError is a ValueError
         return None, []

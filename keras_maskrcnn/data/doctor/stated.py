@@ -4,7 +4,6 @@ A reader returns what can be trained on; the checks compare it with the file. Ea
 method `image`; checks of sets also use its attributes.
 """
 
-import json
 import pathlib
 import re
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from keras_maskrcnn.data.cis680 import Cis680
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.doctor.coco_records import without_bad_records
 from keras_maskrcnn.data.image_file import opened
+from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.nuclei import Nuclei
 from keras_maskrcnn.data.outlines import Outlines
 from keras_maskrcnn.data.penn_fudan import PennFudan
@@ -81,7 +81,7 @@ class CocoFile(Nothing):
 
     def __init__(self, reader):
         super().__init__(reader)
-        self.content, _ = without_bad_records(json.loads(reader.path.read_bytes()))
+        self.content, _ = without_bad_records(read_json(reader.path))
         self._of_image = {image["id"]: [] for image in self.content["images"]}
         for annotation in self.content["annotations"]:
             self._of_image[annotation["image_id"]].append(annotation)
