@@ -73,7 +73,7 @@ def test_options_that_do_not_exist_are_refused(monkeypatch):
 
 
 # A cluster of one worker, which imports TensorFlow once. On a busy machine a process of Ray takes minutes to start, and
-# Ray, which allows 60 seconds, would end each one and start another, again and again.
+# Ray, which allows 60 seconds, would start another one instead, again and again.
 CLUSTER = """
 import ray
 ray.init(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20, _node_ip_address="127.0.0.1")
