@@ -166,11 +166,13 @@ def test_names_of_a_folder_are_not_in_memory(tmp_path):
         (tmp_path / f"{number:08d}.jpg").touch()
     listing = Listing(False, Tally(), shards.Shard(1, 4))
     next(listing.sources([str(tmp_path)]))  # imports
-    tracemalloc.start()
-    count = sum(1 for _ in listing.sources([str(tmp_path)]))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert 1000 < count < 1500 and peak < 100_000
+    peaks = []
+    for _ in range(2):  # in one Python may enlarge its table of interned strings, to which pathlib adds the names
+        tracemalloc.start()
+        count = sum(1 for _ in listing.sources([str(tmp_path)]))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert 1000 < count < 1500 and min(peaks) < 100_000
 
 
 def test_digests_are_a_set(monkeypatch):
