@@ -88,8 +88,6 @@ def read_objects(path):
             file is executed.
     """
     path = pathlib.Path(path)
-    if path.exists() and not path.is_file():  # a pipe or a device may have no end
-        raise UnreadableFileError(path, "is not a regular file")
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise UnreadableError("is not a regular file")

@@ -5,7 +5,7 @@ import struct
 
 import changes
 import numpy as np
-from target import changed_files, read_all, target, written
+from target import changed_files, read_all, removed, target, written
 
 from keras_maskrcnn import data
 from keras_maskrcnn.data import DataError
@@ -207,7 +207,7 @@ def tfrecord(folder):
     def case(rng):
         read = cases(rng)
         if rng is not None and index and rng.random() < 0.7:  # it would state the former lengths
-            index.unlink(missing_ok=True)
+            removed(index)
         elif index and not index.exists():
             index.write_bytes(kept)
         return read
