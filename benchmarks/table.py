@@ -129,9 +129,9 @@ def _stem(report):
 
 
 def row(report, case):
-    """The line of a case, or None if it has neither a time of the peer nor a bar."""
+    """The line of a case, or None if it has neither a time of the peer nor a bar for our own."""
     wanted = bars(report["script"], case["case"])
-    if not case["ratio"] and not wanted:
+    if not case["ratio"] and not any(bar.of == "ms" for bar in wanted):
         return None
     memory = _memory_ratio(case) if _stem(report) in OWN_PROCESSES else None
     values = {
