@@ -144,6 +144,8 @@ def _json(path):
         raise
     except FileNotFoundError as error:
         raise DataError(path, "no such file") from error
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise DataError(path, f"is damaged, not JSON ({str(error)[:200]})") from error
     if not isinstance(content, dict):

@@ -1,6 +1,7 @@
 """Preset folders as files: damage, hostile content, replacing, names, addresses; with a model that builds quickly."""
 
 import json
+import pathlib
 import shutil
 import sys
 import types
@@ -128,6 +129,14 @@ def test_a_json_file_that_is_damaged_or_missing(copy, name):
     assert rejection(copy).startswith(f"{copy / name}: has no ")
     (copy / name).unlink()
     assert rejection(copy) == f"{copy}: is no preset: there is no config.json and metadata.json"
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/mem").exists(), reason="a file that cannot be read is needed")
+@pytest.mark.parametrize("name", ["config.json", "metadata.json"])
+def test_a_json_file_that_the_system_cannot_read(copy, name):
+    (copy / name).unlink()
+    (copy / name).symlink_to("/proc/self/mem")  # a regular file, whose first bytes are no memory
+    assert rejection(copy).startswith(f"{copy / name}: cannot be read (")
 
 
 @pytest.mark.parametrize("name", ["../fruits/model.weights.h5", "/etc/passwd", "config.json", None, 3, ["x"]])
