@@ -58,6 +58,7 @@ def _tiff_sizes(content):
 
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page = file.pages.first
-            return [(page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength)]
+            sides = (page.imagewidth, page.imagelength), (page.tilewidth, page.tilelength)
+            return [(int(width), int(height)) for width, height in sides]
     except Exception as error:  # as above
         raise RequestError(400, f"the TIFF file cannot be read ({error})") from None

@@ -208,7 +208,8 @@ def tfrecord(folder):
         read = cases(rng)
         if rng is not None and index and rng.random() < 0.7:  # it would state the former lengths
             removed(index)
-        elif index and not index.exists():
+        elif index and not index.is_file():
+            removed(index)
             index.write_bytes(kept)
         return read
 
