@@ -103,7 +103,7 @@ def lowering(operation, dtype="float32"):
 def _has_winograd(dtype):
     if not _INFERENCE.get() or os.environ.get("KMR_WINOGRAD") == "0" or has_gpu():
         return False
-    # AMX multiplies bfloat16 eight times as fast as float32, more than the algorithm saves.
+    # AMX multiplies matrices of bfloat16, and has nothing for float32, in which the algorithm computes.
     return dtype == "float32" or (dtype == "bfloat16" and "amx_bf16" not in processor_flags())
 
 

@@ -189,7 +189,7 @@ def _are_whole(values):
 
 def _read_objects(path):
     try:
-        return read_objects(regular(path))
+        return read_objects(path)
     except UnreadableFileError as error:
         raise DataError(path, error.reason) from error
 

@@ -23,8 +23,8 @@ def last_part(name):
 def regular(path):
     """Returns a path that can be opened without the risk that opening or reading it never ends.
 
-    A FIFO without a writer blocks whoever opens it, and /dev/zero has no end. All files of users are opened through
-    this function; links are followed. A missing file is left to the one who opens it.
+    Opening a FIFO without a writer blocks, and /dev/zero has no end. All files of users are opened through this
+    function; links are followed. A missing file passes: opening it raises the error.
 
     Args:
         path: str, Path or `Url`; of URLs only `file://` can lead to such a place.

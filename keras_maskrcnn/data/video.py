@@ -111,10 +111,10 @@ def _opened(av, source):
     return av.open(device.format(source), format=kind)
 
 
-def _check_pixels(picture, source):
+def _check_pixels(sized, source):
     """Checks the size of a stream, which is 0 where the file states none, or of a frame."""
     try:
-        check_size(picture.width or 1, picture.height or 1)
+        check_size(sized.width or 1, sized.height or 1)
     except ValueError as error:
         raise DataError(_name(source), str(error)) from None
 

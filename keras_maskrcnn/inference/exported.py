@@ -65,7 +65,7 @@ class Exported(Detector):
     def __init__(self, path, content):
         try:
             self.class_names, self.num_classes = content["class_names"], check_count("", content["num_classes"])
-            _check(self.class_names is None or _are(str, self.class_names))
+            _check(self.class_names is None or _are((str,), self.class_names))
             self.layer_dtype = content.get("precision")
             self.schema = tuple(_output(**output) for output in content["outputs"])
             self.placement = _placement(content["placement"])
@@ -92,15 +92,16 @@ def _placement(fields):
     """The `Placement` of a description; earlier versions have fewer fields."""
     pairs = {name: tuple(fields[name]) for name in ("image_size", "stretch", "canvas") if fields.get(name)}
     image_type = ImageType(**fields.get("image_type", {}))
-    placement = {"image_size": None, **fields, **pairs, "resize": Resize.of(fields["resize"]), "image_type": image_type}
-    placement = Placement(**placement)
-    rule, most = placement.resize, Image.MAX_IMAGE_PIXELS or math.inf
-    _check(_are(bool, [rule.antialias, rule.keep_aspect]))
-    sides = [placement.stride, rule.shorter, rule.longer, rule.multiple or 1]
+    rule = Resize.of(fields["resize"])
+    placement = Placement(**{"image_size": None, **fields, **pairs, "resize": rule, "image_type": image_type})
+    _check(_are((bool,), [rule.antialias, rule.keep_aspect]))
+    sides = [placement.stride, rule.multiple or 1]
     for size in filter(None, (placement.image_size, placement.canvas)):
-        _check(len(size) == 2 and math.prod(size) <= most)
+        _check(len(size) == 2 and math.prod(size) <= (Image.MAX_IMAGE_PIXELS or math.inf))
         sides += size
-    _check(_are(int, sides) and min(sides) >= 1 and max(sides) <= MAX_SIDE and (rule.scale or 1) <= MAX_SIDE)
+    lengths = [rule.shorter, rule.longer]
+    _check(_are((int,), sides) and _are((int, float), lengths) and (rule.scale or 1) <= MAX_SIDE)
+    _check(all(1 <= side <= MAX_SIDE for side in sides + lengths))
     if placement.stretch is not None:
         low, high = placement.stretch
         _check(0 <= low < high <= 100)
@@ -118,13 +119,13 @@ def _output(**fields):
     """An `Output` whose fields have the types that `export` writes."""
     output = Output(**fields)
     texts = [text for text in (output.exported, output.caption) if text is not None]
-    _check(_are(str, [output.name, *texts, *(output.names or ())]) and _are(int, [output.stride]))
+    _check(_are((str,), [output.name, *texts, *(output.names or ())]) and _are((int,), [output.stride]))
     _check(output.stride >= 1 and CAPTION.fullmatch(output.caption or ""))
     return output
 
 
-def _are(kind, values):
-    return isinstance(values, list | tuple) and all(type(value) is kind for value in values)
+def _are(kinds, values):
+    return isinstance(values, list | tuple) and all(type(value) in kinds for value in values)
 
 
 def _check(holds):

@@ -6,6 +6,7 @@ import shutil
 
 from keras_maskrcnn import atomic
 from keras_maskrcnn.data.json_text import loads
+from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import one_line
 from keras_maskrcnn.training.arguments import canvas, policy
 from keras_maskrcnn.training.backup import Backup
@@ -75,7 +76,7 @@ class RunFolder:
     def _arguments_before(self):
         file = self.path / _ARGUMENTS
         try:
-            return dict(loads(file.read_text() if file.is_file() else "no file"))
+            return dict(loads(regular(file).read_text()))
         except (OSError, ValueError, TypeError) as error:
             print(f"{file} cannot be read ({error}): the arguments are not compared with those of the run")
             return {}

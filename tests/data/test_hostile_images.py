@@ -1,6 +1,5 @@
 """Image and HDF5 files that are small on disk and large in memory, and formats that start other programs."""
 
-import functools
 import struct
 import time
 import zlib
@@ -14,9 +13,6 @@ from PIL import EpsImagePlugin, Image
 
 from keras_maskrcnn import data
 from keras_maskrcnn.data import cis680, sample
-from keras_maskrcnn.data.image_type import ImageType
-from keras_maskrcnn.serve.errors import RequestError
-from keras_maskrcnn.serve.images import decoded
 
 
 def rejection(function, *arguments):
@@ -266,20 +262,3 @@ def test_every_way_of_decoding_keeps_to_the_limit_of_pixels(tmp_path, monkeypatc
     for way in ways:
         reason = rejection(way)
         assert "pixels, more than the 799 of PIL.Image.MAX_IMAGE_PIXELS" in reason or "limit of 1598 pixels" in reason
-
-
-@pytest.mark.parametrize("tag", [256, 322])
-def test_several_widths_in_a_tiff_file_of_six_channels(tag, tmp_path):
-    path = tmp_path / "six.tif"
-    tifffile.imwrite(
-        path, np.zeros((32, 32, 6), "uint8"), photometric="minisblack", planarconfig="contig", tile=(16, 16)
-    )
-    content = path.read_bytes()
-    width = struct.pack("<HHI", tag, 4, 1)  # tag, type of its values, and their number: a long one, then two short ones
-    assert content.count(width) == 1
-    content = content.replace(width, struct.pack("<HHI", tag, 3, 2))
-    path.write_bytes(content)
-    assert "cannot be read as an image" in rejection(functools.partial(data.read_image, channels=6), path)
-    with pytest.raises(RequestError, match="cannot be read") as caught:
-        decoded(content, ImageType(6), 10**6)
-    assert caught.value.status == 400

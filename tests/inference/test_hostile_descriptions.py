@@ -43,6 +43,7 @@ CASES = [
     (("placement", "stretch"), [99, 1]),
     (("placement", "stretch"), ["1", 2]),
     (("placement", "resize", "shorter"), 10**400),
+    (("placement", "resize", "shorter"), "800"),
     (("placement", "resize", "longer"), float("inf")),
     (("placement", "resize", "scale"), 1e300),
     (("placement", "resize", "antialias"), ""),
@@ -69,6 +70,12 @@ def test_the_description_is_read():
     opened.check_outputs("m.onnx", ["boxes", "labels", "scores", "valid"])
     with pytest.raises(DataError, match=r"m\.onnx: .* the network has no output 'boxes'"):
         opened.check_outputs("m.onnx", ["labels", "scores", "valid"])
+
+
+def test_lengths_may_be_fractions():
+    content = copy.deepcopy(CONTENT)
+    content["placement"]["resize"]["shorter"] = 800.5  # as `Resize` takes them
+    assert Exported("m.onnx", content).placement.resize.shorter == 800.5
 
 
 @pytest.mark.parametrize(("place", "value"), CASES, ids=str)

@@ -15,9 +15,9 @@ def wide(make, pyramid, monkeypatch):
     """A function that makes the same network, whose traces use the algorithm or not."""
     monkeypatch.setattr(backend, "has_gpu", lambda: False)
 
-    def build(used, **options):
+    def build(used):
         monkeypatch.setenv("KMR_WINOGRAD", str(int(used)))
-        return make(**{**pyramid, **WIDE, **options})
+        return make(**{**pyramid, **WIDE})
 
     return build
 

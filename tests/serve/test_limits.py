@@ -37,6 +37,15 @@ def in_a_tile(channels):
     return stream.getvalue()
 
 
+def of_two_widths(tag):
+    """The bytes of a TIFF file of six channels, the width of its image (tag 256) or of its tiles (322) two numbers."""
+    stream, options = io.BytesIO(), {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(stream, np.zeros((32, 32, 6), np.uint8), tile=(16, 16), **options)
+    width = struct.pack("<HHI", tag, 4, 1)  # tag, type of its values, and their number: a long one, then two short ones
+    assert stream.getvalue().count(width) == 1
+    return stream.getvalue().replace(width, struct.pack("<HHI", tag, 3, 2))
+
+
 BAD = {
     "empty": (b"", PNG, {}, 400, "the body is empty"),
     "no image": (b"no image", PNG, {}, 400, "no image in a format that is read"),
@@ -45,6 +54,8 @@ BAD = {
     "many pixels": (png_header(7_000, 7_000), PNG, {}, 413, "7000 x 7000 pixels"),
     "a large tile": (in_a_tile(3), PNG, {}, 413, "1040 x 1040 pixels"),
     "a large tile of many channels": (in_a_tile(6), PNG, {}, 413, "1040 x 1040 pixels"),
+    "two widths": (of_two_widths(256), PNG, {}, 400, "the TIFF file cannot be read"),
+    "two widths of tiles": (of_two_widths(322), PNG, {}, 400, "the TIFF file cannot be read"),
     "many bytes": (b"x" * 300_001, PNG, {}, 413, "more than 300000 bytes"),
     "text": (b"text", {"content-type": "text/plain"}, {}, 415, "'text/plain'"),
     "a form of nothing": (b"x", {"content-type": "multipart/form-data"}, {}, 400, "multipart"),
