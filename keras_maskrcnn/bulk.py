@@ -12,7 +12,7 @@ import numpy as np
 from keras_maskrcnn.cli.inputs import Listing, Source
 from keras_maskrcnn.cli.join import write_coco
 from keras_maskrcnn.cli.progress import Tally
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 __all__ = ["Detector", "file_names", "write_coco"]
 

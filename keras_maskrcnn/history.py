@@ -2,8 +2,8 @@
 
 import csv
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 
 def read(path):

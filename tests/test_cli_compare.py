@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn.cli import compare, main
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.training.event_log import EventLog, read_scalars
 from keras_maskrcnn.training.run_record import RunRecord
 

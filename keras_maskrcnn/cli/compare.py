@@ -50,7 +50,7 @@ def run(args):
 
 def _read(paths):
     """The records by name, a name for each folder, and the exit code: 2 if a folder holds no finished run."""
-    from keras_maskrcnn.data.sample import DataError
+    from keras_maskrcnn.data.errors import DataError
     from keras_maskrcnn.training.run_record import RunRecord
 
     paths = list(dict.fromkeys(paths))

@@ -108,7 +108,7 @@ def _lowerings():
 
 def _weights():
     """Blocks of rows: the ImageNet weights that need no network, whether they are installed, and the others."""
-    from keras_maskrcnn.data.sample import DataError
+    from keras_maskrcnn.data.errors import DataError
     from keras_maskrcnn.weights import imagenet
 
     for name, package in imagenet.PACKAGES.items():

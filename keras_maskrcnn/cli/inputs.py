@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}

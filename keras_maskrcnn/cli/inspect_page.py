@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_maskrcnn.cli.inspect_anchors import THRESHOLDS
 from keras_maskrcnn.data.doctor.statistics import objects
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.drawing import page
 
 SIDE = 480  # pixels, longer side of an image on a contact sheet

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 
 from keras_maskrcnn.cli.inputs import CONVERT, Source, reason
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 # Sources without a picture, one after another, that are read before what is known of them is passed on.
 MOST_UNREAD = 256

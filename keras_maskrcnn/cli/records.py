@@ -2,7 +2,7 @@
 
 from keras_maskrcnn.cli.common import reason_of
 from keras_maskrcnn.cli.results import coco_rows
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 
 def records(finder, sources, is_wanted=None):

@@ -14,8 +14,8 @@ from keras_maskrcnn.cli.inputs import Listing
 from keras_maskrcnn.cli.line_file import LineFile, read_lines
 from keras_maskrcnn.cli.progress import Tally
 from keras_maskrcnn.cli.records import records
+from keras_maskrcnn.data.errors import one_line
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import one_line
 
 DIGEST_BYTES = 16
 RECENT = 2**14  # digests in a set before they are sorted into the array

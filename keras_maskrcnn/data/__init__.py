@@ -1,6 +1,6 @@
 """From files on disk to batches: readers, augmentation and the input pipeline.
 
-Reading order: `sample` (the contract), `image_type`, `fields`, `image_file`; one reader per format: `coco`,
+Reading order: `errors`, `sample` (the contract), `image_type`, `fields`, `image_file`; one reader per format: `coco`,
 `coco_keypoints`, `lvis` (JSON files), `outlines`, `via`, `labelme` and `yolo` (polygons), `id_masks`, `penn_fudan`,
 `nuclei`, `voc`, `cityscapes`, `open_images` and `mask_folder` (mask files), `cis680` and `arrays` (arrays),
 `coco_panoptic`, `tf_record` (on `record_shards`, `record_index`, `tf_record_file` and `urls`), `shapes`, `scenes`,
@@ -24,7 +24,7 @@ _MODULES = {
     "Coco": "coco",
     "CocoPanoptic": "coco_panoptic",
     "CroppedMasks": "cropped_masks",
-    "DataError": "sample",
+    "DataError": "errors",
     "Dataset": "sample",
     "Digits": "digits",
     "Field": "fields",

@@ -11,6 +11,7 @@ from keras_maskrcnn.data.colour import stretch as stretch
 from keras_maskrcnn.data.cropped_masks import CroppedMasks as CroppedMasks
 from keras_maskrcnn.data.digits import Digits as Digits
 from keras_maskrcnn.data.doctor.survey import inspect as inspect
+from keras_maskrcnn.data.errors import DataError as DataError
 from keras_maskrcnn.data.fields import Field as Field
 from keras_maskrcnn.data.fields import LabelMap as LabelMap
 from keras_maskrcnn.data.fields import Points as Points
@@ -32,7 +33,6 @@ from keras_maskrcnn.data.open_images import OpenImages as OpenImages
 from keras_maskrcnn.data.penn_fudan import PennFudan as PennFudan
 from keras_maskrcnn.data.pipeline import batches as batches
 from keras_maskrcnn.data.record_shards import write_index as write_index
-from keras_maskrcnn.data.sample import DataError as DataError
 from keras_maskrcnn.data.sample import Dataset as Dataset
 from keras_maskrcnn.data.sample import Subset as Subset
 from keras_maskrcnn.data.sample import validate as validate

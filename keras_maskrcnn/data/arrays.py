@@ -4,9 +4,10 @@ import contextlib
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_type import RGB, ImageType
 from keras_maskrcnn.data.run_lengths import decode, run_lengths
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import Dataset
 
 
 class Arrays(Dataset):

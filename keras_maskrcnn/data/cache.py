@@ -4,8 +4,9 @@ import logging
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError, Wrapper
+from keras_maskrcnn.data.sample import Wrapper
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ import pathlib
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, log_dropped
+from keras_maskrcnn.data.sample import Dataset, box_fault, log_dropped
 from keras_maskrcnn.pickles.npy import UnreadableFileError, read_objects
 
 FILES = {

@@ -5,12 +5,13 @@ import pathlib
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.id_masks import masks_of, read_ids
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.outlines import numbers
 from keras_maskrcnn.data.run_lengths import MAX_OUTLINE
-from keras_maskrcnn.data.sample import DataError, Dataset, log_dropped
+from keras_maskrcnn.data.sample import Dataset, log_dropped
 
 # The classes with instances that the benchmark scores; source: cityscapesscripts/helpers/labels.py.
 THINGS = {

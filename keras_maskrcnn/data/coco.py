@@ -8,11 +8,12 @@ import numpy as np
 from pycocotools import mask as run_length
 
 from keras_maskrcnn.data import coco_file, coco_keypoints
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.json_text import Elements
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.run_lengths import box_polygons, decode, run_lengths, scored_annotation
-from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory, log_dropped
+from keras_maskrcnn.data.sample import Dataset, check_mask_memory, log_dropped
 
 
 class Coco(Dataset):

@@ -6,8 +6,9 @@ import reprlib
 import numpy as np
 
 from keras_maskrcnn.data import coco_keypoints
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.run_lengths import is_box
-from keras_maskrcnn.data.sample import DataError, box_fault
+from keras_maskrcnn.data.sample import box_fault
 
 
 class Annotations:

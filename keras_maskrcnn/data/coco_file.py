@@ -10,9 +10,9 @@ import numpy as np
 
 from keras_maskrcnn.data import coco_keypoints, kept
 from keras_maskrcnn.data.coco_annotations import Annotations
+from keras_maskrcnn.data.errors import DataError, shown
 from keras_maskrcnn.data.json_text import Scanner
 from keras_maskrcnn.data.paths import OUTSIDE, REMEDY, last_part, leads_out, regular
-from keras_maskrcnn.data.sample import DataError, shown
 
 KEYS = {
     "images": ("id", "file_name", "height", "width"),

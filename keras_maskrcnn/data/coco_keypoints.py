@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.fields import Points
-from keras_maskrcnn.data.sample import DataError
 
 NAME = "keypoints"
 SIDES = ("left", "right")

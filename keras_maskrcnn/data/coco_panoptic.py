@@ -4,12 +4,13 @@ import pathlib
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError, shown
 from keras_maskrcnn.data.fields import LabelMap
 from keras_maskrcnn.data.id_masks import masks_of
 from keras_maskrcnn.data.image_file import opened, read_stored
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.paths import inside
-from keras_maskrcnn.data.sample import DataError, Dataset, shown
+from keras_maskrcnn.data.sample import Dataset
 
 VOID = 255  # pixels without a segment
 

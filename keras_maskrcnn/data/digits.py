@@ -6,10 +6,11 @@ import os
 import numpy as np
 from PIL import Image
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.fields import LabelMap
 from keras_maskrcnn.data.idx import read_mnist
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.data.texture import texture
 from keras_maskrcnn.options import check_choice
 

@@ -7,9 +7,9 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import opened, read_stored
 from keras_maskrcnn.data.image_type import RGB, ImageType
-from keras_maskrcnn.data.sample import DataError
 
 ENDINGS = {"JPEG": "jpg", "PNG": "png"}  # formats whose bytes are kept
 MODES = ("L", "P", "RGB", "RGBA")  # those that other decoders turn into the same 8-bit colours

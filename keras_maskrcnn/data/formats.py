@@ -9,10 +9,11 @@ import re
 import numpy as np
 
 from keras_maskrcnn.data import coco_layouts, mask_layouts
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.json_text import is_json, read_json
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
 from keras_maskrcnn.data.paths import folders, regular
-from keras_maskrcnn.data.sample import DataError, Dataset, Subset
+from keras_maskrcnn.data.sample import Dataset, Subset
 from keras_maskrcnn.data.urls import Url, as_path
 
 RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")

@@ -4,8 +4,9 @@ import numpy as np
 
 from keras_maskrcnn.data.cache import skip
 from keras_maskrcnn.data.coco_names import CATEGORIES
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.fields import instances
-from keras_maskrcnn.data.sample import DataError, Wrapper
+from keras_maskrcnn.data.sample import Wrapper
 
 VEHICLES_PEOPLE_ANIMALS = {
     "vehicle": tuple(CATEGORIES[number] for number in range(2, 10)),

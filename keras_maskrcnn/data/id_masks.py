@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import opened
 from keras_maskrcnn.data.paths import inside, regular
-from keras_maskrcnn.data.sample import DataError, check_mask_memory
+from keras_maskrcnn.data.sample import check_mask_memory
 
 
 def split_names(folder, split, part, names):

@@ -8,8 +8,8 @@ import zlib
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 MAX_BYTES = 2**30  # a larger array is refused before memory is taken for it
 _GZIP = b"\x1f\x8b"

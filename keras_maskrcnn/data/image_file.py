@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from keras_maskrcnn.data import array_file
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_type import RGB, ImageType
-from keras_maskrcnn.data.sample import DataError
 
 TURNS = {
     1: lambda image: image,

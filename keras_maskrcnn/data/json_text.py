@@ -5,9 +5,9 @@ import json
 import pathlib
 import re
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.kept import state
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BOM = b"\xef\xbb\xbf"

@@ -6,10 +6,10 @@ import math
 import os
 import pathlib
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.outlines import Instance, Outlines, Record, ellipse, numbers, rectangle
 from keras_maskrcnn.data.paths import inside, last_part
-from keras_maskrcnn.data.sample import DataError
 
 AREAS = ("polygon", "rectangle", "circle", "linestrip")
 

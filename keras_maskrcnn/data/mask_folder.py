@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.id_masks import masks_of, read_ids
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
 from keras_maskrcnn.data.paths import folders
-from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory, log_dropped, logger
+from keras_maskrcnn.data.sample import Dataset, check_mask_memory, log_dropped, logger
 
 MASK_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg"))  # JPEG changes ids
 OBJECT = "object"  # class of masks that are in no folder of a class

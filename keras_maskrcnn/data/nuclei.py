@@ -4,9 +4,10 @@ import pathlib
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.id_masks import read_id_masks, read_ids, split_names
 from keras_maskrcnn.data.image_file import read_stored
-from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory
+from keras_maskrcnn.data.sample import Dataset, check_mask_memory
 
 
 class Nuclei(Dataset):

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import opened, read_stored
 from keras_maskrcnn.data.mini_masks import mask_boxes
 from keras_maskrcnn.data.paths import folders, inside, regular
-from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped, logger
+from keras_maskrcnn.data.sample import Dataset, box_fault, check_mask_memory, log_dropped, logger
 
 COLUMNS = ("MaskPath", "ImageID", "LabelName")
 BOX = ("BoxXMin", "BoxYMin", "BoxXMax", "BoxYMax")

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as run_length
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.run_lengths import decode, run_lengths
-from keras_maskrcnn.data.sample import DataError, Dataset, check_mask_memory, log_dropped
+from keras_maskrcnn.data.sample import Dataset, check_mask_memory, log_dropped
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 CORNERS_OF_A_CIRCLE = 64

@@ -4,7 +4,7 @@ import os
 import pathlib
 import stat
 
-from keras_maskrcnn.data.sample import DataError, shown
+from keras_maskrcnn.data.errors import DataError, shown
 
 OUTSIDE = "which is outside the folder of images"
 REMEDY = " (read it with allow_outside=True)"

@@ -6,10 +6,11 @@ import numpy as np
 
 from keras_maskrcnn.data import augment as augmentation
 from keras_maskrcnn.data.cache import Cached
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.exit_gate import ExitGate
 from keras_maskrcnn.data.prepare import Prepare, split
 from keras_maskrcnn.data.rows import Rows
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.sample import Dataset
 
 
 def batches(

@@ -17,7 +17,7 @@ from multiprocessing import connection, parent_process
 import numpy as np
 
 from keras_maskrcnn.data.cache import skip
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 
 class Processes:

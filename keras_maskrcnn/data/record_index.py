@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from keras_maskrcnn.data import tf_record_file
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.tf_messages import example_of, features_of
 
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")

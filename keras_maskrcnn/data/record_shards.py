@@ -7,9 +7,9 @@ import stat
 import numpy as np
 
 from keras_maskrcnn.data import kept, record_index, tf_record_file
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.record_index import SHARD
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.data.urls import Url, as_path
 from keras_maskrcnn.progress import bar
 

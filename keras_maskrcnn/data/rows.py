@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from keras_maskrcnn.data.cache import Cached, read_or_skip
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.sampling import Order
 
 

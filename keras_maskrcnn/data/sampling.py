@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_maskrcnn.data.cache import skip
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import sys
 
-from keras_maskrcnn.data.sample import DataError, Same, Wrapper
+from keras_maskrcnn.data.errors import DataError
+from keras_maskrcnn.data.sample import Same, Wrapper
 
 SHOWN = 20  # lines of `print_left_out`
 

@@ -10,8 +10,8 @@ import functools
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 Field = descriptor_pb2.FieldDescriptorProto
 KINDS = {"bytes_list": Field.TYPE_BYTES, "float_list": Field.TYPE_FLOAT, "int64_list": Field.TYPE_INT64}

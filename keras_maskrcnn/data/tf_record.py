@@ -9,11 +9,12 @@ import re
 import numpy as np
 from pycocotools import mask as run_length
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.id_masks import read_ids
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.record_shards import Shards
 from keras_maskrcnn.data.run_lengths import decode
-from keras_maskrcnn.data.sample import DataError, Dataset, box_fault, check_mask_memory, log_dropped
+from keras_maskrcnn.data.sample import Dataset, box_fault, check_mask_memory, log_dropped
 from keras_maskrcnn.data.tf_messages import features_of, read_label_map
 from keras_maskrcnn.data.urls import as_path
 

@@ -13,8 +13,8 @@ import struct
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 _HEADER, _CHECK = struct.Struct("<QI"), struct.Struct("<I")
 FRAME = _HEADER.size + _CHECK.size  # bytes of a record beside its content

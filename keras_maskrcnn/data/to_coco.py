@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_maskrcnn.data import coco_keypoints
 from keras_maskrcnn.data.cache import read_or_skip, skip
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import read_stored
 from keras_maskrcnn.data.run_lengths import encode_mask
-from keras_maskrcnn.data.sample import DataError, Dataset, log_fields
+from keras_maskrcnn.data.sample import Dataset, log_fields
 
 
 def write_coco(dataset: Dataset, path: str | os.PathLike, step=None) -> pathlib.Path:

@@ -10,7 +10,8 @@ from PIL import Image
 from keras_maskrcnn.data import record_index, tf_record_file
 from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.data.encoded import encoded_image
-from keras_maskrcnn.data.sample import DataError, log_fields
+from keras_maskrcnn.data.errors import DataError
+from keras_maskrcnn.data.sample import log_fields
 from keras_maskrcnn.data.tf_messages import example_of, read_label_map, write_label_map
 from keras_maskrcnn.data.tf_record import LABEL_MAP, PIXELS, SIDES
 from keras_maskrcnn.data.urls import as_path

@@ -9,9 +9,10 @@ from pycocotools import mask as run_length
 
 from keras_maskrcnn.data.cache import read_or_skip
 from keras_maskrcnn.data.encoded import ENDINGS, encoded_image
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.rings import joined, rings, signed_area
 from keras_maskrcnn.data.run_lengths import run_lengths
-from keras_maskrcnn.data.sample import DataError, Dataset, log_fields
+from keras_maskrcnn.data.sample import Dataset, log_fields
 from keras_maskrcnn.data.yolo import read_yaml
 
 DIGITS = 8  # significant ones of a coordinate: less than a thousandth of a pixel

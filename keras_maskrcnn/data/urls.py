@@ -177,7 +177,7 @@ def _files(url):
     try:
         import tensorflow as tf
     except ModuleNotFoundError:
-        from keras_maskrcnn.data.sample import DataError  # here: arguments are parsed without the packages of readers
+        from keras_maskrcnn.data.errors import DataError  # here: arguments are parsed without the packages of readers
 
         raise DataError(url, "is a URL, which TensorFlow reads, and TensorFlow is not installed") from None
     try:

@@ -2,10 +2,10 @@
 
 import pathlib
 
+from keras_maskrcnn.data.errors import DataError, shown
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.outlines import Instance, Outlines, Record, ellipse, numbers, rectangle
 from keras_maskrcnn.data.paths import inside
-from keras_maskrcnn.data.sample import DataError, shown
 
 FILE = "via_region_data.json"
 ATTRIBUTES = ("region_attributes", "shape_attributes")

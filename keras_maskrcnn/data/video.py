@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn.data.array_file import check_size
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 RATE = fractions.Fraction(25)  # frames per second of a source that states none
 CODECS = ("libx264", "h264", "mpeg4")  # of written files, the first that PyAV was built with

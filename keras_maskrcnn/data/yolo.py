@@ -3,9 +3,10 @@
 import os
 import pathlib
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS, Instance, Outlines, Record, numbers, rectangle
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError, logger
+from keras_maskrcnn.data.sample import logger
 
 CLASSES = "classes.txt"  # of Label Studio, in place of data.yaml
 MAX_DEPTH = 50  # of YAML

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from keras_maskrcnn.data.cache import skip
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.semantic import label_map
 from keras_maskrcnn.heads.detection import OUTPUTS
 from keras_maskrcnn.heads.outputs import Detections, maps, of_objects

@@ -1,6 +1,7 @@
 """Evaluation by several processes: each runs the model on its part of the images, and all get the figures of all."""
 
-from keras_maskrcnn.data.sample import DataError, Subset
+from keras_maskrcnn.data.errors import DataError
+from keras_maskrcnn.data.sample import Subset
 from keras_maskrcnn.evaluation.predictions import NothingReadError
 
 

@@ -5,8 +5,8 @@ import importlib
 import pathlib
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 # Module and reader by format, and formats by suffix of the file.
 FORMATS = {

@@ -8,9 +8,9 @@ import re
 import numpy as np
 from PIL import Image
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_type import ImageType
 from keras_maskrcnn.data.json_text import loads
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.detection import OUTPUTS, Detection, check_count
 from keras_maskrcnn.heads.outputs import Output, of_objects
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 
 from keras_maskrcnn import atomic
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.inference.exported import (
     DAMAGED,
     DESCRIPTION,

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from keras_maskrcnn import atomic
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.inference.exported import (
     CLASS_NAMES,
     DESCRIPTION,

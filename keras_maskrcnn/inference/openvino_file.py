@@ -6,7 +6,7 @@ import tempfile
 import threading
 
 from keras_maskrcnn import atomic
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.inference import openvino_operations
 from keras_maskrcnn.inference.exported import (
     CLASS_NAMES,

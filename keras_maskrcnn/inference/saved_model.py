@@ -10,7 +10,7 @@ import shutil
 import tempfile
 
 from keras_maskrcnn import backend
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.heads.outputs import exported, maps
 from keras_maskrcnn.inference.exported import (
     CLASS_NAMES,

@@ -14,8 +14,8 @@ from typing import Self
 import keras
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_type import ImageType
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.heads.outputs import of_objects
 
 # Class of the configurations that do not state one.

@@ -5,8 +5,8 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from keras_maskrcnn.data import array_file
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import FORMATS, decoded_sizes, read_stored
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.serve.errors import RequestError
 
 

@@ -7,8 +7,8 @@ import pathlib
 import keras
 
 from keras_maskrcnn import atomic
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.json_text import loads
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.weights import keras_file
 
 # The mean of those that a model has chooses the epoch. Keypoints stay out: their AP is on another scale.

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from keras_maskrcnn import visualize
-from keras_maskrcnn.data.sample import DataError, Dataset
+from keras_maskrcnn.data.errors import DataError
+from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.evaluation.any_model import scores as scores_of
 from keras_maskrcnn.evaluation.predictions import check_classes
 from keras_maskrcnn.training.event_log import EventLog

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_maskrcnn.data.cache import skip
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 
 def class_weights(dataset, power=1.0):

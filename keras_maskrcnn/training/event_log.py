@@ -10,7 +10,7 @@ import time
 
 from PIL import Image
 
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 LONGEST = 2**16  # bytes of an event that `read_scalars` reads: those of images are longer
 

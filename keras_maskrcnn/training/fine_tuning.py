@@ -5,7 +5,7 @@ from keras_maskrcnn.quiet import keras  # isort: skip, before TensorFlow
 import pathlib
 
 from keras_maskrcnn.backend import is_tensorflow
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.models import presets
 from keras_maskrcnn.models.freezing import freeze, frozen_names, matching
 from keras_maskrcnn.models.image_model import ImageModel

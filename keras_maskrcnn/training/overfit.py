@@ -7,7 +7,8 @@ from PIL import Image
 
 from keras_maskrcnn import data, history, visualize
 from keras_maskrcnn.data.cache import read_or_skip, skip
-from keras_maskrcnn.data.sample import DataError, Wrapper
+from keras_maskrcnn.data.errors import DataError
+from keras_maskrcnn.data.sample import Wrapper
 from keras_maskrcnn.models.freezing import frozen_names
 
 MEMORISED = 0.8  # score on its own training images from which a model has memorised them

@@ -4,7 +4,7 @@ import _thread
 import sys
 import threading
 
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.training import distribution
 from keras_maskrcnn.training.run_folder import RunFolder
 

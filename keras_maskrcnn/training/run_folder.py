@@ -5,9 +5,9 @@ import pathlib
 import shutil
 
 from keras_maskrcnn import atomic
+from keras_maskrcnn.data.errors import one_line
 from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import one_line
 from keras_maskrcnn.training.arguments import canvas, policy
 from keras_maskrcnn.training.backup import Backup
 

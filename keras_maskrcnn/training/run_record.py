@@ -7,8 +7,8 @@ import re
 import shlex
 
 from keras_maskrcnn import history
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.json_text import read_json
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.training.event_log import read_scalars
 
 TOTALS = ("steps", "fit_seconds")

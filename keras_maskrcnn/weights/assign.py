@@ -9,7 +9,7 @@ from keras_maskrcnn.backbones.darknet53 import DarkNet53
 from keras_maskrcnn.backbones.efficientnet_lite import EfficientNetLite
 from keras_maskrcnn.backbones.mobilenet_v2 import MobileNetV2
 from keras_maskrcnn.backbones.resnet import ResNet
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.heads import mask
 from keras_maskrcnn.weights import channels
 

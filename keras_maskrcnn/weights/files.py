@@ -14,8 +14,8 @@ import mmap
 import pathlib
 import re
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.pickles import numpy_pickle
 from keras_maskrcnn.pickles.safe_pickle import UnreadableError
 from keras_maskrcnn.weights import keras_h5, safetensors_file, torch_file

@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.weights.preset_folder import CONFIG, FILES, METADATA
 
 SCHEME = "hf://"

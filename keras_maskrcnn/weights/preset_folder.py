@@ -18,9 +18,9 @@ import warnings
 
 import numpy as np
 
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.json_text import loads
 from keras_maskrcnn.data.paths import regular
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.weights import files, keras_file
 
 CONFIG, METADATA = "config.json", "metadata.json"

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.heads.mask import MaskHead
 from keras_maskrcnn.weights import channels
 from keras_maskrcnn.weights.assign import announce, announce_mask_loss, per_class_layers

@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_maskrcnn import data
 from keras_maskrcnn.cli import line_file
-from keras_maskrcnn.data import json_text, record_index, sample, yolo
+from keras_maskrcnn.data import errors, json_text, record_index, yolo
 from keras_maskrcnn.data.doctor.opening import sets_in
 from keras_maskrcnn.weights import preset_folder
 
@@ -163,7 +163,7 @@ def test_messages_have_no_control_codes():
     assert str(error) == r"a\n\x1b[2J\udc80.png: b c\x07 é 名"
     again = pickle.loads(pickle.dumps(data.DataError("\n" * 3000, "\x07" * 5000)))
     assert str(again) == str(data.DataError("\n" * 3000, "\x07" * 5000)) and len(str(again)) < 3100
-    assert (sample.one_line("a" * 10, 10), sample.one_line("a" * 11, 10)) == ("a" * 10, "aaa … aaa")
+    assert (errors.one_line("a" * 10, 10), errors.one_line("a" * 11, 10)) == ("a" * 10, "aaa … aaa")
 
 
 def test_the_list_of_formats_stays_whole(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_maskrcnn import data
-from keras_maskrcnn.data.sample import DataError
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.inference.placement import Resize
 from keras_maskrcnn.training import overfit
 from keras_maskrcnn.training.overfit import judged

@@ -10,9 +10,9 @@ import numpy as np
 from keras_maskrcnn.data.doctor.duplicates import thumbnail
 from keras_maskrcnn.data.doctor.regions import overlaps
 from keras_maskrcnn.data.doctor.stated import Stated, stated_by
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import opened, orientation_of
 from keras_maskrcnn.data.mini_masks import mask_boxes
-from keras_maskrcnn.data.sample import DataError
 
 
 class File(NamedTuple):

@@ -9,9 +9,9 @@ import weakref
 from keras_maskrcnn.data import formats
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.doctor.coco_records import without_bad_records
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.labelme import LabelMe
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.data.yolo import Yolo
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from keras_maskrcnn.data.doctor.checks_of_annotations import MOST_OFF, doubles
 from keras_maskrcnn.data.doctor.comparisons import copies
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.fields import instances
-from keras_maskrcnn.data.sample import DataError, Wrapper
+from keras_maskrcnn.data.sample import Wrapper
 from keras_maskrcnn.data.to_coco import write_coco
 
 

@@ -12,13 +12,13 @@ from keras_maskrcnn.data import via
 from keras_maskrcnn.data.cis680 import Cis680
 from keras_maskrcnn.data.coco import Coco
 from keras_maskrcnn.data.doctor.coco_records import without_bad_records
+from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.image_file import opened
 from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.nuclei import Nuclei
 from keras_maskrcnn.data.outlines import Outlines
 from keras_maskrcnn.data.penn_fudan import PennFudan
 from keras_maskrcnn.data.run_lengths import is_box
-from keras_maskrcnn.data.sample import DataError
 from keras_maskrcnn.data.voc import Voc
 from keras_maskrcnn.data.yolo import Yolo, labels_of
 
