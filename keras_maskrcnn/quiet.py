@@ -9,7 +9,7 @@ program with exit code 130 and no traceback, and so does one during what the pro
 
 TensorFlow reads `TF_CPP_MIN_LOG_LEVEL` only after its libraries have printed their first lines, so these are removed
 from what the import writes to stderr, at its end. Level 3 also hides TensorFlow's errors, such as that of a GPU that
-cannot be used; `python -m keras_maskrcnn info` lists the devices. A level set by the user disables this.
+cannot be used; `python -m keras_maskrcnn info` lists the devices. Another level set by the user disables this.
 """
 
 import contextlib
@@ -47,8 +47,7 @@ def _without_traceback_of_ctrl_c(kind, error, traceback, usual=sys.excepthook):
 sys.excepthook = _without_traceback_of_ctrl_c
 os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 try:
-    if "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":  # a process of ours hands it on to its own
         with _without_banners():
             import keras
     else:

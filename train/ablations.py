@@ -1,6 +1,6 @@
 """The design choices of the Mask R-CNN paper, trained under one budget of images and compared with its tables.
 
-    python train/ablations.py --output runs/ablations                          # all tables, three seeds
+    python train/ablations.py --output runs/ablations --jobs 2                 # all tables, three seeds, two at a time
     python train/ablations.py --output runs/ablations --only roi stride        # tables 2(c) and 2(d)
     python train/ablations.py --output runs/ablations --variant c4_pool        # one row with its seeds
     python train/ablations.py --list                                           # tables and variants
@@ -12,11 +12,15 @@ each training, OUTPUT/ablations.md the tables beside the paper's, OUTPUT/ablatio
 """
 
 import argparse
+import concurrent.futures
 import copy
 import gc
 import json
+import multiprocessing
+import os
 import pathlib
 import shlex
+import signal
 import sys
 import time
 
@@ -51,8 +55,7 @@ def run(arguments):
     # All variants of a seed before the next seed: a run that is stopped has comparable rows.
     todo = [(name, seed) for seed in range(arguments.seeds) for name in names if (name, seed) not in results]
     start = time.perf_counter()
-    for number, (name, seed) in enumerate(todo, start=1):
-        figures = train(name, seed, arguments)
+    for number, (name, seed, figures) in enumerate(trained(todo, arguments), start=1):
         results.add(name, seed, VARIANTS[name], figures)
         write(arguments, results)
         left = (time.perf_counter() - start) / number * (len(todo) - number) / 60
@@ -74,6 +77,39 @@ def settings(arguments):
     """What the results of a run have in common."""
     names = ("budget", "batch_size", "image_size", "learning_rate", "val_images")
     return {**{name: getattr(arguments, name) for name in names}, "precision": recipe.policy(arguments)}
+
+
+def trained(todo, arguments):
+    """Train variants, `arguments.jobs` at a time, and yield (name, seed, figures) in the order in which they end.
+
+    Networks of this size leave most of a second processor idle: two trainings at a time, on two processors, end sooner
+    than one after another. Each has a process of its own, which frees all it held when it ends.
+
+    Args:
+        todo: list of (name, seed).
+        arguments: Namespace of `parse`.
+    """
+    if arguments.jobs == 1:
+        yield from ((name, seed, train(name, seed, arguments)) for name, seed in todo)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        arguments.jobs, multiprocessing.get_context("spawn"), _one_processor, max_tasks_per_child=1
+    ) as pool:
+        waiting = {pool.submit(train, name, seed, arguments): (name, seed) for name, seed in todo}
+        try:
+            for done in concurrent.futures.as_completed(waiting):
+                yield *waiting[done], done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _one_processor():
+    """Set up a process of `trained`: operations run on one thread, and a Ctrl-C is left to the main process."""
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def train(name, seed, arguments):
@@ -161,10 +197,11 @@ def parse(arguments=None):
     add("--image-size", type=recipe.positive, nargs="+", help="side, or height and width (default: %(default)s)")
     add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
+    add("--jobs", type=recipe.positive, help="trainings at a time, on a processor each (default: %(default)s)")
     add("--workers", type=recipe.positive, help="threads that prepare images (default: %(default)s)")
     add("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(budget=5000, seeds=3, val_images=200, batch_size=4, image_size=[128], learning_rate=1e-3)
-    parser.set_defaults(precision="auto", workers=2, pipeline="threads", minutes=None, hold=0.3)
+    parser.set_defaults(precision="auto", jobs=1, workers=2, pipeline="threads", minutes=None, hold=0.3)
     return parser.parse_args(arguments)
 
 

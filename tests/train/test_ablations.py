@@ -1,14 +1,17 @@
 """The recipe of the ablations: its tables, the comparison by hand, a tiny run, and a run that was killed."""
 
 import json
+import os
 import pathlib
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "train"))
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "train"))
 
 from ablations_report import order
 from ablations_report.paper import TABLES
@@ -239,6 +242,23 @@ def test_a_killed_run_continues(tmp_path, run_here, eager_functions, monkeypatch
     assert run_here(*command).returncode == 0 and made == [None]  # nothing is left to do
     answer = run_here(*command, "--budget", 4)
     assert answer.returncode == 2 and "with budget 2 (not 4): use another --output" in answer.stderr
+
+
+@pytest.mark.slow
+def test_two_trainings_at_a_time_are_the_trainings_of_one_after_another(tmp_path):
+    command = [sys.executable, str(ROOT / "train" / "ablations.py"), *map(str, TINY), "--variant", "c5", "c5_pool"]
+    variables = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    found = {}
+    for jobs in (1, 2):
+        command += ["--jobs", str(jobs), "--output", str(tmp_path / str(jobs))]
+        answer = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=600, check=False)
+        assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr[-2000:]
+        lines = (tmp_path / str(jobs) / "results.jsonl").read_text().splitlines()
+        records = sorted(map(json.loads, lines), key=lambda record: record["variant"])
+        # Sums of several threads differ in their last bits, and scores after two images by more.
+        found[jobs] = [(one["variant"], one["parameters"], one["arguments"], {*one}) for one in records]
+    assert [one[0] for one in found[1]] == ["c5", "c5_pool"]
+    assert found[2] == found[1]
 
 
 @pytest.mark.slow
