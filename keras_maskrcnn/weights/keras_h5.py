@@ -3,13 +3,15 @@
 The attribute `layer_names` lists the layers; each layer is a group whose attribute `weight_names` lists its datasets.
 In a file of a full model this structure is below the group `model_weights`. Only numeric datasets are read (with h5py,
 extra `convert`), not the model's configuration, which may contain Python code. Links are not followed, and no more
-bytes of arrays are read than the file has. Of the bugs of the HDF5 C library with damaged files this module prevents
-the one in `_check_heaps`; it does not protect against lists of names that repeat one long text.
+bytes of arrays and of names are read than the file has. Of the bugs of the HDF5 C library with damaged files this
+module prevents those in `_check_heap` and `_check_lists`.
 """
 
 import itertools
+import math
 import mmap
 import pathlib
+import re
 import struct
 
 import numpy as np
@@ -37,7 +39,7 @@ def read(path):
     """
     import h5py
 
-    _check_heaps(path)
+    _check(path)
     arrays, left = {}, pathlib.Path(path).stat().st_size
     with h5py.File(path, "r") as file:
         root = _member(file, "model_weights") if "model_weights" in file else file
@@ -54,15 +56,19 @@ def read(path):
 
 HEAP = b"GCOL\1\0\0\0"
 ENTRY = struct.Struct("<HHIQ")  # index, references, nothing, bytes
+LISTS = re.compile(rb"(?:layer|weight)_names\d*\0")
+TEXT = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
+VARIABLE_LENGTH = 9
 
 
-def _check_heaps(path):
-    """Checks the heaps of texts: HDF5 1.14 does not end at one whose free space has fewer bytes than its own header.
+def _check(path):
+    """Checks what HDF5 1.14 takes from a file unseen.
 
-    Source: HDF5 File Format Specification 3.0, II.A "Superblock" and III.E "Global Heap".
+    Source: HDF5 File Format Specification 3.0, II.A "Superblock", III.E "Global Heap", IV.A.2.m "Attribute Message".
 
     Raises:
-        UnreadableError: there is such a heap, or lengths in the file do not have eight bytes, as those of h5py do.
+        UnreadableError: HDF5 would not end, or take more memory for names than the file has bytes; or lengths in the
+            file do not have eight bytes, as those of h5py do.
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if set(data[9:11] if data[8] >= 2 else data[13:15]) != {8}:
@@ -71,9 +77,11 @@ def _check_heaps(path):
         while start >= 0:
             _check_heap(data, start)
             start = data.find(HEAP, start + 1)
+        _check_lists(data)
 
 
 def _check_heap(data, start):
+    """HDF5 does not end at a heap of texts whose free space has fewer bytes than its own header."""
     place = start + 16
     end = min(start + int.from_bytes(data[start + 8 : place], "little"), len(data))
     while place + ENTRY.size <= end:
@@ -81,6 +89,34 @@ def _check_heap(data, start):
         if index == 0 and size < ENTRY.size:
             raise UnreadableError(f"is damaged: the heap at byte {start} has free space of {size} bytes")
         place += size if index == 0 else ENTRY.size + -(-size // 8) * 8
+
+
+def _check_lists(data):
+    """HDF5 takes the memory that the texts of a list state, each up to 4 GB, before it looks for them."""
+    left = len(data)
+    for name in LISTS.finditer(data):
+        for start in (name.start() - 8, name.start() - 9):  # versions 1 and 2 of the message, version 3
+            texts = _texts(data, start, name)
+            left -= texts.nbytes + int(texts["length"].sum(dtype=np.int64))
+            if left < 0:
+                raise UnreadableError("is damaged: its lists of names are longer than the file")
+
+
+def _texts(data, start, name):
+    """What an attribute message at a byte says of its texts of variable length; nothing if no message begins there."""
+    version = data[start]
+    sizes = struct.unpack_from("<3H", data, start + 2)  # of the name, the type and the shape
+    if version not in ((1, 2) if name.start() - start == 8 else (3,)) or sizes[0] != name.end() - name.start():
+        return np.empty(0, TEXT)
+    sizes = [-(-size // 8) * 8 if version == 1 else size for size in sizes]
+    kind = name.start() + sizes[0]
+    shape = kind + sizes[1]
+    if data[kind] & 15 != VARIABLE_LENGTH:
+        return np.empty(0, TEXT)
+    sides = struct.unpack_from(f"<{data[shape + 1]}Q", data, shape + (8 if data[shape] == 1 else 4))
+    first = shape + sizes[2]
+    count = min(math.prod(sides), (len(data) - first) // TEXT.itemsize)
+    return np.frombuffer(data[first : first + count * TEXT.itemsize], TEXT)
 
 
 def _member(group, path):

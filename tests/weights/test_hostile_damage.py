@@ -72,6 +72,34 @@ def test_a_heap_of_texts_at_which_hdf5_does_not_end(tmp_path):
     assert "has free space of 0 bytes" in rejection(files.read, path)
 
 
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+@pytest.mark.parametrize("place", ["layer_names", "weight_names"])
+def test_a_length_of_a_text_for_which_hdf5_takes_gigabytes(tmp_path, version, place):
+    path, layer, weight = tmp_path / "w.h5", "l" * 37, "w" * 41
+    with h5py.File(path, "w", libver=version) as file:
+        file.attrs["layer_names"] = [layer.encode()]  # a list, which Keras hands to h5py: of variable length
+        group = file.create_group(layer)
+        group.attrs["weight_names"] = [weight.encode()]
+        group[weight] = NUMBERS
+    np.testing.assert_array_equal(files.read(path)[f"{layer}/{weight}"], NUMBERS)
+    content = bytearray(path.read_bytes())
+    length = len(layer if place == "layer_names" else weight).to_bytes(4, "little")
+    content[content.index(length, content.index(place.encode() + b"\0")) + 3] = 0xDD
+    path.write_bytes(content)
+    assert rejection(files.read, path) == "is damaged: its lists of names are longer than the file"
+
+
+def test_a_list_that_repeats_one_long_text(tmp_path):
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"x" * 30_000, *(b"y%d" % number for number in range(2000))]
+    content = bytearray(path.read_bytes())
+    start = content.index((30_000).to_bytes(4, "little"), content.index(b"layer_names\0"))
+    content[start : start + 16 * 2001] = content[start : start + 16] * 2001
+    path.write_bytes(content)
+    assert rejection(files.read, path) == "is damaged: its lists of names are longer than the file"
+
+
 def test_a_pipe_as_array_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.npy")
     with pytest.raises(npy.UnreadableFileError, match=r"a\.npy: is not a regular file"):
