@@ -1,6 +1,5 @@
 """Detections in images of any size: placed on a canvas, run through the network, decoded to image pixels."""
 
-import concurrent.futures
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ import numpy as np
 from keras_maskrcnn.heads.detection import SHOWN, check_count
 from keras_maskrcnn.heads.outputs import Detections, of_objects, to_image
 from keras_maskrcnn.inference import tiles as tiling
-from keras_maskrcnn.inference.ahead import ahead
+from keras_maskrcnn.inference.ahead import ahead, kept_thread
 from keras_maskrcnn.options import check_choice
 
 # Images that are decoded at a time, in addition to the one that the caller works on.
@@ -57,20 +56,17 @@ class Predictor:
             rows: maximum number of images in a batch, which have one canvas.
             masks: as for `heads.outputs.to_image`.
         """
-        reading, decoding = (concurrent.futures.ThreadPoolExecutor(1) for _ in range(2))
-        found = iter(())
-        try:
-            for chunk, inputs in ahead(self._batches(images, rows), reading):
-                batch = self.network(inputs, limits)
+        with kept_thread() as reading, kept_thread() as decoding:
+            found = iter(())
+            try:
+                for chunk, inputs in ahead(self._batches(images, rows), reading):
+                    batch = self.network(inputs, limits)
+                    yield from found
+                    found = ahead(self._decoded(chunk, batch, limits, masks), decoding, DECODED_AHEAD)
+            except Exception:
                 yield from found
-                found = ahead(self._decoded(chunk, batch, limits, masks), decoding, DECODED_AHEAD)
+                raise
             yield from found
-        except Exception:
-            yield from found
-            raise
-        finally:
-            for threads in (reading, decoding):
-                threads.shutdown(cancel_futures=True)
 
     def _batches(self, images, rows):
         """Pairs of up to `rows` images and the network's inputs for them; an error comes after the images before it."""
@@ -157,7 +153,8 @@ class Detector:
         options = (score_threshold, nms_iou, max_detections, batch_size, tiles, overlap, masks)
         if isinstance(image, list | tuple):
             return list(self.detect_each(image, *options))
-        return next(self.detect_each([image], *options))
+        (found,) = self.detect_each([image], *options)
+        return found
 
     def detect_each(
         self,

@@ -1,5 +1,8 @@
 """`detect`: original pixels, pasted masks, lists of unequal images, thresholds, no retracing."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import keras
@@ -169,6 +172,37 @@ def test_a_generator_closed_early_ends_its_threads(model, images):
     next(results)
     results.close()
     assert set(threading.enumerate()) <= before
+
+
+def test_calls_one_after_another_use_the_same_threads(model, images):
+    model.detect(images[0])
+    before = set(threading.enumerate())
+    list(model.detect_each(images, batch_size=1))
+    assert set(threading.enumerate()) <= before
+
+
+def test_results_of_one_generator_are_images_of_another(model, images):
+    """Each has threads of its own: one that waits for the other does not wait for itself."""
+    given = (image for image, _ in zip(images, model.detect_each(images, batch_size=1), strict=True))
+    assert len(list(model.detect_each(given, batch_size=1))) == len(images)
+
+
+FORKED = """
+import os
+from keras_maskrcnn.inference.ahead import kept_thread
+with kept_thread() as thread:
+    thread.submit(int).result()
+if not os.fork():
+    with kept_thread() as thread:
+        os._exit(thread.submit(int, 7).result(timeout=20))
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_process_has_threads_of_its_own():
+    answer = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=60, check=True)
+    assert answer.stdout == "7\n"
 
 
 @pytest.mark.parametrize("multiple", [0, 64.0, "64"])
