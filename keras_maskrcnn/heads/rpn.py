@@ -116,7 +116,7 @@ class RPNHead(Declarations, keras.layers.Layer):
         for i, conv in enumerate(self.convs):
             if not self.norms:
                 levels = [convolved(conv, level) for level in levels]
-            elif self.stage.norm == "batch" and training:
+            elif self.stage.norm in ("batch", "sync_batch") and training:
                 levels = _normalise_together(self.norms[i], [conv(level) for level in levels])
             else:
                 levels = [conv_norm(conv, self.norms[i], level) for level in levels]

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.layers.norm import KINDS, BatchNorm, FrozenBatchNorm, GroupNorm, norm
 
 SHAPE = (3, 5, 4, 6)
@@ -283,3 +284,19 @@ def test_synchronised_statistics_on_one_device_are_those_of_the_batch():
         np.testing.assert_array_equal(plain(x, training=training), synchronised(x, training=training))
     for one, other in zip(plain.weights, synchronised.weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_synchronised_statistics_of_valid_rows_are_those_of_all_replicas(monkeypatch):
+    """Two replicas, one of which is played by its sums: the other's share of the count, the sum and the squares."""
+    x, valid = features(), np.array([True, False, True])
+    whole = norm("sync_batch", "n")
+    expected = whole(x, training=True, valid=valid)
+    rest = x[2:]
+    centre = x[valid].mean(axis=(0, 1, 2))
+    sums = iter([rest[..., 0].size, rest.sum(axis=(0, 1, 2)), np.square(rest - centre).sum(axis=(0, 1, 2))])
+    monkeypatch.setattr(replicas, "number", lambda: 2)
+    monkeypatch.setattr(replicas, "total", lambda values: values + tf.cast(next(sums), values.dtype))
+    part = norm("sync_batch", "n")
+    np.testing.assert_allclose(part(x[:2], training=True, valid=valid[:2]), expected[:2], atol=1e-5)
+    for one, other in zip(part.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
