@@ -1,6 +1,8 @@
 """Ground truth among the inputs of a model, and the sampling of candidates that are trained with it."""
 
 import dataclasses
+import math
+import typing
 
 from keras import ops
 
@@ -54,13 +56,29 @@ class Sampling(Options):
         crowd_cover: share of its own area inside the box of a crowd region from which a negative is ignored: the
             overlap of COCO's evaluation, at its lowest threshold. None makes it background, as in torchvision and
             detectron2, whose data loaders leave crowds out.
+
+    Raises:
+        ValueError: for a value outside its range, or `low` above `high`.
     """
+
+    RANGES: typing.ClassVar = {
+        "size": (1, math.inf),
+        "positive_fraction": (0, 1),
+        "high": (0, 1),
+        "low": (0, 1),
+        "crowd_cover": (0, 1),
+    }
 
     size: int = 256
     positive_fraction: float = 0.5
     high: float = 0.7
     low: float = 0.3
     crowd_cover: float | None = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.low > self.high:
+            raise ValueError(f"low={self.low!r} must not be above high={self.high!r}")
 
     def matching(self):
         """Thresholds as arguments of `ops.matching.match`."""

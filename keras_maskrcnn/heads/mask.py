@@ -1,6 +1,8 @@
 """Mask head: a small network on each region (Mask R-CNN, section 3, figure 4 right, and table 2)."""
 
 import dataclasses
+import math
+import typing
 
 import keras
 from keras import ops
@@ -42,6 +44,13 @@ class MaskStage(Options):
     Raises:
         ValueError: for other `targets`, `loss` or `kind`.
     """
+
+    RANGES: typing.ClassVar = {
+        "pool": (1, math.inf),
+        "width": (1, math.inf),
+        "depth": (0, math.inf),
+        "hidden": (0, math.inf),
+    }
 
     pool: int = 14
     width: int = 256

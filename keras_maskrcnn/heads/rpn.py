@@ -1,6 +1,8 @@
 """Region proposal network: from the pyramid to proposals (Faster R-CNN, section 3.1)."""
 
 import dataclasses
+import math
+import typing
 
 import keras
 from keras import ops
@@ -32,6 +34,8 @@ class RPNStage(Options):
         beta: error at which smooth L1 of the box loss changes from quadratic to linear; 0 is L1.
         norm: normalisation between each convolution and its ReLU, see `layers.norm.norm`; None gives them a bias.
     """
+
+    RANGES: typing.ClassVar = {"channels": (1, math.inf), "depth": (0, math.inf), "beta": (0, math.inf)}
 
     channels: int | None = None
     depth: int = 1

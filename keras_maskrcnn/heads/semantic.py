@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 
 import keras
 from keras import ops
@@ -22,6 +23,8 @@ class SemanticStage(PixelStage):
         width: channels of the convolutions.
         norm: normalisation after each of them, see `layers.norm.norm`.
     """
+
+    RANGES: typing.ClassVar = {**PixelStage.RANGES, "width": (1, math.inf)}
 
     width: int = 128
     norm: str | None = "group"

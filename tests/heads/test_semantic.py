@@ -91,7 +91,7 @@ def test_the_loss_is_that_of_the_enlarged_logits():
         ({"num_classes": 0}, "num_classes=0 of a semantic head must be 1 to 254"),
         ({"num_classes": 255}, "num_classes=255"),
         ({"num_classes": 3, "stage": {"ignore": 3}}, "must not hold ignore=3"),
-        ({"num_classes": 3, "stage": {"loss_weight": -1}}, "loss_weight=-1 must be 0 or more"),
+        ({"num_classes": 3, "stage": {"loss_weight": -1}}, "loss_weight=-1 must be a number of at least 0"),
     ],
 )
 def test_bad_options(arguments, reason):
