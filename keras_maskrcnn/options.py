@@ -6,10 +6,12 @@ import numbers
 import typing
 from typing import Self
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """A frozen group of options. Lists become tuples, so that every group is hashable.
+    """A frozen group of options. Lists and arrays become tuples, so that every group is hashable.
 
     Attributes:
         RANGES: least and greatest values of fields by their names. Fields with the annotation int hold whole numbers.
@@ -73,4 +75,6 @@ def check_positive(name, values, count=None):
 
 
 def _as_tuple(value):
+    if isinstance(value, np.ndarray | np.generic):  # JSON holds Python's numbers only
+        value = value.tolist()
     return tuple(_as_tuple(v) for v in value) if isinstance(value, list | tuple) else value

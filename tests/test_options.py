@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from keras_maskrcnn.heads.anchor_head import AnchorMatching, AnchorStage
@@ -135,6 +136,13 @@ def test_lists_become_tuples_however_deep():
     made = Anchors(sizes=[[16, 24], [32, 48]], ratios=[1])
     assert made.sizes == ((16, 24), (32, 48)) and made.ratios == (1,)
     assert hash(made) == hash(Anchors(sizes=((16, 24), (32, 48)), ratios=(1,)))
+
+
+def test_arrays_become_tuples_of_pythons_numbers():
+    made = Anchors(sizes=np.float32([[16], [32]]), ratios=[np.float32(1)])
+    assert made == Anchors(sizes=((16.0,), (32.0,)), ratios=(1.0,))
+    assert json.loads(json.dumps(made.asdict()))["ratios"] == [1.0]
+    assert type(AnchorSampling(size=np.int64(8)).size) is int
 
 
 def test_unknown_fields_are_named():

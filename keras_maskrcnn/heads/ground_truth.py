@@ -25,7 +25,8 @@ def ground_truth(inputs, fields=tuple(DTYPES)):
         `[B, N]`, `crowd` and `valid` bool `[B, N]`. None if none of the fields is among the inputs.
 
     Raises:
-        ValueError: naming the fields that are missing.
+        ValueError: naming the fields that are missing; for boxes without rows, or with another number of rows than in
+            earlier batches.
     """
     missing = [name for name in fields if name not in inputs]
     if len(missing) == len(fields):
@@ -34,6 +35,8 @@ def ground_truth(inputs, fields=tuple(DTYPES)):
         raise ValueError(f"the batch has no {', '.join(missing)}, which this model is trained with")
     truth = {name: ops.cast(inputs[name], DTYPES[name]) if name in DTYPES else inputs[name] for name in fields}
     if "boxes" in truth:
+        if not truth["boxes"].shape[1]:  # None where TensorFlow traces one graph for several numbers
+            raise ValueError("boxes [B, N, 4] need the same N of at least 1 in all batches: pad them, with valid False")
         # Gradients of masked errors are 0 times a derivative, which is NaN where padding is not finite.
         truth["boxes"] = ops.where(truth["valid"][..., None], truth["boxes"], 0.0)
     return truth

@@ -266,6 +266,16 @@ class MaskHead(ObjectHead):
                 'mask_stage targets="roi_align" needs masks of the whole canvas: data.batches(mask_size="canvas")'
             )
 
+    def check_prepared(self, prepare):
+        """Raises a ValueError if the masks of `data.batches` are not of the form that the targets need.
+
+        On a square canvas, masks of the canvas have the shape of masks inside boxes.
+        """
+        if self.stage.targets == "area" and prepare.mask_size == "canvas":
+            raise ValueError(
+                'data.batches(mask_size="canvas") is for mask_stage targets="roi_align"; "area" needs a number of cells'
+            )
+
     def published(self, source, names):
         """Rows of published arrays, see `PUBLISHED` below; none for an MLP, and for a file without a mask head."""
         prefix, name_map = PUBLISHED[source]

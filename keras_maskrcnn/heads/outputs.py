@@ -91,6 +91,9 @@ class Declarations:
         """The layers in `PER_CLASS` by name."""
         return {name: getattr(self, name) for name in self.PER_CLASS}
 
+    def check_prepared(self, prepare):
+        """Raises a ValueError if `data.prepare.Prepare` makes ground truth of a form that the shapes do not tell."""
+
     def published(self, source, names):
         """Rows of `weights.rows.Row` for the arrays that a published file has for this head; none by default.
 

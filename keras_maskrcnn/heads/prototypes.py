@@ -136,6 +136,12 @@ class PrototypeHead(Declarations, keras.layers.Layer):
         masks = ops.sigmoid(canvas_masks.assembled(prototypes, coefficients))
         return {"masks": ops.where(inside, masks, 0.0)}
 
+    def check_prepared(self, prepare):
+        """Raises a ValueError if masks inside boxes have the size of the canvas, and would be taken for masks of it."""
+        size = prepare.mask_size
+        if tuple(prepare.image_size) == (size, size):
+            raise ValueError(f'mask_size={size} is the side of the canvas: take another one, or mask_size="canvas"')
+
     def get_config(self):
         """Constructor arguments."""
         return {**super().get_config(), "stage": self.stage.asdict()}
