@@ -1,5 +1,7 @@
 """Training of models that compute their own losses: `compile`, `fit`, `evaluate`, and the steps between."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -7,6 +9,10 @@ from keras_maskrcnn import backend
 from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.inference.placement import Resize
+from keras_maskrcnn.options import check_number
+
+# Names of background in other libraries, where it is class 0 and listed.
+BACKGROUND = ("bg", "background")
 
 
 class OwnLosses:
@@ -29,14 +35,11 @@ class OwnLosses:
             **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
 
         Raises:
-            ValueError: for a name that is not a loss of this model, or if `loss` or `metrics` is passed.
+            ValueError: for a name that is not a loss of this model, a factor that is not a finite number of at least 0,
+                or if `loss`, `metrics` or `weighted_metrics` is passed.
         """
-        unknown = set(loss_weights or {}) - set(self.loss_names)
-        if unknown:
-            raise ValueError(
-                f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.loss_names)}"
-            )
-        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
+        _check_loss_weights(loss_weights, self.loss_names)
+        if any(kwargs.get(name) is not None for name in ("loss", "metrics", "weighted_metrics")):
             raise ValueError(
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
@@ -65,10 +68,13 @@ class OwnLosses:
 
         Raises:
             ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, another
-            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take.
+            resize rule, no ground truth that the model needs or another form of it, a class of the name of background,
+            or a canvas that the backbone cannot take; for `class_weight` and `sample_weight`.
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
+        if kwargs.get("class_weight") is not None:
+            raise ValueError("fit takes no class_weight: compile(class_weights=...) has the factors of the classes")
         self.adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
@@ -104,9 +110,12 @@ class OwnLosses:
         return distributed(strategy, data)
 
     def _follow(self, data):
-        """Have `data.batches` resize images by the model's rule, which `detect` applies too."""
-        if hasattr(data, "rows"):
-            data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
+        """Have `data.batches` resize images by the model's rule, which `detect` applies too; check what it prepares."""
+        if not hasattr(data, "rows"):
+            return
+        data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
+        for head in self.all_heads().values():
+            head.check_prepared(data.rows.prepare)
 
     def class_names_of(self, data):
         """Names of the classes in a result of `data.batches`; None if they are not known."""
@@ -124,6 +133,7 @@ class OwnLosses:
         if batch is not None:
             self._adopt_batch(_merged(batch))
         if names is not None and len(names) == self.num_classes and self.class_names is None:
+            check_class_names(names, self.num_classes)  # a file with others could not be loaded
             self.class_names = list(names)
 
     def _adopt_batch(self, batch):
@@ -178,13 +188,39 @@ class OwnLosses:
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Update the running mean of every term and return them with the loss."""
+        """Update the running mean of every term over the images, and return them with the loss."""
         for name, metric in self.loss_terms.items():
-            metric.update_state(y_pred[name])
+            metric.update_state(y_pred[name], sample_weight=ops.shape(x["images"])[0])
         return {metric.name: metric.result() for metric in (self.loss_metric, *self.loss_terms.values())}
 
 
 def _merged(data):
     """One dict of inputs from (x, y), (x,) or x: ground truth reaches `call` together with the images."""
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    if weight is not None:
+        raise ValueError("sample_weight has no effect on the model's own losses: leave it out")
     return {**x, **(y or {})}
+
+
+def _check_loss_weights(given, names):
+    """Raises a ValueError unless the argument of `compile` is None or a dict from names of losses to factors."""
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise ValueError(f"loss_weights={given!r} must be a dict from names of losses: {', '.join(names)}")
+    unknown = sorted(str(name) for name in given if name not in names)
+    if unknown:
+        raise ValueError(f"loss_weights names {', '.join(unknown)}; the losses are {', '.join(names)}")
+    for name, factor in given.items():
+        check_number(f"the loss weight of {name}", factor, 0, math.inf)
+
+
+def check_class_names(names, num_classes):
+    """Raises a ValueError unless there are `num_classes` names, none of which is that of background."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"class_names={names!r} must be a list of texts")
+    if len(names) != num_classes:
+        raise ValueError(f"{len(names)} class names for {num_classes} classes")
+    background = [name for name in names if name.strip("_ ").lower() in BACKGROUND]
+    if background:
+        raise ValueError(f"class_names has {background[0]!r}: background is not a class here, labels start at 1")
