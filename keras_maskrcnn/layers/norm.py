@@ -172,7 +172,8 @@ def _constants(norm):
 class GroupNorm(keras.layers.Layer):
     """Group normalisation (Wu & He 2018), computed from the moments of each channel.
 
-    Averaging over space first gives moments `[B, C]`, so the large tensor is not reshaped.
+    Averaging over space first gives moments `[B, C]`, so the large tensor is not reshaped. Squares are those of
+    deviations from the channel's mean: E[x²] - E[x]² has no correct digit where the mean is a thousand deviations.
 
     Args:
         groups: number of groups; reduced to the number of channels if that is smaller.
@@ -200,9 +201,12 @@ class GroupNorm(keras.layers.Layer):
         channels = inputs.shape[-1]
         groups = min(self.groups, channels)
         values = ops.cast(inputs, "float32")
-        moments = ops.stack([ops.mean(values, axis=(1, 2)), ops.mean(ops.square(values), axis=(1, 2))])
-        moments = ops.mean(ops.reshape(moments, (2, -1, groups, channels // groups)), axis=-1, keepdims=True)
-        mean, inverse = moments[0], ops.rsqrt(ops.maximum(moments[1] - ops.square(moments[0]), 0) + self.epsilon)
+        means = ops.mean(values, axis=(1, 2), keepdims=True)
+        within = ops.mean(ops.square(values - means), axis=(1, 2))
+        means, within = (ops.reshape(moment, (-1, groups, channels // groups)) for moment in (means, within))
+        mean = ops.mean(means, axis=-1, keepdims=True)
+        variance = ops.mean(within + ops.square(means - mean), axis=-1, keepdims=True)
+        inverse = ops.rsqrt(variance + self.epsilon)
         gamma, beta = (ops.reshape(ops.cast(w, "float32"), (groups, -1)) for w in (self.gamma, self.beta))
         scale = ops.reshape(inverse * gamma, (-1, 1, 1, channels))
         offset = ops.reshape(beta - mean * inverse * gamma, (-1, 1, 1, channels))

@@ -231,6 +231,15 @@ def test_group_norm_of_a_constant_is_finite():
     np.testing.assert_allclose(values[0], 0, atol=1e-2)
 
 
+@pytest.mark.parametrize("mean", [100, 5000])
+def test_group_norm_of_values_far_from_zero(mean):
+    """E[x²] - E[x]² in float32 would be wrong by 1 % at a mean of 100 deviations, and clipped to 0 at 5,000."""
+    x = (np.random.default_rng(0).normal(size=(1, 16, 16, 4)) + mean).astype("float32")
+    parts = x.astype("float64").reshape(1, -1, 2, 2)
+    expected = (parts - parts.mean((1, 3), keepdims=True)) / np.sqrt(parts.var((1, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(GroupNorm(2)(x), expected.reshape(x.shape), atol=2e-3)
+
+
 def test_group_norm_rejects_indivisible_channels():
     with pytest.raises(ValueError, match="48 channels are not divisible into 32 groups"):
         GroupNorm()(np.zeros((1, 2, 2, 48), "float32"))
