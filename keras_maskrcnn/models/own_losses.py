@@ -95,7 +95,7 @@ class OwnLosses:
         """The losses on `x`, a result of `data.batches`, see `keras.Model.evaluate`.
 
         Raises:
-            ValueError: if the images of `x` are resized by another rule than the model's.
+            ValueError: if the images of `x` are resized by another rule than the model's, or its classes are others.
         """
         self._follow(x)
         return super().evaluate(self._distributed(x), y, **kwargs)
@@ -110,9 +110,10 @@ class OwnLosses:
         return distributed(strategy, data)
 
     def _follow(self, data):
-        """Have `data.batches` resize images by the model's rule, which `detect` applies too; check what it prepares."""
+        """Have `data.batches` resize images by the model's rule, as `detect` does; check its classes and masks."""
         if not hasattr(data, "rows"):
             return
+        self._checked_names(data)
         data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
         for head in self.all_heads().values():
             head.check_prepared(data.rows.prepare)
@@ -121,12 +122,17 @@ class OwnLosses:
         """Names of the classes in a result of `data.batches`; None if they are not known."""
         return getattr(data, "class_names", None)
 
-    def _adopt(self, data):
+    def _checked_names(self, data):
+        """`class_names_of` data; raises a ValueError unless its classes are the first ones of the model."""
         names = self.class_names_of(data)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
         if names and self.class_names and list(names) != self.class_names[: len(names)]:
             raise ValueError(f"the data's classes are {list(names)}, the model's {self.class_names}: they must agree")
+        return names
+
+    def _adopt(self, data):
+        names = self._checked_names(data)
         batch = data.element_spec if hasattr(data, "element_spec") else None
         if isinstance(data, keras.utils.PyDataset):
             batch = data[0]

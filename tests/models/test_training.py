@@ -136,6 +136,16 @@ def test_a_class_of_the_name_of_background_is_refused_before_the_training(tiny, 
         compiled(tiny()).fit(batches, verbose=0)  # the saved file could not be loaded
 
 
+def test_classes_in_another_order_are_refused_in_validation_too(tiny, shapes):
+    options = {"batch_size": 2, "max_instances": 6, "mask_size": 28}
+    model, other = compiled(tiny(class_names=list(shapes.class_names))), data.batches(shapes, (64, 64), **options)
+    other.class_names = shapes.class_names[::-1]
+    with pytest.raises(ValueError, match=r"the data's classes are .* they must agree"):
+        model.evaluate(other, verbose=0)
+    with pytest.raises(ValueError, match=r"the data's classes are .* they must agree"):
+        model.fit(data.batches(shapes, (64, 64), **options), validation_data=other, verbose=0)
+
+
 def test_masks_of_another_form_than_the_targets_are_refused(tiny, shapes):
     """On a square canvas the shapes do not tell them apart: the mask head would learn from wrong masks."""
     whole = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size="canvas")
