@@ -73,8 +73,7 @@ class OwnLosses:
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
-        if kwargs.get("class_weight") is not None:
-            raise ValueError("fit takes no class_weight: compile(class_weights=...) has the factors of the classes")
+        _check_unweighted(kwargs)
         self.adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
@@ -97,6 +96,7 @@ class OwnLosses:
         Raises:
             ValueError: if the images of `x` are resized by another rule than the model's, or its classes are others.
         """
+        _check_unweighted(kwargs)
         self._follow(x)
         return super().evaluate(self._distributed(x), y, **kwargs)
 
@@ -203,9 +203,15 @@ class OwnLosses:
 def _merged(data):
     """One dict of inputs from (x, y), (x,) or x: ground truth reaches `call` together with the images."""
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    if weight is not None:
-        raise ValueError("sample_weight has no effect on the model's own losses: leave it out")
+    _check_unweighted({"sample_weight": weight})
     return {**x, **(y or {})}
+
+
+def _check_unweighted(options):
+    """Raises a ValueError for weights that the model's own losses do not have."""
+    for name in ("class_weight", "sample_weight"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name} is not supported: compile(class_weights=...) has the factors of the classes")
 
 
 def _check_loss_weights(given, names):
