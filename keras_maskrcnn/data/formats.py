@@ -17,6 +17,7 @@ from keras_maskrcnn.data.sample import Dataset, Subset
 from keras_maskrcnn.data.urls import Url, as_path
 
 RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")
+UNREAD = {".csv": "CSV", ".jsonl": "JSON Lines", ".xml": "XML"}  # of tools that export other formats as well
 VALIDATION = ("val", "valid", "validation", "test")  # names of the second split, in this order
 
 
@@ -141,7 +142,12 @@ def _reason(path, reasons):
     endings = {os.path.splitext(name)[1].lower() for _, _, names in os.walk(path) for name in names}
     if not endings:
         return "is a folder without files"
-    return f"holds images, and no annotations: {reasons}" if endings.issubset(IMAGE_ENDINGS) else reasons
+    others = sorted(endings.difference(IMAGE_ENDINGS))
+    if not others:
+        return f"holds images, and no annotations: {reasons}"
+    if all(other in UNREAD for other in others):
+        return f"holds annotations as {' and '.join(map(UNREAD.get, others))}, export JSON or YOLO text: {reasons}"
+    return reasons
 
 
 def _of_url(url):

@@ -180,12 +180,15 @@ def test_usual_mistakes_are_named_first(tmp_path):
     (tmp_path / "empty" / "folder").mkdir(parents=True)
     for name in ("first", "second"):
         coco(tmp_path / "two" / f"{name}.json", tmp_path / "two" / "images")
+    photo(tmp_path / "lines" / "a.jpg")
+    (tmp_path / "lines" / "all.jsonl").write_text("{}\n{}\n")
     found = {}
-    for name in ("photos", "empty", "two", "photos/deep/a.jpg"):
+    for name in ("lines", "photos", "empty", "two", "photos/deep/a.jpg"):
         with pytest.raises(data.DataError) as caught:
             data.open(tmp_path / name)
         found[name] = caught.value.reason
     assert found["photos"].startswith("holds images, and no annotations: no known format (COCO: ")
+    assert found["lines"].startswith("holds annotations as JSON Lines, export JSON or YOLO text: no known format")
     assert found["empty"] == "is a folder without files"
     assert found["two"].startswith("holds 2 COCO files (first.json, second.json): give one of them")
     assert found["photos/deep/a.jpg"] == "is an image: give its annotations"
