@@ -284,7 +284,8 @@ def log_dropped(path, dropped):
     """Logs how many annotations a reader left out: `dropped` is a dict from their numbers to reasons."""
     if dropped:
         first, reason = next(iter(dropped.items()))
-        logger.warning("%s", one_line(f"{path}: {len(dropped)} annotations left out ({first}: {reason})"))
+        annotations = f"{len(dropped)} annotation{'s' * (len(dropped) > 1)}"
+        logger.warning("%s", one_line(f"{path}: {annotations} left out ({first}: {reason})"), extra={"dropped": True})
 
 
 def _checked_image(image, image_type, source):
