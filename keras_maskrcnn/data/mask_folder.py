@@ -44,7 +44,7 @@ class MaskFolder(Dataset):
 
     Attributes:
         dropped: dict from mask files to the reasons why they are left out, filled while samples are read.
-        foreground: Path of the first mask file with the id 255 only, which likely is foreground; None before one is read.
+        foreground: Path of the first mask file with the id 255 only, likely foreground; None before one is read.
 
     Raises:
         DataError: A folder is missing, no image has a mask, or there is a folder of another class.

@@ -87,5 +87,5 @@ def test_a_file_whose_name_differs_in_case_is_named(tmp_path, name, stored):
     (tmp_path / stored).write_bytes(b"")
     with pytest.raises(data.DataError, match=f"{name}: no such file, but {stored}: rename one$"):
         data.read_image(tmp_path / name)
-    with pytest.raises(data.DataError, match="c.png: no such file$"):
+    with pytest.raises(data.DataError, match=r"c\.png: no such file$"):
         data.read_image(tmp_path / "c.png")
