@@ -20,6 +20,7 @@ import functools
 import logging
 import math
 import operator
+import os
 
 import numpy as np
 
@@ -271,6 +272,12 @@ def check_mask_memory(count, size, source):
     if count * size[0] * size[1] > MAX_MASK_BYTES:
         masks = f"its {count} masks of {size[1]} x {size[0]} pixels"
         raise DataError(source, f"{masks} take more than {__name__}.MAX_MASK_BYTES = {MAX_MASK_BYTES}")
+
+
+def refuse_path(dataset):
+    """Raises a ValueError if a path is given in place of a data set."""
+    if isinstance(dataset, str | os.PathLike):
+        raise ValueError(f"{os.fspath(dataset)} is a path, not a data set: open it by data.open or data.splits")
 
 
 def log_fields(path, dataset, kind, written=()):

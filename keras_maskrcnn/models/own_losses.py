@@ -94,6 +94,16 @@ class OwnLosses:
         self._follow(x)
         return super().evaluate(self._distributed(x), y, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """Outputs for batches of the network's input, see `keras.Model.predict`; `detect` is for images.
+
+        Raises:
+            ValueError: if `x` is an array.
+        """
+        if hasattr(x, "shape"):
+            raise ValueError("predict takes batches of data.batches; model.detect(image) finds the objects in an image")
+        return super().predict(x, *args, **kwargs)
+
     def _distributed(self, data):
         """A process's part of the batches, as the strategy takes it that the model was made under."""
         strategy = getattr(self, "_distribute_strategy", None)
