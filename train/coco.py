@@ -1,4 +1,4 @@
-"""Train Mask R-CNN, or YOLACT, on your own annotated images.
+r"""Train Mask R-CNN, or YOLACT, on your own annotated images.
 
     python train/coco.py --data balloon --output runs/balloon --minutes 30
     python train/coco.py --annotations train.json --images photos --output runs/mine --minutes 30

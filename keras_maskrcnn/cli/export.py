@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import shutil
+import sys
 
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument
 
@@ -52,6 +53,7 @@ def run(args):
     target = _target(args, format)
     model = reconfigured(load(args.model), None if weights else args.precision, **thresholds)
     calibration = None if photos is None else Photos.readable(photos, model.image_type)
+    print(f"{format}: writing {target}, up to a few minutes", file=sys.stderr)
     with contextlib.nullcontext(target) if args.version is None else _renamed_when_complete(target) as path:
         model.export(path, format, args.image_size, args.batch, weights, calibration)
     print(f"{format}: {target}, {size_of(target) / 1e6:.1f} MB")
