@@ -81,7 +81,8 @@ def batches(
         DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`
             is True.
         ValueError: `dataset` is a path, `image_size` no pair, `augment` or `backend` a value that is not listed above,
-            `augment` has changes of colours that the images do not have, grain is not installed, or a batch cannot be divided among the processes.
+            `augment` has changes of colours that the images do not have, grain is not installed, or a batch
+            cannot be divided among the processes.
 
     Example:
         >>> from keras_maskrcnn import data
