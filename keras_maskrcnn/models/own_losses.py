@@ -5,8 +5,15 @@ from keras import ops
 
 from keras_maskrcnn import backend
 from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.data.coco_names import is_background
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.inference.placement import Resize
+
+
+def refuse_background(class_names):
+    """Raises a ValueError if there is a class of background, which gets no label here."""
+    if found := [name for name in class_names or () if is_background(name)]:
+        raise ValueError(f"class_names has {found[0]!r}: background is not a class here, labels start at 1")
 
 
 class OwnLosses:
@@ -124,6 +131,7 @@ class OwnLosses:
 
     def _adopt(self, data):
         names = self.class_names_of(data)
+        refuse_background(names)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
         if names and self.class_names and list(names) != self.class_names[: len(names)]:
