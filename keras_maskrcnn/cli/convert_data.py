@@ -1,6 +1,7 @@
 """`convert-data`: annotations of any format as COCO JSON, YOLO text or TFRecord files."""
 
 import importlib
+import shlex
 
 from keras_maskrcnn.cli.common import counted, image_type_arguments
 from keras_maskrcnn.data.urls import Url, as_path
@@ -103,7 +104,8 @@ def _coco(dataset, out, split, several, args):
     path = _named(out, split, several, ".json")
     folder = data.write_coco(dataset, path, _bar(dataset))
     print(f"{path}: {_counted(dataset)} in {folder}")
-    print(f"next: python train/coco.py --annotations {path} --images {folder} --output runs/mine")
+    files = f"--annotations {shlex.quote(str(path))} --images {shlex.quote(str(folder))}"
+    print(f"next: python train/coco.py {files} --output runs/mine")
 
 
 def _tfrecord(dataset, out, split, several, args):

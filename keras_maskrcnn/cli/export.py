@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import shlex
 import shutil
 import sys
 
@@ -57,7 +58,7 @@ def run(args):
     with contextlib.nullcontext(target) if args.version is None else _renamed_when_complete(target) as path:
         model.export(path, format, args.image_size, args.batch, weights, calibration)
     print(f"{format}: {target}, {size_of(target) / 1e6:.1f} MB")
-    print(f"try it: python -m keras_maskrcnn predict --model {target} IMAGE --output predictions")
+    print(f"try it: python -m keras_maskrcnn predict --model {shlex.quote(str(target))} IMAGE --output predictions")
     return 0
 
 

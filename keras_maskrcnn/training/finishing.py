@@ -1,6 +1,7 @@
 """What a recipe leaves: the model, its export, curves, pictures, and the lines that name them."""
 
 import re
+from shlex import quote
 
 import numpy as np
 from PIL import Image
@@ -76,7 +77,7 @@ def report(summary, output):
         lines.insert(5, f"best         {best['keras_file']} ({of})")
     if not summary["overfit"]:
         lines.append(
-            f"next         python -m keras_maskrcnn predict --model {model} "
-            f"--output {output / 'predictions'} YOUR_IMAGES"
+            f"next         python -m keras_maskrcnn predict --model {quote(str(model))} "
+            f"--output {quote(str(output / 'predictions'))} YOUR_IMAGES"
         )
     return "\n" + "\n".join(lines)
