@@ -117,6 +117,13 @@ def test_inspection_needs_no_keras(shapes):
     assert answer.returncode == 0, answer.stderr
 
 
+def test_a_file_whose_images_lie_elsewhere(shapes, tmp_path, capsys):
+    (shapes() / "all.json").rename(tmp_path / "moved.json")
+    assert main(["inspect", str(tmp_path / "moved.json")]) == 2
+    assert f"no image of all is in {tmp_path}: name their folder by --images FOLDER" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "moved.json"), "--images", str(tmp_path / "shapes/images")]) == 0
+
+
 def test_a_set_without_objects_is_inspected(shapes, tmp_path):
     page = tmp_path / "page.html"
     assert main(["inspect", str(shapes(annotations=[])), "--html", str(page)]) == 1

@@ -39,6 +39,19 @@ def no_object_of_class(part):
 
 
 @set_check(
+    "same-name",
+    "warning",
+    "classes of the same name",
+    "They are trained as different classes, and scores by name show one of them. Give all objects one category, or the "
+    "classes different names.",
+)
+def same_name(part):
+    """Names of several classes, such as those of files that were joined."""
+    counts = collections.Counter(part.dataset.class_names)
+    yield from ((name, f"{count} classes") for name, count in counts.items() if count > 1)
+
+
+@set_check(
     "rare-class",
     "note",
     f"classes with fewer than {RARE} objects",

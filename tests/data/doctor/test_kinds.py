@@ -269,6 +269,11 @@ def rectangles(coco_set):
     return coco_set([[coco_set.rectangle(3 + 30 * j, 4, 16 + j, 20 + i) for j in (0, 1)] for i in range(5)])
 
 
+@case("same-name", "2 classes")
+def same_name(coco_set):
+    return clean(coco_set, categories=[{"id": 1, "name": "pear"}, {"id": 2, "name": "pear"}])
+
+
 @case("one-id", "has the id 255 only")
 def one_id(coco_set):
     folder = coco_set.folder / "masks_of_foreground"
