@@ -58,11 +58,7 @@ def report(summary, output):
     export = (
         f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {model} --output {output / 'saved_model'}"
     )
-    why = (
-        "a model that has memorised its images is not exported"
-        if summary["overfit"]
-        else f"export needs TensorFlow. {export}"
-    )
+    why = "--overfit checks a model, and exports none" if summary["overfit"] else f"export needs TensorFlow. {export}"
     lines = [
         f"{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training, "
         f"{summary['scoring_seconds']:.0f} s of scoring",
