@@ -1,4 +1,4 @@
-"""Train Mask R-CNN, or YOLACT, on your own annotated images.
+r"""Train Mask R-CNN, or YOLACT, on your own annotated images.
 
     python train/coco.py --data balloon --output runs/balloon --minutes 30
     python train/coco.py --annotations train.json --images photos --output runs/mine --minutes 30
@@ -130,7 +130,8 @@ def run(arguments):
     """Train, score, export."""
     recipe.begin(arguments)
     train, val = recipe.strict(arguments, *readers(arguments))
-    print(f"{len(train)} training and {len(val)} validation images, {train.num_classes} classes")
+    classes = f"{train.num_classes} class{'es' * (train.num_classes > 1)}"
+    print(f"{len(train)} training and {len(val)} validation images, {classes}")
     model = (fine_tuning.build if fine_tuning.from_whole_model(arguments) else build)(arguments, train)
     if arguments.boxes_only and getattr(model, "mask_head", True):
         raise ValueError("--boxes-only is for models without masks, such as --preset faster_rcnn_resnet50_fpn")

@@ -14,6 +14,7 @@ from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
 from keras_maskrcnn.data.paths import folders, last_part, regular
 
 KEYS = ("images", "categories")
+SPLITS = {"train", "val", "valid", "validation", "test"}
 STARTS = {"person_keypoints_": True, "instances_": False}  # of the names of files: whether they are about keypoints
 PANOPTIC = "panoptic_"  # start of the names of files
 TRASHCAN = "_trashcan"  # ending in TrashCan 1.0 (Hong, Fulton, Sattar 2020)
@@ -30,10 +31,21 @@ def coco(path):
         return f"holds several data sets: open {' or '.join(versions)} in it"
     if found := found or next(iter(versions.values()), {}):
         return _splits(found)
-    openers = [opener for file in sorted(path.glob("*.json")) if (opener := _file(file))]
+    openers = files_in(path)
     if len(openers) == 1:
-        return {"all": openers[0]}
-    return "neither annotations/instances_NAME.json with a folder NAME, nor one JSON file"
+        return {"all": next(iter(openers.values()))}
+    named = {file.stem.lower(): opener for file, opener in openers.items()}
+    if "train" in named and SPLITS.issuperset(named):
+        return named
+    return "neither annotations/instances_NAME.json with a folder NAME, nor one JSON file, nor train.json and val.json"
+
+
+def files_in(path):
+    """COCO files in a folder, or else in `annotations` next to `images` there: dict from paths to their openers."""
+    files = sorted(path.glob("*.json"))
+    if (path / "images").is_dir():
+        files = files or sorted(path.glob("annotations/*.json"))
+    return {file: opener for file in files if (opener := _file(file))}
 
 
 def lvis(path):
@@ -108,9 +120,12 @@ def _file(path):
 
 
 def _images_of(path):
-    """Folder of the images of one COCO file: with the name of its split, `images` next to it, or its own folder."""
-    beside, images = _folder_of(path, [path.parent]), path.parent / "images"
-    return beside or (images if images.is_dir() else _folder_of(path, [path.parent.parent]) or path.parent)
+    """Folder of the images of one COCO file: with the name of its split, `images` near it, or its own folder."""
+    if beside := _folder_of(path, [path.parent]):
+        return beside
+    above = [path.parent.parent / "images"] if path.parent.name == "annotations" else []
+    places = [path.parent / "images", _folder_of(path, [path.parent.parent]), *above]
+    return next((place for place in places if place and place.is_dir()), path.parent)
 
 
 def _are_found_by_name(folder, images):

@@ -17,14 +17,12 @@ from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.models import compatibility
 from keras_maskrcnn.models.images import Images
-from keras_maskrcnn.models.own_losses import OwnLosses
+from keras_maskrcnn.models.own_losses import OwnLosses, refuse_background
 from keras_maskrcnn.models.presets import Presets
 from keras_maskrcnn.options import Options
 
 # Number of sample positions in `skipped_images`.
 REMEMBERED = 64
-# Names of background in other libraries, where it is class 0 and listed.
-BACKGROUND = ("bg", "background")
 
 
 class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel, keras.Model):
@@ -90,9 +88,7 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
         if not all(isinstance(name, str) for name in class_names or ()):
             raise ValueError(f"class_names={class_names!r} must be texts")
-        background = [name for name in class_names or () if name.strip("_ ").lower() in BACKGROUND]
-        if background:
-            raise ValueError(f"class_names has {background[0]!r}: background is not a class here, labels start at 1")
+        refuse_background(class_names)
         # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         self.num_classes = int(num_classes)

@@ -5,8 +5,15 @@ from keras import ops
 
 from keras_maskrcnn import backend
 from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.data.coco_names import is_background
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.inference.placement import Resize
+
+
+def refuse_background(class_names):
+    """Raises a ValueError if there is a class of background, which gets no label here."""
+    if found := [name for name in class_names or () if is_background(name)]:
+        raise ValueError(f"class_names has {found[0]!r}: background is not a class here, labels start at 1")
 
 
 class OwnLosses:
@@ -94,6 +101,16 @@ class OwnLosses:
         self._follow(x)
         return super().evaluate(self._distributed(x), y, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """Outputs for batches of the network's input, see `keras.Model.predict`; `detect` is for images.
+
+        Raises:
+            ValueError: if `x` is an array.
+        """
+        if hasattr(x, "shape"):
+            raise ValueError("predict takes batches of data.batches; model.detect(image) finds the objects in an image")
+        return super().predict(x, *args, **kwargs)
+
     def _distributed(self, data):
         """A process's part of the batches, as the strategy takes it that the model was made under."""
         strategy = getattr(self, "_distribute_strategy", None)
@@ -114,6 +131,7 @@ class OwnLosses:
 
     def _adopt(self, data):
         names = self.class_names_of(data)
+        refuse_background(names)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
         if names and self.class_names and list(names) != self.class_names[: len(names)]:
