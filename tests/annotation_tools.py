@@ -163,6 +163,22 @@ def yolo_files(images, labels, positions):
         (labels / f"photo{position}.txt").write_text(" ".join(words) + "\n")
 
 
+def own(folder):
+    """Two COCO files of one's own, named after their sets, with one folder of images."""
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
+    for split, positions in (("train", range(4)), ("val", range(4, 6))):
+        write_json(folder / f"{split}.json", coco(positions, lambda i: f"photo{i}.png", categories))
+        for position, image, *_ in shapes(positions):
+            save(image, folder / "images" / f"photo{position}.png")
+
+
+def mask_files(folder):
+    """Ids of one object in each mask, in a folder for each class."""
+    for position, (sample, (_, image, name, _)) in enumerate(zip(drawn(), shapes(), strict=True)):
+        save(image, folder / "images" / f"photo{position}.png")
+        save(Image.fromarray(sample["masks"][0].astype("uint8")), folder / "masks" / name / f"photo{position}.png")
+
+
 def cells(folder):
     """Pictures with ellipses in CSV files, which no reader of the package knows."""
     for position, image, _, ring in shapes():
@@ -173,6 +189,8 @@ def cells(folder):
 
 
 EXPORTS = {
+    "own": own,
+    "mask_files": mask_files,
     "via": via,
     "labelme": labelme,
     "cvat": cvat,

@@ -154,7 +154,8 @@ def test_evaluate_on_real_data_needs_matching_classes(model_file, kmr_data, caps
 def test_export_then_predict_with_the_saved_model(model_file, photos, tmp_path, capsys):
     folder = tmp_path / "exported"
     assert main(["export", "--model", str(model_file), "--output", str(folder)]) == 0
-    assert str(folder) in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert str(folder) in printed.out and f"saved_model: writing {folder}, up to a few minutes\n" in printed.err
     results = []
     for source in (model_file, folder):
         found = tmp_path / f"{source.name}.json"
@@ -331,6 +332,7 @@ def test_info_of_a_file_and_of_nothing(model_file, capsys):
             ["export", "--model", "m", "--output", "m", "--format", "coreml"],
             "format='coreml' is not one of saved_model, ",
         ),
+        (["export", "--model", "m", "--output", "m.pb"], "m.pb: .pb is not written; a SavedModel is a folder"),
         (["export", "--model", "m", "--output", "m.onnx", "--int8", "photos"], "--int8: not for onnx"),
         (
             ["export", "--model", "m", "--output", "m.xml", "--int8"],

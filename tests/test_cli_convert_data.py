@@ -1,6 +1,9 @@
 """`convert-data` as a user runs it: three formats, all splits, bad input left out or an error."""
 
 import json
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,3 +98,18 @@ def test_bad_input_is_listed_or_stops(photos, tmp_path, capsys, kind, out):
 )
 def test_arguments_that_do_not_fit(photos, capsys, words, reason):
     assert reason in converted(capsys, photos, *words, code=2).err
+
+
+@pytest.mark.parametrize("kind", ["coco", "yolo", "tfrecord"])
+def test_conversion_needs_no_keras(photos, tmp_path, kind):
+    code = "import sys; from keras_maskrcnn.cli import main; main(sys.argv[1:]); sys.exit('keras' in sys.modules)"
+    words = ["convert-data", photos, tmp_path / "out", "--format", kind]
+    answer = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert answer.returncode == 0 and "images" in answer.stdout, answer.stderr
+
+
+def test_the_next_command_can_be_copied(photos, tmp_path, capsys):
+    spaced = photos.rename(tmp_path / "my photos")
+    words = shlex.split(converted(capsys, spaced, tmp_path / "the file.json", "--split", "train").out.splitlines()[-1])
+    options = {"--annotations": tmp_path / "the file.json", "--images": spaced / "train", "--output": "runs/mine"}
+    assert words == ["next:", "python", "train/coco.py", *(str(word) for pair in options.items() for word in pair)]

@@ -26,12 +26,13 @@ def shapes(tmp_path):
         content["images"].append({"id": number, "file_name": f"{number}.png", "height": 96, "width": 128})
         for box, label in zip(sample["boxes"].tolist(), sample["labels"].tolist(), strict=True):
             x1, y1, x2, y2 = box
+            x, y = (x1 + x2) / 2, (y1 + y2) / 2
             content["annotations"].append({
                 "id": len(content["annotations"]) + 1,
                 "image_id": number,
                 "category_id": label,
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "segmentation": [[x1, y1, x2, y1, x2, y2, x1, y2]],
+                "segmentation": [[x1, y1, x, y1, x2, y, x2, y2, x, y2, x1, y]],
             })  # fmt: skip
 
     def write(**changes):
@@ -116,6 +117,13 @@ def test_inspection_needs_no_keras(shapes):
     assert answer.returncode == 0, answer.stderr
 
 
+def test_a_file_whose_images_lie_elsewhere(shapes, tmp_path, capsys):
+    (shapes() / "all.json").rename(tmp_path / "moved.json")
+    assert main(["inspect", str(tmp_path / "moved.json")]) == 2
+    assert f"no image of all is in {tmp_path}: name their folder by --images FOLDER" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "moved.json"), "--images", str(tmp_path / "shapes/images")]) == 0
+
+
 def test_a_set_without_objects_is_inspected(shapes, tmp_path):
     page = tmp_path / "page.html"
     assert main(["inspect", str(shapes(annotations=[])), "--html", str(page)]) == 1
@@ -126,3 +134,11 @@ def test_the_page_of_the_documentation_lists_every_kind():
     text = (pathlib.Path(__file__).parents[1] / "docs" / "inspect.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)` \| (\w+) \|", text, re.M)
     assert sorted(rows) == sorted((kind.code, kind.level) for kind in KINDS.values())
+
+
+def test_annotations_that_are_left_out_are_printed_once(shapes, capsys, caplog):
+    path = shapes(annotations=[{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "segmentation": [1]}])
+    assert main(["inspect", str(path)]) == 1
+    assert capsys.readouterr().out.count("its mask is neither polygons nor run lengths") == 1
+    assert not caplog.text
+    assert not data.open(path)[0]["labels"].size and "1 annotation left out" in caplog.text

@@ -50,6 +50,7 @@ OPENED = {
     "roboflow": (tools.roboflow, 4, 1),
     "roboflow, YOLO": (tools.roboflow_yolo, 4, 2),
     "yolo": (tools.yolo, 4, 2),
+    "own": (tools.own, 4, 2),
 }
 
 
@@ -159,6 +160,21 @@ def _copied(folder):
     copy.save(folder / "valid" / "photo4_png.rf.4.png")
 
 
+def _foreground(folder):
+    for path in (folder / "masks").glob("*/*.png"):
+        Image.open(path).point(lambda value: 255 * value).save(path)
+
+
+def _renamed_masks(folder):
+    for path in (folder / "masks").glob("*/*.png"):
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+
+
+def _boxes(folder):
+    lines = "0 0.5 0.5 0.5 0.5\n" * 50
+    (folder / "labels" / "train" / "photo0.txt").write_text(lines)
+
+
 # Folder on the page, what is done to it, the kind that is found, and what its line says.
 FAULTS = [
     ("via", lambda f: (f / "photo0.png").unlink(), "unreadable", "no such"),
@@ -199,6 +215,11 @@ FAULTS = [
     ("roboflow", _copied, "near-leak", ""),
     ("yolo", lambda f: (f / "labels" / "train" / "photo0.txt").unlink(), "no-label-file", ""),
     ("yolo", lambda f: (f / "images" / "train" / "photo0.png").unlink(), "no-image", ""),
+    ("yolo", _boxes, "rectangles", "objects with sides of 16"),
+    ("own", lambda f: (f / "images" / "photo0.png").rename(f / "images" / "photo0.PNG"), "unreadable", "rename one"),
+    ("own", lambda f: _annotations(f / "train.json", image_id="1"), "set", "has the unknown image_id '1'"),
+    ("mask_files", _foreground, "one-id", "has the id 255 only"),
+    ("mask_files", _renamed_masks, "set", "has no image with a mask of the same name"),
     (
         "yolo",
         lambda f: (f / "labels" / "train" / "photo0.txt").write_text("7 0.1 0.1 0.9 0.1 0.9 0.9\n"),

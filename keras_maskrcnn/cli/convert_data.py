@@ -1,12 +1,15 @@
 """`convert-data`: annotations of any format as COCO JSON, YOLO text or TFRecord files."""
 
-import sys
+import importlib
+import shlex
 
-from keras_maskrcnn.cli.common import image_type_arguments
+from keras_maskrcnn.cli.common import counted, image_type_arguments
 from keras_maskrcnn.data.urls import Url, as_path
+from keras_maskrcnn.progress import bar
 
 EXAMPLE = "balloon balloon.json\n  python -m keras_maskrcnn convert-data balloon records --format tfrecord"
 ENDINGS = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".record": "tfrecord", ".tfrecord": "tfrecord"}
+KERAS = False  # neither Keras nor its backend is imported, unless for a URL
 YOLO_SPLITS = {"all": "train", "valid": "val", "validation": "val"}  # names of splits that differ in data.yaml
 
 
@@ -29,6 +32,8 @@ def run(args):
     from keras_maskrcnn import data
     from keras_maskrcnn.data import formats
 
+    if any(isinstance(path, Url) for path in (args.data, args.out, args.output)):
+        importlib.import_module("keras_maskrcnn.quiet")  # before TensorFlow, whose file systems read and write URLs
     if args.index:
         return _index(args)
     out = _out(args)
@@ -77,10 +82,9 @@ def _out(args):
 
 
 def _bar(dataset):
-    """Function of the number of images done that draws a progress bar; None unless stderr is a terminal."""
-    from keras_maskrcnn.quiet import keras
-
-    return keras.utils.Progbar(len(dataset), unit_name="image").update if sys.stderr.isatty() else None
+    """Function of the number of images done that shows the progress; None unless stderr is a terminal."""
+    show = bar("images")
+    return show and (lambda done: show(done, len(dataset)))
 
 
 def _named(out, split, several, ending):
@@ -90,10 +94,8 @@ def _named(out, split, several, ending):
     return out.with_name(f"{out.stem}_{split}{out.suffix}") if several else out
 
 
-def _counted(dataset, noun="image"):
-    from keras_maskrcnn.cli.common import counted
-
-    return counted(len(dataset) - len(dataset.skipped), noun)
+def _counted(dataset):
+    return counted(len(dataset) - len(dataset.skipped), "image")
 
 
 def _coco(dataset, out, split, several, args):
@@ -102,7 +104,8 @@ def _coco(dataset, out, split, several, args):
     path = _named(out, split, several, ".json")
     folder = data.write_coco(dataset, path, _bar(dataset))
     print(f"{path}: {_counted(dataset)} in {folder}")
-    print(f"next: python train/coco.py --annotations {path} --images {folder} --output runs/mine")
+    files = f"--annotations {shlex.quote(str(path))} --images {shlex.quote(str(folder))}"
+    print(f"next: python train/coco.py {files} --output runs/mine")
 
 
 def _tfrecord(dataset, out, split, several, args):
@@ -115,7 +118,6 @@ def _tfrecord(dataset, out, split, several, args):
 
 def _yolo(dataset, out, split, several, args):
     from keras_maskrcnn import data
-    from keras_maskrcnn.cli.common import counted
 
     folder = out.parent if out.suffix in ENDINGS else out
     split = YOLO_SPLITS.get(split, split)

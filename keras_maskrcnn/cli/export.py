@@ -2,7 +2,9 @@
 
 import contextlib
 import pathlib
+import shlex
 import shutil
+import sys
 
 from keras_maskrcnn.cli.common import check_outputs, load, model_argument
 
@@ -52,10 +54,11 @@ def run(args):
     target = _target(args, format)
     model = reconfigured(load(args.model), None if weights else args.precision, **thresholds)
     calibration = None if photos is None else Photos.readable(photos, model.image_type)
+    print(f"{format}: writing {target}, up to a few minutes", file=sys.stderr)
     with contextlib.nullcontext(target) if args.version is None else _renamed_when_complete(target) as path:
         model.export(path, format, args.image_size, args.batch, weights, calibration)
     print(f"{format}: {target}, {size_of(target) / 1e6:.1f} MB")
-    print(f"try it: python -m keras_maskrcnn predict --model {target} IMAGE --output predictions")
+    print(f"try it: python -m keras_maskrcnn predict --model {shlex.quote(str(target))} IMAGE --output predictions")
     return 0
 
 

@@ -48,6 +48,9 @@ def run(args):
     report = data.inspect(*args.data, step=bar("images"), **options)
     anchors = fit(report.parts, args.image_size)
     _print(report, anchors, args.examples)
+    for part in report.parts if args.images is None else ():
+        if isinstance(part.dataset, data.Coco) and not part.rows:
+            print(f"no image of {part.name} is in {part.dataset.folder}: name their folder by --images FOLDER")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(_content(report, anchors), indent=1) + "\n", encoding="utf-8")

@@ -20,12 +20,13 @@ class Annotations:
 
     Attributes:
         ids: list of the annotations' ids.
+        category_ids: list of the ids of their categories.
     """
 
     def __init__(self, keypoints=False, boxes_only=False):
         self._boxes_only = boxes_only
         self._keypoints = coco_keypoints.Faults() if keypoints else None
-        self.ids, self._image_ids, self._category_ids = [], [], []
+        self.ids, self._image_ids, self.category_ids = [], [], []
         self._places = array.array("q")
         self._boxes = array.array("d")  # x, y, w, h
         self._faults = {}  # from positions to reasons
@@ -36,7 +37,7 @@ class Annotations:
             self._faults[len(self.ids)] = reason
         self.ids.append(record["id"])
         self._image_ids.append(record["image_id"])
-        self._category_ids.append(record["category_id"])
+        self.category_ids.append(record["category_id"])
         self._places.extend((start, end - start))
         self._boxes.extend((0, 0, 1, 1) if reason or "bbox" not in record else record["bbox"])
         if self._keypoints:
@@ -56,7 +57,7 @@ class Annotations:
                 used.
         """
         category_ids = [category["id"] for category in categories]
-        labels = self._positions(path, "category_id", self._category_ids, category_ids) + 1
+        labels = self._positions(path, "category_id", self.category_ids, category_ids) + 1
         images = self._positions(path, "image_id", self._image_ids, image_ids)
         faults = self._all_faults(sizes[images])
         if self._keypoints:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_maskrcnn.data import coco_keypoints, kept
 from keras_maskrcnn.data.coco_annotations import Annotations
+from keras_maskrcnn.data.coco_names import is_background
 from keras_maskrcnn.data.errors import DataError, shown
 from keras_maskrcnn.data.json_text import Scanner
 from keras_maskrcnn.data.paths import OUTSIDE, REMEDY, last_part, leads_out, regular
@@ -45,7 +46,7 @@ class Options(NamedTuple):
     @property
     def kind(self):
         """Name of what is kept with these options."""
-        return f"COCO {tuple(self)}"
+        return f"COCO without background {tuple(self)}"
 
     def keys(self, kind):
         """Keys that each record of a kind must have."""
@@ -128,6 +129,7 @@ def _made(path, options):
             raise DataError(path, f"categories[{index}] has the name {shown(category['name'])}, not a text")
     keys = (*KEYS["categories"], coco_keypoints.NAME)
     categories = sorted(({key: record[key] for key in keys if key in record} for record, *_ in categories), key=_id)
+    categories = _without_background(categories, annotations.category_ids)
     _check_ids(path, "annotations", annotations.ids)
     sizes = np.array([(int(image["height"]), int(image["width"])) for image, *_ in images], np.int64)
     image_ids = [image["id"] for image, *_ in images]
@@ -139,6 +141,13 @@ def _made(path, options):
         "sizes": sizes,
         **rows,
     }
+
+
+def _without_background(categories, used):
+    """The categories without one of background that no annotation has, which labelme2coco and others write."""
+    used = set(used)
+    kept = [one for one in categories if one["id"] in used or not is_background(str(one["name"]))]
+    return kept or categories
 
 
 def _id(record):

@@ -27,6 +27,12 @@ CATEGORIES = {
 }
 # fmt: on
 LAYOUTS = (80, 90)
+BACKGROUND = ("bg", "background")  # names of class 0 in other libraries, which list it
+
+
+def is_background(name):
+    """Whether a class name, such as "BG" or "_background_", is one that other tools give to background."""
+    return name.strip("_ ").lower() in BACKGROUND
 
 
 def coco_names(num_classes=80):

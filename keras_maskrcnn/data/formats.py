@@ -17,6 +17,7 @@ from keras_maskrcnn.data.sample import Dataset, Subset
 from keras_maskrcnn.data.urls import Url, as_path
 
 RECORD_ENDINGS = (".record", ".tfrecord", ".tfrecords")
+UNREAD = {".csv": "CSV", ".jsonl": "JSON Lines", ".xml": "XML"}  # of tools that export other formats as well
 VALIDATION = ("val", "valid", "validation", "test")  # names of the second split, in this order
 
 
@@ -24,12 +25,12 @@ def splits(path: str | os.PathLike) -> tuple[Dataset, Dataset]:
     """Opens the training and the validation set in a file or folder.
 
     Formats: COCO (the layout of its downloads, CVAT's, Roboflow's, TrashCan's, or a JSON file such as Label Studio's
-    with its images next to it or in a folder `images` there; with keypoints if its categories have some), LVIS, VIA
-    (matterport's layout, or a JSON file with the images), LabelMe, YOLO segmentation (`data.yaml`, `images/train`,
-    `train/images`, or `images` with Label Studio's `classes.txt`), Pascal VOC, Cityscapes, Open Images, Penn-Fudan, the
-    nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map (also a pattern such as
-    `train.record-*`, and URLs such as `gs://bucket/folder`), and folders of images and mask files. Where there is one
-    set only, every tenth image is held out.
+    with its images next to it or in a folder `images` there; with keypoints if its categories have some), COCO panoptic
+    where a folder has no other files of COCO, LVIS, VIA (matterport's layout, or a JSON file with the images), LabelMe,
+    YOLO segmentation (`data.yaml`, `images/train`, `train/images`, or `images` with Label Studio's `classes.txt`),
+    Pascal VOC, Cityscapes, Open Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, the files of CIS 680,
+    TFRecord files with a label map (also a pattern such as `train.record-*`, and URLs such as `gs://bucket/folder`),
+    and folders of images and mask files. Where there is one set only, every tenth image is held out.
 
     Args:
         path: str, Path or URL.
@@ -128,7 +129,25 @@ def _found(path):
     for file in [path] if path.is_file() else sorted(path.glob("*.json")):
         if file.suffix == ".json":
             read_json(file)  # a damaged file is the reason why none fits
-    raise DataError(path, f"no known format ({'; '.join(reasons)})")
+    raise DataError(path, _reason(path, f"no known format ({'; '.join(reasons)})"))
+
+
+def _reason(path, reasons):
+    """Why a file or folder is no data set; `reasons` of the formats where these say it best."""
+    if path.is_file():
+        return "is an image: give its annotations" if path.suffix.lower() in IMAGE_ENDINGS else reasons
+    if len(files := list(coco_layouts.files_in(path))) > 1:
+        names = ", ".join(file.name for file in files[:3])
+        return f"holds {len(files)} COCO files ({names}): give one of them, or name two train.json and val.json"
+    endings = {os.path.splitext(name)[1].lower() for _, _, names in os.walk(path) for name in names}
+    if not endings:
+        return "is a folder without files"
+    others = sorted(endings.difference(IMAGE_ENDINGS))
+    if not others:
+        return f"holds images, and no annotations: {reasons}"
+    if all(other in UNREAD for other in others):
+        return f"holds annotations as {' and '.join(map(UNREAD.get, others))}, export JSON or YOLO text: {reasons}"
+    return reasons
 
 
 def _of_url(url):
@@ -266,6 +285,7 @@ def _split_of(file, root):
 # the format does not fit. Layouts of folders without a file that is particular to the format come last.
 FORMATS = {
     "COCO": coco_layouts.coco,
+    "COCO panoptic": coco_layouts.panoptic,
     "LVIS": coco_layouts.lvis,
     "VIA": _via,
     "LabelMe": _labelme,

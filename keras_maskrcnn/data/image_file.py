@@ -261,12 +261,21 @@ def _one_line(path, kind):
     try:
         yield
     except FileNotFoundError:
-        raise DataError(path, "no such file") from None
+        raise DataError(path, "no such file" + _other_case(path)) from None
     except DataError:
         raise
     except Exception as error:  # decoders raise exceptions of any class for arbitrary bytes
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise DataError(path, f"cannot be read as {kind} ({reason})") from error
+
+
+def _other_case(path):
+    """Names a file that differs from a missing one in upper and lower case, as of photos that come from Windows."""
+    folder, name = os.path.split(os.fspath(path))
+    stem, ending = os.path.splitext(name)
+    names = (stem + ending.swapcase(), name.lower(), name.upper())  # few, since folders may hold millions of files
+    found = next((other for other in names if other != name and os.path.isfile(os.path.join(folder, other))), None)
+    return f", but {found}: rename one" if found else ""
 
 
 def decoded_sizes(image):

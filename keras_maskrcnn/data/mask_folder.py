@@ -44,6 +44,7 @@ class MaskFolder(Dataset):
 
     Attributes:
         dropped: dict from mask files to the reasons why they are left out, filled while samples are read.
+        foreground: Path of the first mask file with the id 255 only, likely foreground; None before one is read.
 
     Raises:
         DataError: A folder is missing, no image has a mask, or there is a folder of another class.
@@ -51,7 +52,7 @@ class MaskFolder(Dataset):
 
     def __init__(self, images, masks=None, class_names=None, void=None):
         self.folder, self.void, self.dropped = pathlib.Path(images), void, {}
-        self._warned = False
+        self.foreground = None
         paths, files = _one_folder_each(self.folder) if masks is None else _paired(self.folder, pathlib.Path(masks))
         self.names, self._paths, self._files = sorted(set(paths) & set(files)), paths, files
         for kind, ones, others in (("images have no masks", paths, files), ("masks have no image", files, paths)):
@@ -90,8 +91,8 @@ class MaskFolder(Dataset):
         values = read_ids(file.path, sizes, binary=not file.has_ids)
         if file.has_ids:
             numbers = np.unique(values)
-            if numbers.tolist() == FOREGROUND and self.void is None and not self._warned:
-                self._warned = True
+            if numbers.tolist() == FOREGROUND and self.void is None and not self.foreground:
+                self.foreground = file.path
                 logger.warning("%s has the id 255 only: is it foreground, not one id per object?", file.path)
             return masks_of(values, numbers[(numbers > 0) & (numbers != self.void)], file.path)
         if not values.any() and str(file.path) not in self.dropped:

@@ -10,7 +10,7 @@ from keras_maskrcnn.data.errors import DataError
 from keras_maskrcnn.data.exit_gate import ExitGate
 from keras_maskrcnn.data.prepare import Prepare, split
 from keras_maskrcnn.data.rows import Rows
-from keras_maskrcnn.data.sample import Dataset
+from keras_maskrcnn.data.sample import Dataset, refuse_path
 
 
 def batches(
@@ -80,8 +80,9 @@ def batches(
     Raises:
         DataError: The data set is empty, no sample of it can be read, or it does not fill a batch and `drop_remainder`
             is True.
-        ValueError: `augment` or `backend` has a value that is not listed above, `augment` has changes of colours that
-            the images do not have, grain is not installed, or a batch cannot be divided among the processes.
+        ValueError: `dataset` is a path, `image_size` no pair, `augment` or `backend` a value that is not listed above,
+            `augment` has changes of colours that the images do not have, grain is not installed, or a batch
+            cannot be divided among the processes.
 
     Example:
         >>> from keras_maskrcnn import data
@@ -89,6 +90,9 @@ def batches(
         >>> tuple(x["images"].shape), tuple(y["boxes"].shape)
         ((2, 64, 64, 3), (2, 5, 4))
     """
+    refuse_path(dataset)
+    if np.shape(image_size) != (2,):
+        raise ValueError(f"image_size must be (height, width), not {image_size!r}")
     augment = augmentation.get(augment, dataset.image_type)
     shuffle = bool(augment or sampling) if shuffle is None else shuffle
     prepare = Prepare(image_size, max_instances, mask_size, augment, dataset.fields, antialias, dataset.image_type)

@@ -20,6 +20,7 @@ import functools
 import logging
 import math
 import operator
+import os
 
 import numpy as np
 
@@ -273,6 +274,12 @@ def check_mask_memory(count, size, source):
         raise DataError(source, f"{masks} take more than {__name__}.MAX_MASK_BYTES = {MAX_MASK_BYTES}")
 
 
+def refuse_path(dataset):
+    """Raises a ValueError if a path is given in place of a data set."""
+    if isinstance(dataset, str | os.PathLike):
+        raise ValueError(f"{os.fspath(dataset)} is a path, not a data set: open it by data.open or data.splits")
+
+
 def log_fields(path, dataset, kind, written=()):
     """Logs the fields of a data set that a kind of file cannot hold and that are not `written`."""
     names = ", ".join(field.name for field in dataset.fields if field not in written)
@@ -284,7 +291,8 @@ def log_dropped(path, dropped):
     """Logs how many annotations a reader left out: `dropped` is a dict from their numbers to reasons."""
     if dropped:
         first, reason = next(iter(dropped.items()))
-        logger.warning("%s", one_line(f"{path}: {len(dropped)} annotations left out ({first}: {reason})"))
+        annotations = f"{len(dropped)} annotation{'s' * (len(dropped) > 1)}"
+        logger.warning("%s", one_line(f"{path}: {annotations} left out ({first}: {reason})"), extra={"dropped": True})
 
 
 def _checked_image(image, image_type, source):

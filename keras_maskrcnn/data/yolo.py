@@ -9,6 +9,7 @@ from keras_maskrcnn.data.paths import regular
 from keras_maskrcnn.data.sample import logger
 
 CLASSES = "classes.txt"  # of Label Studio, in place of data.yaml
+ENCODING = "utf-8-sig"  # editors on Windows write a byte order mark
 MAX_DEPTH = 50  # of YAML
 MAX_YAML = 2**17  # characters, for which the parser takes about ten seconds
 
@@ -102,7 +103,7 @@ def _yaml(path):
     import yaml
 
     try:
-        text = regular(path).read_text(encoding="utf-8")
+        text = regular(path).read_text(ENCODING)
         if len(text) > MAX_YAML:
             raise ValueError(f"it has {len(text)} characters, more than {__name__}.MAX_YAML = {MAX_YAML}")
         depth = 0
@@ -124,7 +125,7 @@ def read_classes(path):
         DataError: it cannot be read.
     """
     try:
-        return [line.strip() for line in regular(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in regular(path).read_text(ENCODING).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({error})") from error
 
@@ -147,7 +148,7 @@ def _classes(class_names):
 
 def _instances(path, name, classes, dropped):
     try:
-        lines = regular(path).read_text(encoding="utf-8").splitlines() if os.path.exists(path) else []
+        lines = regular(path).read_text(ENCODING).splitlines() if os.path.exists(path) else []
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({error})") from error
     found = []
@@ -164,7 +165,7 @@ def _instances(path, name, classes, dropped):
 
 def _instance(words, classes, place):
     try:
-        label, values = int(words[0]), [float(word) for word in words[1:]]
+        label, values = int(words[0].removesuffix(".0")), [float(word) for word in words[1:]]
     except ValueError:
         raise ValueError("it is not a class number and coordinates") from None
     if classes is not None and label not in classes:

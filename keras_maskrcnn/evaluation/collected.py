@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_maskrcnn.data.sample import refuse_path
 from keras_maskrcnn.evaluation.coco_format import add_sample, coco_ground_truth, coco_results
 from keras_maskrcnn.evaluation.matching import ImageResult, iou_matrix
 from keras_maskrcnn.evaluation.predictions import numbered_predictions
@@ -107,6 +108,7 @@ def collect(
     Raises:
         ValueError: no image could be read, or the classes of the model and the data set do not match.
     """
+    refuse_path(dataset)
     shared = group is not None and group.count > 1
 
     def part(dataset, places):

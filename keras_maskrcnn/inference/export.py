@@ -16,6 +16,7 @@ FORMATS = {
     "litert": ("litert_file", "LiteRtFile"),
 }
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".tflite": "litert"}
+UNWRITTEN = (".h5", ".hdf5", ".keras", ".pb", ".pt", ".pth")  # of models of other formats
 NARROW = ("float16", "int8")  # weights of LiteRT
 
 
@@ -23,7 +24,7 @@ def format_of(path, given=None):
     """Name of the format: the given one, or that of the path's suffix; a SavedModel if it has another.
 
     Raises:
-        ValueError: for an unknown format, or a suffix that is not the format's.
+        ValueError: for an unknown format, or a suffix that is not the format's, or of a file that is not written.
     """
     suffix = pathlib.Path(path).suffix
     of_path = SUFFIXES.get(suffix)
@@ -34,6 +35,10 @@ def format_of(path, given=None):
         expected = next((suffix for suffix, name in SUFFIXES.items() if name == given), None)
         reason = f"ends in {expected}" if expected else "is a folder"
         raise ValueError(f"{path}: the output of the format {given} {reason}")
+    if given is None and suffix.lower() in UNWRITTEN:
+        raise ValueError(
+            f"{path}: {suffix} is not written; a SavedModel is a folder, files end in {', '.join(SUFFIXES)}"
+        )
     return of_path or "saved_model"
 
 

@@ -17,7 +17,7 @@ from keras_maskrcnn.inference.placement import Placement, Resize
 from keras_maskrcnn.inference.predictor import Detector, Predictor
 from keras_maskrcnn.models import compatibility
 from keras_maskrcnn.models.images import Images
-from keras_maskrcnn.models.own_losses import OwnLosses, check_class_names
+from keras_maskrcnn.models.own_losses import OwnLosses, refuse_background
 from keras_maskrcnn.models.presets import Presets
 from keras_maskrcnn.options import Options
 
@@ -84,8 +84,11 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
     ):
         if not isinstance(num_classes, int | np.integer) or num_classes < 1:
             raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")
-        if class_names is not None:
-            check_class_names(class_names, num_classes)
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
+        if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):
+            raise ValueError(f"class_names={class_names!r} must be a list of texts")
+        refuse_background(class_names)
         # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         self.num_classes = int(num_classes)

@@ -7,12 +7,16 @@ from keras import ops
 
 from keras_maskrcnn import backend
 from keras_maskrcnn.backend.network import Network
+from keras_maskrcnn.data.coco_names import is_background
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.inference.placement import Resize
 from keras_maskrcnn.options import check_number
 
-# Names of background in other libraries, where it is class 0 and listed.
-BACKGROUND = ("bg", "background")
+
+def refuse_background(class_names):
+    """Raises a ValueError if there is a class of background, which gets no label here."""
+    if found := [name for name in class_names or () if is_background(name)]:
+        raise ValueError(f"class_names has {found[0]!r}: background is not a class here, labels start at 1")
 
 
 class OwnLosses:
@@ -100,6 +104,16 @@ class OwnLosses:
         self._follow(x)
         return super().evaluate(self._distributed(x), y, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """Outputs for batches of the network's input, see `keras.Model.predict`; `detect` is for images.
+
+        Raises:
+            ValueError: if `x` is an array.
+        """
+        if hasattr(x, "shape"):
+            raise ValueError("predict takes batches of data.batches; model.detect(image) finds the objects in an image")
+        return super().predict(x, *args, **kwargs)
+
     def _distributed(self, data):
         """A process's part of the batches, as the strategy takes it that the model was made under."""
         strategy = getattr(self, "_distribute_strategy", None)
@@ -125,6 +139,7 @@ class OwnLosses:
     def _checked_names(self, data):
         """`class_names_of` data; raises a ValueError unless its classes are the first ones of the model."""
         names = self.class_names_of(data)
+        refuse_background(names)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
         if names and self.class_names and list(names) != self.class_names[: len(names)]:
@@ -139,7 +154,6 @@ class OwnLosses:
         if batch is not None:
             self._adopt_batch(_merged(batch))
         if names is not None and len(names) == self.num_classes and self.class_names is None:
-            check_class_names(names, self.num_classes)  # a file with others could not be loaded
             self.class_names = list(names)
 
     def _adopt_batch(self, batch):
@@ -225,14 +239,3 @@ def _check_loss_weights(given, names):
         raise ValueError(f"loss_weights names {', '.join(unknown)}; the losses are {', '.join(names)}")
     for name, factor in given.items():
         check_number(f"the loss weight of {name}", factor, 0, math.inf)
-
-
-def check_class_names(names, num_classes):
-    """Raises a ValueError unless there are `num_classes` names, none of which is that of background."""
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"class_names={names!r} must be a list of texts")
-    if len(names) != num_classes:
-        raise ValueError(f"{len(names)} class names for {num_classes} classes")
-    background = [name for name in names if name.strip("_ ").lower() in BACKGROUND]
-    if background:
-        raise ValueError(f"class_names has {background[0]!r}: background is not a class here, labels start at 1")

@@ -1,6 +1,7 @@
 """What a recipe leaves: the model, its export, curves, pictures, and the lines that name them."""
 
 import re
+from shlex import quote
 
 import numpy as np
 from PIL import Image
@@ -57,11 +58,7 @@ def report(summary, output):
     export = (
         f"KERAS_BACKEND=tensorflow python -m keras_maskrcnn export --model {model} --output {output / 'saved_model'}"
     )
-    why = (
-        "a model that has memorised its images is not exported"
-        if summary["overfit"]
-        else f"export needs TensorFlow. {export}"
-    )
+    why = "--overfit checks a model, and exports none" if summary["overfit"] else f"export needs TensorFlow. {export}"
     lines = [
         f"{summary['images_per_second']} images/s, {summary['training_seconds']:.0f} s of training, "
         f"{summary['scoring_seconds']:.0f} s of scoring",
@@ -76,7 +73,7 @@ def report(summary, output):
         lines.insert(5, f"best         {best['keras_file']} ({of})")
     if not summary["overfit"]:
         lines.append(
-            f"next         python -m keras_maskrcnn predict --model {model} "
-            f"--output {output / 'predictions'} YOUR_IMAGES"
+            f"next         python -m keras_maskrcnn predict --model {quote(str(model))} "
+            f"--output {quote(str(output / 'predictions'))} YOUR_IMAGES"
         )
     return "\n" + "\n".join(lines)

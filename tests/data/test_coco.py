@@ -23,6 +23,19 @@ def test_worked_by_hand(coco_folder):
     assert found["image_id"] == 0 and found["source"].endswith("one.png") and not found["crowd"].any()
 
 
+def test_a_category_of_background_is_left_out_unless_it_is_used(coco_folder):
+    """labelme2coco lists it as class 0."""
+    path, folder = coco_folder([SQUARE, {**SQUARE, "category_id": 7}])
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 0, "name": "_background_"})
+    path.write_text(json.dumps(content))
+    coco = data.Coco(path, folder)
+    assert coco.class_names == ["zebra", "ant"] and coco[0]["labels"].tolist() == [1, 2]
+    content["annotations"][0]["category_id"] = 0
+    path.write_text(json.dumps(content))
+    assert data.Coco(path, folder).class_names == ["_background_", "zebra", "ant"]
+
+
 def test_run_lengths_compressed_and_not(coco_folder):
     packed = run_length.frPyObjects(COUNTS, 8, 10)
     packed = {"size": packed["size"], "counts": packed["counts"].decode()}

@@ -165,6 +165,35 @@ def test_other_paths_say_why_no_format_fits(tmp_path):
         data.open(tmp_path / "photos")
 
 
+def test_files_that_are_named_after_their_sets(tmp_path):
+    for folder in ("beside", "under/annotations"):
+        for part in ("train", "val"):
+            coco(tmp_path / folder / f"{part}.json", tmp_path / folder.split("/")[0] / "images")
+    for path in (tmp_path / "beside", tmp_path / "under"):
+        train, val = data.splits(path)
+        assert [part[1]["source"] for part in (train, val)] == [str(path / "images" / "b.jpg")] * 2
+        assert (train.path.name, val.path.name) == ("train.json", "val.json")
+
+
+def test_usual_mistakes_are_named_first(tmp_path):
+    photo(tmp_path / "photos" / "deep" / "a.jpg")
+    (tmp_path / "empty" / "folder").mkdir(parents=True)
+    for name in ("first", "second"):
+        coco(tmp_path / "two" / f"{name}.json", tmp_path / "two" / "images")
+    photo(tmp_path / "lines" / "a.jpg")
+    (tmp_path / "lines" / "all.jsonl").write_text("{}\n{}\n")
+    found = {}
+    for name in ("lines", "photos", "empty", "two", "photos/deep/a.jpg"):
+        with pytest.raises(data.DataError) as caught:
+            data.open(tmp_path / name)
+        found[name] = caught.value.reason
+    assert found["photos"].startswith("holds images, and no annotations: no known format (COCO: ")
+    assert found["lines"].startswith("holds annotations as JSON Lines, export JSON or YOLO text: no known format")
+    assert found["empty"] == "is a folder without files"
+    assert found["two"].startswith("holds 2 COCO files (first.json, second.json): give one of them")
+    assert found["photos/deep/a.jpg"] == "is an image: give its annotations"
+
+
 def test_classes_of_both_sets_must_agree(tmp_path):
     layouts(tmp_path)
     path = tmp_path / "labelme" / "val" / "a.json"

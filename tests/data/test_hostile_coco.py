@@ -61,7 +61,7 @@ def test_what_is_dropped_while_reading_is_logged_once(coco_folder, caplog):
     with caplog.at_level(logging.WARNING):
         coco = data.Coco(*coco_folder([SQUARE, {"segmentation": [[None] * 6]}]))
         assert [len(coco[0]["labels"]) for _ in range(2)] == [1, 1]
-    assert caplog.text.count("1 annotations left out (11: its mask is neither") == 1
+    assert caplog.text.count("1 annotation left out (11: its mask is neither") == 1
 
 
 def test_a_polygon_that_leaves_the_image_is_kept(coco_folder):

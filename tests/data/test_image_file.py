@@ -80,3 +80,12 @@ def test_real_photos(kmr_data):
     assert turned.shape == upright.shape
     assert np.abs(turned.astype(int) - upright).mean() < 5
     assert images["logo.png"][0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(("name", "stored"), [("a.jpg", "a.JPG"), ("IMG_1.JPG", "img_1.jpg"), ("b.png", "B.PNG")])
+def test_a_file_whose_name_differs_in_case_is_named(tmp_path, name, stored):
+    (tmp_path / stored).write_bytes(b"")
+    with pytest.raises(data.DataError, match=f"{name}: no such file, but {stored}: rename one$"):
+        data.read_image(tmp_path / name)
+    with pytest.raises(data.DataError, match=r"c\.png: no such file$"):
+        data.read_image(tmp_path / "c.png")

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_maskrcnn import data
+from keras_maskrcnn.data.yolo import read_classes
 
 
 def photo(path, size=(40, 60), orientation=None):
@@ -158,7 +159,7 @@ def test_an_image_of_another_size_than_labelme_states(tmp_path):
 def yolo(root, lines, split="train", name="a"):
     photo(root / "images" / split / f"{name}.jpg")
     (root / "labels" / split).mkdir(parents=True, exist_ok=True)
-    (root / "labels" / split / f"{name}.txt").write_text(lines)
+    (root / "labels" / split / f"{name}.txt").write_text(lines, encoding="utf-8")
     return root / "images" / split
 
 
@@ -172,6 +173,16 @@ def test_polygons_and_boxes_of_yolo(tmp_path, caplog):
     assert dataset[0]["labels"].tolist() == [2, 1] and len(dataset[1]["labels"]) == 0
     np.testing.assert_allclose(dataset[0]["boxes"], [[6, 4, 30, 20], [15, 10, 45, 30]])
     assert data.Yolo(images).class_names == ["0", "1"]
+
+
+def test_files_that_editors_on_windows_and_ultralytics_write_are_read(tmp_path):
+    line = "0.1 0.1 0.5 0.1 0.5 0.5"
+    images = yolo(tmp_path, f"\N{BYTE ORDER MARK}0 {line}\r\n1.0 {line}\r\n0.5 {line}\r\n")
+    (tmp_path / "classes.txt").write_text("\N{BYTE ORDER MARK}pear\r\nfig\r\n", encoding="utf-8")
+    names = read_classes(tmp_path / "classes.txt")
+    dataset = data.Yolo(images, names)
+    assert names == ["pear", "fig"] and dataset[0]["labels"].tolist() == [1, 2]
+    assert dataset.dropped == {"a.txt, line 3": "it is not a class number and coordinates"}
 
 
 def test_lines_that_cannot_be_used_are_named(tmp_path):

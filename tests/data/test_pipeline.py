@@ -372,3 +372,11 @@ def test_training_sees_the_pixels_of_inference(in_memory, sample, antialias):
     height, width = placed["sizes"][0].astype(int)
     inner = np.s_[1 : height - 1, 1 : width - 1]  # at the border Pillow's smoothing filter is cut off differently
     np.testing.assert_allclose(batch["images"][0][inner], placed["images"][0][inner], atol=1.0)
+
+
+def test_usual_mistakes_are_named():
+    with pytest.raises(ValueError, match=r"photos is a path, not a data set: open it by data\.open"):
+        data.batches("photos", (32, 48), 4)
+    for size in (512, (32, 48, 3)):
+        with pytest.raises(ValueError, match=r"image_size must be \(height, width\), not "):
+            data.batches(SHAPES, size, 4)

@@ -59,6 +59,14 @@ def test_training_on_another_order_is_rejected(shapes):
         model.fit(data.batches(shapes, (64, 64), 2))
 
 
+def test_training_on_a_class_of_background_is_rejected(shapes):
+    """The model would be saved with this name, and could not be loaded again."""
+    batches = data.batches(shapes, (64, 64), 2)
+    batches.class_names = ["BG", "square", "triangle"]
+    with pytest.raises(ValueError, match="class_names has 'BG': background is not a class here"):
+        MaskRCNN(3, {"name": "resnet10", "width": 8}).fit(batches)
+
+
 @pytest.mark.parametrize("name", ["BG", "background", "__background__"])
 def test_background_is_not_a_class(name):
     with pytest.raises(ValueError, match="background is not a class here"):

@@ -218,3 +218,8 @@ def test_pasting_follows_the_convention(tiny, images):
     )
     np.testing.assert_array_equal(exact["boxes"], whole["boxes"])
     assert (exact["masks"] != whole["masks"]).any()
+
+
+def test_other_methods_name_detect(model, images):
+    with pytest.raises(ValueError, match=r"predict takes batches .* model\.detect\(image\)"):
+        model.predict(images[0])

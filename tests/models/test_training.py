@@ -129,13 +129,6 @@ def test_the_total_is_the_sum_of_the_terms_where_the_last_batch_is_smaller(tiny,
     assert found["loss"] == pytest.approx(sum(found[name] for name in model.loss_names), rel=1e-5)
 
 
-def test_a_class_of_the_name_of_background_is_refused_before_the_training(tiny, shapes):
-    batches = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28)
-    batches.class_names = ("circle", "Background", "triangle")
-    with pytest.raises(ValueError, match="class_names has 'Background': background is not a class here"):
-        compiled(tiny()).fit(batches, verbose=0)  # the saved file could not be loaded
-
-
 def test_classes_in_another_order_are_refused_in_validation_too(tiny, shapes):
     options = {"batch_size": 2, "max_instances": 6, "mask_size": 28}
     model, other = compiled(tiny(class_names=list(shapes.class_names))), data.batches(shapes, (64, 64), **options)

@@ -45,7 +45,7 @@ def test_a_model_of_four_steps_has_not_memorised_its_images(overfitted):
     assert found["overfit"]["memorised"] is False and found["overfit"]["figure"] == found["segm_AP"]
     assert "has NOT memorised its training images: segm AP 0." in printed and "4 steps are few" in printed
     assert (
-        "SavedModel   left out: a model that has memorised its images is not exported" in printed
+        "SavedModel   left out: --overfit checks a model, and exports none" in printed
         and "predict --model" not in printed
     )
     assert np.asarray(Image.open(found["overfit"]["picture"])).std() > 5

@@ -9,6 +9,8 @@ from keras_maskrcnn.data.doctor.findings import set_check
 RARE = 10  # objects of a class
 IMBALANCE = 50.0  # objects of the most frequent class per object of the least frequent one
 MIXED = 0.05  # least share of each kind of image that makes a mixture
+BOXES = 0.9  # least share of masks that are rectangles in a set that was annotated with boxes
+MIN_SIDE, MIN_COUNT = 16, 10  # sides of objects whose shape tells, and least number of them
 DARK, BRIGHT = 64, 160  # medians of grey values
 
 
@@ -34,6 +36,19 @@ def no_object_of_class(part):
     """Names of classes that no instance has."""
     counts = class_counts(part)
     yield from ((name, "no object") for name, count in counts.items() if not count)
+
+
+@set_check(
+    "same-name",
+    "warning",
+    "classes of the same name",
+    "They are trained as different classes, and scores by name show one of them. Give all objects one category, or the "
+    "classes different names.",
+)
+def same_name(part):
+    """Names of several classes, such as those of files that were joined."""
+    counts = collections.Counter(part.dataset.class_names)
+    yield from ((name, f"{count} classes") for name, count in counts.items() if count > 1)
 
 
 @set_check(
@@ -72,6 +87,36 @@ def mostly_empty(part):
     empty = sum(bool(row.crowd.all()) for row in part.rows)
     if 2 * empty > len(part.rows):
         yield part.name, f"{empty} of {len(part.rows)} images"
+
+
+@set_check(
+    "rectangles",
+    "warning",
+    "masks that are upright rectangles",
+    "The set was likely annotated or exported with boxes, and a model learns rectangles as masks. Export polygons, or "
+    "train a model of boxes. Right if the objects are rectangles.",
+)
+def rectangles(part):
+    """Masks that fill their boxes, up to the pixels along half of the outline."""
+    boxes = np.concatenate([row.boxes[~row.crowd] for row in part.rows] or [np.zeros((0, 4))])
+    areas = np.concatenate([row.areas[~row.crowd] for row in part.rows] or [np.zeros(0)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    tells = (sides >= MIN_SIDE).all(axis=1)
+    filled = (np.abs(sides.prod(axis=1) - areas) <= sides.sum(axis=1))[tells]
+    if len(filled) >= MIN_COUNT and filled.mean() >= BOXES:
+        yield part.name, f"{filled.sum()} of {len(filled)} objects with sides of {MIN_SIDE} pixels or more"
+
+
+@set_check(
+    "one-id",
+    "warning",
+    "mask files of foreground instead of one id per object",
+    "Objects of an image become one, which covers all of them. Write one id per object, or one mask file per object.",
+)
+def one_id(part):
+    """Mask files with the value 255 only."""
+    if path := getattr(part.dataset, "foreground", None):
+        yield str(path), "has the id 255 only"
 
 
 @set_check(

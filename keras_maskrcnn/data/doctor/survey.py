@@ -1,6 +1,7 @@
 """The inspection: every image of every set is read once, checked, and forgotten except for a `facts.Row`."""
 
 import collections
+import contextlib
 import dataclasses
 import pathlib
 
@@ -23,7 +24,7 @@ from keras_maskrcnn.data.doctor.findings import (
 )
 from keras_maskrcnn.data.doctor.opening import sets_in
 from keras_maskrcnn.data.doctor.statistics import statistics
-from keras_maskrcnn.data.sample import Dataset
+from keras_maskrcnn.data.sample import Dataset, logger
 
 WEIGHTS = {"error": 10, "warning": 3, "note": 0}  # of the findings of an image, to choose the worst
 KINDS["set"] = Kind(
@@ -80,6 +81,21 @@ class Report:
         return [(parts[name], position) for name, position in heaviest]
 
 
+@contextlib.contextmanager
+def _without_log_of_dropped():
+    """Leaves out the messages of readers about annotations that they leave out, which are findings."""
+
+    def is_other(record):
+        return not hasattr(record, "dropped")
+
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
+
+
+@_without_log_of_dropped()
 def inspect(*data, step=None, images=None, channels=None, image_dtype=None):
     """Inspects data sets: every image is read and checked.
 

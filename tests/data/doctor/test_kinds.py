@@ -264,6 +264,28 @@ def yolo(coco_set, images, labels):
     return folder
 
 
+@case("rectangles", "10 of 10 objects with sides of 16 pixels or more")
+def rectangles(coco_set):
+    return coco_set([[coco_set.rectangle(3 + 30 * j, 4, 16 + j, 20 + i) for j in (0, 1)] for i in range(5)])
+
+
+@case("same-name", "2 classes")
+def same_name(coco_set):
+    return clean(coco_set, categories=[{"id": 1, "name": "pear"}, {"id": 2, "name": "pear"}])
+
+
+@case("one-id", "has the id 255 only")
+def one_id(coco_set):
+    folder = coco_set.folder / "masks_of_foreground"
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    coco_set.noise(0).save(folder / "images" / "a.png")
+    mask = np.zeros((40, 60), np.uint8)
+    mask[2:20, 2:20] = mask[24:38, 30:50] = 255
+    Image.fromarray(mask).save(folder / "masks" / "a.png")
+    return folder
+
+
 @case("no-label-file", "no label file")
 def no_label_file(coco_set):
     return yolo(coco_set, "ab", "a")
