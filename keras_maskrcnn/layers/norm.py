@@ -201,8 +201,7 @@ class GroupNorm(keras.layers.Layer):
         channels = inputs.shape[-1]
         groups = min(self.groups, channels)
         values = ops.cast(inputs, "float32")
-        means = ops.mean(values, axis=(1, 2), keepdims=True)
-        within = ops.mean(ops.square(values - means), axis=(1, 2))
+        means, within = ops.moments(values, axes=(1, 2))  # whose gradient keeps no deviations of all pixels
         means, within = (ops.reshape(moment, (-1, groups, channels // groups)) for moment in (means, within))
         mean = ops.mean(means, axis=-1, keepdims=True)
         variance = ops.mean(within + ops.square(means - mean), axis=-1, keepdims=True)
