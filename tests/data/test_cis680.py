@@ -3,6 +3,7 @@ import logging
 import os
 import pickle
 import re
+import zlib
 
 import h5py
 import numpy as np
@@ -247,6 +248,34 @@ def test_a_damaged_image_is_named(course):
         file.write(bytes(size))
     with pytest.raises(data.DataError, match=re.escape(FILES["images"]) + r": image 0 cannot be read \("):
         data.Cis680(folder)[0]
+
+
+def test_a_chunk_that_unpacks_to_fewer_bytes_than_it_should_have(course):
+    """HDF5 would read what lies behind them in memory."""
+    folder = course(chunks=1, images=np.random.default_rng(0).integers(0, 256, (4, 3, *SIZE)))
+    with h5py.File(folder / FILES["images"]) as file:
+        chunk = file["data"].id.get_chunk_info(0)
+    with (folder / FILES["images"]).open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(zlib.compress(bytes(40)).ljust(chunk.size, b"\0"))
+    with pytest.raises(data.DataError, match=r"image 0 cannot be read \(a chunk has 40 bytes, not 1152\)"):
+        data.Cis680(folder)[0]
+
+
+@pytest.mark.parametrize("packed", [{"compression": "lzf"}, {"compression": "gzip", "shuffle": True}, {}])
+def test_chunks_of_any_shape(course, packed, tmp_path):
+    folder = course(images=np.random.default_rng(0).integers(0, 256, (4, 3, *SIZE)).astype(">u2"))
+    expected = [sample["image"] for sample in data.Cis680(folder)]
+    with h5py.File(folder / FILES["images"], "a") as file:
+        values = file["data"][()]
+        del file["data"]
+        file.create_dataset("data", data=values, chunks=(3, 2, 5, 7), **packed)
+    reader = data.Cis680(folder)
+    if packed.get("compression") == "lzf":
+        with pytest.raises(data.DataError, match="it is packed by lzf, not by gzip"):
+            reader[0]
+    else:
+        np.testing.assert_array_equal([sample["image"] for sample in reader], expected)
 
 
 @pytest.mark.parametrize(("chunks", "times"), [(None, 4), (1, 4), (2, 2), (4, 1)])

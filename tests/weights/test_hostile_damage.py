@@ -89,6 +89,17 @@ def test_a_length_of_a_text_for_which_hdf5_takes_gigabytes(tmp_path, version, pl
     assert rejection(files.read, path) == "is damaged: its lists of names are longer than the file"
 
 
+def test_compressed_weights_are_refused(tmp_path):
+    """HDF5 1.14 takes the size of what they unpack to from the file."""
+    path = tmp_path / "w.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [b"conv"]
+        group = file.create_group("conv")
+        group.attrs["weight_names"] = [b"kernel:0"]
+        group.create_dataset("kernel:0", data=NUMBERS, compression="gzip", chunks=NUMBERS.shape)
+    assert rejection(files.read, path) == "conv/kernel:0 is compressed, which Keras does not do"
+
+
 def test_a_list_that_repeats_one_long_text(tmp_path):
     path = tmp_path / "w.h5"
     with h5py.File(path, "w") as file:
