@@ -116,9 +116,8 @@ def run(arguments):
     """Train, score, export."""
     recipe.begin(arguments)
     train, val = recipe.strict(arguments, *readers(arguments))
-    print(
-        f"{len(train)} training and {len(val)} validation images, {train.num_classes} class{'es' * (train.num_classes > 1)}"
-    )
+    classes = "1 class" if train.num_classes == 1 else f"{train.num_classes} classes"
+    print(f"{len(train)} training and {len(val)} validation images, {classes}")
     model = (fine_tuning.build if fine_tuning.from_whole_model(arguments) else build)(arguments, train)
     if arguments.boxes_only and getattr(model, "mask_head", True):
         raise ValueError("--boxes-only is for models without masks, such as --preset faster_rcnn_resnet50_fpn")
