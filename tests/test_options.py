@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from keras_maskrcnn.heads.anchor_head import AnchorMatching, AnchorStage
@@ -67,7 +68,16 @@ CHOICES = {
     "nms": "fast",
     "clip": "after_nms",
     "per_class": 7,
+    "channels": 7,
+    "training_pre_nms": 9,
+    "training_post_nms": 8,
+    "positive_fraction": 0.3,
+    "high": 0.9,
+    "low": 0.2,
+    "crowd_cover": 0.6,
+    "level": 4,
 }
+FOUR = {"delta_weights": (9.0, 9.0, 4.0, 4.0)}  # of one stage
 
 
 def other(value):
@@ -91,7 +101,8 @@ def test_every_group_is_here():
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_field_survives_json(group):
-    values = {field.name: CHOICES.get(field.name) or other(field.default) for field in dataclasses.fields(group)}
+    choices = {**CHOICES, **(FOUR if group in (BoxStage, AnchorStage) else {})}
+    values = {field.name: choices.get(field.name) or other(field.default) for field in dataclasses.fields(group)}
     made = group(**values)
     assert made != group()
     assert all(getattr(made, name) == value for name, value in values.items())
@@ -125,6 +136,13 @@ def test_lists_become_tuples_however_deep():
     made = Anchors(sizes=[[16, 24], [32, 48]], ratios=[1])
     assert made.sizes == ((16, 24), (32, 48)) and made.ratios == (1,)
     assert hash(made) == hash(Anchors(sizes=((16, 24), (32, 48)), ratios=(1,)))
+
+
+def test_arrays_become_tuples_of_pythons_numbers():
+    made = Anchors(sizes=np.float32([[16], [32]]), ratios=[np.float32(1)])
+    assert made == Anchors(sizes=((16.0,), (32.0,)), ratios=(1.0,))
+    assert json.loads(json.dumps(made.asdict()))["ratios"] == [1.0]
+    assert type(AnchorSampling(size=np.int64(8)).size) is int
 
 
 def test_unknown_fields_are_named():
@@ -163,6 +181,49 @@ def test_anchor_sizes_that_do_not_fit_one_head_are_refused(sizes):
 def test_choices_that_do_not_exist_are_refused(make, reason):
     with pytest.raises(ValueError, match=reason):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: AnchorSampling(size=0), "size=0 must be a whole number of at least 1"),
+        (lambda: RegionSampling(size=8.5), "size=8.5 must be a whole number of at least 1"),
+        (lambda: AnchorSampling(positive_fraction=2), "positive_fraction=2 must be a number from 0 to 1"),
+        (lambda: AnchorSampling(low=0.8), "low=0.8 must not be above high=0.7"),
+        (lambda: Sampling(crowd_cover=float("nan")), "crowd_cover=nan must be a number from 0 to 1"),
+        (lambda: Proposals(pre_nms=0), "pre_nms=0 must be a whole number of at least 1"),
+        (lambda: Proposals(training_post_nms=0), "training_post_nms=0 must be a whole number of at least 1"),
+        (lambda: Proposals(nms_iou=7), "nms_iou=7 must be a number from 0 to 1"),
+        (lambda: Proposals(min_size=None), "min_size=None must be a number of at least 0"),
+        (lambda: Detection(candidates=0), "candidates=0 must be a whole number of at least 1"),
+        (lambda: Detection(min_size=-1), "min_size=-1 must be a number of at least 0"),
+        (lambda: RPNStage(depth=-1), "depth=-1 must be a whole number of at least 0"),
+        (lambda: BoxStage(beta=-1), "beta=-1 must be a number of at least 0"),
+        (lambda: BoxStage(hidden=True), "hidden=True must be a whole number of at least 0"),
+        (
+            lambda: BoxStage(delta_weights=(0, 0, 1, 1)),
+            r"delta_weights=\(0, 0, 1, 1\) must hold 4 numbers greater than 0",
+        ),
+        (lambda: AnchorStage(delta_weights=(1, 1)), r"delta_weights=\(1, 1\) must hold 4 numbers greater than 0"),
+        (lambda: MaskStage(depth=-1), "depth=-1 must be a whole number of at least 0"),
+        (lambda: KeypointStage(pool=0), "pool=0 must be a whole number of at least 1"),
+        (lambda: PrototypeStage(positives=0), "positives=0 must be a whole number of at least 1"),
+        (lambda: SemanticStage(loss_weight=-1), "loss_weight=-1 must be a number of at least 0"),
+        (lambda: FCNStage(depth="1"), "depth='1' must be a whole number of at least 0"),
+        (lambda: Regions(canonical_size=0), "canonical_size=0 must be a number of at least 1"),
+        (lambda: Anchors(ratios=1.0), "ratios=1.0 must hold one or more numbers greater than 0"),
+        (lambda: Anchors(ratios=()), r"ratios=\(\) must hold one or more numbers greater than 0"),
+        (lambda: Anchors(sizes=((8,), (-16,))), r"sizes=\(-16,\) must hold one or more numbers greater than 0"),
+    ],
+)
+def test_values_outside_their_ranges_are_refused(make, reason):
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        make()
+
+
+def test_every_range_is_that_of_a_field():
+    for group in GROUPS:
+        assert set(group.RANGES) <= {field.name for field in dataclasses.fields(group)}
 
 
 def test_proposals_differ_in_training_where_asked():

@@ -195,7 +195,7 @@ def parse(arguments=None):
     add("--val-images", type=recipe.positive, help="images that are scored (default: %(default)s)")
     add("--batch-size", type=recipe.positive, help="images per step (default: %(default)s)")
     add("--image-size", type=recipe.positive, nargs="+", help="side, or height and width (default: %(default)s)")
-    add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
+    add("--learning-rate", type=recipe.above_zero, help="peak of the schedule (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")
     add("--jobs", type=recipe.positive, help="trainings at a time, on a processor each (default: %(default)s)")
     add("--workers", type=recipe.positive, help="threads that prepare images (default: %(default)s)")

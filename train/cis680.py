@@ -77,7 +77,7 @@ def parse(arguments=None):
         nargs="+",
         help="height and width of part B's canvas (default: %(default)s)",
     )
-    add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
+    add("--learning-rate", type=recipe.above_zero, help="peak of the schedule (default: %(default)s)")
     add("--backbone", help="of part B: resnet18 to resnet101 (default: %(default)s)")
     add("--width", type=recipe.positive, help="channels of its stem, 64 in the papers (default: %(default)s)")
     add("--precision", choices=("auto", "float32", "mixed_bfloat16"), help="auto: bfloat16 if the machine supports it")

@@ -10,6 +10,7 @@ r"""Train Mask R-CNN, or YOLACT, on your own annotated images.
         --preset mask_rcnn_mobilenet_v2 --weights imagenet --minutes 60
     python train/coco.py --annotations boxes.json --images photos --boxes-only --output runs/boxes \
         --preset faster_rcnn_mobilenet_v2 --weights imagenet --minutes 60
+    python train/coco.py --data PANOPTIC_FOLDER --output runs/panoptic --panoptic --minutes 60
     python train/coco.py --data COCO_FOLDER --output runs/coco --backbone resnet50 --norm group --anchors paper \
         --image-size 512 --batch-size 4 --schedule 1x --epochs 12
 
@@ -27,13 +28,16 @@ backbone for 30 % of the time, then all layers. The learning rate is 1e-4 with t
 was not tuned. `--schedule 1x` (or 2x, 3x, paper) trains with SGD by the schedule of COCO for `--batch-size` images, see
 docs/presets.md.
 
+`--panoptic` adds a semantic head, which predicts the class of every other pixel, for data with maps of them such as
+COCO panoptic files; `evaluate --panoptic` and `predict --panoptic` then merge both, see docs/panoptic.md.
+
 `--channels 4 --image-dtype uint16` trains on images of other channels and of 16 bits, see `data.read_image`. A network
 that is started from has its own, which these options change.
 
-`--data` takes COCO folders and files, LVIS, Open Images, VIA (matterport's balloon layout), LabelMe, YOLO segmentation,
-Pascal VOC, Cityscapes, TFRecord files, Penn-Fudan, nuclei and folders of mask files, see `data.splits`. Without a
-validation set every tenth image is held out. Images and annotations that cannot be used are left out, counted and
-listed at the end; with `--strict` the first one stops.
+`--data` takes COCO folders and files, also panoptic ones, LVIS, Open Images, VIA (matterport's balloon layout),
+LabelMe, YOLO segmentation, Pascal VOC, Cityscapes, TFRecord files, Penn-Fudan, nuclei and folders of mask files, see
+`data.splits`. Without a validation set every tenth image is held out. Images and annotations that cannot be used are
+left out, counted and listed at the end; with `--strict` the first one stops.
 """
 
 import pathlib
@@ -42,6 +46,7 @@ import keras_maskrcnn.quiet  # noqa: F401  before TensorFlow
 from keras_maskrcnn import data, training
 from keras_maskrcnn.data.augment import PRESETS
 from keras_maskrcnn.data.urls import as_path
+from keras_maskrcnn.heads.semantic import SemanticHead
 from keras_maskrcnn.training import fine_tuning, networks, recipe
 from keras_maskrcnn.training.schedules import LENGTHS
 
@@ -63,8 +68,17 @@ def build(arguments, train):
             "box_stage": {"width": 1024 if wide else 256},
             "mask_stage": {"width": 256 if wide else 96},
             "box_sampling": {"size": 128},
+            "heads": [semantic_head(train)] if arguments.panoptic else [],
         },
     )
+
+
+def semantic_head(train):
+    """A head for the classes of pixels of a data set with a `data.LabelMap` named "semantic"."""
+    names = next((field.class_names for field in train.fields if field.name == "semantic"), None)
+    if names is None:
+        raise ValueError("--panoptic needs data with maps of stuff, such as COCO panoptic files")
+    return SemanticHead(len(names) - 1, {"width": 64, "loss_weight": 0.5}, names[1:])
 
 
 def class_weights(arguments, train):
@@ -116,7 +130,7 @@ def run(arguments):
     """Train, score, export."""
     recipe.begin(arguments)
     train, val = recipe.strict(arguments, *readers(arguments))
-    classes = "1 class" if train.num_classes == 1 else f"{train.num_classes} classes"
+    classes = f"{train.num_classes} class{'es' * (train.num_classes > 1)}"
     print(f"{len(train)} training and {len(val)} validation images, {classes}")
     model = (fine_tuning.build if fine_tuning.from_whole_model(arguments) else build)(arguments, train)
     if arguments.boxes_only and getattr(model, "mask_head", True):
@@ -159,6 +173,7 @@ def parse(arguments=None):
     add("--val-annotations", type=pathlib.Path, help="COCO JSON of the validation images")
     add("--val-images", type=pathlib.Path, help="folder of the validation images (default: --images)")
     add("--boxes-only", action="store_true", help="use annotations without a mask, for models without masks")
+    add("--panoptic", action="store_true", help="also predict the class of every other pixel, for COCO panoptic data")
     add("--channels", type=int, default=3, help="channels of the images, 1 to 8 (default: %(default)s, R, G, B)")
     add("--image-dtype", choices=("uint8", "uint16"), default="uint8", help="(default: %(default)s)")
     add(
@@ -204,6 +219,8 @@ def parse(arguments=None):
     if result.schedule:
         rate, steps = training.paper_schedule(result.batch_size, result.schedule)
         parser.set_defaults(learning_rate=rate.inner.base_lr, steps=steps, optimizer="sgd")
+    if result.panoptic and (result.model != "mask_rcnn" or fine_tuning.from_whole_model(result)):
+        parser.error("--panoptic builds its own Mask R-CNN; leave out --model, --preset and weights of a whole model")
     result = parser.parse_args(arguments)
     if result.weights is None and result.preset is None and result.backbone.startswith("efficientnet"):
         result.weights = recipe.IMAGENET

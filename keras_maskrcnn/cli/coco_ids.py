@@ -4,11 +4,13 @@ import collections
 import os
 import pathlib
 
-from keras_maskrcnn.data import Coco, DataError
+from keras_maskrcnn.data import Coco, CocoPanoptic, DataError
+from keras_maskrcnn.data.coco_layouts import is_panoptic
+from keras_maskrcnn.data.json_text import read_json
 
 
 class CocoIds:
-    """Looks up ids in a COCO file: of images by file name, of categories by class name.
+    """Looks up ids in a COCO file, which may be a panoptic one: of images by file name, of categories by class name.
 
     Args:
         path: the COCO file.
@@ -22,15 +24,15 @@ class CocoIds:
     """
 
     def __init__(self, path, class_names):
-        coco = Coco(path, path.parent, allow_outside=True)  # no image is read
+        records, names, numbers = _listed(path)
         self.path, self._records = path, collections.defaultdict(list)
-        for record in coco.images:
-            self._records[pathlib.PurePosixPath(record["file_name"]).parts].append(record)
-        ids = dict(zip(coco.class_names, coco.category_ids, strict=True))
+        for record in records:
+            self._records[pathlib.PurePosixPath(str(record["file_name"])).parts].append(record)
+        ids = dict(zip(names, numbers, strict=True))
         self.category_ids = [ids.get(name) for name in class_names or ()]
         if all(number is None for number in self.category_ids):
             known = ", ".join(class_names or ["no class names"])
-            raise DataError(path, f"the categories are {', '.join(coco.class_names)}, the model has {known}")
+            raise DataError(path, f"the categories are {', '.join(names)}, the model has {known}")
 
     def record(self, path):
         """The record of an image in the file: the one whose `file_name` is the longest end of the path.
@@ -44,3 +46,13 @@ class CocoIds:
             many = f"{len(found)} images of this file name" if found else "no such image"
             raise DataError(path, f"{self.path} lists {many}")
         return found[0]
+
+
+def _listed(path):
+    """(records of images, names of categories, their ids) of a COCO or COCO panoptic file; no image is read."""
+    if is_panoptic(path):
+        found = CocoPanoptic(path, path.parent, path.parent, allow_outside=True)
+        records = [{"height": None, "width": None} | image for image in read_json(path)["images"]]
+        return records, [*found.class_names, *found.fields[0].class_names[1:]], found.category_ids
+    found = Coco(path, path.parent, allow_outside=True)
+    return found.images, found.class_names, found.category_ids

@@ -48,6 +48,14 @@ def arguments(parser):
     )
     add("--strict", action="store_true", help="stop at bad input; by default it is left out, counted and listed")
     add("--boundary", action="store_true", help="also compute boundary AP (Cheng et al. 2021)")
+    add("--panoptic", action="store_true", help="also compute panoptic quality, for data with maps of stuff")
+    add(
+        "--stuff-area",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="pixels below which --panoptic leaves out a predicted region of stuff (default: %(default)s, for photos)",
+    )
     add("--html", type=pathlib.Path, metavar="FILE", help="also write a page with plots, tables and the worst images")
     add("--worst", type=int, default=20, metavar="N", help="images with errors in --html (default: %(default)s)")
     add("--json", type=pathlib.Path, metavar="FILE", help="also write all figures to a JSON file")
@@ -80,6 +88,8 @@ def run(args):
         overlap = {"segm": "masks", "bbox": "boxes"}[figures["kind"]]
         print(f"\nat IoU 0.5 of {overlap} and score {args.score_threshold}:")
         print(f"{evaluation.format_report(figures['report'])}\n\n{evaluation.format_explanation(figures)}")
+    if args.panoptic:
+        figures["panoptic"] = _panoptic(model, dataset, args)
     if args.html:
         print(f"report: {args.html}")
     if args.json:
@@ -88,11 +98,22 @@ def run(args):
     return 0
 
 
+def _panoptic(model, dataset, args):
+    """Prints and returns the panoptic quality."""
+    from keras_maskrcnn import evaluation
+
+    names = ("score_threshold", "stuff_area", "batch_size", "limit")
+    options = {name: getattr(args, name) for name in names}
+    figures = evaluation.panoptic_quality(model, dataset, progress=sys.stderr.isatty(), **options)
+    print(f"\n{evaluation.format_scores(figures)}")
+    return figures
+
+
 def _of_maps(model, dataset, args):
     """`run` for a model that finds no objects."""
     from keras_maskrcnn import data, evaluation
 
-    for option in ("report", "boundary", "html"):
+    for option in ("report", "boundary", "panoptic", "html"):
         if getattr(args, option):
             raise ValueError(f"--{option} is about objects, and {args.model} finds none")
     options = {"batch_size": args.batch_size, "limit": args.limit, "progress": sys.stderr.isatty()}

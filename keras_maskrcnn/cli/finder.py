@@ -58,6 +58,8 @@ class Finder:
 
     Attributes:
         class_names: the model's, or None.
+        schema: the model's outputs.
+        stuff_names: names of the classes of its map from label 1 on; empty without a map.
         ids: `coco_ids.CocoIds`, or None.
         finds_objects: whether the model finds objects; regions otherwise.
 
@@ -66,14 +68,21 @@ class Finder:
     """
 
     def __init__(self, model, name, options, annotations=None):
-        from keras_maskrcnn.heads.outputs import of_objects
+        from keras_maskrcnn.heads.outputs import maps, of_objects
 
-        self.class_names, self.finds_objects = model.class_names, bool(of_objects(model.schema))
+        self.class_names, self.schema = model.class_names, model.schema
+        self.finds_objects = bool(of_objects(model.schema))
+        self.stuff_names = next((output.names for output in maps(model.schema)), None) or ()
         self._model, self._name, self._options = model, name, options
         self.check_objects({key: getattr(options, key) for key in OF_OBJECTS})
         self._labels = _labels(options.classes, model.class_names)
-        self.ids = _coco_ids(annotations, model.class_names)
+        self.ids = _coco_ids(annotations, model.class_names and [*model.class_names, *self.stuff_names])
         self._detector = model if options.tta is None else _augmented(model, options.tta)
+
+    @property
+    def num_classes(self):
+        """Number of the classes of objects."""
+        return self._model.num_classes
 
     def check_objects(self, options):
         """Raises a ValueError for an option about objects that is set, if the model finds none."""

@@ -6,7 +6,7 @@ import pathlib
 
 from keras_maskrcnn.cli.common import check_outputs, counted
 from keras_maskrcnn.cli.line_file import read_lines
-from keras_maskrcnn.cli.results import JsonResults
+from keras_maskrcnn.cli.results import JsonList
 from keras_maskrcnn.cli.shards import FILE, Digests, check_folder, digest
 
 EXAMPLE = "predictions --output found.json"
@@ -68,7 +68,7 @@ def write_coco(records, path):
     counts = {"pictures": 0, "results": 0}
     temporary = path.with_name(path.name + ".part")
     try:
-        with contextlib.closing(JsonResults(temporary)) as file:
+        with contextlib.closing(JsonList(temporary)) as file:
             for record in records:
                 if "file_name" not in record:
                     continue

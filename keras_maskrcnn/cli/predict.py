@@ -1,6 +1,7 @@
 """`predict`: images, videos and cameras to overlays, COCO results, tables, id images and cut-outs."""
 
 import contextlib
+import functools
 import pathlib
 
 import numpy as np
@@ -36,6 +37,9 @@ def arguments(parser):
     )
     add("--ids", action="store_true", help="DIR/ids: 16-bit PNG files, each pixel the number of its object, or class")
     add("--cutouts", action="store_true", help="DIR/cutouts: a PNG file of each object, transparent outside its mask")
+    add("--panoptic", action="store_true", help="DIR/panoptic and panoptic.json: COCO panoptic results; drawn, too")
+    least = "pixels below which --panoptic leaves out a region of stuff (default: %(default)s, for photos)"
+    add("--stuff-area", type=int, default=4096, metavar="N", help=least)
     add("--frames", action="store_true", help="overlays of videos as a PNG file per frame")
     add("--no-overlays", action="store_true", help="draw nothing")
     detection = parser.add_argument_group("detection")
@@ -99,7 +103,7 @@ def _check(args):
         _check_shard(args)
     elif args.retry_failed:
         raise ValueError("--retry-failed continues the results of --shard, which is not given")
-    elif args.annotations and not args.json:
+    elif args.annotations and not (args.json or args.panoptic):
         raise ValueError("--annotations sets the ids in --json, which is not given")
     if args.csv and args.csv.is_dir():
         raise ValueError(f"--csv {args.csv}: is a folder, not a file")
@@ -107,7 +111,7 @@ def _check(args):
 
 def _check_shard(args):
     shards.Shard.of(args.shard)
-    for name in ("json", "csv", "ids", "cutouts", "frames"):
+    for name in ("json", "csv", "ids", "cutouts", "panoptic", "frames"):
         if getattr(args, name):
             raise ValueError(f"--{name} is not possible with --shard, whose results `join` makes a COCO file of")
     cameras = [word for word in args.inputs if word == "webcam" or word.isdecimal()]
@@ -120,17 +124,26 @@ def _number(found):
     return len(found["labels"]) if "labels" in found else np.count_nonzero(np.unique(found["semantic"]))
 
 
+def _draw(class_names, image, found, scale):
+    from keras_maskrcnn import visualize
+
+    return visualize.draw(image, found, class_names, scale=scale)
+
+
 def _writers(args, finder, opened):
     """The writer of overlays or None, and all writers in a list; `opened`, an ExitStack, closes them."""
     from keras_maskrcnn.cli import results
+    from keras_maskrcnn.cli.panoptic_results import Merging, PanopticResults
 
-    class_names = finder.class_names
+    class_names, merging = finder.class_names, Merging(finder, args.stuff_area) if args.panoptic else None
+    draw = merging.draw if merging else functools.partial(_draw, class_names)
     asked = (
-        (not args.no_overlays, lambda: results.Overlays(args.output, class_names, args.frames)),
+        (not args.no_overlays, lambda: results.Overlays(args.output, draw, args.frames)),
         (args.json, lambda: results.JsonResults(args.json, class_names, finder.ids)),
         (args.csv, lambda: results.CsvRows(args.csv, class_names)),
         (args.ids, lambda: results.IdImages(args.output / "ids")),
         (args.cutouts, lambda: results.CutOuts(args.output / "cutouts")),
+        (merging, lambda: PanopticResults(args.output / "panoptic", merging, finder.num_classes, finder.ids)),
     )
     writers = [opened.enter_context(contextlib.closing(make())) for is_asked, make in asked if is_asked]
     return (None if args.no_overlays else writers[0]), writers

@@ -40,29 +40,28 @@ class Writer(abc.ABC):
 
 
 class Overlays(Writer):
-    """Images with the objects drawn on them: PNG files, and an MP4 file for each video.
+    """Images with what was found drawn on them: PNG files, and an MP4 file for each video.
 
     Args:
         folder: Path of the files.
-        class_names: K names, or None.
+        draw: function of an image, `Detections` and the integer factor by which the drawing is enlarged.
         frames: whether frames of videos are PNG files too, instead of an MP4 file.
 
     Attributes:
         where: the file that the last picture is in.
     """
 
-    def __init__(self, folder, class_names, frames):
-        self._folder, self._class_names, self._frames = folder, class_names, frames
+    def __init__(self, folder, draw, frames):
+        self._folder, self._draw, self._frames = folder, draw, frames
         self._source = self._video = self.where = None
 
     def add(self, picture, found):
-        """Draws the objects."""
-        from keras_maskrcnn import visualize
+        """Draws a picture."""
+        from keras_maskrcnn.visualize import fitting_scale
 
         if picture.source is not self._source:
             self.close()
-        scale = visualize.fitting_scale(picture.image)
-        drawn = visualize.draw(picture.image, found, self._class_names, scale=scale)
+        drawn = self._draw(picture.image, found, fitting_scale(picture.image))
         if picture.frame is None or self._frames:
             self.where = self._file(f"{picture.name}.png", picture.source)
             Image.fromarray(drawn).save(self.where)
@@ -111,31 +110,24 @@ def coco_rows(picture, found, class_names, ids):
     return for_json(rows)
 
 
-class JsonResults(Writer):
-    """COCO results, see `coco_rows`. The file is valid JSON after each image.
+class JsonList:
+    """A list in a JSON file, which is valid after each addition.
 
     Args:
         path: Path of the file.
-        class_names: as for `coco_rows`.
-        ids: as for `coco_rows`.
+        start: what precedes the items.
+        end: what follows them.
     """
 
-    END = b"\n]\n"
+    def __init__(self, path, start="[", end="\n]\n"):
+        self._file, self._empty, self._end = open(created(path), "wb"), True, end.encode()  # noqa: SIM115, see `close`
+        self._append(start)
 
-    def __init__(self, path, class_names=None, ids=None):
-        self._class_names, self._ids = class_names, ids
-        self._file, self._empty = open(created(path), "wb"), True  # noqa: SIM115, `close` closes it
-        self._append("[")
-
-    def add(self, picture, found):
-        """Appends the objects."""
-        self.extend(coco_rows(picture, found, self._class_names, self._ids))
-
-    def extend(self, rows):
-        """Appends results of `coco_rows`."""
-        lines = ["\n" + json.dumps(row, allow_nan=False) for row in rows]
+    def extend(self, items):
+        """Appends items of the types of JSON."""
+        lines = ["\n" + json.dumps(item, allow_nan=False) for item in items]
         if lines:
-            self._file.seek(-len(self.END), os.SEEK_END)
+            self._file.seek(-len(self._end), os.SEEK_END)
             self._append(("" if self._empty else ",") + ",".join(lines))
             self._empty = False
 
@@ -144,8 +136,26 @@ class JsonResults(Writer):
         self._file.close()
 
     def _append(self, text):
-        self._file.write(text.encode() + self.END)
+        self._file.write(text.encode() + self._end)
         self._file.flush()
+
+
+class JsonResults(JsonList, Writer):
+    """COCO results, see `coco_rows`.
+
+    Args:
+        path: Path of the file.
+        class_names: as for `coco_rows`.
+        ids: as for `coco_rows`.
+    """
+
+    def __init__(self, path, class_names=None, ids=None):
+        super().__init__(path)
+        self._class_names, self._ids = class_names, ids
+
+    def add(self, picture, found):
+        """Appends the objects."""
+        self.extend(coco_rows(picture, found, self._class_names, self._ids))
 
 
 class CsvRows(Writer):

@@ -1,4 +1,4 @@
-"""Where the JSON files and the images of COCO and its relatives lie: COCO, CVAT, Roboflow, TrashCan, LVIS."""
+"""Where the files of COCO and its relatives lie: COCO, its panoptic files, CVAT, Roboflow, TrashCan, LVIS."""
 
 import collections.abc
 import functools
@@ -7,6 +7,7 @@ import os
 
 from keras_maskrcnn.data import coco_file
 from keras_maskrcnn.data.coco import Coco
+from keras_maskrcnn.data.coco_panoptic import SEGMENTS, CocoPanoptic
 from keras_maskrcnn.data.json_text import Elements, content_with
 from keras_maskrcnn.data.lvis import ABSENT, Lvis
 from keras_maskrcnn.data.outlines import IMAGE_ENDINGS
@@ -15,6 +16,7 @@ from keras_maskrcnn.data.paths import folders, last_part, regular
 KEYS = ("images", "categories")
 SPLITS = {"train", "val", "valid", "validation", "test"}
 STARTS = {"person_keypoints_": True, "instances_": False}  # of the names of files: whether they are about keypoints
+PANOPTIC = "panoptic_"  # start of the names of files
 TRASHCAN = "_trashcan"  # ending in TrashCan 1.0 (Hong, Fulton, Sattar 2020)
 
 
@@ -28,8 +30,7 @@ def coco(path):
     if len(versions) > 1:
         return f"holds several data sets: open {' or '.join(versions)} in it"
     if found := found or next(iter(versions.values()), {}):
-        # train2017 of COCO, Train of CVAT
-        return {name.rstrip("0123456789").lower(): opener for name, opener in sorted(found.items())}
+        return _splits(found)
     openers = files_in(path)
     if len(openers) == 1:
         return {"all": next(iter(openers.values()))}
@@ -57,6 +58,36 @@ def lvis(path):
     return {name: opener for name, opener in found.items() if name in ("train", "val")} or "no lvis_v1_train.json"
 
 
+def panoptic(path):
+    """Finds COCO's panoptic files, `panoptic_NAME.json` next to a folder `panoptic_NAME` of PNG files, or one file."""
+    if path.is_file():
+        return {"all": _panoptic_file(path)} if is_panoptic(path) else f"no JSON with {SEGMENTS}"
+    found = {}
+    for file in (*path.glob(f"annotations/{PANOPTIC}*.json"), *path.glob(f"{PANOPTIC}*.json")):
+        if folder := _folder_of(file, [path]) or _with_files(path / "images"):
+            found[_name(file)] = functools.partial(CocoPanoptic, file, folder)
+    if not found and len(files := list(filter(is_panoptic, path.glob("*.json")))) == 1:
+        return {"all": _panoptic_file(*files)}
+    return _splits(found) or f"neither {PANOPTIC}NAME.json with a folder NAME, nor one JSON with {SEGMENTS}"
+
+
+def is_panoptic(path, index=None):
+    """Whether a file is one of COCO panoptic; the kept `coco_file.Index` of another one may be known."""
+    return not (index or _kept_index(path)) and _holds(path, SEGMENTS)
+
+
+def _panoptic_file(path):
+    folder = _images_of(path)
+    if folder == path.with_suffix(""):  # of the PNG files of a.json, not of the images of a split
+        folder = path.parent / "images" if (path.parent / "images").is_dir() else path.parent
+    return functools.partial(CocoPanoptic, path, folder)
+
+
+def _splits(found):
+    """The sets by the names of splits: train2017 of COCO and Train of CVAT are "train"."""
+    return {name.rstrip("0123456789").lower(): opener for name, opener in sorted(found.items())}
+
+
 def _named(path):
     """Files `instances_NAME.json`, or else `person_keypoints_NAME.json`, with a folder NAME of images or `images`."""
     found = {}
@@ -75,7 +106,7 @@ def _roboflow(path):
 def _file(path):
     """Opens one COCO file, with keypoints if its categories have some; None for another file."""
     index = _kept_index(path)
-    if _is_lvis(path, index):
+    if _is_lvis(path, index) or is_panoptic(path, index):
         return None
     if index:
         content = {"categories": index.categories, "images": Elements(path, index.images, index.version)}
@@ -120,7 +151,7 @@ def _with_files(folder):
 def _name(file):
     """Name of a split in the name of its file."""
     name = file.stem.removesuffix(TRASHCAN)
-    for start in STARTS:
+    for start in (*STARTS, PANOPTIC):
         name = name.removeprefix(start)
     return name
 
@@ -142,7 +173,12 @@ def _is_lvis(path, index):
     """Whether the records of images, of which the index may be known, have LVIS' lists of categories."""
     if index:
         return ABSENT in Elements(path, index.images, index.version)[0]
-    return path.suffix == ".json" and f'"{ABSENT}"'.encode() in regular(path).read_bytes()
+    return _holds(path, ABSENT)
+
+
+def _holds(path, key):
+    """Whether a key is anywhere in a JSON file."""
+    return path.suffix == ".json" and f'"{key}"'.encode() in regular(path).read_bytes()
 
 
 def _photos(file):

@@ -12,6 +12,7 @@ from keras_maskrcnn.data.json_text import read_json
 from keras_maskrcnn.data.paths import inside
 from keras_maskrcnn.data.sample import Dataset
 
+SEGMENTS = "segments_info"  # key that no other file of COCO has
 VOID = 255  # pixels without a segment
 
 
@@ -30,6 +31,7 @@ class CocoPanoptic(Dataset):
 
     Attributes:
         class_names: Names of the thing categories in the order of their ids; `fields` has those of the stuff.
+        category_ids: Ids of the things, then of the stuff, in the order of their names.
 
     Raises:
         DataError: A file or folder is missing or not in this format, or there are no things.
@@ -49,7 +51,8 @@ class CocoPanoptic(Dataset):
             self.images = {image["id"]: str(image["file_name"]) for image in content["images"]}
             self.annotations = list(content["annotations"])
             for annotation in self.annotations:
-                _ = self.images[annotation["image_id"]], annotation["file_name"], annotation["segments_info"]
+                _ = self.images[annotation["image_id"]], annotation["file_name"], annotation[SEGMENTS]
+            self.category_ids = [category["id"] for category in (*things, *stuff)]
             self.class_names = [str(category["name"]) for category in things]
             names = [str(category["name"]) for category in stuff]
             self._labels = {c["id"]: (i, kind is things) for kind in (things, stuff) for i, c in enumerate(kind, 1)}
@@ -71,7 +74,7 @@ class CocoPanoptic(Dataset):
         ids = _ids(place, stored.sizes)
         semantic, found = np.full(ids.shape, VOID, np.uint8), []
         present = set(np.unique(ids).tolist())
-        for number, category, is_crowd in _segments(annotation["segments_info"], self._labels, place):
+        for number, category, is_crowd in _segments(annotation[SEGMENTS], self._labels, place):
             label, is_thing = self._labels[category]
             if number in present:
                 semantic[ids == number] = 0 if is_thing else label
@@ -109,3 +112,8 @@ def _ids(path, sizes):
     if pixels.shape[:2] not in sizes:
         raise DataError(path, f"has {list(pixels.shape[:2])} pixels, its image {list(sizes[0])}")
     return pixels @ np.array([1, 256, 256**2], np.int32)
+
+
+def colours(ids):
+    """Ids int [H, W], up to 256³ - 1, as the colours of their PNG file, uint8 [H, W, 3]."""
+    return np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=-1).astype(np.uint8)

@@ -25,12 +25,12 @@ def splits(path: str | os.PathLike) -> tuple[Dataset, Dataset]:
     """Opens the training and the validation set in a file or folder.
 
     Formats: COCO (the layout of its downloads, CVAT's, Roboflow's, TrashCan's, or a JSON file such as Label Studio's
-    with its images next to it or in a folder `images` there; with keypoints if its categories have some), LVIS, VIA
-    (matterport's layout, or a JSON file with the images), LabelMe, YOLO segmentation (`data.yaml`, `images/train`,
-    `train/images`, or `images` with Label Studio's `classes.txt`), Pascal VOC, Cityscapes, Open Images, Penn-Fudan, the
-    nuclei of the Data Science Bowl 2018, the files of CIS 680, TFRecord files with a label map (also a pattern such as
-    `train.record-*`, and URLs such as `gs://bucket/folder`), and folders of images and mask files. Where there is one
-    set only, every tenth image is held out.
+    with its images next to it or in a folder `images` there; with keypoints if its categories have some), COCO panoptic
+    where a folder has no other files of COCO, LVIS, VIA (matterport's layout, or a JSON file with the images), LabelMe,
+    YOLO segmentation (`data.yaml`, `images/train`, `train/images`, or `images` with Label Studio's `classes.txt`),
+    Pascal VOC, Cityscapes, Open Images, Penn-Fudan, the nuclei of the Data Science Bowl 2018, the files of CIS 680,
+    TFRecord files with a label map (also a pattern such as `train.record-*`, and URLs such as `gs://bucket/folder`),
+    and folders of images and mask files. Where there is one set only, every tenth image is held out.
 
     Args:
         path: str, Path or URL.
@@ -285,6 +285,7 @@ def _split_of(file, root):
 # the format does not fit. Layouts of folders without a file that is particular to the format come last.
 FORMATS = {
     "COCO": coco_layouts.coco,
+    "COCO panoptic": coco_layouts.panoptic,
     "LVIS": coco_layouts.lvis,
     "VIA": _via,
     "LabelMe": _labelme,

@@ -34,8 +34,8 @@ def _further_tables(figures):
 
 
 def format_scores(scores: dict) -> str:
-    """Formats `coco_scores` or `semantic_scores` as a text table: a line per score, then per class; "-" for NaN."""
-    of_maps = "mean_IoU" in scores
+    """Formats `coco_scores`, `semantic_scores` or `panoptic_quality`: a line per score, then per class; NaN is "-"."""
+    of_maps = "mean_IoU" in scores or "PQ" in scores
     lines = _columns(_figures(scores) if of_maps else _scores(scores))
     if scores.get("per_class"):
         lines += ["", *_columns(_figures_by_class(scores["per_class"]) if of_maps else _by_class(scores))]

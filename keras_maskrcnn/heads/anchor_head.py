@@ -1,6 +1,7 @@
 """Prediction head of a one-stage detector: class, box and mask coefficients of every anchor (YOLACT, section 3.2)."""
 
 import dataclasses
+import math
 import typing
 
 import keras
@@ -17,7 +18,7 @@ from keras_maskrcnn.ops.gather import take_rows
 from keras_maskrcnn.ops.losses import smooth_l1, softmax_cross_entropy
 from keras_maskrcnn.ops.matching import NEGATIVE, POSITIVE, match
 from keras_maskrcnn.ops.sampling import hardest
-from keras_maskrcnn.options import Options
+from keras_maskrcnn.options import Options, check_positive
 
 # Options ----------------------------------------------------------------------------------------------------------
 
@@ -36,12 +37,24 @@ class AnchorStage(Options):
         box_weight: factor of the box loss.
     """
 
+    RANGES: typing.ClassVar = {
+        "width": (1, math.inf),
+        "depth": (0, math.inf),
+        "beta": (0, math.inf),
+        "class_weight": (0, math.inf),
+        "box_weight": (0, math.inf),
+    }
+
     width: int = 256
     depth: int = 1
     delta_weights: tuple = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1.0
     class_weight: float = 1.0
     box_weight: float = 1.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive("delta_weights", self.delta_weights, 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +71,8 @@ class AnchorMatching(Options):
     Raises:
         ValueError: for thresholds that are not 0 ≤ low ≤ high ≤ 1, or fewer than 0 negatives.
     """
+
+    RANGES: typing.ClassVar = {"crowd_cover": (0, 1)}
 
     high: float = 0.5
     low: float = 0.4

@@ -8,7 +8,7 @@ from keras_maskrcnn.heads.ground_truth import Sampling
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.anchors import pyramid_anchors
 from keras_maskrcnn.ops.matching import match
-from keras_maskrcnn.options import Options, check_choice
+from keras_maskrcnn.options import Options, check_choice, check_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Anchors(Options):
             `ops.anchors.cell_anchors`.
 
     Raises:
-        ValueError: if `sizes` is not one tuple per level, all of one length, or for another `spacing`.
+        ValueError: if `sizes` is not one tuple per level, all of one length; for sizes or ratios that are not above 0;
+            or for another `spacing`.
     """
 
     sizes: tuple | None = None
@@ -41,11 +42,14 @@ class Anchors(Options):
     def __post_init__(self):
         super().__post_init__()
         check_choice("spacing", self.spacing, ("stride", "canvas", "cells"))
+        check_positive("ratios", self.ratios)
         if self.sizes is None:
             return
         lengths = {len(level) if isinstance(level, tuple) else 0 for level in self.sizes}
         if 0 in lengths or len(lengths) != 1:
             raise ValueError(f"sizes={self.sizes} must hold one tuple per level, all of one length")
+        for level in self.sizes:
+            check_positive("sizes", level)
 
     def level_sizes(self, strides):
         """Side lengths for levels of the given strides."""

@@ -1,6 +1,8 @@
 """Second stage: class and exact box of each region (Fast R-CNN head, Girshick 2015)."""
 
 import dataclasses
+import math
+import typing
 
 import keras
 from keras import ops
@@ -14,7 +16,7 @@ from keras_maskrcnn.layers.conv_stack import ConvStack
 from keras_maskrcnn.ops import boxes as box_ops
 from keras_maskrcnn.ops.gather import take_rows
 from keras_maskrcnn.ops.losses import smooth_l1, softmax_cross_entropy
-from keras_maskrcnn.options import Options
+from keras_maskrcnn.options import Options, check_positive
 from keras_maskrcnn.weights import rows as published
 
 # Options ----------------------------------------------------------------------------------------------------------
@@ -36,6 +38,14 @@ class BoxStage(Options):
         class_agnostic: whether a region has one box for all classes instead of one for each class.
     """
 
+    RANGES: typing.ClassVar = {
+        "pool": (1, math.inf),
+        "convs": (0, math.inf),
+        "hidden": (0, math.inf),
+        "width": (1, math.inf),
+        "beta": (0, math.inf),
+    }
+
     pool: int = 7
     convs: int = 0
     norm: str | None = None
@@ -45,6 +55,10 @@ class BoxStage(Options):
     delta_weights: tuple = (10.0, 10.0, 5.0, 5.0)
     beta: float = 1.0 / 9.0
     class_agnostic: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive("delta_weights", self.delta_weights, 4)
 
 
 # Detection --------------------------------------------------------------------------------------------------------

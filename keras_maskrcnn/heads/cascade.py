@@ -117,7 +117,8 @@ class CascadeHead(RegionHead):
     Args:
         num_classes: classes without background.
         cascade: `Cascade`, or a dict of its fields, as the groups below.
-        stage: `BoxStage`, the layers of each stage. Its `delta_weights` must be those of the first stage of `cascade`.
+        stage: `BoxStage`, the layers of each stage, whose boxes are class-agnostic in any case. Its `delta_weights`
+            must be those of the first stage of `cascade`.
         sampling: `RegionSampling` of the first stage. Its `high` must be the IoU of the first stage of `cascade`.
         detection: `Detection`.
 

@@ -60,6 +60,8 @@ class Detection(Options):
         ValueError: for a value outside its range.
     """
 
+    RANGES: typing.ClassVar = {"candidates": (1, math.inf), "min_size": (0, math.inf), "per_class": (1, math.inf)}
+
     score_threshold: float | None = None
     nms_iou: float = 0.5
     max_detections: int = 100
@@ -75,8 +77,6 @@ class Detection(Options):
         check_choice("paste", self.paste, ("continuous", "whole_pixels"))
         check_choice("nms", self.nms, ("exact", "fast"))
         check_choice("clip", self.clip, ("before_nms", "after_nms"))
-        if self.per_class is not None:
-            check_count("per_class", self.per_class)
         self.limits()
 
     def selection(self):

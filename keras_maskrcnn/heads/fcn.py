@@ -6,6 +6,8 @@ levels, and classes are scored at the end (U-Net, Ronneberger et al. 2015).
 """
 
 import dataclasses
+import math
+import typing
 
 import keras
 from keras import ops
@@ -33,8 +35,10 @@ class FCNStage(PixelStage):
         norm: normalisation after each 3×3 convolution, see `layers.norm.norm`.
 
     Raises:
-        ValueError: if the depth is negative, or the dropout is not in [0, 1).
+        ValueError: for a value outside its range; the dropout must be in [0, 1).
     """
+
+    RANGES: typing.ClassVar = {**PixelStage.RANGES, "width": (1, math.inf), "depth": (0, math.inf)}
 
     width: int = 512
     depth: int = 1
@@ -43,8 +47,6 @@ class FCNStage(PixelStage):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.depth < 0 or self.width < 1:
-            raise ValueError(f"depth={self.depth}, width={self.width}: must be at least 0 and 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r} must be at least 0 and below 1")
 

@@ -1,6 +1,8 @@
 """Keypoint head: a heat map of each region for each keypoint (Mask R-CNN, section 5), as in torchvision."""
 
 import dataclasses
+import math
+import typing
 
 import keras
 import numpy as np
@@ -30,6 +32,8 @@ class KeypointStage(Options):
         depth: number of 3×3 convolutions.
         norm: normalisation after each of them, see `layers.norm.norm`.
     """
+
+    RANGES: typing.ClassVar = {"pool": (1, math.inf), "width": (1, math.inf), "depth": (0, math.inf)}
 
     pool: int = 14
     width: int = 512

@@ -1,6 +1,8 @@
 """Mask head: a small network on each region (Mask R-CNN, section 3, figure 4 right, and table 2)."""
 
 import dataclasses
+import math
+import typing
 
 import keras
 from keras import ops
@@ -42,6 +44,13 @@ class MaskStage(Options):
     Raises:
         ValueError: for other `targets`, `loss` or `kind`.
     """
+
+    RANGES: typing.ClassVar = {
+        "pool": (1, math.inf),
+        "width": (1, math.inf),
+        "depth": (0, math.inf),
+        "hidden": (0, math.inf),
+    }
 
     pool: int = 14
     width: int = 256
@@ -255,6 +264,16 @@ class MaskHead(ObjectHead):
         if self.stage.targets == "roi_align" and inputs["masks"].shape[2:] != inputs["images"].shape[1:3]:
             raise ValueError(
                 'mask_stage targets="roi_align" needs masks of the whole canvas: data.batches(mask_size="canvas")'
+            )
+
+    def check_prepared(self, prepare):
+        """Raises a ValueError if the masks of `data.batches` are not of the form that the targets need.
+
+        On a square canvas, masks of the canvas have the shape of masks inside boxes.
+        """
+        if self.stage.targets == "area" and prepare.mask_size == "canvas":
+            raise ValueError(
+                'data.batches(mask_size="canvas") is for mask_stage targets="roi_align"; "area" needs a number of cells'
             )
 
     def published(self, source, names):

@@ -33,7 +33,7 @@ class Output:
         exported: name in a SavedModel, or None if it is not exported.
         caption: format string that shows the value of a row in a drawing, such as "filled {:.0%}", or None.
         names: names of the K points, or of the values of K points, or None; a drawing connects those in
-            `data.coco_keypoints.LIMBS`.
+            `data.coco_keypoints.LIMBS`. Of a map, the names of its classes from label 1 on.
         stride: pixels of the network's input per cell of a map; not used by other kinds.
 
     Raises:
@@ -90,6 +90,9 @@ class Declarations:
     def per_class_layers(self):
         """The layers in `PER_CLASS` by name."""
         return {name: getattr(self, name) for name in self.PER_CLASS}
+
+    def check_prepared(self, prepare):
+        """Raises a ValueError if `data.prepare.Prepare` makes ground truth of a form that the shapes do not tell."""
 
     def published(self, source, names):
         """Rows of `weights.rows.Row` for the arrays that a published file has for this head; none by default.

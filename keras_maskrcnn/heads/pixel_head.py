@@ -1,6 +1,8 @@
 """Base of the heads that classify pixels: the loss, the outputs and the checks of a label map."""
 
 import dataclasses
+import math
+import typing
 
 from keras import ops
 
@@ -24,13 +26,10 @@ class PixelStage(Options):
         ValueError: if the factor is negative.
     """
 
+    RANGES: typing.ClassVar = {"loss_weight": (0, math.inf)}
+
     ignore: int = 255
     loss_weight: float = 1.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.loss_weight >= 0:
-            raise ValueError(f"loss_weight={self.loss_weight!r} must be 0 or more")
 
 
 class PixelHead(MapHead):

@@ -1,6 +1,7 @@
 """Proposals: the highest-scored boxes of the RPN, for the second stage (Faster R-CNN, section 3.1)."""
 
 import dataclasses
+import math
 import typing
 
 from keras import ops
@@ -26,6 +27,15 @@ class Proposals(Options):
         training_pre_nms: `pre_nms` in training; None takes the same number.
         training_post_nms: `post_nms` in training; None takes the same number.
     """
+
+    RANGES: typing.ClassVar = {
+        "pre_nms": (1, math.inf),
+        "post_nms": (1, math.inf),
+        "nms_iou": (0, 1),
+        "min_size": (0, math.inf),
+        "training_pre_nms": (1, math.inf),
+        "training_post_nms": (1, math.inf),
+    }
 
     pre_nms: int = 1000
     post_nms: int = 1000

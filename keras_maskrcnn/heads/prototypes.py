@@ -1,6 +1,8 @@
 """Prototypes: maps of the whole canvas that the coefficients of a detection are weights of (YOLACT, section 3.1)."""
 
 import dataclasses
+import math
+import typing
 
 import keras
 from keras import ops
@@ -33,20 +35,22 @@ class PrototypeStage(Options):
             sample is taken, whose loss is scaled to their number.
 
     Raises:
-        ValueError: if `count` or `positives` is less than 1.
+        ValueError: for a value outside its range.
     """
+
+    RANGES: typing.ClassVar = {
+        "count": (1, math.inf),
+        "width": (1, math.inf),
+        "depth": (0, math.inf),
+        "weight": (0, math.inf),
+        "positives": (1, math.inf),
+    }
 
     count: int = 32
     width: int = 256
     depth: int = 3
     weight: float = 6.125
     positives: int = 100
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("count", "positives"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be 1 or more")
 
 
 # Layer ------------------------------------------------------------------------------------------------------------
@@ -131,6 +135,12 @@ class PrototypeHead(Declarations, keras.layers.Layer):
         inside = ops.logical_and(inside, found["valid"][..., None, None])
         masks = ops.sigmoid(canvas_masks.assembled(prototypes, coefficients))
         return {"masks": ops.where(inside, masks, 0.0)}
+
+    def check_prepared(self, prepare):
+        """Raises a ValueError if masks inside boxes have the size of the canvas, and would be taken for masks of it."""
+        size = prepare.mask_size
+        if tuple(prepare.image_size) == (size, size):
+            raise ValueError(f'mask_size={size} is the side of the canvas: take another one, or mask_size="canvas"')
 
     def get_config(self):
         """Constructor arguments."""

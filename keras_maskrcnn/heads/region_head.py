@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import typing
 
 from keras import ops
@@ -35,6 +36,13 @@ class Regions(Options):
     Raises:
         ValueError: in one line, for unknown names, and for an option that does not apply to the pooling.
     """
+
+    RANGES: typing.ClassVar = {
+        "sampling_ratio": (1, math.inf),
+        "canonical_size": (1, math.inf),
+        "canonical_level": (0, math.inf),
+        "level": (0, math.inf),
+    }
 
     aligned: bool = False
     sampling_ratio: int = 2

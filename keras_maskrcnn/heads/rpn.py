@@ -1,6 +1,8 @@
 """Region proposal network: from the pyramid to proposals (Faster R-CNN, section 3.1)."""
 
 import dataclasses
+import math
+import typing
 
 import keras
 from keras import ops
@@ -32,6 +34,8 @@ class RPNStage(Options):
         beta: error at which smooth L1 of the box loss changes from quadratic to linear; 0 is L1.
         norm: normalisation between each convolution and its ReLU, see `layers.norm.norm`; None gives them a bias.
     """
+
+    RANGES: typing.ClassVar = {"channels": (1, math.inf), "depth": (0, math.inf), "beta": (0, math.inf)}
 
     channels: int | None = None
     depth: int = 1
@@ -116,7 +120,7 @@ class RPNHead(Declarations, keras.layers.Layer):
         for i, conv in enumerate(self.convs):
             if not self.norms:
                 levels = [convolved(conv, level) for level in levels]
-            elif self.stage.norm == "batch" and training:
+            elif self.stage.norm in ("batch", "sync_batch") and training:
                 levels = _normalise_together(self.norms[i], [conv(level) for level in levels])
             else:
                 levels = [conv_norm(conv, self.norms[i], level) for level in levels]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 
 import keras
 from keras import ops
@@ -23,6 +24,8 @@ class SemanticStage(PixelStage):
         norm: normalisation after each of them, see `layers.norm.norm`.
     """
 
+    RANGES: typing.ClassVar = {**PixelStage.RANGES, "width": (1, math.inf)}
+
     width: int = 128
     norm: str | None = "group"
 
@@ -41,15 +44,22 @@ class SemanticHead(PixelHead):
         num_classes: classes of pixels ("stuff") without class 0, which is everything else: objects ("things") in
             panoptic segmentation, as in the paper, or background.
         stage: `SemanticStage`, or a dict of its fields.
+        names: names of the classes from 1 on, such as "sky", for drawings and COCO files; None for their numbers.
 
     Raises:
-        ValueError: for `num_classes` that is not in 1…254, or is the label that is ignored.
+        ValueError: for `num_classes` that is not in 1…254, is the label that is ignored, or differs from the number of
+            names.
     """
 
     STAGE = SemanticStage
 
-    def __init__(self, num_classes, stage=None, name="semantic_head", **kwargs):
+    def __init__(self, num_classes, stage=None, names=None, name="semantic_head", **kwargs):
         super().__init__(num_classes, stage, name=name, **kwargs)
+        if names is not None and len(names) != num_classes:
+            raise ValueError(f"{len(names)} names for num_classes={num_classes} of a semantic head")
+        self.names = names and tuple(names)
+        names = self.names or tuple(map(str, range(1, num_classes + 1)))
+        self.OUTPUTS = tuple(dataclasses.replace(output, names=names) for output in type(self).OUTPUTS)
 
     def build(self, input_shape):
         """Create the layers for a list of level shapes (None, H, W, C)."""
@@ -84,6 +94,10 @@ class SemanticHead(PixelHead):
                 level = enlarge(self.stacks[name](level, training=training), 2 if stride > self.stride else 1)
             total = total + level
         return ops.cast(self.logits(total), "float32")
+
+    def get_config(self):
+        """Constructor arguments."""
+        return {**super().get_config(), "names": self.names}
 
     def published(self, source, names):
         """Rows of detectron2's `sem_seg_head`; none for another source or a file without it."""

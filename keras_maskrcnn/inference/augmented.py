@@ -111,7 +111,9 @@ def _mirrored(found, width):
         "map": lambda values: values[:, ::-1],
     }
     turned = {output.name: turn[output.kind](found[output.name]) for output in found.schema}
-    sides = {output.name: list(mirrored(output.names)) for output in found.schema if output.names}
+    sides = {
+        output.name: list(mirrored(output.names)) for output in found.schema if output.names and output.kind != "map"
+    }
     return turned | {name: turned[name][:, order] for name, order in sides.items()}
 
 

@@ -74,7 +74,7 @@ class BatchNorm(keras.layers.BatchNormalization):
                 moving averages stay as they are.
 
         Raises:
-            ValueError: for `valid` and options that the fused operation does not support.
+            ValueError: for `valid` together with other axes or options than Keras' defaults.
         """
         if valid is not None and training and self.trainable:
             return self._normalise_valid(inputs, valid)
@@ -86,14 +86,15 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def _normalise_valid(self, inputs, valid):
         """Normalise with the statistics of the valid rows; the other rows get the offset and no gradient."""
-        if not self._can_fuse(inputs, training=True):
+        if not self._is_usual(inputs):
             raise ValueError(f"{self.name}: valid rows need channels last and Keras' default options")
+        total = replicas.total if self._over_replicas() else lambda values: values
         values, valid = ops.cast(inputs, "float32"), ops.cast(valid, "bool")
-        count = ops.sum(ops.cast(valid, "float32")) * ops.cast(ops.prod(ops.shape(inputs)[1:3]), "float32")
+        count = total(ops.sum(ops.cast(valid, "float32")) * ops.cast(ops.prod(ops.shape(inputs)[1:3]), "float32"))
         divisor, row = ops.maximum(count, 1.0), valid[:, None, None, None]
-        mean = ops.sum(ops.where(row, values, 0.0), axis=(0, 1, 2)) / divisor
+        mean = total(ops.sum(ops.where(row, values, 0.0), axis=(0, 1, 2))) / divisor
         centred = ops.where(row, values - mean, 0.0)
-        variance = ops.sum(ops.square(centred), axis=(0, 1, 2)) / divisor
+        variance = total(ops.sum(ops.square(centred), axis=(0, 1, 2))) / divisor
         kept = ops.where(count > 0, self.momentum, 1.0)
         unbiased = variance * (divisor / ops.maximum(divisor - 1.0, 1.0))
         for variable, value in ((self.moving_mean, mean), (self.moving_variance, unbiased)):
@@ -112,12 +113,13 @@ class BatchNorm(keras.layers.BatchNormalization):
     def _over_replicas(self):
         return self.synchronized and replicas.number() > 1
 
+    def _is_usual(self, inputs):
+        """Whether channels are last and the options are Keras' defaults."""
+        return len(inputs.shape) == 4 and self.axis in (-1, 3) and self.scale and self.center and not self.renorm
+
     def _can_fuse(self, inputs, training):
         """Whether the fused operation supports the layer's options."""
-        channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
-        return (
-            channels_last and self.scale and self.center and not ((training and self._over_replicas()) or self.renorm)
-        )
+        return self._is_usual(inputs) and not (training and self._over_replicas())
 
 
 @keras.saving.register_keras_serializable(package="keras_maskrcnn")
@@ -170,7 +172,8 @@ def _constants(norm):
 class GroupNorm(keras.layers.Layer):
     """Group normalisation (Wu & He 2018), computed from the moments of each channel.
 
-    Averaging over space first gives moments `[B, C]`, so the large tensor is not reshaped.
+    Averaging over space first gives moments `[B, C]`, so the large tensor is not reshaped. Squares are those of
+    deviations from the channel's mean: E[x²] - E[x]² has no correct digit where the mean is a thousand deviations.
 
     Args:
         groups: number of groups; reduced to the number of channels if that is smaller.
@@ -198,9 +201,11 @@ class GroupNorm(keras.layers.Layer):
         channels = inputs.shape[-1]
         groups = min(self.groups, channels)
         values = ops.cast(inputs, "float32")
-        moments = ops.stack([ops.mean(values, axis=(1, 2)), ops.mean(ops.square(values), axis=(1, 2))])
-        moments = ops.mean(ops.reshape(moments, (2, -1, groups, channels // groups)), axis=-1, keepdims=True)
-        mean, inverse = moments[0], ops.rsqrt(ops.maximum(moments[1] - ops.square(moments[0]), 0) + self.epsilon)
+        means, within = ops.moments(values, axes=(1, 2))  # whose gradient keeps no deviations of all pixels
+        means, within = (ops.reshape(moment, (-1, groups, channels // groups)) for moment in (means, within))
+        mean = ops.mean(means, axis=-1, keepdims=True)
+        variance = ops.mean(within + ops.square(means - mean), axis=-1, keepdims=True)
+        inverse = ops.rsqrt(variance + self.epsilon)
         gamma, beta = (ops.reshape(ops.cast(w, "float32"), (groups, -1)) for w in (self.gamma, self.beta))
         scale = ops.reshape(inverse * gamma, (-1, 1, 1, channels))
         offset = ops.reshape(beta - mean * inverse * gamma, (-1, 1, 1, channels))

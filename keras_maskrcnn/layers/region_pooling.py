@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_maskrcnn import backend
 from keras_maskrcnn.ops import roi
+from keras_maskrcnn.options import check_number
 
 _OBSERVED: contextvars.ContextVar[list | None] = contextvars.ContextVar("keras_maskrcnn_pooled", default=None)
 
@@ -85,7 +86,7 @@ class RegionPooling(keras.layers.Layer):
         self.canonical_level = canonical_level
         if implementation not in self.IMPLEMENTATIONS:
             raise ValueError(f"implementation must be one of {self.IMPLEMENTATIONS}, got {implementation!r}.")
-        check_positive("output_size", output_size)
+        check_number("output_size", output_size, 1, math.inf, whole=True)
         pairs = zip(self.strides, self.strides[1:], strict=False)
         if not self.strides or any(coarse != 2 * fine for fine, coarse in pairs):
             raise ValueError(f"strides must not be empty and each must be twice the previous one, got {self.strides}.")
@@ -164,9 +165,3 @@ class RegionPooling(keras.layers.Layer):
             name = type(self).__name__
             raise ValueError(f"{name} has {len(self.strides)} strides but got {len(features)} feature maps.")
         return features
-
-
-def check_positive(name, value):
-    """Raises a ValueError unless `value` is at least 1."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}.")

@@ -40,11 +40,14 @@ needs evenly spaced samples.
 sample with this value. `"tf_image"` does not support it, because its gradient is that of the average.
 """
 
+import math
+
 import keras
 
 from keras_maskrcnn.backend import replicas
-from keras_maskrcnn.layers.region_pooling import RegionPooling, check_positive
+from keras_maskrcnn.layers.region_pooling import RegionPooling
 from keras_maskrcnn.ops.roi_align import gather_align
+from keras_maskrcnn.options import check_number
 
 POSITIONS = ("regular", "random")
 REDUCTIONS = ("average", "max")
@@ -147,7 +150,7 @@ def _check(layer):
         raise ValueError(f"positions must be one of {POSITIONS}, got {layer.positions!r}.")
     if layer.reduce not in REDUCTIONS:
         raise ValueError(f"reduce must be one of {REDUCTIONS}, got {layer.reduce!r}.")
-    check_positive("sampling_ratio", layer.sampling_ratio)
+    check_number("sampling_ratio", layer.sampling_ratio, 1, math.inf, whole=True)
     if layer.implementation == "tf_image":
         for name, value in (("positions", "regular"), ("sampling_ratio", 2), ("reduce", "average")):
             if getattr(layer, name) != value:

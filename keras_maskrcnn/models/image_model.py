@@ -86,14 +86,14 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             raise ValueError(f"num_classes={num_classes!r} must be a whole number of 1 or more (without background)")
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(f"{len(class_names)} class names for {num_classes} classes")
-        if not all(isinstance(name, str) for name in class_names or ()):
-            raise ValueError(f"class_names={class_names!r} must be texts")
+        if isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names or ()):
+            raise ValueError(f"class_names={class_names!r} must be a list of texts")
         refuse_background(class_names)
         # The model itself stays in float32, so that Keras casts no box to half precision; its layers get the policy.
         super().__init__(name=name, dtype="float32", autocast=False)
         self.num_classes = int(num_classes)
         self.class_names = list(class_names) if class_names is not None else None
-        self.image_size = tuple(image_size) if image_size is not None else None
+        self.image_size = None if image_size is None else _size(image_size)
         self.resize = Resize.of(resize)
         if stretch is not None and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
             raise ValueError(f"stretch={stretch!r} must be two ascending percentiles in [0, 100], or None")
@@ -140,6 +140,18 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
             if twice:
                 raise ValueError(f"{', '.join(twice)}: declared twice")
         self.loss_terms = {name: keras.metrics.Mean(name=name) for name in self.loss_names + self.health_names}
+
+    def all_heads(self):
+        """Heads by name; none unless a subclass has some."""
+        return {}
+
+    def __call__(self, inputs, *args, **kwargs):
+        """Run `call`; raises a ValueError for inputs that are no dict of images and sizes."""
+        if not (isinstance(inputs, dict) and {"images", "sizes"} <= set(inputs)):
+            raise ValueError(
+                f"{self.name} takes a dict of images [B, H, W, C] and sizes [B, 2]; detect takes images of any size"
+            )
+        return super().__call__(inputs, *args, **kwargs)
 
     # Input ------------------------------------------------------------------------------------------------------
 
@@ -224,3 +236,11 @@ class ImageModel(Declarations, Detector, Images, Presets, OwnLosses, BuiltModel,
         if isinstance(backbone, dict) and "class_name" in backbone:
             config = {**config, "backbone": keras.saving.deserialize_keras_object(backbone, custom_objects)}
         return cls(**config)
+
+
+def _size(image_size):
+    """(height, width) as ints."""
+    sides = tuple(image_size) if isinstance(image_size, Sequence | np.ndarray) else ()
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in sides):
+        raise ValueError(f"image_size={image_size!r} must be (height, width), two whole numbers of at least 1")
+    return tuple(int(side) for side in sides)

@@ -22,8 +22,14 @@ class Images:
         self.image_type = image_type
         self._pixels = {"pixel_mean": pixel_mean, "pixel_std": pixel_std}
         for option, values in self._pixels.items():
-            if values is not None and len(values) != image_type.channels:
-                raise ValueError(f"{option}={values!r} has {len(values)} numbers for {image_type.channels} channels")
+            if values is None:
+                continue
+            if np.ndim(values) != 1 or len(values) != image_type.channels:
+                raise ValueError(
+                    f"{option}={values!r} has {np.size(values)} numbers for {image_type.channels} channels"
+                )
+            if not np.isfinite(values).all() or (option == "pixel_std" and min(values) <= 0):
+                raise ValueError(f"{option}={values!r} must be finite{' and above 0' * (option == 'pixel_std')}")
 
     @property
     def pixel_mean(self):

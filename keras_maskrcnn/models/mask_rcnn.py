@@ -277,4 +277,6 @@ def _box_head(num_classes, cascade, options):
 def _given_proposals(inputs):
     if "proposals" not in inputs:
         return None
-    return Proposed(inputs["proposals"], ops.cast(inputs["proposal_valid"], "bool"))
+    if "proposal_valid" not in inputs:
+        raise ValueError("the inputs have proposals, and no proposal_valid [B, P] that says which of them are boxes")
+    return Proposed(ops.cast(inputs["proposals"], "float32"), ops.cast(inputs["proposal_valid"], "bool"))

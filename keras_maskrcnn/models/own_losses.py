@@ -1,5 +1,7 @@
 """Training of models that compute their own losses: `compile`, `fit`, `evaluate`, and the steps between."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -8,6 +10,7 @@ from keras_maskrcnn.backend.network import Network
 from keras_maskrcnn.data.coco_names import is_background
 from keras_maskrcnn.data.sample import Dataset
 from keras_maskrcnn.inference.placement import Resize
+from keras_maskrcnn.options import check_number
 
 
 def refuse_background(class_names):
@@ -36,14 +39,11 @@ class OwnLosses:
             **kwargs: passed on to `keras.Model.compile`, such as `jit_compile` and `run_eagerly`.
 
         Raises:
-            ValueError: for a name that is not a loss of this model, or if `loss` or `metrics` is passed.
+            ValueError: for a name that is not a loss of this model, a factor that is not a finite number of at least 0,
+                or if `loss`, `metrics` or `weighted_metrics` is passed.
         """
-        unknown = set(loss_weights or {}) - set(self.loss_names)
-        if unknown:
-            raise ValueError(
-                f"loss_weights names {', '.join(sorted(unknown))}; the losses are {', '.join(self.loss_names)}"
-            )
-        if kwargs.get("loss") is not None or kwargs.get("metrics") is not None:
+        _check_loss_weights(loss_weights, self.loss_names)
+        if any(kwargs.get(name) is not None for name in ("loss", "metrics", "weighted_metrics")):
             raise ValueError(
                 f"{type(self).__name__} computes its own losses and metrics: compile with an optimizer only"
             )
@@ -72,10 +72,12 @@ class OwnLosses:
 
         Raises:
             ValueError: if `x` is a data set instead of batches, or has other or more classes than the model, another
-            resize rule, no ground truth that the model needs, or a canvas that the backbone cannot take.
+            resize rule, no ground truth that the model needs or another form of it, a class of the name of background,
+            or a canvas that the backbone cannot take; for `class_weight` and `sample_weight`.
         """
         if isinstance(x, Dataset):
             raise ValueError("fit takes batches: data.batches(dataset, image_size, batch_size)")
+        _check_unweighted(kwargs)
         self.adopt(x)
         if not isinstance(x, keras.utils.PyDataset):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it cannot shuffle data that comes in batches
@@ -96,8 +98,9 @@ class OwnLosses:
         """The losses on `x`, a result of `data.batches`, see `keras.Model.evaluate`.
 
         Raises:
-            ValueError: if the images of `x` are resized by another rule than the model's.
+            ValueError: if the images of `x` are resized by another rule than the model's, or its classes are others.
         """
+        _check_unweighted(kwargs)
         self._follow(x)
         return super().evaluate(self._distributed(x), y, **kwargs)
 
@@ -121,21 +124,30 @@ class OwnLosses:
         return distributed(strategy, data)
 
     def _follow(self, data):
-        """Have `data.batches` resize images by the model's rule, which `detect` applies too."""
-        if hasattr(data, "rows"):
-            data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
+        """Have `data.batches` resize images by the model's rule, as `detect` does; check its classes and masks."""
+        if not hasattr(data, "rows"):
+            return
+        self._checked_names(data)
+        data.rows.prepare.follow(self.resize.antialias, self.resize.keep_aspect)
+        for head in self.all_heads().values():
+            head.check_prepared(data.rows.prepare)
 
     def class_names_of(self, data):
         """Names of the classes in a result of `data.batches`; None if they are not known."""
         return getattr(data, "class_names", None)
 
-    def _adopt(self, data):
+    def _checked_names(self, data):
+        """`class_names_of` data; raises a ValueError unless its classes are the first ones of the model."""
         names = self.class_names_of(data)
         refuse_background(names)
         if names is not None and len(names) > self.num_classes:
             raise ValueError(f"the data has {len(names)} classes, the model num_classes={self.num_classes}")
         if names and self.class_names and list(names) != self.class_names[: len(names)]:
             raise ValueError(f"the data's classes are {list(names)}, the model's {self.class_names}: they must agree")
+        return names
+
+    def _adopt(self, data):
+        names = self._checked_names(data)
         batch = data.element_spec if hasattr(data, "element_spec") else None
         if isinstance(data, keras.utils.PyDataset):
             batch = data[0]
@@ -196,13 +208,34 @@ class OwnLosses:
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Update the running mean of every term and return them with the loss."""
+        """Update the running mean of every term over the images, and return them with the loss."""
         for name, metric in self.loss_terms.items():
-            metric.update_state(y_pred[name])
+            metric.update_state(y_pred[name], sample_weight=ops.shape(x["images"])[0])
         return {metric.name: metric.result() for metric in (self.loss_metric, *self.loss_terms.values())}
 
 
 def _merged(data):
     """One dict of inputs from (x, y), (x,) or x: ground truth reaches `call` together with the images."""
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    _check_unweighted({"sample_weight": weight})
     return {**x, **(y or {})}
+
+
+def _check_unweighted(options):
+    """Raises a ValueError for weights that the model's own losses do not have."""
+    for name in ("class_weight", "sample_weight"):
+        if options.get(name) is not None:
+            raise ValueError(f"{name} is not supported: compile(class_weights=...) has the factors of the classes")
+
+
+def _check_loss_weights(given, names):
+    """Raises a ValueError unless the argument of `compile` is None or a dict from names of losses to factors."""
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise ValueError(f"loss_weights={given!r} must be a dict from names of losses: {', '.join(names)}")
+    unknown = sorted(str(name) for name in given if name not in names)
+    if unknown:
+        raise ValueError(f"loss_weights names {', '.join(unknown)}; the losses are {', '.join(names)}")
+    for name, factor in given.items():
+        check_number(f"the loss weight of {name}", factor, 0, math.inf)

@@ -111,7 +111,7 @@ def _add_optimizer(add):
         choices=OPTIMIZERS,
         help="sgd has a momentum of 0.9, and needs another --learning-rate than the others (default: %(default)s)",
     )
-    add("--learning-rate", type=float, help="peak of the schedule (default: %(default)s)")
+    add("--learning-rate", type=above_zero, help="peak of the schedule (default: %(default)s)")
     add(
         "--lr-schedule",
         choices=SCHEDULES,

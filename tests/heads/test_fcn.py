@@ -77,7 +77,7 @@ def test_dropout_in_training_only():
         ({"skips": "sum"}, "skips='sum' is not one of 'add', 'concatenate'"),
         ({"upsampling": "linear"}, "upsampling='linear' is not one of"),
         ({"stage": {"dropout": 1.0}}, r"dropout=1.0 must be at least 0 and below 1"),
-        ({"stage": {"depth": -1}}, "depth=-1, width=512: must be at least 0 and 1"),
+        ({"stage": {"depth": -1}}, "depth=-1 must be a whole number of at least 0"),
         ({"stage": {"ignore": 2}}, "must not hold ignore=2"),
     ],
 )

@@ -99,6 +99,21 @@ def test_reloaded_head_gives_the_same(tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_synchronised_batch_norm_uses_the_statistics_of_the_batch():
+    """On one device it is batch normalisation: the same outputs in training, and the same moving averages."""
+    outputs, statistics = [], []
+    for kind in ("batch", "sync_batch"):
+        head = rpn(3, channels=4, norm=kind)
+        head.build((None, None, None, 5))
+        for weight in head.trainable_weights:
+            weight.assign(np.random.default_rng(0).normal(size=weight.shape))
+        outputs.append(numpy(head(levels(), training=True)[0]))
+        statistics.append(head.norms[0].get_weights()[2:])
+    assert np.abs(statistics[0][0]).max() > 0.01
+    for one, other in zip(outputs[0] + statistics[0], outputs[1] + statistics[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_batch_norm_is_between_convolution_and_relu():
     """With a beta of -1, the ReLU after the norm removes values below the mean plus one standard deviation."""
     head = rpn(1, (8,), channels=2, norm="batch")

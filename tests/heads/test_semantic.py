@@ -91,12 +91,19 @@ def test_the_loss_is_that_of_the_enlarged_logits():
         ({"num_classes": 0}, "num_classes=0 of a semantic head must be 1 to 254"),
         ({"num_classes": 255}, "num_classes=255"),
         ({"num_classes": 3, "stage": {"ignore": 3}}, "must not hold ignore=3"),
-        ({"num_classes": 3, "stage": {"loss_weight": -1}}, "loss_weight=-1 must be 0 or more"),
+        ({"num_classes": 3, "stage": {"loss_weight": -1}}, "loss_weight=-1 must be a number of at least 0"),
+        ({"num_classes": 3, "names": ("sky", "sea")}, "2 names for num_classes=3 of a semantic head"),
     ],
 )
 def test_bad_options(arguments, reason):
     with pytest.raises(ValueError, match=reason):
         SemanticHead(**arguments)
+
+
+def test_names_are_kept_and_are_numbers_by_default():
+    head = SemanticHead(2, names=["sky", "sea"])
+    assert SemanticHead.from_config(head.get_config()).OUTPUTS[0].names == ("sky", "sea")
+    assert SemanticHead(2).OUTPUTS[0].names == ("1", "2")
 
 
 def test_a_head_belongs_to_one_model_and_stays_frozen():

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_maskrcnn import backend
+from keras_maskrcnn.backend import replicas
 from keras_maskrcnn.layers.norm import KINDS, BatchNorm, FrozenBatchNorm, GroupNorm, norm
 
 SHAPE = (3, 5, 4, 6)
@@ -230,6 +231,15 @@ def test_group_norm_of_a_constant_is_finite():
     np.testing.assert_allclose(values[0], 0, atol=1e-2)
 
 
+@pytest.mark.parametrize("mean", [100, 5000])
+def test_group_norm_of_values_far_from_zero(mean):
+    """E[x²] - E[x]² in float32 would be wrong by 1 % at a mean of 100 deviations, and clipped to 0 at 5,000."""
+    x = (np.random.default_rng(0).normal(size=(1, 16, 16, 4)) + mean).astype("float32")
+    parts = x.astype("float64").reshape(1, -1, 2, 2)
+    expected = (parts - parts.mean((1, 3), keepdims=True)) / np.sqrt(parts.var((1, 3), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(GroupNorm(2)(x), expected.reshape(x.shape), atol=2e-3)
+
+
 def test_group_norm_rejects_indivisible_channels():
     with pytest.raises(ValueError, match="48 channels are not divisible into 32 groups"):
         GroupNorm()(np.zeros((1, 2, 2, 48), "float32"))
@@ -283,3 +293,19 @@ def test_synchronised_statistics_on_one_device_are_those_of_the_batch():
         np.testing.assert_array_equal(plain(x, training=training), synchronised(x, training=training))
     for one, other in zip(plain.weights, synchronised.weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_synchronised_statistics_of_valid_rows_are_those_of_all_replicas(monkeypatch):
+    """Two replicas, one of which is played by its sums: the other's share of the count, the sum and the squares."""
+    x, valid = features(), np.array([True, False, True])
+    whole = norm("sync_batch", "n")
+    expected = whole(x, training=True, valid=valid)
+    rest = x[2:]
+    centre = x[valid].mean(axis=(0, 1, 2))
+    sums = iter([rest[..., 0].size, rest.sum(axis=(0, 1, 2)), np.square(rest - centre).sum(axis=(0, 1, 2))])
+    monkeypatch.setattr(replicas, "number", lambda: 2)
+    monkeypatch.setattr(replicas, "total", lambda values: values + tf.cast(next(sums), values.dtype))
+    part = norm("sync_batch", "n")
+    np.testing.assert_allclose(part(x[:2], training=True, valid=valid[:2]), expected[:2], atol=1e-5)
+    for one, other in zip(part.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

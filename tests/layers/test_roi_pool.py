@@ -225,7 +225,8 @@ def test_functional_model_has_static_shapes():
     "options, reason",
     [
         (dict(implementation="sparse"), "implementation must be one of"),
-        (dict(output_size=0), "output_size must be at least 1"),
+        (dict(output_size=0), "output_size=0 must be a whole number of at least 1"),
+        (dict(output_size=(7, 7)), r"output_size=\(7, 7\) must be a whole number of at least 1"),
         (dict(strides=(4, 16)), "twice the previous one"),
     ],
 )

@@ -25,11 +25,13 @@ from keras_maskrcnn import MaskRCNN, data, training
 
 def make():
     keras.utils.set_random_seed(3)
+    norms = {"norm": arguments.get("head_norm")}
     model = MaskRCNN(
         3, {"name": "resnet10", "width": 8, "norm": arguments.get("norm", "group")}, fpn_channels=16,
         anchors={"sizes": ((12,), (24,), (48,), (64,), (96,))}, proposals={"pre_nms": 50, "post_nms": 20},
         rpn_sampling={"size": 5000, "positive_fraction": 1.0}, box_sampling={"size": 5000, "positive_fraction": 1.0},
-        box_stage={"width": 16}, mask_stage={"width": 8, "depth": 1}, image_size=(64, 64), seed=7)
+        rpn_stage=norms, box_stage={"width": 16, "convs": int("head_norm" in arguments), **norms},
+        mask_stage={"width": 8, "depth": 1, **norms}, image_size=(64, 64), seed=7)
     optimizer = {
         "SGD": lambda: training.SGD(1e-2, momentum=0.9, weight_decay=1e-3, global_clipnorm=1.0),
         # With the usual epsilon Adam turns the rounding error of a gradient near 0 into a whole step.
@@ -134,8 +136,9 @@ def test_replicas_have_equal_moving_averages(tmp_path):
 
 
 @pytest.mark.slow
-def test_synchronised_batch_norm_has_the_statistics_of_the_global_batch(tmp_path):
-    one, two = run(tmp_path, 0, norm="batch"), run(tmp_path, 2, norm="sync_batch")
+@pytest.mark.parametrize("of", ["norm", "head_norm"])
+def test_synchronised_batch_norm_has_the_statistics_of_the_global_batch(tmp_path, of):
+    one, two = run(tmp_path, 0, **{of: "batch"}), run(tmp_path, 2, **{of: "sync_batch"})
     for step, expected in zip(two[0]["steps"], one[0]["steps"], strict=True):
         assert step == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert two[0]["different_copies"] == []

@@ -97,6 +97,74 @@ def test_unknown_loss_weight_and_foreign_loss_are_rejected(tiny):
         tiny().compile("sgd", loss="mse")
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"loss_weights": [1, 1]}, r"loss_weights=\[1, 1\] must be a dict from names of losses: rpn_class_loss"),
+        ({"loss_weights": {"mask_loss": -1}}, "the loss weight of mask_loss=-1 must be a number of at least 0"),
+        ({"loss_weights": {"mask_loss": float("nan")}}, "the loss weight of mask_loss=nan must be a number"),
+        ({"weighted_metrics": ["accuracy"]}, "computes its own losses and metrics"),
+    ],
+)
+def test_options_of_compile_that_would_have_no_or_a_wrong_effect_are_refused(tiny, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        tiny().compile("sgd", **options)
+
+
+def test_weights_of_samples_are_refused(tiny, batch):
+    model, (x, y) = compiled(tiny(), run_eagerly=True), batch
+    for weights in ({"sample_weight": np.ones(2)}, {"class_weight": {0: 1.0}}):
+        with pytest.raises(ValueError, match=next(iter(weights))):
+            model.fit(x, y, batch_size=2, verbose=0, **weights)
+
+
+@pytest.mark.parametrize("step", ["test", "train"])
+def test_the_total_is_the_sum_of_the_terms_where_the_last_batch_is_smaller(tiny, shapes, step):
+    model = compiled(tiny(), run_eagerly=True)
+    batches = data.batches(shapes, (64, 64), 4, max_instances=6, mask_size=28, shuffle=False)
+    if step == "test":
+        found = model.evaluate(batches, verbose=0, return_dict=True)
+    else:
+        found = {name: values[0] for name, values in model.fit(batches, verbose=0).history.items()}
+    assert found["loss"] == pytest.approx(sum(found[name] for name in model.loss_names), rel=1e-5)
+
+
+def test_classes_in_another_order_are_refused_in_validation_too(tiny, shapes):
+    options = {"batch_size": 2, "max_instances": 6, "mask_size": 28}
+    model, other = compiled(tiny(class_names=list(shapes.class_names))), data.batches(shapes, (64, 64), **options)
+    other.class_names = shapes.class_names[::-1]
+    with pytest.raises(ValueError, match=r"the data's classes are .* they must agree"):
+        model.evaluate(other, verbose=0)
+    with pytest.raises(ValueError, match=r"the data's classes are .* they must agree"):
+        model.fit(data.batches(shapes, (64, 64), **options), validation_data=other, verbose=0)
+
+
+def test_masks_of_another_form_than_the_targets_are_refused(tiny, shapes):
+    """On a square canvas the shapes do not tell them apart: the mask head would learn from wrong masks."""
+    whole = data.batches(shapes, (64, 64), 2, max_instances=6, mask_size="canvas")
+    for run in (compiled(tiny()).fit, compiled(tiny()).evaluate):
+        with pytest.raises(ValueError, match=r'mask_size="canvas"\) is for mask_stage targets="roi_align"'):
+            run(whole, verbose=0)
+
+
+def test_inputs_that_are_no_dict_of_images_and_sizes_are_refused(tiny, batch):
+    model, (x, y) = tiny(), batch
+    for inputs in (x["images"], {"images": x["images"]}):
+        with pytest.raises(ValueError, match=r"^mask_rcnn takes a dict of images .* and sizes \[B, 2\]"):
+            model(inputs)
+    with pytest.raises(ValueError, match="the same N of at least 1 in all batches"):
+        model({**x, **{name: values[:, :0] for name, values in y.items()}})
+
+
+def test_proposals_of_whole_numbers_are_taken_and_need_valid(tiny, batch):
+    model, x = tiny(), batch[0]
+    proposals = {"proposals": np.tile(np.int64([[[4, 4, 30, 30], [10, 20, 60, 60]]]), (2, 1, 1))}
+    with pytest.raises(ValueError, match="no proposal_valid"):
+        model({**x, **proposals})
+    found = model({**x, **proposals, "proposal_valid": np.ones((2, 2), bool)})
+    assert found["boxes"].dtype == "float32"
+
+
 def test_fit_before_compile_raises(tiny, shapes):
     with pytest.raises(ValueError, match="compile"):
         tiny().fit(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=28))

@@ -131,6 +131,13 @@ def test_masks_of_the_canvas_give_almost_the_loss_of_masks_in_boxes(shapes):
     np.testing.assert_allclose(found[0]["semantic_loss"], found[1]["semantic_loss"], rtol=0.1)
 
 
+def test_masks_inside_boxes_of_the_size_of_the_canvas_are_refused(shapes):
+    model = make_model()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="mask_size=64 is the side of the canvas"):
+        model.fit(data.batches(shapes, (64, 64), 2, max_instances=6, mask_size=64), verbose=0)
+
+
 def test_the_mask_loss_is_that_of_loops(batch):
     model = make_model()
     x, y = batch

@@ -21,6 +21,13 @@ def rates(schedule, steps):
     return [float(schedule(step)) for step in steps]
 
 
+@pytest.mark.parametrize("rate", ["0", "-0.1", "nan", "inf"])
+def test_a_learning_rate_that_is_not_above_zero_is_refused(rate, capsys):
+    with pytest.raises(SystemExit):
+        parsed("--learning-rate", rate)
+    assert f"--learning-rate: {rate} must be a positive number" in capsys.readouterr().err
+
+
 # The warm-up takes 90 of 900 steps.
 @pytest.mark.parametrize(
     ("name", "at"),

@@ -113,7 +113,7 @@ def _logs(model, inputs, terms, loss, norm, finite):
     batch = replicas.total(tf.cast(tf.shape(inputs["images"])[0], tf.float32))
     model.loss_metric.update_state(known(loss), sample_weight=weight * batch)
     for name, metric in model.loss_terms.items():
-        metric.update_state(known(terms[name]), sample_weight=weight)
+        metric.update_state(known(terms[name]), sample_weight=weight * batch)
     model.gradient_norm.update_state(known(norm), sample_weight=weight)
     model.skipped_steps.update_state(1.0 - weight)
     if "image_index" in inputs:
