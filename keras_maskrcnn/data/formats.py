@@ -141,7 +141,7 @@ def _reason(path, reasons):
         return f"holds {len(files)} COCO files ({names}): give one of them, or name two train.json and val.json"
     endings = {os.path.splitext(name)[1].lower() for _, _, names in os.walk(path) for name in names}
     if not endings:
-        return "is a folder without files"
+        return f"is a folder without files: {reasons}"
     others = sorted(endings.difference(IMAGE_ENDINGS))
     if not others:
         return f"holds images, and no annotations: {reasons}"

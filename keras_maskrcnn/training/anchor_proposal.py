@@ -31,7 +31,7 @@ def propose_anchors(dataset, scale, strides=STRIDES, limit=300):
         (anchors, summary), as `anchors_for`.
 
     Raises:
-        ValueError: no image has a box.
+        ValueError: no image can be read, or none has a box.
     """
     return anchors_for(_sides(dataset, scale, limit), strides)
 
@@ -136,6 +136,9 @@ def _sides(dataset, scale, limit):
             continue
         boxes = sample["boxes"][~sample["crowd"]].astype(float)
         found.append((boxes[:, 2:] - boxes[:, :2]) * _factor(scale, sample["image"].shape[:2]))
+    if len(found) == 1 and dataset.skipped:
+        source, reason = next(iter(dataset.skipped.items()))
+        raise ValueError(f"no image of the training set can be read, among them {source}: {reason}")
     sides = np.concatenate(found)
     return sides[(sides > 0).all(axis=1)]
 

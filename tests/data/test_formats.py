@@ -189,7 +189,7 @@ def test_usual_mistakes_are_named_first(tmp_path):
         found[name] = caught.value.reason
     assert found["photos"].startswith("holds images, and no annotations: no known format (COCO: ")
     assert found["lines"].startswith("holds annotations as JSON Lines, export JSON or YOLO text: no known format")
-    assert found["empty"] == "is a folder without files"
+    assert found["empty"].startswith("is a folder without files: no known format (COCO: ")
     assert found["two"].startswith("holds 2 COCO files (first.json, second.json): give one of them")
     assert found["photos/deep/a.jpg"] == "is an image: give its annotations"
 

@@ -111,6 +111,15 @@ def test_no_box_is_one_line():
         propose_anchors(Empty([(3, 3)]), scale=1)
 
 
+def test_images_that_cannot_be_read_are_the_reason():
+    class Lost(Boxes):
+        def read(self, position):
+            raise data.DataError(f"{position}.jpg", "no such file")
+
+    with pytest.raises(ValueError, match=r"no image of the training set can be read, among them 0\.jpg: no such file"):
+        propose_anchors(Lost([(3, 3)] * 2), scale=1)
+
+
 def test_crowds_and_images_that_cannot_be_read_are_left_out():
     class Mixed(Boxes):
         def read(self, position):
