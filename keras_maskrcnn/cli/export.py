@@ -43,9 +43,9 @@ def arguments(parser):
 
 def run(args):
     """Writes a model that runs without this package."""
-    from keras_maskrcnn.inference.export import format_of, is_exported, reconfigured
+    from keras_maskrcnn.inference.export import is_exported, output_format, reconfigured
 
-    format = format_of(args.output, args.format)
+    format = output_format(args.output, args.format)
     check_outputs(args, folder=format == "saved_model")
     if is_exported(args.model):
         raise ValueError(f"{args.model}: is exported already; export takes a .keras file or a preset")

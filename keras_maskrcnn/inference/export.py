@@ -24,7 +24,7 @@ def format_of(path, given=None):
     """Name of the format: the given one, or that of the path's suffix; a SavedModel if it has another.
 
     Raises:
-        ValueError: for an unknown format, or a suffix that is not the format's, or of a file that is not written.
+        ValueError: for an unknown format, or a suffix that is not the format's.
     """
     suffix = pathlib.Path(path).suffix
     of_path = SUFFIXES.get(suffix)
@@ -35,11 +35,21 @@ def format_of(path, given=None):
         expected = next((suffix for suffix, name in SUFFIXES.items() if name == given), None)
         reason = f"ends in {expected}" if expected else "is a folder"
         raise ValueError(f"{path}: the output of the format {given} {reason}")
+    return of_path or "saved_model"
+
+
+def output_format(path, given=None):
+    """As `format_of`, for a file or folder that is to be written.
+
+    Raises:
+        ValueError: also for the suffix of a file that is not written.
+    """
+    suffix = pathlib.Path(path).suffix
     if given is None and suffix.lower() in UNWRITTEN:
         raise ValueError(
             f"{path}: {suffix} is not written; a SavedModel is a folder, files end in {', '.join(SUFFIXES)}"
         )
-    return of_path or "saved_model"
+    return format_of(path, given)
 
 
 def export(model, path, format=None, image_size=None, batch=None, weights=None, calibration=None):
@@ -73,7 +83,7 @@ def export(model, path, format=None, image_size=None, batch=None, weights=None, 
         raise RuntimeError(
             "export needs the TensorFlow backend: save the model as .keras and export it under KERAS_BACKEND=tensorflow"
         )
-    format = format_of(path, format)
+    format = output_format(path, format)
     if weights is not None and (format != "litert" or weights not in NARROW):
         others = f"only litert has others than float32, {' and '.join(NARROW)}; INT8 of openvino needs `calibration`"
         raise ValueError(f"weights={weights!r}: {others}")

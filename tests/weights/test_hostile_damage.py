@@ -89,6 +89,19 @@ def test_a_length_of_a_text_for_which_hdf5_takes_gigabytes(tmp_path, version, pl
     assert rejection(files.read, path) == "is damaged: its lists of names are longer than the file"
 
 
+@pytest.mark.skipif(h5py.version.hdf5_version_tuple >= (2,), reason="mended in HDF5 2.0")
+def test_a_damaged_list_of_links_at_which_hdf5_crashes(tmp_path):
+    path = tmp_path / "w.weights.h5"
+    with h5py.File(path, "w", libver=("v108", "v108")) as file:
+        for number in range(20):
+            file[f"group/{number}"] = NUMBERS
+    keras_file.check(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"BTLF") + 20] ^= 1  # the checksum of the list does not fit
+    path.write_bytes(content)
+    assert rejection(keras_file.check, path) == "is damaged: HDF5 crashed when it looked at all that is in the file"
+
+
 def test_compressed_weights_are_refused(tmp_path):
     """HDF5 1.14 takes the size of what they unpack to from the file."""
     path = tmp_path / "w.h5"
