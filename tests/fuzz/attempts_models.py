@@ -226,7 +226,8 @@ def onnx(folder):
             return content[: rng.randrange(len(content))]
         file = library.load(io.BytesIO(content))
         for entry in file.metadata_props:
-            entry.value = changes.json_changed(entry.value.encode(), rng).decode("utf-8", "replace")
+            change = changes.json_changed if entry.value.startswith("{") else changes.bytes_changed
+            entry.value = change(entry.value.encode(), rng).decode("utf-8", "replace")
         return file.SerializeToString()
 
     return changed_files(path.parent, lambda: opened(path), change)
