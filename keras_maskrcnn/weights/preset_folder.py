@@ -154,6 +154,9 @@ def _json(path):
 
 
 def sha256(path):
-    """The SHA-256 of a file as 64 hex digits."""
-    with regular(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file as 64 hex digits; a DataError if it cannot be read."""
+    try:
+        with regular(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from error

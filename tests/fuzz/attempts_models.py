@@ -161,9 +161,11 @@ def preset(folder):
     original = (place / preset_folder.METADATA).read_bytes()
 
     def case(rng):
-        (place / preset_folder.METADATA).unlink(missing_ok=True) if (place / preset_folder.METADATA).is_file() else None
-        if not (place / preset_folder.METADATA).exists():
-            (place / preset_folder.METADATA).write_bytes(original)
+        metadata = place / preset_folder.METADATA
+        if metadata.is_file() or metadata.is_symlink():  # also a link to itself
+            metadata.unlink()
+        if not metadata.exists():
+            metadata.write_bytes(original)
         return cases(rng)
 
     return case
