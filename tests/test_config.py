@@ -204,6 +204,7 @@ CLASSES = {
         {
             "num_classes": 5,
             "stage": {"width": 7, "norm": None, "ignore": 200, "loss_weight": 0.5},
+            "names": ("sky", "sea", "ground", "wall", "road"),
             **LAYER,
         },
     ),

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import os
 import pathlib
 import threading
 import zlib
@@ -304,6 +305,11 @@ def _chunk(dataset, corner):
     from h5py import h5z
 
     properties, size = dataset.id.get_create_plist(), math.prod(dataset.chunks) * dataset.dtype.itemsize
+    stored = dataset.id.get_chunk_info_by_coord(corner)
+    if not stored.size:  # never written
+        return np.full(dataset.chunks, dataset.fillvalue, dataset.dtype)
+    if stored.byte_offset + stored.size > os.path.getsize(dataset.file.filename):
+        raise ValueError(f"a chunk of {stored.size} bytes does not fit in the file")
     skipped, content = dataset.id.read_direct_chunk(corner)
     for number in reversed(range(properties.get_nfilters())):
         kind, *_, name = properties.get_filter(number)
