@@ -43,16 +43,6 @@ def kept_kernels():
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
-def no_reports():
-    """OpenVINO reports no conversions to its makers, as on a build server.
-
-    It would start a process for each kind of operation in a model; a fork of a process with TensorFlow is expensive.
-    """
-    with mock.patch.dict(os.environ, {"CI": "true"}):
-        yield
-
-
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """Every test starts with the same random state."""
