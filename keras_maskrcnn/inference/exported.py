@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import re
 
 import numpy as np
@@ -160,6 +161,20 @@ def required(path, extra):
     except ModuleNotFoundError as error:
         reason = f'needs the package {error.name}: pip install "keras3-maskrcnn[{extra}]"'
         raise DataError(path, reason) from error
+
+
+@contextlib.contextmanager
+def variable(name, value):
+    """Context in which a variable of the environment has a value."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def read_description(path, text, keys=OF_ENGINES):

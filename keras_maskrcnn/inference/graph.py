@@ -22,7 +22,8 @@ class EngineGraph(typing.NamedTuple):
         function: `tf.function` of the tensors in `signature`, to a dict of tensors.
         signature: list of `TensorSpec`: `images`, and for models of objects the names in `THRESHOLDS`.
         defaults: dict of the thresholds' values, which become constants of the file.
-        public: names of the outputs of the file, those of a SavedModel.
+        public: names of the outputs of the file, those of a SavedModel; empty until a function with the network is
+            traced, as is `pooled`: no engine needs all of the functions, and each trace takes seconds.
         network: names of the inner tensors that the network computes from those in `CANVAS`, by the names of its
             outputs.
         parts: two `tf.function`s: of the images, to the tensors in `CANVAS` and `image_size`; and of these and the
@@ -77,7 +78,7 @@ def engine_graph(model, placement, batch=None, dynamic=()):
 
     limits = model.detection.limits()
     defaults = {name: getattr(limits, name) for name in THRESHOLDS if of_objects(model.schema)}
-    image_type, network, pooled = model.image_type, network_outputs(model.schema), []
+    image_type, network, public, pooled = model.image_type, network_outputs(model.schema), [], []
     signature = [tf.TensorSpec([batch, None, None, image_type.channels], image_type.dtype, name="images")]
     signature += [tf.TensorSpec([], tf.float32, name=name) for name in defaults]
 
@@ -93,6 +94,7 @@ def engine_graph(model, placement, batch=None, dynamic=()):
             found = model(inputs, training=False)
             canvas = tf.unstack(tf.shape(images)[1:3])
             answer = exported(model.schema, found, sizes, tf.unstack(image_size), canvas)
+        public[:] = answer
         answer |= {inner: tf.identity(found[name]) for name, inner in network.items()}
         pooled[:] = [_name_pooled(number, call, answer) for number, call in enumerate(seen)]
         return answer
@@ -111,8 +113,6 @@ def engine_graph(model, placement, batch=None, dynamic=()):
         tf.function(part, input_signature=specs, autograph=False)
         for part, specs in ((whole, signature), (place, signature[:1]), (run, [*between, *signature[1:]]))
     )
-    outputs = function.get_concrete_function().structured_outputs
-    public = [name for name in outputs if name not in (*CANVAS, *network.values())]
     return EngineGraph(function, signature, defaults, public, network, tuple(parts), pooled)
 
 

@@ -1,8 +1,6 @@
 """ONNX: one file, images in, detections out, with preprocessing inside; ONNX Runtime runs it, without this package."""
 
-import contextlib
 import json
-import os
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from keras_maskrcnn.inference.exported import (
     engine_description,
     read_description,
     required,
+    variable,
 )
 from keras_maskrcnn.inference.graph import CANVAS, THRESHOLDS, engine_graph, network_outputs
 
@@ -36,7 +35,8 @@ def write(model, path, placement, batch=None):
         import onnx
         import tf2onnx
     graph = engine_graph(model, placement, batch, dynamic=("mask_rows",))
-    with _without_copies():
+    # Otherwise tf2onnx copies the graph, weights included, before each of its passes.
+    with variable("TF2ONNX_CATCH_ERRORS", "FALSE"):
         converted, _ = tf2onnx.convert.from_function(graph.function, graph.signature, opset=OPSET)
     _hide(converted.graph, graph, onnx.numpy_helper)
     _name_sizes(converted.graph)
@@ -44,21 +44,6 @@ def write(model, path, placement, batch=None):
     onnx.helper.set_model_props(converted, {**properties, CLASS_NAMES: class_names(model)})
     with atomic.replacing(path) as new:
         onnx.save(converted, str(new))
-
-
-@contextlib.contextmanager
-def _without_copies():
-    """Context in which tf2onnx does not copy the graph, weights included, before each of its passes."""
-    name = "TF2ONNX_CATCH_ERRORS"
-    before = os.environ.get(name)
-    os.environ[name] = "FALSE"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _name_sizes(graph):

@@ -1,6 +1,7 @@
 """ONNX and OpenVINO files give the detections of `detect`: read by this library, and run by their engines alone."""
 
 import json
+import os
 import sys
 
 import keras
@@ -132,6 +133,21 @@ def test_the_network_reads_the_size_of_an_open_canvas_of_enlarged_images(suffix,
         ours, theirs = (m.detect(np.full((*size, 3), 200, "uint8")) for m in (model, client))
         np.testing.assert_allclose(theirs["scores"], ours["scores"], rtol=1e-5)
         np.testing.assert_allclose(theirs["boxes"], [[0, 0, *size[::-1]]])
+
+
+def test_openvino_reports_no_export(brightness, tmp_path, monkeypatch):
+    from openvino_telemetry import Telemetry
+    from openvino_telemetry.utils.sender import TelemetrySender
+
+    sent = []
+    monkeypatch.setattr(TelemetrySender, "send", lambda self, backend, message: sent.append(message))
+    monkeypatch.setenv("HOME", str(tmp_path))  # where nobody has forbidden it
+    monkeypatch.delenv("CI", raising=False)
+    Telemetry().init("other", "1", "id", "ga4", enable_opt_in_dialog=False, disable_in_ci=True)
+    Telemetry().send_event("other", "event", "that is reported")
+    assert len(sent) == 1
+    brightness(1, image_size=(8, 8)).export(tmp_path / "model.xml")
+    assert len(sent) == 1 and "CI" not in os.environ
 
 
 def test_formats_and_their_suffixes():
