@@ -26,7 +26,7 @@ from keras_maskrcnn.options import check_choice
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 # As on a build server: OpenVINO and NNCF report nothing to their makers. They start a process for each message, some
-# 250 in a conversion, and the end of the program waits for all.
+# 250 for a model, which takes longer than the export.
 UNREPORTED = ("CI", "true")
 
 
