@@ -16,7 +16,6 @@ from keras_maskrcnn.inference import openvino_operations
 from keras_maskrcnn.inference.exported import variable
 from keras_maskrcnn.inference.graph import PooledNames
 from keras_maskrcnn.inference.openvino_file import UNREPORTED
-from keras_maskrcnn.ops import keypoints
 
 
 def compiled(model):
@@ -117,11 +116,10 @@ def test_what_openvino_computes_in_another_way_remains(layer):
     ],
     ids=["masks", "mlp", "keypoints"],
 )
-def test_heads_compute_the_slots_in_use(head, monkeypatch):
+def test_heads_compute_the_slots_in_use(head):
     """Few, none and all slots in use, in two images; what the layers see is rounded up to a multiple of `STEP`."""
     import tensorflow as tf
 
-    monkeypatch.setattr(keypoints, "SAMPLES", 56)  # a sixteenth of the work
     head, slots, rng = head(), 2 * STEP, np.random.default_rng(2)
     head.connect((8,), 5)
     shapes = {"level": [8, 8, 5], "boxes": [slots, 4], "labels": [slots], "valid": [slots]}
