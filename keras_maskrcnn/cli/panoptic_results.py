@@ -39,7 +39,7 @@ class Merging:
 
 
 class PanopticResults(Writer):
-    """COCO panoptic results: a PNG file for each picture, whose colours are the ids of segments, and a JSON file.
+    """COCO panoptic results: a PNG file for each image, whose colours are the ids of segments, and a JSON file.
 
     Categories have the ids of a COCO file, or numbers from 1, things first. Segments of categories that the file lacks
     are left out.
@@ -63,7 +63,7 @@ class PanopticResults(Writer):
         self._list = JsonList(folder.with_name(f"{folder.name}.json"), start='{"annotations": [', end=end)
 
     def add(self, picture, found):
-        """Writes the file of a picture, and its record."""
+        """Writes the PNG file of an image, and its entry in the JSON file."""
         merged, segments = self._merging(found), []
         for one in merged.segments:
             if (one.thing, one.label) in self._ids:

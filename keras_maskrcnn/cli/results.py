@@ -56,7 +56,7 @@ class Overlays(Writer):
         self._source = self._video = self.where = None
 
     def add(self, picture, found):
-        """Draws a picture."""
+        """Draws what was found in an image."""
         from keras_maskrcnn.visualize import fitting_scale
 
         if picture.source is not self._source:

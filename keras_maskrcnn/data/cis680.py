@@ -24,6 +24,7 @@ FILES = {
 KEY = "data"  # the one dataset in each of the HDF5 files
 CLASSES = ("vehicle", "person", "animal")
 MAX_READ_BYTES = 2**30  # of the part of an HDF5 dataset that is decoded at once; assign another number to change it
+MAX_CHUNKS = 2**16  # in such a part, which a file of any size may declare; likewise
 PARTS = 4  # one in four images is for testing
 
 
@@ -288,9 +289,11 @@ def _unpacked(dataset, rows):
 
     Chunks are unpacked here: HDF5 1.14 reads beyond the end of one that unpacks to fewer bytes than it should have.
     """
-    values = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
     sides = [(rows.start, rows.stop), *((0, length) for length in dataset.shape[1:])]
-    grid = (range(start - start % step, stop, step) for (start, stop), step in zip(sides, dataset.chunks, strict=True))
+    grid = [range(start - start % step, stop, step) for (start, stop), step in zip(sides, dataset.chunks, strict=True)]
+    if (count := math.prod(map(len, grid))) > MAX_CHUNKS:
+        raise ValueError(f"it is divided into {count} chunks, more than {__name__}.MAX_CHUNKS = {MAX_CHUNKS}")
+    values = np.empty((len(rows), *dataset.shape[1:]), dataset.dtype)
     for corner in itertools.product(*grid):
         ends = zip(corner, dataset.chunks, sides, strict=True)
         spans = [(place, max(place, low), min(place + step, high)) for place, step, (low, high) in ends]

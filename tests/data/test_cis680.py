@@ -262,6 +262,19 @@ def test_a_chunk_that_unpacks_to_fewer_bytes_than_it_should_have(course):
         data.Cis680(folder)[0]
 
 
+def test_a_small_file_that_declares_millions_of_chunks(course):
+    folder = course()
+    with h5py.File(folder / FILES["images"], "a") as file:
+        del file["data"]
+        file.create_dataset("data", shape=(4, 3, 1000, 1000), dtype="u1", chunks=(1, 1, 1, 1))
+    with h5py.File(folder / FILES["masks"], "a") as file:
+        count = len(file["data"])
+        del file["data"]
+        file.create_dataset("data", shape=(count, 1000, 1000), dtype="u1", chunks=(1, 1000, 1000))
+    with pytest.raises(data.DataError, match=r"divided into 3000000 chunks, more than .*MAX_CHUNKS = 65536"):
+        data.Cis680(folder)[0]
+
+
 @pytest.mark.parametrize("packed", [{"compression": "lzf"}, {"compression": "gzip", "shuffle": True}, {}])
 def test_chunks_of_any_shape(course, packed, tmp_path):
     folder = course(images=np.random.default_rng(0).integers(0, 256, (4, 3, *SIZE)).astype(">u2"))
